@@ -1,0 +1,1 @@
+"""Embedding shards, the order in which they are read, and the Lightning data module around both."""

@@ -1,0 +1,183 @@
+"""``manifest.json``: what a set of shards holds, and where in each tar it lies (design.md, section 5).
+
+    {"schema": 1, "space": {...}, "made_by": "python -m data_prep embed ...", "pairs": 5, "tokens": 65,
+     "splits": {"train": 3, "val": 2},
+     "shards": [{"name": "0000.tar", "pairs": 5, "tokens": 65, "bytes": 10240, "sha256": "...", "cut": 0,
+                 "skipped": [{"key": "...", "reason": "..."}],
+                 "records": [{"key": "0000_00000", "split": "train", "pairs": 3, "tokens": 39,
+                              "members": {"image_embed.npy": [512, 1664], ...}}]}]}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+SCHEMA = 1
+MANIFEST_NAME = "manifest.json"
+SPACE_NAME = "space.safetensors"
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class SkippedPair:
+    """A pair of the source that was left out, and why."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class RecordEntry:
+    """One record of a shard. ``members`` gives each member's first byte in the tar and its number of bytes."""
+
+    key: str
+    split: str
+    pairs: int
+    tokens: int
+    members: dict[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """One shard: a row of the manifest. ``cut`` counts captions that were longer than the context."""
+
+    name: str
+    pairs: int
+    tokens: int
+    bytes: int
+    sha256: str
+    cut: int
+    skipped: list[SkippedPair]
+    records: list[RecordEntry]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> ShardEntry:
+        """Raises KeyError, TypeError or ValueError where the row is not one of ours."""
+        records = [
+            RecordEntry(
+                key=str(record["key"]),
+                split=str(record["split"]),
+                pairs=int(record["pairs"]),
+                tokens=int(record["tokens"]),
+                members={str(name): (int(offset), int(size)) for name, (offset, size) in record["members"].items()},
+            )
+            for record in row["records"]
+        ]
+        return cls(
+            name=str(row["name"]),
+            pairs=int(row["pairs"]),
+            tokens=int(row["tokens"]),
+            bytes=int(row["bytes"]),
+            sha256=str(row["sha256"]),
+            cut=int(row["cut"]),
+            skipped=[SkippedPair(str(pair["key"]), str(pair["reason"])) for pair in row["skipped"]],
+            records=records,
+        )
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All shards of a set. ``made_by`` is the command line that made the set and, run again, repairs it."""
+
+    space: dict[str, str | int | bool]
+    made_by: str
+    shards: list[ShardEntry] = field(default_factory=list)
+
+    @property
+    def pairs(self) -> int:
+        return sum(shard.pairs for shard in self.shards)
+
+    @property
+    def tokens(self) -> int:
+        return sum(shard.tokens for shard in self.shards)
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """Pairs of each split that occurs."""
+        counts = {
+            split: sum(record.pairs for shard in self.shards for record in shard.records if record.split == split)
+            for split in SPLITS
+        }
+        return {split: count for split, count in counts.items() if count}
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "space": self.space,
+            "made_by": self.made_by,
+            "pairs": self.pairs,
+            "tokens": self.tokens,
+            "splits": self.splits,
+            "shards": [shard.to_json() for shard in self.shards],
+        }
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``folder/manifest.json`` under a temporary name and rename it."""
+        write_json(Path(folder) / MANIFEST_NAME, self.to_json())
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Manifest:
+        """Read ``folder/manifest.json``. ValueError where it is missing, of a newer schema, or not one of ours."""
+        path = Path(folder) / MANIFEST_NAME
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            raise ValueError(
+                f"There is no {path}. A set of shards is a folder with {MANIFEST_NAME} and {SPACE_NAME}; "
+                "`python -m data_prep embed --source ... --encoder ... --out FOLDER` writes one."
+            ) from None
+        except ValueError as error:
+            raise ValueError(f"{path} is not JSON ({error}). Run the `data_prep` command that made the set again.") from None
+        schema = content.get("schema") if isinstance(content, dict) else None
+        if isinstance(schema, int) and schema > SCHEMA:
+            raise ValueError(
+                f"{path} was written by a newer eclipse_pl (schema {schema}; this one reads up to {SCHEMA}). Upgrade eclipse_pl."
+            )
+        if schema != SCHEMA:
+            raise ValueError(f"{path} is no manifest of a set of shards (its schema is {schema!r}, expected {SCHEMA}).")
+        try:
+            manifest = cls(
+                space=dict(content["space"]),
+                made_by=str(content["made_by"]),
+                shards=[ShardEntry.from_json(row) for row in content["shards"]],
+            )
+            totals = {"pairs": manifest.pairs, "tokens": manifest.tokens, "splits": manifest.splits}
+            wrong = [name for name, total in totals.items() if content[name] != total]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(
+                f"{path} is damaged ({type(error).__name__}: {error}). Run the `data_prep` command that made the set again."
+            ) from error
+        if wrong:
+            raise ValueError(
+                f"{path} is damaged: its {', '.join(wrong)} are not the sum of its shards. Repair it with `{manifest.made_by}`."
+            )
+        unknown = {record.split for shard in manifest.shards for record in shard.records} - set(SPLITS)
+        if unknown:
+            raise ValueError(f"{path} names the split {sorted(unknown)[0]!r}; the splits are {', '.join(SPLITS)}.")
+        return manifest
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Atomic; the same content gives the same bytes."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise disk_error(error, path.parent) from error
+
+
+def disk_error(error: OSError, folder: Path) -> ValueError:
+    """One sentence for a write that failed."""
+    return ValueError(
+        f"Could not write to {folder} ({error.strerror or error}). Nothing half-written was left there; free some space or "
+        "choose another folder, and run the command again: it continues after the last finished shard."
+    )
