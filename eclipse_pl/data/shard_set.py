@@ -1,0 +1,263 @@
+"""The reader of a set of shards: records memory-mapped at the manifest's offsets, batches gathered without Python per pair."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import mmap
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Int, Int16
+from torch import Tensor
+
+from eclipse_pl.data.manifest import SPACE_NAME, Manifest, RecordEntry, ShardEntry
+from eclipse_pl.data.shards import ARRAY_MEMBERS, CAPTIONS_MEMBER, NEGATIVE_MEMBER, Chunk
+from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
+
+# Enough for two windows of records, and far below the usual limit of 1,024 open files.
+OPEN_SHARDS, OPEN_RECORDS = 128, 512
+
+
+@dataclass(frozen=True, eq=False)
+class MappedRecord:
+    """Views on the arrays of one record; ``token_starts[i]`` is the row of text_states where pair i begins."""
+
+    arrays: dict[str, np.ndarray]
+    token_starts: np.ndarray
+
+
+class ShardSet:
+    """A folder of shards, open for reading. Cheap to make and to pickle: files are mapped when first read.
+
+    ``check``: "size" looks at every shard's existence and size, "sha256" reads every byte once. Both raise ValueError
+    with the name of the shard and the command that repairs it. A record's number is its place in the manifest.
+    """
+
+    def __init__(self, folder: str | Path, check: Literal["size", "sha256"] = "size") -> None:
+        self.folder = Path(folder)
+        self.manifest = Manifest.load(self.folder)
+        self.space = ClipSpace.load(self.folder / SPACE_NAME)
+        if self.space.identity != self.manifest.space:
+            raise ValueError(
+                f"{self.folder / SPACE_NAME} describes another CLIP space than the manifest beside it: {self.space.identity} "
+                f"against {self.manifest.space}. Repair the set with `{self.manifest.made_by}`."
+            )
+        placed = [(number, record) for number, shard in enumerate(self.manifest.shards) for record in shard.records]
+        self.entries: list[RecordEntry] = [record for _, record in placed]
+        self.shard_numbers = np.array([number for number, _ in placed], dtype=np.int64)
+        self.record_pairs = np.array([record.pairs for record in self.entries], dtype=np.int64)
+        self.record_starts = np.concatenate([[0], np.cumsum(self.record_pairs)]).astype(np.int64)
+        """Number of each record's first pair in the set; one entry more than there are records."""
+        self._files: OrderedDict[int, mmap.mmap] = OrderedDict()
+        self._records: OrderedDict[int, MappedRecord] = OrderedDict()
+        for shard in self.manifest.shards:
+            self.check_size(shard)
+            if check == "sha256":
+                self.check_sha256(shard)
+
+    def __len__(self) -> int:
+        """Pairs in the set."""
+        return int(self.record_starts[-1])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_files": OrderedDict(), "_records": OrderedDict()}
+
+    def records(self, split: str) -> Int[np.ndarray, "records"]:
+        """Numbers of the records of a split; empty where the set has none."""
+        return np.array([number for number, entry in enumerate(self.entries) if entry.split == split], dtype=np.int64)
+
+    def lengths(self, record: int) -> Int16[np.ndarray, "pairs"]:
+        """Real tokens of each caption of a record."""
+        return self._record(record).arrays["lengths.npy"]
+
+    def read_chunk(self, record: int) -> Chunk:
+        """All pairs of a record; the arrays are read-only views on the mapped file."""
+        arrays = self._record(record).arrays
+        texts = self._texts(record)
+        return Chunk(
+            image_embed=arrays["image_embed.npy"],
+            text_embed=arrays["text_embed.npy"],
+            text_states=arrays["text_states.npy"],
+            lengths=arrays["lengths.npy"],
+            captions=texts["captions"],
+            keys=texts["keys"],
+            subsets=texts.get("subsets"),
+            negative_embed=arrays.get(NEGATIVE_MEMBER),
+        )
+
+    def gather(
+        self, record_ids: Int[np.ndarray, "batch"], rows: Int[np.ndarray, "batch"], with_captions: bool = False
+    ) -> EmbeddingBatch:
+        """The pairs at ``rows`` of the records ``record_ids``, in that order, as float16 tensors.
+
+        One vectorised copy per record and array, quickest where the pairs of a record stand together. Inside a worker of
+        a DataLoader the tensors are made in shared memory, so that they are not copied a second time on their way out.
+        ``with_captions`` adds captions, keys, subsets and negative_embed.
+        """
+        if not len(rows) or rows.min() < 0 or (rows >= self.record_pairs[record_ids]).any():
+            raise IndexError(f"A row lies outside its record, or none was asked for ({len(rows)} rows).")
+        order = np.argsort(record_ids, kind="stable")
+        cuts = np.flatnonzero(np.diff(record_ids[order])) + 1
+        groups = [(int(record_ids[places[0]]), places) for places in np.split(order, cuts)]
+        count, dim, width = len(rows), self.space.dim, self.space.text_width
+        lengths = np.empty(count, dtype=np.int64)
+        for record, places in groups:
+            lengths[places] = self.lengths(record)[rows[places]]
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        with_negatives = with_captions and any(NEGATIVE_MEMBER in self.entries[record].members for record, _ in groups)
+        image_embed, text_embed = _empty(count, dim), _empty(count, dim)
+        text_states = _empty(int(starts[-1]), width)
+        negative_embed = _empty(count, dim).fill_(torch.nan) if with_negatives else None
+        for record, places in groups:
+            mapped = self._record(record)
+            taken = rows[places]
+            _copy(image_embed.numpy(), places, mapped.arrays["image_embed.npy"], taken)
+            _copy(text_embed.numpy(), places, mapped.arrays["text_embed.npy"], taken)
+            if negative_embed is not None and NEGATIVE_MEMBER in mapped.arrays:
+                _copy(negative_embed.numpy(), places, mapped.arrays[NEGATIVE_MEMBER], taken)
+            tokens = lengths[places]
+            source = _token_rows(mapped.token_starts[taken], tokens)
+            _copy(text_states.numpy(), _token_rows(starts[places], tokens), mapped.arrays["text_states.npy"], source)
+        texts = self._gather_texts(groups, rows) if with_captions else {}
+        return EmbeddingBatch(
+            text=TextCondition(text_embed, text_states, torch.from_numpy(lengths)),
+            image_embed=image_embed,
+            index=torch.from_numpy(self.record_starts[record_ids] + rows),
+            negative_embed=negative_embed,
+            captions=texts.get("captions"),
+            keys=texts.get("keys"),
+            subsets=texts.get("subsets"),
+        )
+
+    def check_size(self, shard: ShardEntry) -> None:
+        path = self.folder / shard.name
+        if not path.is_file():
+            raise ValueError(f"The shard {path} is missing. {self._remedy}")
+        if (size := path.stat().st_size) != shard.bytes:
+            raise ValueError(f"The shard {path} has {size} bytes instead of {shard.bytes}: it was cut or changed. {self._remedy}")
+
+    def check_sha256(self, shard: ShardEntry) -> None:
+        digest = hashlib.sha256()
+        with open(self.folder / shard.name, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        if digest.hexdigest() != shard.sha256:
+            raise ValueError(f"The shard {self.folder / shard.name} was changed: its sha256 is not the manifest's. {self._remedy}")
+
+    @property
+    def _remedy(self) -> str:
+        return f"Repair it with `{self.manifest.made_by}`."
+
+    def _gather_texts(self, groups: list[tuple[int, np.ndarray]], rows: np.ndarray) -> dict[str, list[str]]:
+        count = len(rows)
+        gathered = {name: np.full(count, "", dtype=object) for name in ("captions", "keys", "subsets")}
+        found: set[str] = set()
+        for record, places in groups:
+            for name, values in self._texts(record).items():
+                gathered[name][places] = [values[row] for row in rows[places]]
+                found.add(name)
+        return {name: gathered[name].tolist() for name in found}
+
+    def _texts(self, record: int) -> dict[str, list[str]]:
+        """The strings of a record: captions, keys, and subsets where there are any."""
+        try:
+            texts = json.loads(bytes(self._member(record, CAPTIONS_MEMBER)))
+            texts = {name: texts[name] for name in ("captions", "keys", "subsets") if name != "subsets" or name in texts}
+            fits = all(len(values) == self.entries[record].pairs for values in texts.values())
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._damaged(record, CAPTIONS_MEMBER, f"is no list of captions ({error})") from error
+        if not fits:
+            raise self._damaged(record, CAPTIONS_MEMBER, f"does not have {self.entries[record].pairs} entries")
+        return texts
+
+    def _record(self, record: int) -> MappedRecord:
+        if record in self._records:
+            self._records.move_to_end(record)
+            return self._records[record]
+        entry = self.entries[record]
+        dim, width = self.space.dim, self.space.text_width
+        shapes = [(entry.pairs, dim), (entry.pairs, dim), (entry.tokens, width), (entry.pairs,)]
+        arrays = {name: self._array(record, name, shape) for name, shape in zip(ARRAY_MEMBERS, shapes, strict=True)}
+        if NEGATIVE_MEMBER in entry.members:
+            arrays[NEGATIVE_MEMBER] = self._array(record, NEGATIVE_MEMBER, (entry.pairs, dim))
+        lengths = arrays["lengths.npy"]
+        if lengths.min() < 0 or lengths.sum() != entry.tokens:
+            raise self._damaged(record, "lengths.npy", f"does not add up to the {entry.tokens} tokens of the record")
+        starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        self._records[record] = MappedRecord(arrays, starts)
+        if len(self._records) > OPEN_RECORDS:
+            self._records.popitem(last=False)
+        return self._records[record]
+
+    def _array(self, record: int, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """A view on one member, after its header was held against the manifest. Nothing is ever unpickled."""
+        dtype = ARRAY_MEMBERS.get(name, np.dtype(np.float16))
+        content = self._member(record, name)
+        header = io.BytesIO(content[:1024])
+        try:
+            if np.lib.format.read_magic(header) != (1, 0):
+                raise ValueError("not version 1.0 of the npy format")
+            found = np.lib.format.read_array_header_1_0(header)
+        except ValueError as error:
+            raise self._damaged(record, name, f"is not an array ({error})") from error
+        if found != (shape, False, dtype):
+            raise self._damaged(record, name, f"holds {found[2]} of shape {found[0]} instead of {dtype} of shape {shape}")
+        if len(content) != header.tell() + int(np.prod(shape)) * dtype.itemsize:
+            raise self._damaged(record, name, f"has {len(content)} bytes, which does not fit its shape {shape}")
+        return np.frombuffer(content, dtype, offset=header.tell()).reshape(shape)
+
+    def _member(self, record: int, name: str) -> memoryview:
+        if name not in self.entries[record].members:
+            raise self._damaged(record, name, "is missing from the manifest")
+        offset, size = self.entries[record].members[name]
+        file = self._open(int(self.shard_numbers[record]))
+        if not 0 <= offset <= offset + size <= len(file):
+            raise self._damaged(record, name, f"lies outside the shard, at bytes {offset} to {offset + size} of {len(file)}")
+        return memoryview(file)[offset : offset + size]
+
+    def _open(self, number: int) -> mmap.mmap:
+        if number in self._files:
+            self._files.move_to_end(number)
+            return self._files[number]
+        shard = self.manifest.shards[number]
+        self.check_size(shard)  # again: reading a map beyond the end of a file that shrank would kill the process
+        with open(self.folder / shard.name, "rb") as file:
+            self._files[number] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if len(self._files) > OPEN_SHARDS:
+            self._files.popitem(last=False)
+        return self._files[number]
+
+    def _damaged(self, record: int, member: str, what: str) -> ValueError:
+        shard = self.manifest.shards[int(self.shard_numbers[record])]
+        key = self.entries[record].key
+        return ValueError(f"The member {key}.{member} of the shard {self.folder / shard.name} {what}. {self._remedy}")
+
+
+def _empty(rows: int, width: int) -> Tensor:
+    if torch.utils.data.get_worker_info() is None:
+        return torch.empty(rows, width, dtype=torch.float16)
+    storage = torch.UntypedStorage._new_shared(2 * rows * width)
+    return torch.empty(0, dtype=torch.float16).set_(storage, 0, (rows, width))  # type: ignore[call-overload]
+
+
+def _token_rows(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """``start, start + 1, ... `` for each of the captions, one after another: 'ragged arange'."""
+    ends = np.cumsum(lengths)
+    return np.arange(int(lengths.sum())) + np.repeat(starts - (ends - lengths), lengths)
+
+
+def _copy(out: np.ndarray, places: np.ndarray, source: np.ndarray, rows: np.ndarray) -> None:
+    """``out[places] = source[rows]``, without a second copy where the (ascending) places are neighbours."""
+    if not len(places):
+        return
+    first, last = int(places[0]), int(places[-1]) + 1
+    if last - first == len(places):
+        np.take(source, rows, axis=0, out=out[first:last], mode="clip")  # "clip" writes to out directly, "raise" does not
+    else:
+        out[places] = source[rows]
