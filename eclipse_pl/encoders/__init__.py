@@ -1,0 +1,1 @@
+"""Images and captions into a CLIP space."""

@@ -1,0 +1,78 @@
+"""Encoder: what turns pictures and captions into a CLIP space. Its subclasses are injected by ``class_path``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from PIL import Image
+from torch import Tensor
+
+from eclipse_pl.embedding import ClipSpace, TextCondition
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """Tokenised captions, padded to the context."""
+
+    ids: Int[Tensor, "batch context"]
+    lengths: Int[Tensor, "batch"]
+    """Real tokens, start and end included; found where the text tower pools, never from the padding."""
+    cut: Bool[Tensor, "batch"]
+    """True where the caption was longer than the context and lost its last words; its end token is kept, as in CLIP."""
+
+
+class Encoder(ABC):
+    """Both towers of one CLIP with their preprocessing. Embeddings come out raw: not divided by their norm."""
+
+    name: str
+    """Short name of the space: ``ViT-L-14/openai``, ``world``."""
+    tag: str
+    """``ClipSpace.encoder``: model and weights, so exactly that equal tags mean equal embeddings."""
+    dim: int
+    """E, width of both embeddings."""
+    text_width: int
+    """W, width of the token states."""
+    context_length: int
+    """Most tokens of a caption, start and end included."""
+    image_size: int
+    """Side of the square that the image tower reads, in pixels."""
+    image_transform: Callable[[Image.Image], Float[Tensor, "3 height width"]]
+    """One decoded picture into the image tower's input. Can be pickled: it runs in loader workers."""
+
+    @abstractmethod
+    def encode_images(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
+        """Raw image embeddings, float32, on the encoder's device, of pixels made by ``image_transform``."""
+
+    @abstractmethod
+    def tokenize(self, captions: list[str]) -> Tokens:
+        """Token ids, lengths, and which captions had to be cut. On the CPU."""
+
+    @abstractmethod
+    def encode_tokens(self, tokens: Tokens) -> TextCondition:
+        """Raw pooled embeddings and the states after the final layer norm, float32, real tokens only."""
+
+    def encode_text(self, captions: list[str]) -> TextCondition:
+        return self.encode_tokens(self.tokenize(captions))
+
+    def space(self, image_mean: Float[Tensor, "dim"], image_std: Float[Tensor, "dim"]) -> ClipSpace:
+        """The space of this encoder, with the statistics of the image embeddings of one set of pairs."""
+        empty = self.encode_text([""])
+        # Kandinsky's negative image: zeros *after* normalisation (KandinskyV22PriorPipeline.get_zero_embed), not a black picture.
+        zero_image = self.encode_images(torch.zeros(1, 3, self.image_size, self.image_size))
+        return ClipSpace(
+            name=self.name,
+            dim=self.dim,
+            text_width=self.text_width,
+            context_length=self.context_length,
+            encoder=self.tag,
+            normalised=False,
+            image_mean=image_mean,
+            image_std=image_std,
+            empty_states=empty.text_states.cpu(),
+            empty_embed=empty.text_embed[0].cpu(),
+            zero_image=zero_image[0].cpu(),
+        )

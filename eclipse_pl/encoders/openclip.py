@@ -1,0 +1,207 @@
+"""OpenClipEncoder: every CLIP that open_clip knows, from OpenAI's ViT-L/14 to the world's own."""
+
+from __future__ import annotations
+
+import hashlib
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from eclipse_pl.embedding import TextCondition
+from eclipse_pl.encoders.encoder import Encoder, Tokens
+
+LOCAL = "local-dir:"
+_OTHER_TOWER = (
+    "The text tower of {} is not a causal one pooled at its end token, so it has no token states as CLIP's are. "
+    "Take a model with CLIP's own text tower, such as ViT-B-32, ViT-L-14, ViT-H-14 or ViT-bigG-14."
+)
+PRECISION = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class OpenClipEncoder(Encoder):
+    """An open_clip model with open_clip's own text tower (causal, pooled at the end token, as in CLIP).
+
+    Args:
+        model: name of an open_clip model (``ViT-L-14``, ``ViT-bigG-14``), or ``local-dir:/folder`` with
+            open_clip_config.json, open_clip_model.safetensors and, for a tokenizer of its own, tokenizer files.
+            OpenAI's activation is chosen by the pretrained tag; with OpenAI weights in a *local file* the name
+            must say it: ``ViT-L-14-quickgelu``.
+        pretrained: a tag of that model, a checkpoint file (safetensors, or a torch file that loads with
+            ``weights_only=True``), or ``random``: untrained weights, always the same ones. None with ``local-dir:`` only.
+        precision: of the matrix products, by autocast; weights and results stay float32.
+        device: ``auto`` takes a GPU where there is one.
+        name: of the space; by default model/pretrained, or the folder's name.
+    """
+
+    def __init__(
+        self,
+        model: str = "ViT-L-14",
+        pretrained: str | None = "openai",
+        precision: Literal["float32", "bfloat16", "float16"] = "float32",
+        device: str = "auto",
+        name: str | None = None,
+    ) -> None:
+        from open_clip.transform import PreprocessCfg, image_transform_v2
+
+        if precision not in PRECISION:
+            raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISION)}.")
+        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        self.precision = PRECISION[precision]
+        self.model, self.tokenizer, self.tag = _load(model, pretrained)
+        folder = Path(model.removeprefix(LOCAL)).resolve().name
+        self.name = name or (folder if model.startswith(LOCAL) else f"{model}/{Path(pretrained or '').stem}")
+        self.tower = _text_tower(self.model, model)
+        self.model.requires_grad_(False).eval().to(self.device)
+        preprocess = PreprocessCfg(**self.model.visual.preprocess_cfg)
+        size = preprocess.size
+        self.image_size = size if isinstance(size, int) else size[0]
+        self.image_transform = image_transform_v2(preprocess, is_train=False)
+        self.context_length, self.text_width = self.tower.positional_embedding.shape
+        self.dim = self._project(self.tower.positional_embedding[:1]).shape[-1]
+
+    @torch.no_grad()
+    def encode_images(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
+        with self._autocast():
+            return self.model.encode_image(pixels.to(self.device)).float()
+
+    def tokenize(self, captions: list[str]) -> Tokens:
+        # One place more than the context: a caption that reaches it is too long, and its end token stands there.
+        wide = self.tokenizer(captions, context_length=self.context_length + 1)
+        end = wide.argmax(1) if self.pool == "argmax" else (wide == self.end_id).int().argmax(1)
+        cut = end == self.context_length
+        ids = wide[:, : self.context_length].clone()
+        ids[cut, -1] = wide[cut, -1]
+        return Tokens(ids, torch.clamp(end + 1, max=self.context_length), cut)
+
+    @torch.no_grad()
+    def encode_tokens(self, tokens: Tokens) -> TextCondition:
+        tower, lengths = self.tower, tokens.lengths.to(self.device)
+        # In a causal tower nothing after the end token reaches it: what is padding in the whole batch need not be computed.
+        longest = int(tokens.lengths.max())
+        ids = tokens.ids[:, :longest].to(self.device)
+        with self._autocast():
+            hidden = tower.token_embedding(ids) + tower.positional_embedding[:longest]
+            states = tower.ln_final(tower.transformer(hidden, attn_mask=tower.attn_mask[:longest, :longest]))
+            pooled = self._project(states[torch.arange(len(ids), device=self.device), lengths - 1])
+        real = torch.arange(longest, device=self.device) < lengths[:, None]
+        return TextCondition(pooled.float(), states[real].float(), lengths)
+
+    @property
+    def pool(self) -> str:
+        """Where the tower pools: ``argmax`` (the end token has the largest id) or ``eos`` (its id is in the config)."""
+        return self.tower.pool_type if hasattr(self.tower, "pool_type") else self.tower.text_pool_type
+
+    @property
+    def end_id(self) -> int:
+        return self.tower.eos_id if hasattr(self.tower, "eos_id") else self.tower.text_eos_id
+
+    def _project(self, pooled: Tensor) -> Tensor:
+        projection = self.tower.text_projection
+        if projection is None:
+            return pooled
+        return projection(pooled) if isinstance(projection, nn.Module) else pooled @ projection
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
+
+
+def _text_tower(model: Any, name: str) -> Any:
+    """The module that holds the text tower's parts: CLIP itself, or its ``text`` in the newer layout."""
+    tower = model if hasattr(model, "token_embedding") else getattr(model, "text", None)
+    pool = getattr(tower, "pool_type", getattr(tower, "text_pool_type", None))
+    causal = getattr(tower, "attn_mask", None) is not None and getattr(tower, "cls_emb", None) is None
+    if pool not in ("argmax", "eos") or not causal:
+        raise ValueError(_OTHER_TOWER.format(name))
+    return tower
+
+
+def _load(model: str, pretrained: str | None) -> tuple[Any, Any, str]:
+    """The open_clip model, its tokenizer, and the tag that names its weights."""
+    import open_clip
+
+    if model.startswith(LOCAL):
+        options, tag = _folder(Path(model.removeprefix(LOCAL)), pretrained)
+    else:
+        options, tag = _built_in(model, pretrained)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            built = open_clip.create_model(model, require_pretrained=pretrained != "random", **options)
+        tokenizer = open_clip.get_tokenizer(model)
+    except Exception as error:  # open_clip and the loaders below it raise a dozen kinds, for files and for the network
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if tag.startswith("open_clip:") and pretrained in open_clip.list_pretrained_tags_by_model(model):
+            raise ValueError(
+                f"The weights of {model} with tag {pretrained!r} could not be downloaded ({reason}). Connect this machine once, "
+                "or copy the checkpoint here and pass its path as `pretrained`."
+            ) from error
+        raise ValueError(
+            f"{model} could not be loaded with pretrained={pretrained!r} ({reason}). The checkpoint must hold all weights of "
+            "exactly this model, as a safetensors file or a torch file that loads with weights_only=True."
+        ) from error
+    if pretrained == "random":
+        tag += hashlib.sha256(b"".join(t.numpy().tobytes() for t in built.state_dict().values())).hexdigest()[:16]
+    return built, tokenizer, tag
+
+
+def _folder(folder: Path, pretrained: str | None) -> tuple[dict[str, Any], str]:
+    weights = folder / "open_clip_model.safetensors"
+    for file in (folder / "open_clip_config.json", weights):
+        if not file.is_file():
+            raise ValueError(
+                f"There is no {file}. A `local-dir:` model is a folder with open_clip_config.json, open_clip_model.safetensors "
+                "and its tokenizer files; `python -m data_prep world-models` writes one."
+            )
+    if pretrained is not None:
+        raise ValueError(f"A `local-dir:` model brings its weights, so pretrained={pretrained!r} has no use: set it to null.")
+    return {}, f"open_clip:local-dir:sha256-{_sha256(weights)}"
+
+
+def _built_in(model: str, pretrained: str | None) -> tuple[dict[str, Any], str]:
+    import open_clip
+    from open_clip.pretrained import get_pretrained_cfg
+
+    if model not in open_clip.list_models():
+        near = get_close_matches(model, open_clip.list_models(), n=3, cutoff=0.4)
+        raise ValueError(
+            f"open_clip has no model {model!r}. {_near(near)}`open_clip.list_models()` lists all; a model of your own is "
+            "`local-dir:/folder`."
+        )
+    text = open_clip.get_model_config(model)["text_cfg"]
+    if "hf_model_name" in text or text.get("no_causal_mask") or text.get("pool_type", "argmax") not in ("argmax", "eos"):
+        raise ValueError(_OTHER_TOWER.format(model))  # known before anything is downloaded
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    if pretrained == "random":
+        return {}, f"open_clip:{model}:random-sha256-"
+    if pretrained in tags:
+        wants, has = get_pretrained_cfg(model, pretrained).get("quick_gelu", False), open_clip.get_model_config(model)
+        if has.get("quick_gelu", False) and not wants:
+            raise ValueError(
+                f"The weights {pretrained!r} were not trained with QuickGELU: take model {model.removesuffix('-quickgelu')!r}."
+            )
+        # open_clip 3 only warns when OpenAI's weights meet the ordinary GELU; the embeddings would be slightly wrong.
+        return {"pretrained": pretrained, "force_quick_gelu": wants}, f"open_clip:{model}:{pretrained}"
+    if pretrained is not None and Path(pretrained).is_file():
+        return {"pretrained": pretrained}, f"open_clip:{model}:sha256-{_sha256(Path(pretrained))}"
+    what = "Nothing says which weights to take" if pretrained is None else f"{pretrained!r} is neither a file nor a tag of {model}"
+    near = get_close_matches(pretrained or "", tags, n=3, cutoff=0.4)
+    raise ValueError(
+        f"{what}. {_near(near)}Tags of {model}: {', '.join(tags) or 'none'}. A path to a checkpoint file works too, and "
+        "pretrained='random' gives untrained weights."
+    )
+
+
+def _near(matches: list[str]) -> str:
+    return f"Did you mean {' or '.join(matches)}? " if matches else ""
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()[:16]
