@@ -1,0 +1,8 @@
+"""Priors: what is compared."""
+
+from eclipse_pl.priors.baselines import LinearPrior, MeanImagePrior, TextAsImagePrior
+from eclipse_pl.priors.eclipse import EclipsePrior
+from eclipse_pl.priors.network import PriorNetwork
+from eclipse_pl.priors.prior import Prior, gaussian_noise
+
+__all__ = ["EclipsePrior", "LinearPrior", "MeanImagePrior", "Prior", "PriorNetwork", "TextAsImagePrior", "gaussian_noise"]

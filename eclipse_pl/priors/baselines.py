@@ -1,0 +1,147 @@
+"""Priors that need no gradient: the two floors of every table, and ridge regression in closed form."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, distributed
+
+from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
+from eclipse_pl.losses import projection_loss
+from eclipse_pl.priors.prior import Prior
+
+
+class Baseline(Prior):
+    """A deterministic function of the pooled text embedding. Its one loss term is Eq. 3, for comparison."""
+
+    @abstractmethod
+    def predict(self, text_embed: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
+        """The image embedding."""
+
+    @torch.no_grad()
+    def losses(self, batch: EmbeddingBatch) -> dict[str, Tensor]:
+        projection = projection_loss(self.predict(batch.text.text_embed), batch.image_embed)
+        return {"projection": projection, "total": projection}
+
+    @torch.no_grad()
+    def sample(
+        self, text: TextCondition, generator: torch.Generator | list[torch.Generator] | None = None
+    ) -> Float[Tensor, "batch dim"]:
+        """The generator is not used: there is nothing random in a baseline."""
+        return self.predict(text.text_embed)
+
+
+class TextAsImagePrior(Baseline):
+    """Floor: the text embedding used as image embedding. Strong on retrieval, which CLIP was trained for."""
+
+    def predict(self, text_embed: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
+        return text_embed
+
+
+class MeanImagePrior(Baseline):
+    """Floor: the mean training image whatever the caption. Strong on cosine, because CLIP's images lie in a narrow cone."""
+
+    mean: Float[Tensor, "dim"]
+
+    def __init__(self, space: ClipSpace) -> None:
+        super().__init__(space)
+        self.register_buffer("mean", space.image_mean.clone().float())
+
+    def predict(self, text_embed: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
+        return self.mean.to(text_embed).expand_as(text_embed)
+
+
+class LinearPrior(Baseline):
+    """Ridge regression from text embedding to image embedding with an intercept, exact, from one pass over the data.
+
+    In training mode `losses` adds each batch to the moments; `end_of_epoch` solves for the weights in float64 over all ranks
+    and starts the moments afresh. Before the first solution it predicts the mean image.
+
+    Args:
+        ridge: penalty as a fraction of the mean eigenvalue of the text embeddings' covariance, so that one value means the
+            same for any CLIP and any number of pairs. None: the fraction in 1e-6 ... 1e2 with the least generalised
+            cross-validation error (Golub, Heath & Wahba 1979), which the moments alone give, with no second pass.
+    """
+
+    weight: Float[Tensor, "dim dim"]
+    bias: Float[Tensor, "dim"]
+    moments: Float[Tensor, "rows columns"]
+
+    def __init__(self, space: ClipSpace, ridge: float | None = None) -> None:
+        super().__init__(space)
+        if ridge is not None and not 0 < ridge < float("inf"):
+            raise ValueError(f"ridge is {ridge}; it must be above 0 (1 shrinks by half where the text varies as it does on average), "
+                             "or null for the value that generalised cross-validation finds.")  # fmt: skip
+        self.ridge = ridge
+        self.chosen_ridge = ridge
+        """The fraction used by the last solution."""
+        dim = space.dim
+        self.register_buffer("weight", torch.zeros(dim, dim))
+        self.register_buffer("bias", space.image_mean.clone().float())
+        # [1, text, image]^T [1, text, image] without the image-image block, whose trace is all that is needed (last row).
+        self.register_buffer("moments", torch.zeros(dim + 2, 2 * dim + 1, dtype=torch.float64))
+
+    def predict(self, text_embed: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
+        return text_embed @ self.weight.to(text_embed) + self.bias.to(text_embed)
+
+    def losses(self, batch: EmbeddingBatch) -> dict[str, Tensor]:
+        if self.training:
+            self.accumulate(batch)
+        return super().losses(batch)
+
+    def end_of_epoch(self) -> None:
+        self.solve()
+
+    @torch.no_grad()
+    def accumulate(self, batch: EmbeddingBatch) -> None:
+        """Add a batch to the sums of products."""
+        text, image = batch.text.text_embed.double(), batch.image_embed.double()
+        ones = torch.ones(len(text), 1, dtype=torch.float64, device=text.device)
+        left = torch.cat([ones, text], dim=1)
+        self.moments[:-1] += left.T @ torch.cat([left, image], dim=1)
+        self.moments[-1, 0] += image.square().sum()
+
+    @torch.no_grad()
+    def solve(self) -> None:
+        """Set weights from all that was accumulated on all ranks, and forget it.
+
+        Raises:
+            ValueError: fewer than two pairs were seen.
+        """
+        moments, dim = self.moments.clone(), self.space.dim
+        self.moments.zero_()
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(moments)
+        pairs = float(moments[0, 0])
+        if pairs < 2:
+            raise ValueError(f"Ridge regression was given {pairs:.0f} pairs; it needs two at the least.")
+        means = moments[0] / pairs
+        text_mean, image_mean = means[1 : dim + 1], means[dim + 1 :]
+        centred = moments[1:-1] / pairs - text_mean[:, None] * means
+        covariance, cross = centred[:, 1 : dim + 1], centred[:, dim + 1 :]
+        image_variance = moments[-1, 0] / pairs - image_mean.square().sum()
+        eigenvalues, eigenvectors = torch.linalg.eigh(covariance)
+        eigenvalues.clamp_(min=0)
+        rotated = eigenvectors.T @ cross
+        unit = eigenvalues.mean().clamp(min=torch.finfo(torch.float64).tiny)
+        self.chosen_ridge = self.ridge or _cross_validated(
+            eigenvalues / unit, rotated.square().sum(1) / unit, image_variance, pairs
+        )
+        weight = eigenvectors @ (rotated / (eigenvalues + self.chosen_ridge * unit)[:, None])
+        self.weight.copy_(weight)
+        self.bias.copy_(image_mean - text_mean @ weight)
+
+
+def _cross_validated(
+    eigenvalues: Float[Tensor, "dim"], power: Float[Tensor, "dim"], variance: Float[Tensor, ""], pairs: float
+) -> float:
+    """The penalty with the least generalised cross-validation error, all in units of the mean eigenvalue."""
+    ridges = torch.logspace(-6, 2, 65, dtype=torch.float64, device=eigenvalues.device)
+    gain = 1 / (eigenvalues + ridges[:, None])
+    residual = variance - (power * gain * (2 - eigenvalues * gain)).sum(1)
+    freedom = 1 - (1 + (eigenvalues * gain).sum(1)) / pairs
+    # Where parameters outnumber pairs both can come out below zero by rounding: such penalties are no candidates.
+    error = torch.where((freedom > 1e-6) & (residual > 0), residual / freedom.square(), torch.inf)
+    return float(ridges[error.argmin()])

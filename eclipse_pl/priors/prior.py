@@ -1,0 +1,66 @@
+"""Prior: what turns encoded captions into image embeddings. A training rule plus a way to sample, around a network."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
+
+
+class Prior(nn.Module, ABC):
+    """Base class of everything that is compared. Its embeddings live in ``space``; none is ever normalised."""
+
+    space: ClipSpace
+
+    def __init__(self, space: ClipSpace) -> None:
+        super().__init__()
+        self.space = space
+
+    @abstractmethod
+    def losses(self, batch: EmbeddingBatch) -> dict[str, Tensor]:
+        """Scalars by name: ``total``, which is minimised, and every term that goes into it.
+
+        Random numbers come from torch's default generators: whoever wants a resumed run to repeat an uninterrupted one keeps
+        or derives their state. Ranks may talk to each other here in training mode, never in evaluation mode.
+        """
+
+    @abstractmethod
+    def sample(
+        self, text: TextCondition, generator: torch.Generator | list[torch.Generator] | None = None
+    ) -> Float[Tensor, "batch dim"]:
+        """One raw image embedding a caption.
+
+        A list of generators, one a caption, makes each result depend on its caption and its generator alone, whatever else
+        is in the batch.
+        """
+
+    def end_of_epoch(self) -> None:
+        """Called on every rank after the last training batch of an epoch, before validation.
+
+        A prior without trainable parameters, which collects sums over the batches instead, solves for its weights here.
+        """
+
+
+def gaussian_noise(
+    like: Float[Tensor, "batch dim"], generator: torch.Generator | list[torch.Generator] | None = None
+) -> Float[Tensor, "batch dim"]:
+    """N(0, I) of the shape, type and device of ``like``, drawn where the generator lives and moved.
+
+    Raises:
+        ValueError: a list of generators does not have one for each row.
+    """
+    if isinstance(generator, list):
+        if len(generator) != len(like):
+            raise ValueError(f"{len(generator)} generators for {len(like)} captions: pass one a caption, or a single one.")
+        return torch.stack([_draw(like[0], one) for one in generator])
+    return _draw(like, generator)
+
+
+def _draw(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    # Always drawn in float32, so that one seed gives one picture whatever the precision.
+    device = like.device if generator is None else generator.device
+    return torch.randn(like.shape, generator=generator, device=device).to(like)
