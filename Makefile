@@ -1,0 +1,36 @@
+# Two commands do all the set-up: `make quickstart` and `make test`.
+PYTHON ?= python3
+BIN    := .venv/bin
+
+.PHONY: help quickstart test lint types layers slow clean
+
+help:
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+.venv/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet -e .[dev]
+	@touch $@
+
+quickstart: .venv/installed  ## build the world's shards and train an ECLIPSE prior on them
+	$(BIN)/python -m eclipse_pl fit --config experiments/quickstart.yaml
+
+test: lint types layers  ## everything that must hold before a commit
+	$(BIN)/python -m pytest
+
+lint: .venv/installed  ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/installed  ## mypy
+	$(BIN)/mypy
+
+layers: .venv/installed  ## imports only point down
+	$(BIN)/lint-imports
+
+slow: .venv/installed  ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+clean:  ## remove the environment, the world's shards and all runs
+	rm -rf .venv data runs

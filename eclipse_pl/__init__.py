@@ -1,0 +1,1 @@
+"""Train and compare text-to-image priors: caption -> CLIP image embedding."""

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import importlib
+import sys
+
+COMMANDS = {
+    "fit": ("eclipse_pl.cli", "train a prior: fit --config experiments/quickstart.yaml"),
+    "validate": ("eclipse_pl.cli", "latent metrics on the validation split: validate --config EXP --ckpt_path RUN"),
+    "test": ("eclipse_pl.cli", "the same on the test split"),
+    "speed": ("eclipse_pl.speed", "measure training step, loader and encoder on this machine"),
+}
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run one command; what the user got wrong becomes one sentence and exit code 2."""
+    args = sys.argv[1:] if args is None else args
+    if not args or args[0] in ("-h", "--help"):
+        print("usage: python -m eclipse_pl COMMAND ...\n")
+        for command, (_, purpose) in COMMANDS.items():
+            print(f"  {command:10} {purpose}")
+        print("\n`python -m eclipse_pl COMMAND --help` lists the options of a command.")
+        return 0
+    if args[0] not in COMMANDS:
+        print(f"error: there is no command {args[0]!r}; the commands are {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    module, _ = COMMANDS[args[0]]
+    try:
+        command = importlib.import_module(module).main
+        # the Lightning commands share one parser, which wants their name
+        command(args if module == "eclipse_pl.cli" else args[1:])
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

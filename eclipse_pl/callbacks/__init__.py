@@ -1,0 +1,1 @@
+"""What happens beside training: measuring, timing, stopping in good order."""

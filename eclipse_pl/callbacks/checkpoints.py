@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+
+class Checkpoints(ModelCheckpoint):
+    """``checkpoints/last.ckpt`` is the newest state of the run, also of its end; ``best-*.ckpt`` the best by ``monitor``.
+
+    Args:
+        every_n_steps: How often ``last.ckpt`` is written.
+        monitor: A logged metric, such as ``val/cosine``; None keeps no best checkpoint.
+        mode: Whether the best is the largest or the smallest value of ``monitor``.
+    """
+
+    def __init__(self, every_n_steps: int = 1000, monitor: str | None = None, mode: Literal["min", "max"] = "max") -> None:
+        if every_n_steps < 1:
+            raise ValueError(f"checkpoint.every_n_steps is {every_n_steps}; it must be at least 1")
+        super().__init__(
+            filename="best-{step}",
+            monitor=monitor,
+            mode=mode,
+            save_top_k=1 if monitor else 0,
+            save_last=False,
+        )
+        self.every_n_steps = every_n_steps
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if trainer.log_dir is not None:
+            self.dirpath = str(Path(trainer.log_dir) / "checkpoints")
+        super().setup(trainer, pl_module, stage)
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: object, **kwargs: object) -> None:
+        if trainer.global_step % self.every_n_steps == 0:
+            self.save_last_state(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.save_last_state(trainer)
+
+    def save_last_state(self, trainer: L.Trainer) -> None:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        assert self.dirpath is not None
+        trainer.save_checkpoint(Path(self.dirpath) / "last.ckpt")

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import torch.distributed as dist
+
+from eclipse_pl.callbacks.latent_table import latent_table
+from eclipse_pl.data.datamodule import EmbeddingDataModule
+from eclipse_pl.embedding import EmbeddingBatch, TextCondition
+from eclipse_pl.latent_metrics import ALL, Predictions, measure
+from eclipse_pl.lit_prior import LitPrior
+from eclipse_pl.priors.baselines import LinearPrior, MeanImagePrior, TextAsImagePrior
+from eclipse_pl.priors.prior import Prior
+
+Rows = dict[str, dict[str, dict[str, float]]]
+"""{row of the table: {subset: {metric: value}}}"""
+
+THIS_PRIOR = "this prior"
+
+
+class LatentEvaluation(L.Callback):
+    """Latent metrics at every validation, beside both floors, ridge regression and the ceiling.
+
+    Logged are ``val/METRIC`` of the prior, ``val/SUBSET/METRIC`` for each subset and ``val/ROW/METRIC`` of each row beside it.
+    At the end of a run the whole table is printed and written to ``latent.json`` in the run's folder.
+
+    Args:
+        ridge_pairs: How many training pairs ridge regression is fitted to, once, before the first validation; 0 leaves the row
+            out. The default takes seconds, and more pairs change it little.
+    """
+
+    def __init__(self, ridge_pairs: int = 100_000) -> None:
+        if ridge_pairs < 0:
+            raise ValueError(f"latent.ridge_pairs is {ridge_pairs}; it must be 0 (no ridge row) or a number of training pairs")
+        self.ridge_pairs = ridge_pairs
+        self._parts: list[Predictions] = []
+        self._beside: Rows = {}
+        self._rows: Rows = {}
+        self._report: dict[str, Any] = {}
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: EmbeddingBatch, *args: Any, **kwargs: Any
+    ) -> None:
+        if not trainer.sanity_checking:
+            self._parts.append(Predictions.of_batch(outputs, batch))
+
+    on_test_batch_end = on_validation_batch_end
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._evaluate(trainer, pl_module, "val")
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._evaluate(trainer, pl_module, "test")
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._finish(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.training and not trainer.sanity_checking and not trainer.state.fn == "fit":
+            self._finish(trainer)
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._finish(trainer)
+
+    def _evaluate(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        assert isinstance(pl_module, LitPrior)
+        space = pl_module.prior.space
+        predictions = Predictions.join(gather(self._parts))
+        self._parts = []
+        if not self._beside:
+            self._beside = self._rows_beside(trainer, pl_module.prior, predictions)
+        self._rows = {THIS_PRIOR: measure(predictions, space.image_mean.cpu()), **self._beside}
+        self._report = {"stage": stage, "step": trainer.global_step, "pairs": len(predictions.predicted), "rows": self._rows}
+        for row, subsets in self._rows.items():
+            for subset, metrics in subsets.items():
+                path = "/".join([stage, *([row] if row != THIS_PRIOR else []), *([subset] if subset != ALL else [])])
+                # every rank holds the same values, so nothing is left to reduce
+                pl_module.log_dict({f"{path}/{name}": value for name, value in metrics.items()}, rank_zero_only=False)
+
+    def _rows_beside(self, trainer: L.Trainer, prior: Prior, predictions: Predictions) -> Rows:
+        space = prior.space
+        baselines: dict[str, Prior] = {"mean_image": MeanImagePrior(space), "text_as_image": TextAsImagePrior(space)}
+        if self.ridge_pairs:
+            baselines["ridge"] = self._fit_ridge(trainer, LinearPrior(space))
+        pairs = len(predictions.predicted)
+        # baselines read the pooled embedding alone
+        text = TextCondition(predictions.text_embed, torch.zeros(0, space.text_width), torch.zeros(pairs, dtype=torch.int64))
+        predicted = {name: baseline.sample(text) for name, baseline in baselines.items()}
+        predicted["ceiling"] = predictions.image_embed
+        return {name: measure(predictions.replace(embed), space.image_mean.cpu()) for name, embed in predicted.items()}
+
+    def _fit_ridge(self, trainer: L.Trainer, ridge: LinearPrior) -> LinearPrior:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, EmbeddingDataModule)
+        for batch in data.single_pass(self.ridge_pairs):
+            ridge.accumulate(batch)
+        ridge.solve()
+        return ridge
+
+    def _finish(self, trainer: L.Trainer) -> None:
+        if not self._report or not trainer.is_global_zero or trainer.log_dir is None:
+            return
+        latent_table(self._report)
+        folder = Path(trainer.log_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / "latent.json.tmp"
+        temporary.write_text(json.dumps(self._report, indent=1))
+        os.replace(temporary, folder / "latent.json")
+
+
+def gather(parts: list[Predictions]) -> list[Predictions]:
+    """The parts of all ranks, on all ranks."""
+    if not dist.is_initialized():
+        return parts
+    everyone: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(everyone, parts)
+    return [part for rank in everyone for part in rank]

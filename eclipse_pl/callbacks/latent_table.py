@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+ORDER = ("mean_image", "text_as_image", "ridge", "this prior", "ceiling")
+FLOORS = {"mean_image": "mean image (floor)", "text_as_image": "text as image (floor)"}
+
+
+def latent_table(report: dict[str, Any]) -> None:
+    """Print rows x latent metrics, one block for each subset."""
+    rows = report["rows"]
+    subsets = list(rows["this prior"])
+    metrics = list(rows["this prior"][subsets[0]])
+    table = Table(
+        title=f"{report['stage']} split, {report['pairs']} pairs, after {report['step']} steps", title_justify="left", box=None
+    )
+    table.add_column("")
+    for name in metrics:
+        table.add_column(name, justify="right")
+    for subset in subsets:
+        table.add_section()
+        table.add_row(subset if len(subsets) > 1 else "", style="bold")
+        for row in (name for name in ORDER if name in rows):
+            values = [cell(rows[row][subset][name]) for name in metrics]
+            table.add_row("  " + FLOORS.get(row, row), *values, style="green" if row == "this prior" else None)
+    Console(width=None if Console().is_terminal else 140).print(table)
+
+
+def cell(value: float) -> str:
+    """Three decimals, or a dash for what cannot be measured (no counterpart in the split)."""
+    return "-" if math.isnan(value) else f"{value:.3f}"

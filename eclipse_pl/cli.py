@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import difflib
+import pickle
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import RichProgressBar, WeightAveraging
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+
+from eclipse_pl.callbacks.checkpoints import Checkpoints
+from eclipse_pl.callbacks.interrupt import Interrupt
+from eclipse_pl.callbacks.latent import LatentEvaluation
+from eclipse_pl.callbacks.throughput import Throughput
+from eclipse_pl.data.datamodule import EmbeddingDataModule
+from eclipse_pl.embedding import ClipSpace
+from eclipse_pl.lit_prior import LitPrior
+from eclipse_pl.run import Run
+
+
+class SaveConfig(SaveConfigCallback):
+    """config.yaml in the run's folder is what really ran; loggers get the same."""
+
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        from yaml import safe_load
+
+        config = safe_load(self.parser.dump(self.config, skip_none=False))
+        for logger in trainer.loggers:
+            logger.log_hyperparams(config)
+
+
+class PriorCLI(LightningCLI):
+    """fit, validate and test of a LitPrior. No config is rewritten: a group in YAML is the signature of a class."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_class_arguments(Run, "run")
+        parser.add_lightning_class_args(Checkpoints, "checkpoint")
+        parser.add_lightning_class_args(LatentEvaluation, "latent")
+        parser.add_argument(
+            "--average",
+            type=WeightAveraging | None,
+            default=None,
+            enable_path=True,
+            help="Weight averaging, such as lightning.pytorch.callbacks.EMAWeightAveraging; none if not given.",
+        )
+        parser.link_arguments("data", "model.prior.init_args.space", compute_fn=space_of, apply_on="instantiate")
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        # weights_only is no choice: nothing is unpickled from a checkpoint
+        skipped = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule", "weights_only"}
+        return {"fit": skipped, "validate": skipped, "test": skipped}
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        self.config = parser.parse_args(args)
+        settings = self.config[self.config.subcommand]
+        if settings.ckpt_path is not None:
+            settings.ckpt_path = str(checkpoint_path(settings.ckpt_path, settings.run.folder, settings.run.experiment))
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        settings = self.config_init[self.subcommand]
+        trainer = settings.trainer
+        callbacks: list[L.Callback] = [Throughput(), Interrupt()]
+        if settings.average is not None:
+            callbacks.append(settings.average)
+        if trainer.enable_progress_bar is not False:
+            callbacks.append(RichProgressBar())
+        logger: Any = trainer.logger
+        if not trainer.fast_dev_run:
+            path = settings.run.open(self.subcommand, settings.ckpt_path)
+            extra = logger if isinstance(logger, list) else [] if logger in (None, True, False) else [logger]
+            logger = [*settings.run.loggers(path), *extra]
+            self.save_config_kwargs = {"overwrite": True}  # Run.open has made sure that the folder is this run's own
+        return super().instantiate_trainer(
+            logger=logger,
+            callbacks=[*(trainer.callbacks or []), *callbacks],
+            **kwargs,
+        )
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
+
+
+def space_of(data: EmbeddingDataModule) -> ClipSpace:
+    return data.space
+
+
+def checkpoint_path(value: str, folder: str, experiment: str) -> Path:
+    """The checkpoint meant by ``--ckpt_path``: a file, a run's folder, or "last" for the newest one of the experiment."""
+    home = Path(folder) / experiment
+    known = sorted(Path(folder).glob("*/*/checkpoints/*.ckpt"), key=lambda file: file.stat().st_mtime)
+    path = Path(value)
+    if value == "last":
+        own = [file for file in known if file.parent.parent.parent == home]
+        if not own:
+            raise ValueError(f"--ckpt_path last: there is no checkpoint below {home} yet.")
+        path = own[-1]
+    elif path.is_dir():
+        path = path / "checkpoints" / "last.ckpt"
+    if not path.is_file():
+        near = difflib.get_close_matches(str(path), [str(file) for file in known], n=3, cutoff=0.3)
+        raise ValueError(f"There is no checkpoint {path}. {'Near it: ' + ', '.join(near) if near else f'None lies below {folder}.'}")
+    try:
+        torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{path} is not a checkpoint that can be read safely: it is damaged, or holds pickled objects, which are never loaded."
+        ) from error
+    return path
+
+
+def main(args: ArgsType = None) -> PriorCLI:
+    """Run ``fit``, ``validate`` or ``test``; ``args`` as on the command line."""
+    return PriorCLI(
+        LitPrior,
+        EmbeddingDataModule,
+        subclass_mode_data=True,
+        save_config_callback=SaveConfig,
+        seed_everything_default=0,
+        # our sampler knows the ranks; Lightning's would replace it
+        trainer_defaults={"use_distributed_sampler": False, "num_sanity_val_steps": 0},
+        parser_kwargs={"prog": "python -m eclipse_pl"},
+        load_from_checkpoint_support=False,
+        auto_configure_optimizers=False,
+        args=args,
+    )

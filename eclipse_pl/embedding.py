@@ -1,0 +1,208 @@
+"""The words every part shares: a CLIP space, an encoded caption, a batch of pairs. The one place where shapes are drawn.
+
+    B  captions in the batch          E  width of an embedding (``dim``)
+    T  real tokens of all captions    W  width of a token state (``text_width``)
+
+    EmbeddingBatch
+        image_embed      (B, E)  float   raw CLIP image embedding, not normalised
+        text             TextCondition
+            text_embed   (B, E)  float   raw pooled and projected text embedding, not normalised
+            text_states  (T, W)  float   last hidden states after the final layer norm, real tokens only, captions end to end
+            lengths      (B,)    int64   real tokens (start ... end) of each caption; 0 where only the pooled embedding is known
+        negative_embed   (B, E)  float   image embedding of the scene with two attributes swapped; NaN where a pair has none
+        index            (B,)    int64   number of each pair in its set of shards
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class ClipSpace:
+    """Which CLIP an embedding belongs to, and what is known of its embeddings.
+
+    Two parts belong together when their ``identity`` is equal. The statistics are those of one set of shards and do not
+    enter the identity: two data sets encoded by one CLIP lie in one space.
+    """
+
+    name: str
+    """How people call it: ``world``, ``ViT-L-14/openai``."""
+    dim: int
+    """E, width of image and text embeddings."""
+    text_width: int
+    """W, width of the token states."""
+    context_length: int
+    """Most tokens a caption can have (77 for OpenAI's CLIP)."""
+    encoder: str
+    """What made the embeddings, to the last weight: model name and pretrained tag, or the hash of a local checkpoint."""
+    normalised: bool
+    """True where embeddings were divided by their norm, as clip-retrieval stores them. Decoders refuse such a space."""
+    image_mean: Float[Tensor, "dim"]
+    """Mean image embedding of the training pairs."""
+    image_std: Float[Tensor, "dim"]
+    """Standard deviation of each dimension of the training image embeddings."""
+    empty_states: Float[Tensor, "tokens width"] | None = None
+    """Token states of the empty prompt; None where the encoder was not at hand (imported embeddings)."""
+    empty_embed: Float[Tensor, "dim"] | None = None
+    """Pooled embedding of the empty prompt."""
+    zero_image: Float[Tensor, "dim"] | None = None
+    """Embedding of the all-zero pixel tensor, Kandinsky's negative image."""
+
+    @property
+    def identity(self) -> dict[str, str | int | bool]:
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.type in ("str", "int", "bool")}
+
+    def require_same(self, other: ClipSpace, ours: str, theirs: str) -> None:
+        """Raise ValueError unless both are one space. ``ours`` and ``theirs`` name the parts: "the prior", "the shards"."""
+        if self.identity != other.identity:
+            differing = [key for key, value in self.identity.items() if other.identity[key] != value]
+            raise ValueError(
+                f"{ours} and {theirs} belong to different CLIP spaces: {self} against {other} (they differ in "
+                f"{', '.join(differing)}). Train the prior on shards of its own space, or encode the data again with "
+                f"`python -m data_prep embed --encoder ...`."
+            )
+
+    def empty_prompt(self) -> TextCondition:
+        """The encoded empty prompt, a batch of one."""
+        if self.empty_states is None or self.empty_embed is None:
+            raise ValueError(
+                f"{self} holds no encoded empty prompt, because its embeddings were imported without their encoder. "
+                "Encode the data with `python -m data_prep embed` to use condition dropout or guidance."
+            )
+        return TextCondition(self.empty_embed[None], self.empty_states, torch.tensor([len(self.empty_states)]))
+
+    def save(self, path: str | Path) -> None:
+        """Write ``space.safetensors``; the caller sees to atomicity."""
+        from safetensors.torch import save_file
+
+        tensors, metadata = self.state()
+        save_file(tensors, path, metadata)
+
+    @classmethod
+    def load(cls, path: str | Path) -> ClipSpace:
+        from safetensors import SafetensorError, safe_open
+
+        if not Path(path).is_file():
+            raise ValueError(
+                f"There is no {path}. A set of shards is a folder with manifest.json and space.safetensors; "
+                "`python -m data_prep embed` writes one."
+            )
+        try:
+            with safe_open(str(path), "pt") as file:
+                return cls.from_state({key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {})
+        except (SafetensorError, KeyError) as error:
+            raise ValueError(f"{path} is not a CLIP space ({error}). Write it again with `python -m data_prep embed`.") from error
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Tensors, and everything else as strings: what safetensors files and checkpoints hold."""
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
+        return {k: v.contiguous() for k, v in tensors.items()}, {k: str(v) for k, v in self.identity.items()}
+
+    @classmethod
+    def from_state(cls, tensors: dict[str, Tensor], metadata: dict[str, str]) -> ClipSpace:
+        parse = {"str": str, "int": int, "bool": lambda value: value == "True"}
+        plain = {f.name: parse[str(f.type)](metadata[f.name]) for f in fields(cls) if f.type in parse}
+        return cls(**plain, **tensors)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.encoder}, {self.dim} wide{', normalised' if self.normalised else ''})"
+
+
+@dataclass(frozen=True, eq=False)
+class TextCondition:
+    """Encoded captions. ``text_states`` holds the real tokens of all captions, one caption after another."""
+
+    text_embed: Float[Tensor, "batch dim"]
+    text_states: Float[Tensor, "tokens width"]
+    lengths: Int[Tensor, "batch"]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None, non_blocking: bool = False) -> TextCondition:
+        """``dtype`` applies to the embeddings; the copy is made first, so that narrow types cross the bus."""
+        return TextCondition(
+            self.text_embed.to(device, non_blocking=non_blocking).to(dtype),
+            self.text_states.to(device, non_blocking=non_blocking).to(dtype),
+            self.lengths.to(device, non_blocking=non_blocking),
+        )
+
+    def split(self) -> list[TextCondition]:
+        """One condition a caption."""
+        states = self.text_states.split(self.lengths.tolist())
+        return [
+            TextCondition(embed[None], state, length[None])
+            for embed, state, length in zip(self.text_embed, states, self.lengths, strict=True)
+        ]
+
+    def select(self, rows: Sequence[int]) -> TextCondition:
+        """The captions at ``rows``, in that order; a row may stand there more than once."""
+        captions = self.split()
+        return TextCondition.join([captions[row] for row in rows])
+
+    @staticmethod
+    def join(parts: Sequence[TextCondition]) -> TextCondition:
+        """Batches end to end."""
+        return TextCondition(
+            torch.cat([part.text_embed for part in parts]),
+            torch.cat([part.text_states for part in parts]),
+            torch.cat([part.lengths for part in parts]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddingBatch:
+    """Pairs of an encoded caption and its image embedding. ``captions``, ``keys`` and ``subsets`` come with validation only."""
+
+    text: TextCondition
+    image_embed: Float[Tensor, "batch dim"]
+    index: Int[Tensor, "batch"]
+    negative_embed: Float[Tensor, "batch dim"] | None = None
+    captions: list[str] | None = None
+    keys: list[str] | None = None
+    subsets: list[str] | None = None
+    """Named parts of a split, reported apart: ``seen`` and ``unseen`` compositions in the world. "" where a pair has none."""
+
+    def __len__(self) -> int:
+        return len(self.image_embed)
+
+    def to(
+        self, device: torch.device | str, dtype: torch.dtype | None = torch.float32, non_blocking: bool = False
+    ) -> EmbeddingBatch:
+        """One copy per array; embeddings stored in float16 are widened on the device that they arrive on."""
+        move = {"non_blocking": non_blocking}
+        negative = self.negative_embed
+        return replace(
+            self,
+            text=self.text.to(device, dtype, non_blocking),
+            image_embed=self.image_embed.to(device, **move).to(dtype),
+            index=self.index.to(device, **move),
+            negative_embed=None if negative is None else negative.to(device, **move).to(dtype),
+        )
+
+    def pin_memory(self) -> EmbeddingBatch:
+        """Called by torch's DataLoader on the way to a GPU."""
+        text, negative = self.text, self.negative_embed
+        return replace(
+            self,
+            text=TextCondition(text.text_embed.pin_memory(), text.text_states.pin_memory(), text.lengths.pin_memory()),
+            image_embed=self.image_embed.pin_memory(),
+            negative_embed=None if negative is None else negative.pin_memory(),
+        )
+
+    def non_finite(self) -> list[str]:
+        """Names of the arrays that hold NaN or infinity (``negative_embed`` may: NaN is its "none")."""
+        arrays = {
+            "image_embed": self.image_embed,
+            "text_embed": self.text.text_embed,
+            "text_states": self.text.text_states,
+        }
+        return [name for name, array in arrays.items() if not math.isfinite(float(array.float().abs().sum()))]

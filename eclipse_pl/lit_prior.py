@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from eclipse_pl.embedding import ClipSpace, EmbeddingBatch
+from eclipse_pl.priors.prior import Prior
+
+
+class LitPrior(L.LightningModule):
+    """The thin shell that trains a prior: it logs every loss term by its name and knows nothing of what the prior is.
+
+    Args:
+        prior: What is trained. Its space is linked from the data.
+        optimizer: From parameters to an optimizer. No default, because the choice belongs in the experiment.
+        scheduler: From the optimizer to a learning-rate scheduler, which steps with every batch.
+        log_gradient_norms_every: Log the norm of each loss term's own gradient every so many steps, on this rank's batch;
+            0 is never. It costs one more backward pass a term. ECLIPSE's two terms are balanced by it, since the paper
+            leaves reduction and temperature open.
+    """
+
+    def __init__(
+        self,
+        prior: Prior,
+        optimizer: OptimizerCallable,
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        log_gradient_norms_every: int = 0,
+    ) -> None:
+        super().__init__()
+        if log_gradient_norms_every < 0:
+            raise ValueError(f"log_gradient_norms_every is {log_gradient_norms_every}; it must be 0 (never) or a number of steps")
+        self.prior = prior
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.log_gradient_norms_every = log_gradient_norms_every
+
+    def training_step(self, batch: EmbeddingBatch, batch_idx: int) -> Tensor | None:
+        losses = self.prior.losses(batch)
+        require_finite(losses["total"], batch, self.global_step)
+        if self.log_gradient_norms_every and self.global_step % self.log_gradient_norms_every == 0:
+            self.log_dict(self.gradient_norms(losses))
+        for name, value in losses.items():
+            self.log(f"train/{name}", value.detach(), prog_bar=name == "total", batch_size=len(batch))
+        if not losses["total"].requires_grad:  # closed-form priors have nothing to step on
+            return None
+        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+        return losses["total"]
+
+    def validation_step(self, batch: EmbeddingBatch, batch_idx: int) -> Tensor:
+        return self._evaluation_step(batch, "val")
+
+    def test_step(self, batch: EmbeddingBatch, batch_idx: int) -> Tensor:
+        return self._evaluation_step(batch, "test")
+
+    def _evaluation_step(self, batch: EmbeddingBatch, stage: str) -> Tensor:
+        losses = self.prior.losses(batch)
+        self.log_dict({f"{stage}/{name}": value for name, value in losses.items()}, batch_size=len(batch), sync_dist=True)
+        return self.prior.sample(batch.text, pair_generators(batch))
+
+    def on_train_epoch_end(self) -> None:
+        self.prior.end_of_epoch()
+
+    def configure_optimizers(self) -> Any:
+        parameters = [parameter for parameter in self.prior.parameters() if parameter.requires_grad]
+        if not parameters:
+            return None
+        optimizer = self.optimizer(parameters)
+        if self.scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"}}
+
+    def gradient_norms(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Norm of the gradient of each loss term by itself, without its weight."""
+        parameters = [parameter for parameter in self.prior.parameters() if parameter.requires_grad]
+        return {
+            f"gradient_norm/{name}": total_norm(torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True))
+            for name, loss in losses.items()
+            if loss.requires_grad
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        tensors, identity = self.prior.space.state()
+        checkpoint["space"] = {"tensors": tensors, "identity": identity}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another space or architecture in one sentence, before torch lists every key."""
+        if "space" not in checkpoint:
+            raise ValueError("This checkpoint was not written by eclipse_pl: it names no CLIP space.")
+        space = ClipSpace.from_state(checkpoint["space"]["tensors"], checkpoint["space"]["identity"])
+        self.prior.space.require_same(space, "the prior", "the checkpoint")
+        require_same_weights(self.state_dict(), checkpoint["state_dict"])
+
+
+def pair_generators(batch: EmbeddingBatch) -> list[torch.Generator]:
+    """One generator a pair, seeded by the pair: a prediction depends neither on its batch nor on the number of ranks."""
+    return [torch.Generator().manual_seed(index) for index in batch.index.tolist()]
+
+
+def total_norm(gradients: Iterable[Tensor | None]) -> Tensor:
+    """Norm of all gradients as one vector; parameters that a loss does not reach have none."""
+    return torch.stack([gradient.norm() for gradient in gradients if gradient is not None]).norm()
+
+
+def require_finite(loss: Tensor, batch: EmbeddingBatch, step: int) -> None:
+    """Raise ValueError before a non-finite loss reaches the weights, and say whether the data is at fault."""
+    if torch.isfinite(loss):
+        return
+    broken = batch.non_finite()
+    if broken:
+        raise ValueError(
+            f"NaN or infinity in {', '.join(broken)} of the batch at step {step} (pairs {batch.index[:4].tolist()} ... of the "
+            "shards). `python -m data_prep verify FOLDER` names the record; the last checkpoint holds no trace of it."
+        )
+    raise ValueError(
+        f"The loss is {loss.item()} at step {step} although the batch is finite: training diverged. Lower the learning rate, or "
+        "set trainer.gradient_clip_val. The last checkpoint is from before."
+    )
+
+
+def require_same_weights(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
+    missing = sorted(ours.keys() - theirs.keys())
+    unknown = sorted(theirs.keys() - ours.keys())
+    reshaped = [key for key in ours.keys() & theirs.keys() if ours[key].shape != theirs[key].shape]
+    parts = [
+        f"{len(keys)} {what}, such as {min(keys)}"
+        for what, keys in (("missing", missing), ("unknown", unknown), ("of another shape", reshaped))
+        if keys
+    ]
+    if parts:
+        raise ValueError(
+            f"The checkpoint belongs to another architecture than the prior in the config: weights {'; '.join(parts)}. "
+            "Use the config.yaml that lies in the checkpoint's run folder."
+        )
