@@ -1,0 +1,61 @@
+"""python -m data_prep embed: pictures and captions in webdataset tars -> a set of embedding shards."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from jsonargparse import lazy_instance
+
+from data_prep.command import command_line, run
+from eclipse_pl.embed import embed_shards
+from eclipse_pl.encoders.encoder import Encoder
+from eclipse_pl.encoders.openclip import OpenClipEncoder
+
+
+def embed(
+    source: str | list[str],
+    out: str,
+    encoder: Encoder = lazy_instance(OpenClipEncoder),  # noqa: B008 (nothing is built before the command runs)
+    chunk: int = 1024,
+    val: float = 0.01,
+    test: float = 0.01,
+    batch_size: int = 64,
+    workers: int = 1,
+    made_by: str = "python -m data_prep embed",
+) -> None:
+    """Turn webdataset tars of pictures and captions (img2dataset's layout) into a set of embedding shards.
+
+    Killed and started again, it continues after the last finished shard; run over a finished set, it makes missing and
+    damaged shards again.
+
+    Args:
+        source: the tars, in quotes: 'raw/{0000..0009}.tar', 'raw/*.tar', a URL that webdataset opens, or a list of these.
+        out: folder of the set of shards.
+        encoder: the CLIP, for example --encoder.model ViT-bigG-14 --encoder.pretrained laion2b_s39b_b160k.
+        chunk: pairs a record.
+        val: fraction of the pairs for validation, where the source does not say which. Equal captions (or groups) stay together.
+        test: fraction of the pairs for testing.
+        batch_size: pairs encoded at a time.
+        workers: processes that decode pictures; 0 decodes in this one.
+        made_by: the command that the manifest keeps for whoever has to repair the set: this one.
+    """
+    manifest = embed_shards(
+        sources=[source] if isinstance(source, str) else source,
+        encoder=encoder,
+        out=out,
+        made_by=made_by,
+        chunk=chunk,
+        val=val,
+        test=test,
+        batch_size=batch_size,
+        workers=workers,
+    )
+    skipped = sum(len(shard.skipped) for shard in manifest.shards)
+    splits = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())
+    print(f"{Path(out)}: {manifest.pairs} pairs ({splits}) in {len(manifest.shards)} shards, {skipped} skipped")
+
+
+def main(args: list[str] | None = None) -> None:
+    args = sys.argv[1:] if args is None else args
+    run(embed, args, made_by=command_line(embed, args))

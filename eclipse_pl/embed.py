@@ -1,0 +1,191 @@
+"""Raw pairs -> encoder -> a set of embedding shards (design.md, section 5). One shard a source tar.
+
+A run that was killed and started again continues after the last finished shard and ends with the same bytes as an
+uninterrupted run; started over a finished set it makes missing and damaged shards again and leaves the rest alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from eclipse_pl.data.manifest import SCHEMA, Manifest, ShardEntry, SkippedPair, write_json
+from eclipse_pl.data.shards import Chunk, ShardWriter
+from eclipse_pl.embed_folder import finish_set, finished_shards, only_run, require_same_settings
+from eclipse_pl.embed_progress import EmbedProgress
+from eclipse_pl.embedding import TextCondition
+from eclipse_pl.encoders.encoder import Encoder
+from eclipse_pl.raw_pairs import BrokenSourceError, PictureBatch, RawPair, find_sources, picture_batches, split_of
+
+
+def embed_shards(
+    sources: list[str],
+    encoder: Encoder,
+    out: str | Path,
+    made_by: str,
+    chunk: int = 1024,
+    val: float = 0.01,
+    test: float = 0.01,
+    batch_size: int = 64,
+    workers: int = 1,
+) -> Manifest:
+    """Encode all pairs of the source tars and write the set of shards ``out``; return its manifest.
+
+    ``made_by`` is the command that a reader of a damaged set is told to run. ``chunk`` is the number of pairs a record.
+    ``val`` and ``test`` are the fractions of pairs (by caption or group, see `split_of`) whose split the source leaves open.
+
+    A pair without caption, with an undecodable picture or with a non-finite embedding is left out and listed in the
+    manifest. A source that cannot be read to its end gives no shard: the others are made, then ValueError names it.
+    ValueError too for missing sources, other settings than those of the shards in ``out``, and a second run into ``out``.
+    """
+    for option, value, least in (("chunk", chunk, 1), ("batch_size", batch_size, 1), ("workers", workers, 0)):
+        if value < least:
+            raise ValueError(f"{option} must be at least {least}, got {value}.")
+    if not (0 <= val <= 1 and 0 <= test <= 1 and val + test <= 1):
+        raise ValueError(f"val={val} and test={test} are fractions of the pairs: each in 0...1, together at most 1.")
+    named, out = find_sources(sources), Path(out)
+    with only_run(out):
+        space = encoder.space(torch.zeros(encoder.dim), torch.ones(encoder.dim))
+        require_same_settings(
+            out, {"schema": SCHEMA, "space": space.identity, "chunk": chunk, "val": val, "test": test}, named
+        )
+        entries = finished_shards(out)
+        missing = {name: source for name, source in named.items() if name not in entries}
+        problems = []
+        batches = picture_batches(missing, encoder.image_transform, batch_size, workers)
+        with EmbedProgress(missing, len(entries)) as progress:
+            for name, of_source in itertools.groupby(batches, key=lambda batch: batch.shard):
+                try:
+                    entries[name] = _write_shard(out / name, of_source, encoder, chunk, (val, test), progress)
+                    write_json(out / f"{name}.json", entries[name].to_json())
+                except BrokenSourceError as error:
+                    problems.append(f"{named[name]} ({error})")
+                progress.source_done(name, entries.get(name))
+        if problems:
+            raise ValueError(
+                f"{len(problems)} of {len(named)} sources could not be read to their end: {'; '.join(problems)}. The shards of the "
+                "others are kept. Replace these sources or leave them out, and run the command again."
+            )
+        return finish_set(out, space, Manifest(space.identity, made_by, [entries[name] for name in named]))
+
+
+class _Row(NamedTuple):
+    """One embedded pair, waiting for its record to be full."""
+
+    pair: RawPair
+    image: np.ndarray
+    text: np.ndarray
+    states: np.ndarray
+    negative: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Embedded:
+    """A batch on its way: on a GPU these tensors may still be computed."""
+
+    batch: PictureBatch
+    image: Float[Tensor, "pairs dim"]
+    text: TextCondition
+    cut: Tensor
+    negative: Float[Tensor, "negatives dim"]
+
+
+def _write_shard(
+    path: Path,
+    batches: Iterator[PictureBatch],
+    encoder: Encoder,
+    chunk: int,
+    fractions: tuple[float, float],
+    progress: EmbedProgress,
+) -> ShardEntry:
+    cut, skipped = 0, []
+    waiting: dict[str, list[_Row]] = {"train": [], "val": [], "test": []}
+    with ShardWriter(path) as writer:
+        for embedded in _one_behind(batches, encoder):
+            rows, not_finite = _rows(embedded)
+            cut += int(embedded.cut.sum()) - sum(bool(embedded.cut[row]) for row in not_finite)
+            skipped += embedded.batch.skipped
+            skipped += [
+                SkippedPair(embedded.batch.pairs[row].key, "its embedding is not finite in float16") for row in not_finite
+            ]
+            for row in rows:
+                split = split_of(row.pair, *fractions)
+                waiting[split].append(row)
+                if len(waiting[split]) == chunk:
+                    writer.write(_chunk(waiting[split]), split)
+                    waiting[split] = []
+            progress.batch(len(rows), embedded.batch.position)
+            if embedded.batch.problem:
+                raise BrokenSourceError(embedded.batch.problem)
+        for split, rows in waiting.items():
+            if rows:
+                writer.write(_chunk(rows), split)
+        return writer.close(cut, skipped)
+
+
+def _one_behind(batches: Iterator[PictureBatch], encoder: Encoder) -> Iterator[_Embedded]:
+    """Embeddings of each batch, handed out when the next is under way: a GPU computes while the last results are written."""
+    started: _Embedded | None = None
+    for batch in batches:
+        last, started = started, _start(batch, encoder)
+        if last is not None:
+            yield last
+    if started is not None:
+        yield started
+
+
+@torch.inference_mode()
+def _start(batch: PictureBatch, encoder: Encoder) -> _Embedded:
+    if not batch.pairs:
+        nothing = torch.empty(0, encoder.dim)
+        text = TextCondition(nothing, torch.empty(0, encoder.text_width), torch.empty(0, dtype=torch.int64))
+        return _Embedded(batch, nothing, text, torch.empty(0, dtype=torch.bool), nothing)
+    tokens = encoder.tokenize([pair.caption for pair in batch.pairs])
+    text = encoder.encode_tokens(tokens)
+    image = encoder.encode_images(batch.pixels)
+    negative = encoder.encode_images(batch.negative_pixels) if batch.negative_rows else image[:0]
+    return _Embedded(batch, image, text, tokens.cut, negative)
+
+
+def _rows(embedded: _Embedded) -> tuple[list[_Row], list[int]]:
+    """The pairs of a batch in float16, and the numbers of those left out because something in them is not finite."""
+    # Cast first: what float16 cannot hold becomes infinite, and is found with the rest.
+    image, text, states, negative = (
+        tensor.half().cpu()
+        for tensor in (embedded.image, embedded.text.text_embed, embedded.text.text_states, embedded.negative)
+    )
+    lengths = embedded.text.lengths.cpu()
+    finite = image.isfinite().all(1) & text.isfinite().all(1)
+    finite[torch.arange(len(image)).repeat_interleave(lengths)[~states.isfinite().all(1)]] = False
+    finite[torch.tensor(embedded.batch.negative_rows, dtype=torch.int64)[~negative.isfinite().all(1)]] = False
+    negatives = dict(zip(embedded.batch.negative_rows, negative.numpy(), strict=True))
+    captions = [
+        state.numpy().copy() for state in states.split(lengths.tolist())
+    ]  # a view would keep the whole batch in memory
+    parts = zip(embedded.batch.pairs, image.numpy(), text.numpy(), captions, strict=True)
+    rows = [_Row(*part, negatives.get(number)) for number, part in enumerate(parts) if finite[number]]
+    return rows, (~finite).nonzero().flatten().tolist()
+
+
+def _chunk(rows: list[_Row]) -> Chunk:
+    none = np.full_like(rows[0].image, np.nan)
+    subsets = [row.pair.subset for row in rows]
+    negatives = [none if row.negative is None else row.negative for row in rows]
+    return Chunk(
+        image_embed=np.stack([row.image for row in rows]),
+        text_embed=np.stack([row.text for row in rows]),
+        text_states=np.concatenate([row.states for row in rows]),
+        lengths=np.array([len(row.states) for row in rows], dtype=np.int16),
+        captions=[row.pair.caption for row in rows],
+        keys=[row.pair.key for row in rows],
+        subsets=subsets if any(subsets) else None,
+        negative_embed=np.stack(negatives) if any(row.negative is not None for row in rows) else None,
+    )

@@ -1,0 +1,141 @@
+"""The folder of a set of shards while `embed` makes or repairs it: whose it is, what is finished, how it is closed.
+
+While a set is being made, each finished shard has its manifest row beside it (``0000.tar.json``). A run that was killed
+and started again keeps the shards whose row is there and whose bytes are right. At the end all rows become manifest.json.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from eclipse_pl.data.manifest import MANIFEST_NAME, SPACE_NAME, Manifest, ShardEntry, disk_error, write_json
+from eclipse_pl.embedding import ClipSpace
+
+SETTINGS_NAME = "embed.json"
+"""What all shards of a set must share: space, chunk and the fractions of the splits."""
+LOCK_NAME = "embed.lock"
+
+
+@contextmanager
+def only_run(out: Path) -> Iterator[None]:
+    """Hold ``out`` for this process; ValueError where another one embeds into it."""
+    from filelock import FileLock, Timeout
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with FileLock(out / LOCK_NAME, timeout=0):
+            yield
+    except Timeout:
+        raise ValueError(f"Another run is embedding into {out}. Wait for it, or choose another folder.") from None
+    except OSError as error:
+        raise disk_error(error, out) from error
+
+
+def require_same_settings(out: Path, settings: dict[str, Any], named: dict[str, str]) -> None:
+    """Refuse to mix: every shard in ``out`` must come from these sources and these settings."""
+    path = out / SETTINGS_NAME
+    shards = sorted(file.name for file in out.glob("*.tar"))
+    if not path.is_file():
+        if shards or (out / MANIFEST_NAME).exists():
+            raise ValueError(
+                f"{out} already holds {(shards or [MANIFEST_NAME])[0]}, which `embed` did not make. Choose another folder."
+            )
+        write_json(path, settings)
+        return
+    try:
+        before = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}), so nothing says how the shards beside it were made. Remove {out}."
+        ) from error
+    if differing := [name for name in settings if before.get(name) != settings[name]]:
+        told = "; ".join(f"{name}: {before.get(name)} there, {settings[name]} now" for name in differing)
+        raise ValueError(f"{out} holds shards made in another way ({told}). Use the same settings, or choose another folder.")
+    if strange := [name for name in shards if name not in named]:
+        raise ValueError(
+            f"{out} holds {strange[0]}, which none of the given sources makes. Name all sources, or choose another folder."
+        )
+
+
+def finished_shards(out: Path) -> dict[str, ShardEntry]:
+    """The shards of a finished or unfinished set that are there with the right bytes, by name."""
+    try:
+        rows = {shard.name: shard for shard in Manifest.load(out).shards}
+    except ValueError:  # none yet, or damaged: then only what the rows beside the shards vouch for is kept
+        rows = {}
+    for path in sorted(out.glob("*.tar.json")):
+        try:
+            rows[path.name.removesuffix(".json")] = ShardEntry.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            path.unlink()
+    return {name: row for name, row in rows.items() if shard_problem(out, row) is None}
+
+
+def shard_problem(folder: Path, shard: ShardEntry) -> str | None:
+    """What is wrong with the file of a shard: missing, truncated, or other bytes than were written. Reads it once."""
+    path = folder / shard.name
+    if not path.is_file():
+        return "is missing"
+    if (size := path.stat().st_size) != shard.bytes:
+        return f"has {size} bytes instead of {shard.bytes}"
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return None if digest.hexdigest() == shard.sha256 else "has other bytes than were written (sha256 differs)"
+
+
+def image_statistics(folder: Path, shards: list[ShardEntry], dim: int) -> tuple[Float[Tensor, "dim"], Float[Tensor, "dim"]]:
+    """Mean and standard deviation of the training pairs' image embeddings, as they are stored; summed in float64.
+
+    A set without a training split (a test set of its own) takes those of all its pairs. ValueError for an empty set.
+    """
+    records = [(shard.name, record) for shard in shards for record in shard.records]
+    training = [(name, record) for name, record in records if record.split == "train"] or records
+    if not training:
+        raise ValueError(f"{folder} holds no pair, so its space has no statistics.")
+    count, total, squares = 0, np.zeros(dim), np.zeros(dim)
+    for name, record in training:
+        with (folder / name).open("rb") as file:
+            file.seek(record.members["image_embed.npy"][0])
+            image_embed = np.lib.format.read_array(file, allow_pickle=False).astype(np.float64)
+        count, total, squares = count + len(image_embed), total + image_embed.sum(0), squares + (image_embed**2).sum(0)
+    variance = np.maximum(squares / count - (total / count) ** 2, 0)
+    return torch.from_numpy(total / count).float(), torch.from_numpy(np.sqrt(variance)).float()
+
+
+def finish_set(out: Path, space: ClipSpace, manifest: Manifest) -> Manifest:
+    """Space, manifest, and away with the rows beside the shards. What is right already is not written again."""
+    if not manifest.pairs:
+        reasons = sorted({pair.reason for shard in manifest.shards for pair in shard.skipped})
+        raise ValueError(f"The sources hold no pair that could be embedded ({'; '.join(reasons) or 'they are empty'}).")
+    mean, std = image_statistics(out, manifest.shards, space.dim)
+    path = out / SPACE_NAME
+    partial = path.with_name(SPACE_NAME + ".partial")
+    replace(space, image_mean=mean, image_std=std).save(partial)
+    partial.chmod(0o644)  # safetensors makes files that nobody but their owner can read
+    if path.is_file() and path.read_bytes() == partial.read_bytes():
+        partial.unlink()
+    else:
+        os.replace(partial, path)
+    try:
+        unchanged = Manifest.load(out) == manifest
+    except ValueError:
+        unchanged = False
+    if not unchanged:
+        manifest.save(out)
+    for row in out.glob("*.tar.json"):
+        row.unlink()
+    return manifest

@@ -1,0 +1,66 @@
+"""What `embed` shows while it works: a bar on a terminal, a line a shard elsewhere."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from eclipse_pl.data.manifest import ShardEntry
+
+
+class EmbedProgress:
+    """Pairs per second, shards done and time left. The bar counts bytes of the sources, and shards where those are remote."""
+
+    def __init__(self, sources: dict[str, str], finished: int) -> None:
+        self.console = Console(highlight=False)
+        local = {name: Path(source).stat().st_size for name, source in sources.items() if Path(source).is_file()}
+        self.sizes = local if len(local) == len(sources) else dict.fromkeys(sources, 1)
+        self.by_bytes = len(local) == len(sources)
+        self.finished, self.shards = finished, finished + len(sources)
+        self.before = self.pairs = 0
+        self.started = time.perf_counter()
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[rate]:,.0f} pairs/s,"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+        )
+        self.bar = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
+        self.task = self.bar.add_task(self.title, total=sum(self.sizes.values()), rate=0.0)
+
+    @property
+    def title(self) -> str:
+        return f"embedding, {self.finished} of {self.shards} shards"
+
+    @property
+    def rate(self) -> float:
+        return self.pairs / max(time.perf_counter() - self.started, 1e-9)
+
+    def batch(self, pairs: int, position: int) -> None:
+        """``pairs`` more are embedded; the source was read up to ``position`` bytes."""
+        self.pairs += pairs
+        self.bar.update(self.task, completed=self.before + position * self.by_bytes, rate=self.rate)
+
+    def source_done(self, name: str, entry: ShardEntry | None) -> None:
+        """A shard is written, or (None) given up."""
+        self.before += self.sizes[name]
+        self.finished += entry is not None
+        self.bar.update(self.task, completed=self.before, description=self.title)
+        if entry is not None and not self.console.is_terminal:
+            skipped = f", {len(entry.skipped)} skipped" if entry.skipped else ""
+            line = f"{name}: {entry.pairs} pairs{skipped}; {self.finished} of {self.shards} shards, {self.rate:,.0f} pairs/s"
+            self.console.print(line, soft_wrap=True, markup=False)
+
+    def __enter__(self) -> EmbedProgress:
+        self.bar.start()
+        self.started = time.perf_counter()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bar.stop()
