@@ -13,7 +13,7 @@ import numpy as np
 COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "white")
 SHAPES = ("circle", "square", "triangle", "star", "heart", "cross")
 TEXTURES = ("plain", "striped", "dotted", "checkered")
-DIAMETER = {"small": 15, "large": 25}  # odd, so that a place is a pixel and shapes are symmetric about it
+DIAMETER = {"small": 17, "large": 25}  # odd, so that a place is a pixel and shapes are symmetric about it
 SIDE = 64
 CATEGORIES = ("colour", "shape", "texture", "spatial", "numeracy", "complex")
 RELATIONAL = ("spatial", "complex")
@@ -71,7 +71,8 @@ class Scene:
         Scenes that differ in binding, size or place alone share it, so no caption, no scene and no counterpart of one
         split can occur in another, whatever the seeds.
         """
-        bag = [sorted(getattr(thing, part) for thing in self.objects) for part in ("colour", "shape", "texture")]
+        kinds = Counter((thing.colour, thing.shape, thing.texture) for thing in self.objects)
+        bag = [sorted(part) for part in (*zip(*kinds, strict=True), kinds.values())]
         return ("test", "val", "train", "train", "train")[sha256(repr(bag).encode()).digest()[0] % 5]
 
     @property

@@ -1,0 +1,1 @@
+"""Data preparation: ``python -m data_prep <command>``, one file a command."""

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import fcntl
+from pathlib import Path
+from typing import Any
+
+from eclipse_pl.data.datamodule import EmbeddingDataModule
+from eclipse_pl.data.manifest import MANIFEST_NAME, Manifest
+from eclipse_pl.embed import embed_shards
+from eclipse_pl.world.encoder import WorldEncoder
+from eclipse_pl.world.pairs import write_pairs
+
+
+class WorldDataModule(EmbeddingDataModule):
+    """Shards of the world, built where they are missing: scenes are drawn, captioned, and encoded by the world's CLIP.
+
+    Building is done once, however many processes start together, and takes about a minute for 20,000 pairs.
+
+    Args:
+        folder: Where the shards lie, or will; the raw pairs lie in ``FOLDER/raw``.
+        train_pairs: Scenes to train on; the smaller world's scenes are not a part of the larger one's (use ``pairs`` for that).
+        val_pairs: Scenes to validate on, half of them compositions that training never shows.
+        test_pairs: Scenes to test on, likewise.
+        **options: Those of EmbeddingDataModule.
+    """
+
+    def __init__(
+        self, folder: str = "data/world", train_pairs: int = 20_000, val_pairs: int = 1000, test_pairs: int = 1000, **options: Any
+    ) -> None:
+        super().__init__(folder, **options)
+        self.splits = {"train": train_pairs, "val": val_pairs, "test": test_pairs}
+
+    def prepare_data(self) -> None:
+        folder = Path(self.folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / ".building", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if (folder / MANIFEST_NAME).is_file():
+                self._require_this_world(Manifest.load(folder))
+                return
+            self._build(folder)
+
+    def _build(self, folder: Path) -> None:
+        raw = folder / "raw"
+        sizes = " ".join(f"--{split} {pairs}" for split, pairs in self.splits.items())
+        write_pairs(raw, **{split: pairs for split, pairs in self.splits.items()})
+        embed_shards(
+            sources=sorted(str(path) for path in raw.glob("*.tar")),
+            encoder=WorldEncoder(),
+            out=folder,
+            made_by=f"python -m data_prep world --out {raw} {sizes} && "
+            f"python -m data_prep embed --source '{raw}/*.tar' --encoder eclipse_pl.world.encoder.WorldEncoder --out {folder}",
+        )
+
+    def _require_this_world(self, manifest: Manifest) -> None:
+        tag = WorldEncoder().tag
+        if manifest.splits != self.splits or manifest.space["encoder"] != tag:
+            raise ValueError(
+                f"{self.folder} holds another world: {manifest.splits} of {manifest.space['encoder']}, and the config asks for "
+                f"{self.splits} of {tag}. Choose another data.folder, or remove that one to build it anew."
+            )

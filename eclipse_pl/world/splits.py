@@ -1,0 +1,65 @@
+"""Which scenes are for training, validation and test: disjoint in scenes and captions by construction, whatever the seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+
+from eclipse_pl.world.captions import describe
+from eclipse_pl.world.scenes import CATEGORIES, Scene, counterpart, draw_scene
+
+SPLITS = ("train", "val", "test")
+_ENCODER = len(SPLITS)  # the stream of the world's own CLIP has a number of its own
+
+
+@dataclass(frozen=True)
+class ScenePair:
+    """A scene with its caption; validation and test pairs also have the counterpart, where one exists."""
+
+    scene: Scene
+    caption: str
+    negative: Scene | None = None
+    negative_caption: str | None = None
+
+    @property
+    def subset(self) -> str:
+        return "unseen" if self.scene.unseen else "seen"
+
+
+def training_scenes(n: int, seed: int = 0) -> Iterator[ScenePair]:
+    """All categories in turn, no held-out colour-shape pair. A longer run with the same seed begins like a shorter one."""
+    for i in range(n):
+        scene = draw_scene(CATEGORIES[i % 6], (seed, 0, i), lambda s: s.split == "train" and not s.unseen)
+        yield ScenePair(scene, describe(scene, i))
+
+
+def held_out_scenes(split: str, n: int, seed: int = 0) -> Iterator[ScenePair]:
+    """``val`` or ``test``: all categories, seen and unseen compositions half and half, no two with the same objects.
+
+    Distinct objects keep every caption specific: none of the others is described by it.
+    """
+    if split not in SPLITS[1:]:
+        raise ValueError(f"The held-out splits are {' and '.join(SPLITS[1:])}, not {split!r}. `training_scenes` draws the rest.")
+    taken = set()
+    for i in range(n):
+        unseen = bool(i // len(CATEGORIES) % 2)
+        scene = draw_scene(
+            CATEGORIES[i % len(CATEGORIES)],
+            (seed, SPLITS.index(split), i),
+            lambda s, unseen=unseen: s.split == split and s.unseen == unseen and _kinds(s) not in taken,
+        )
+        taken.add(_kinds(scene))
+        other = counterpart(scene)
+        yield ScenePair(scene, describe(scene, i), other, describe(other, i) if other else None)
+
+
+def encoder_scenes(seed: int = 0) -> Iterator[ScenePair]:
+    """Endless scenes for the world's own CLIP: all compositions, everything but the test split."""
+    for i in count():
+        scene = draw_scene(CATEGORIES[i % len(CATEGORIES)], (seed, _ENCODER, i), lambda s: s.split != "test")
+        yield ScenePair(scene, describe(scene, i))
+
+
+def _kinds(scene: Scene) -> frozenset[tuple[str, str, str]]:
+    return frozenset((thing.colour, thing.shape, thing.texture) for thing in scene.objects)
