@@ -34,7 +34,7 @@ def embed(
         out: folder of the set of shards.
         encoder: the CLIP, for example --encoder.model ViT-bigG-14 --encoder.pretrained laion2b_s39b_b160k.
         chunk: pairs a record.
-        val: fraction of the pairs for validation, where the source does not say which. Equal captions (or groups) stay together.
+        val: fraction of the pairs for validation, where the source does not say; equal captions (or groups) stay together.
         test: fraction of the pairs for testing.
         batch_size: pairs encoded at a time.
         workers: processes that decode pictures; 0 decodes in this one.

@@ -33,14 +33,18 @@ def only_run(out: Path) -> Iterator[None]:
     """Hold ``out`` for this process; ValueError where another one embeds into it."""
     from filelock import FileLock, Timeout
 
+    lock = FileLock(out / LOCK_NAME, timeout=0)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with FileLock(out / LOCK_NAME, timeout=0):
-            yield
+        lock.acquire()
     except Timeout:
         raise ValueError(f"Another run is embedding into {out}. Wait for it, or choose another folder.") from None
     except OSError as error:
         raise disk_error(error, out) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def require_same_settings(out: Path, settings: dict[str, Any], named: dict[str, str]) -> None:
@@ -122,14 +126,7 @@ def finish_set(out: Path, space: ClipSpace, manifest: Manifest) -> Manifest:
         reasons = sorted({pair.reason for shard in manifest.shards for pair in shard.skipped})
         raise ValueError(f"The sources hold no pair that could be embedded ({'; '.join(reasons) or 'they are empty'}).")
     mean, std = image_statistics(out, manifest.shards, space.dim)
-    path = out / SPACE_NAME
-    partial = path.with_name(SPACE_NAME + ".partial")
-    replace(space, image_mean=mean, image_std=std).save(partial)
-    partial.chmod(0o644)  # safetensors makes files that nobody but their owner can read
-    if path.is_file() and path.read_bytes() == partial.read_bytes():
-        partial.unlink()
-    else:
-        os.replace(partial, path)
+    write_space(out, replace(space, image_mean=mean, image_std=std))
     try:
         unchanged = Manifest.load(out) == manifest
     except ValueError:
@@ -139,3 +136,21 @@ def finish_set(out: Path, space: ClipSpace, manifest: Manifest) -> Manifest:
     for row in out.glob("*.tar.json"):
         row.unlink()
     return manifest
+
+
+def write_space(folder: Path, space: ClipSpace) -> None:
+    """``space.safetensors``, atomically; left alone where it holds these bytes already."""
+    from safetensors import SafetensorError
+
+    path = folder / SPACE_NAME
+    partial = path.with_name(path.name + ".partial")
+    try:
+        space.save(partial)
+        partial.chmod(0o644)  # safetensors makes files that nobody but their owner can read
+        if path.is_file() and path.read_bytes() == partial.read_bytes():
+            partial.unlink()
+        else:
+            os.replace(partial, path)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise disk_error(error if isinstance(error, OSError) else OSError(str(error)), folder) from error

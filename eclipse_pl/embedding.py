@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -83,8 +84,9 @@ class ClipSpace:
         """Write ``space.safetensors``; the caller sees to atomicity."""
         from safetensors.torch import save_file
 
-        tensors, metadata = self.state()
-        save_file(tensors, path, metadata)
+        tensors, identity = self.state()
+        # One entry only: safetensors writes several in an order of chance, and equal spaces are to give equal bytes.
+        save_file(tensors, path, {"identity": json.dumps(identity)})
 
     @classmethod
     def load(cls, path: str | Path) -> ClipSpace:
@@ -97,8 +99,9 @@ class ClipSpace:
             )
         try:
             with safe_open(str(path), "pt") as file:
-                return cls.from_state({key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {})
-        except (SafetensorError, KeyError) as error:
+                identity = json.loads((file.metadata() or {})["identity"])
+                return cls.from_state({key: file.get_tensor(key) for key in file.keys()}, identity)
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a CLIP space ({error}). Write it again with `python -m data_prep embed`.") from error
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -186,7 +186,7 @@ def _encoded_batches(shard: str, source: str, batch_size: int) -> Iterator[_Enco
     skipped: list[SkippedPair] = []
     position, problem = 0, None
     try:
-        for position, key, sample in read_samples(source):  # noqa: B007 (the last position is needed below)
+        for position, key, sample in read_samples(source):
             pair = _raw_pair(key, sample)
             if isinstance(pair, SkippedPair):
                 skipped.append(pair)
