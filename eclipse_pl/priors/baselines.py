@@ -72,8 +72,10 @@ class LinearPrior(Baseline):
     def __init__(self, space: ClipSpace, ridge: float | None = None) -> None:
         super().__init__(space)
         if ridge is not None and not 0 < ridge < float("inf"):
-            raise ValueError(f"ridge is {ridge}; it must be above 0 (1 shrinks by half where the text varies as it does on average), "
-                             "or null for the value that generalised cross-validation finds.")  # fmt: skip
+            raise ValueError(
+                f"ridge is {ridge}; it must be above 0 (1 halves the weight of an average direction), "
+                "or null for the value that generalised cross-validation finds."
+            )
         self.ridge = ridge
         self.chosen_ridge = ridge
         """The fraction used by the last solution."""

@@ -52,9 +52,12 @@ class PriorNetwork(nn.Module):
         time_embedding: bool = False,
     ) -> None:
         super().__init__()
-        for name, size in (
-            ("num_layers", num_layers), ("num_attention_heads", num_attention_heads), ("attention_head_dim", attention_head_dim),
-        ):  # fmt: skip
+        sizes = {
+            "num_layers": num_layers,
+            "num_attention_heads": num_attention_heads,
+            "attention_head_dim": attention_head_dim,
+        }
+        for name, size in sizes.items():
             if size < 1:
                 raise ValueError(f"{name} is {size}; it must be at least 1 (ECLIPSE has 10 layers of 16 heads of 32).")
         inner = num_attention_heads * attention_head_dim
@@ -122,8 +125,8 @@ class PriorNetwork(nn.Module):
         *blocks, last_block = self.transformer_blocks
         for block in blocks:
             hidden = block(hidden, packing)
-        predicted = self.norm_out(last_block.last_token(hidden, packing))
-        return self.proj_to_clip_embeddings(predicted)
+        predicted: Tensor = self.proj_to_clip_embeddings(self.norm_out(last_block(hidden, packing, last_only=True)))
+        return predicted
 
 
 class Packing:
@@ -193,14 +196,14 @@ class Block(nn.Module):
         self.norm3 = nn.LayerNorm(inner)
         self.ff = FeedForward(inner)
 
-    def forward(self, hidden: Float[Tensor, "rows inner"], packing: Packing) -> Float[Tensor, "rows inner"]:
-        hidden = hidden + self.attn1(self.norm1(hidden), packing)
-        return hidden + self.ff(self.norm3(hidden))
-
-    def last_token(self, hidden: Float[Tensor, "rows inner"], packing: Packing) -> Float[Tensor, "batch inner"]:
-        """The block's output for the last token of each caption: nobody reads the others behind the last block."""
-        last = hidden[-packing.batch :] + self.attn1.last_token(self.norm1(hidden), packing)
-        return last + self.ff(self.norm3(last))
+    def forward(
+        self, hidden: Float[Tensor, "rows inner"], packing: Packing, last_only: bool = False
+    ) -> Float[Tensor, "rows_out inner"]:
+        """All rows, or with ``last_only`` the last token of each caption: nobody reads the others behind the last block."""
+        attended = self.attn1(self.norm1(hidden), packing, last_only)
+        hidden = (hidden[-packing.batch :] if last_only else hidden) + attended
+        after: Tensor = hidden + self.ff(self.norm3(hidden))
+        return after
 
 
 class Attention(nn.Module):
@@ -214,16 +217,18 @@ class Attention(nn.Module):
         self.to_v = nn.Linear(inner, inner)
         self.to_out = nn.ModuleList([nn.Linear(inner, inner)])
 
-    def forward(self, rows: Float[Tensor, "rows inner"], packing: Packing) -> Float[Tensor, "rows inner"]:
-        query, key, value = (self._split(packing.pad(project(rows))) for project in (self.to_q, self.to_k, self.to_v))
-        attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-        return self.to_out[0](packing.pack(self._join(attended)))
-
-    def last_token(self, rows: Float[Tensor, "rows inner"], packing: Packing) -> Float[Tensor, "batch inner"]:
-        query = self._split(self.to_q(rows[-packing.batch :])[:, None])
+    def forward(self, rows: Float[Tensor, "rows inner"], packing: Packing, last_only: bool) -> Float[Tensor, "rows_out inner"]:
         key, value = (self._split(packing.pad(project(rows))) for project in (self.to_k, self.to_v))
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=packing.real[:, None, None])
-        return self.to_out[0](self._join(attended)[:, 0])
+        if last_only:
+            # One query a caption sees all of its tokens, and has to be kept from the padding behind them.
+            query = self._split(self.to_q(rows[-packing.batch :])[:, None])
+            attended = F.scaled_dot_product_attention(query, key, value, attn_mask=packing.real[:, None, None])
+            joined = self._join(attended)[:, 0]
+        else:
+            query = self._split(packing.pad(self.to_q(rows)))
+            joined = packing.pack(self._join(F.scaled_dot_product_attention(query, key, value, is_causal=True)))
+        out: Tensor = self.to_out[0](joined)
+        return out
 
     def _split(self, padded: Float[Tensor, "batch length inner"]) -> Float[Tensor, "batch heads length head_dim"]:
         return padded.unflatten(2, (self.heads, -1)).transpose(1, 2)
@@ -241,7 +246,8 @@ class FeedForward(nn.Module):
         self.net = nn.Sequential(ProjectGELU(inner, 4 * inner), nn.Identity(), nn.Linear(4 * inner, inner))
 
     def forward(self, rows: Float[Tensor, "rows inner"]) -> Float[Tensor, "rows inner"]:
-        return self.net(rows)
+        out: Tensor = self.net(rows)
+        return out
 
 
 class ProjectGELU(nn.Module):
@@ -266,4 +272,5 @@ class TimeEmbedding(nn.Module):
         frequencies = torch.exp(-math.log(10_000) / half * torch.arange(half, dtype=torch.float32, device=time.device))
         angles = time.float()[:, None] * frequencies
         waves = torch.cat([angles.cos(), angles.sin()], dim=1).to(self.linear_1.weight.dtype)
-        return self.linear_2(F.silu(self.linear_1(waves)))
+        out: Tensor = self.linear_2(F.silu(self.linear_1(waves)))
+        return out
