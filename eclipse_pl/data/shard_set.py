@@ -92,13 +92,18 @@ class ShardSet:
         )
 
     def gather(
-        self, record_ids: Int[np.ndarray, "batch"], rows: Int[np.ndarray, "batch"], with_captions: bool = False
+        self,
+        record_ids: Int[np.ndarray, "batch"],
+        rows: Int[np.ndarray, "batch"],
+        with_captions: bool = False,
+        with_states: bool = True,
     ) -> EmbeddingBatch:
         """The pairs at ``rows`` of the records ``record_ids``, in that order, as float16 tensors.
 
         One vectorised copy per record and array, quickest where the pairs of a record stand together. Inside a worker of
         a DataLoader the tensors are made in shared memory, so that they are not copied a second time on their way out.
-        ``with_captions`` adds captions, keys, subsets and negative_embed.
+        ``with_captions`` adds captions, keys, subsets and negative_embed. Without ``with_states`` the token states are not
+        read, and lengths are 0.
         """
         if not len(rows) or rows.min() < 0 or (rows >= self.record_pairs[record_ids]).any():
             raise IndexError(f"A row lies outside its record, or none was asked for ({len(rows)} rows).")
@@ -106,9 +111,10 @@ class ShardSet:
         cuts = np.flatnonzero(np.diff(record_ids[order])) + 1
         groups = [(int(record_ids[places[0]]), places) for places in np.split(order, cuts)]
         count, dim, width = len(rows), self.space.dim, self.space.text_width
-        lengths = np.empty(count, dtype=np.int64)
-        for record, places in groups:
-            lengths[places] = self.lengths(record)[rows[places]]
+        lengths = np.zeros(count, dtype=np.int64)
+        if with_states:
+            for record, places in groups:
+                lengths[places] = self.lengths(record)[rows[places]]
         starts = np.concatenate([[0], np.cumsum(lengths)])
         with_negatives = with_captions and any(NEGATIVE_MEMBER in self.entries[record].members for record, _ in groups)
         image_embed, text_embed = _empty(count, dim), _empty(count, dim)

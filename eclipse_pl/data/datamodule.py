@@ -1,0 +1,192 @@
+"""The Lightning data module over a set of shards."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
+from eclipse_pl.data.loader import EvaluationLoader, Position, TrainingLoader
+from eclipse_pl.data.manifest import MANIFEST_NAME
+from eclipse_pl.data.sampler import EvaluationOrder, SplitPairs, TrainingOrder
+from eclipse_pl.data.shard_set import ShardSet
+from eclipse_pl.embedding import ClipSpace, EmbeddingBatch
+
+
+class EmbeddingDataModule(L.LightningDataModule):
+    """Batches of embedding shards, on every rank as many as on the others, in an order that (seed, epoch) fix.
+
+    Args:
+        folder: The shards, as ``python -m data_prep embed`` wrote them.
+        batch_size: Pairs in a batch of one process.
+        pairs: Train on so many pairs; a smaller number is inside every larger one. null uses all.
+        window: Records whose pairs are shuffled together. More mixes better and keeps more of the files in use.
+        workers: Processes that read training batches ahead; 0 reads in the main process.
+        seed: Of the order of the batches.
+        group_by_length: Batches of captions with similar numbers of tokens, which need less padding.
+        check: What is looked at before the run: the "size" of each shard, or its "sha256", which reads every byte once.
+        multiprocessing_context: How workers are started; null is Python's default.
+        val_batch_size: Pairs in a batch of validation and test; null is ``batch_size``.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        batch_size: int = 256,
+        pairs: int | None = None,
+        window: int = 16,
+        workers: int = 1,
+        seed: int = 0,
+        group_by_length: bool = True,
+        check: Literal["size", "sha256"] = "size",
+        multiprocessing_context: Literal["fork", "spawn", "forkserver"] | None = None,
+        val_batch_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        least = {"batch_size": (batch_size, 1), "window": (window, 1), "workers": (workers, 0), "seed": (seed, 0)}
+        least["val_batch_size"] = (batch_size if val_batch_size is None else val_batch_size, 1)
+        for name, (value, smallest) in least.items():
+            if value < smallest:
+                raise ValueError(f"data.{name} is {value}; it must be {smallest} or more.")
+        if multiprocessing_context is not None and workers == 0:
+            raise ValueError(
+                f"data.multiprocessing_context is {multiprocessing_context!r}, but data.workers is 0: nothing would be started. "
+                "Set data.workers to 1 or more, or leave the context null."
+            )
+        self.folder = folder
+        self.batch_size = batch_size
+        self.pairs = pairs
+        self.window = window
+        self.workers = workers
+        self.seed = seed
+        self.group_by_length = group_by_length
+        self.check = check
+        self.multiprocessing_context = multiprocessing_context
+        self.val_batch_size = least["val_batch_size"][0]
+        self._shards: ShardSet | None = None
+        self._position = Position()
+        self._training_loader: TrainingLoader | None = None
+
+    @property
+    def shards(self) -> ShardSet:
+        """The set, opened (and its files checked) at first use; built first where a subclass's ``prepare_data`` can do so."""
+        if self._shards is None:
+            if not (Path(self.folder) / MANIFEST_NAME).is_file():
+                self.prepare_data()
+            self._shards = ShardSet(self.folder, self.check)
+        return self._shards
+
+    @property
+    def space(self) -> ClipSpace:
+        """The CLIP space of the shards; the command line links it into the prior."""
+        return self.shards.space
+
+    def setup(self, stage: str) -> None:
+        """A run begins at the first batch, unless a checkpoint that is loaded afterwards says otherwise."""
+        if stage == "fit":
+            self._position = Position()
+
+    def train_dataloader(self) -> TrainingLoader:
+        trainer = self.trainer
+        if trainer is not None and trainer.overfit_batches:  # type: ignore[attr-defined]
+            raise ValueError("trainer.overfit_batches would not hold the batches fixed here; set data.pairs to a small number instead.")
+        order = TrainingOrder(
+            self._split("train", self.pairs), self.batch_size, self._world_size, self.window, self.seed, self.group_by_length
+        )
+        self._training_loader = TrainingLoader(
+            self.shards,
+            order,
+            self._position,
+            self._rank,
+            self.workers,
+            self.multiprocessing_context,
+            self._pin_memory,
+            processed=lambda: None if trainer is None else trainer.fit_loop.epoch_loop.batch_progress.total.processed,
+            limit=lambda: math.inf if trainer is None else trainer.num_training_batches,
+        )
+        return self._training_loader
+
+    def val_dataloader(self) -> EvaluationLoader:
+        return self._evaluation_loader("val")
+
+    def test_dataloader(self) -> EvaluationLoader:
+        return self._evaluation_loader("test")
+
+    def single_pass(self, pairs: int | None = None, with_states: bool = False) -> Iterator[EmbeddingBatch]:
+        """The training pairs in use, once, in the order of the files, in float32; the position of the run stays as it is.
+
+        The same on every rank: for statistics and closed-form priors. ``pairs`` takes that many of them at most, drawn
+        evenly. Without ``with_states`` token states are not read, and lengths are 0.
+        """
+        if pairs is not None and self.pairs is not None:
+            pairs = min(pairs, self.pairs)
+        wanted = self.pairs if pairs is None else min(pairs, self.shards.manifest.splits.get("train", 0))
+        chosen = self._split("train", wanted)
+        numbers = chosen.numbers(chosen.records)
+        for first in range(0, len(numbers), self.batch_size):
+            places = chosen.locate(numbers[first : first + self.batch_size])
+            yield self.shards.gather(*places, with_states=with_states).to("cpu")
+
+    def transfer_batch_to_device(self, batch: EmbeddingBatch, device: torch.device, dataloader_idx: int) -> EmbeddingBatch:
+        """One copy an array, in float16; float32 is made on the device."""
+        return batch.to(device, non_blocking=True)
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the run stands, in numbers that are the same on every rank."""
+        position = self._position if self._training_loader is None else self._training_loader.position
+        return {"epoch": position.epoch, "batches": position.batches, "global_batch": self._global_batch}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Called by Lightning before any loader is made."""
+        saved, ours = state_dict["global_batch"], self._global_batch
+        done = state_dict["batches"] * saved
+        if saved != ours:
+            rank_zero_warn(
+                f"The checkpoint was written with {saved} pairs in a global batch, and now there are {ours}: the run continues in "
+                f"epoch {state_dict['epoch']} after about {round(done / ours) * ours} instead of {done} pairs, in another order."
+            )
+        self._position = Position(state_dict["epoch"], round(done / ours))
+
+    def teardown(self, stage: str) -> None:
+        """Let the workers go; the position stays, for checkpoints that are saved after the run."""
+        if self._training_loader is not None:
+            self._position = self._training_loader.position
+            self._training_loader.close()
+            self._training_loader = None
+
+    @property
+    def _rank(self) -> int:
+        return 0 if self.trainer is None else self.trainer.global_rank
+
+    @property
+    def _world_size(self) -> int:
+        return 1 if self.trainer is None else self.trainer.world_size
+
+    @property
+    def _global_batch(self) -> int:
+        return self.batch_size * self._world_size
+
+    @property
+    def _pin_memory(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
+    def _split(self, split: str, pairs: int | None = None) -> SplitPairs:
+        records = self.shards.records(split)
+        if not len(records):
+            held = ", ".join(f"{name} ({count})" for name, count in self.shards.manifest.splits.items())
+            option = "" if split == "train" else f" --{split} FRACTION"
+            raise ValueError(
+                f"{self.folder} has no pairs in the split {split!r}; it holds {held or 'nothing'}. Make shards that have it with "
+                f"`python -m data_prep embed --source ... --out FOLDER{option}`."
+            )
+        return SplitPairs(self.shards.record_starts, records, self.shards.lengths, pairs)
+
+    def _evaluation_loader(self, split: str) -> EvaluationLoader:
+        order = EvaluationOrder(self._split(split), self.val_batch_size, self._world_size)
+        return EvaluationLoader(self.shards, order, self._rank, self._pin_memory)
