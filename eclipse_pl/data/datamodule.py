@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import lightning as L
-import numpy as np
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
@@ -56,7 +55,7 @@ class EmbeddingDataModule(L.LightningDataModule):
                 raise ValueError(f"data.{name} is {value}; it must be {smallest} or more.")
         if multiprocessing_context is not None and workers == 0:
             raise ValueError(
-                f"data.multiprocessing_context is {multiprocessing_context!r}, but data.workers is 0: nothing would be started. "
+                f"data.multiprocessing_context is {multiprocessing_context!r}, but data.workers is 0. "
                 "Set data.workers to 1 or more, or leave the context null."
             )
         self.folder = folder
@@ -95,7 +94,9 @@ class EmbeddingDataModule(L.LightningDataModule):
     def train_dataloader(self) -> TrainingLoader:
         trainer = self.trainer
         if trainer is not None and trainer.overfit_batches:  # type: ignore[attr-defined]
-            raise ValueError("trainer.overfit_batches would not hold the batches fixed here; set data.pairs to a small number instead.")
+            raise ValueError(
+                "trainer.overfit_batches does not fix the batches here; set data.pairs to a small number instead."
+            )
         order = TrainingOrder(
             self._split("train", self.pairs), self.batch_size, self._world_size, self.window, self.seed, self.group_by_length
         )
@@ -107,7 +108,7 @@ class EmbeddingDataModule(L.LightningDataModule):
             self.workers,
             self.multiprocessing_context,
             self._pin_memory,
-            processed=lambda: None if trainer is None else trainer.fit_loop.epoch_loop.batch_progress.total.processed,
+            processed=lambda: None if trainer is None else batches_processed(trainer),
             limit=lambda: math.inf if trainer is None else trainer.num_training_batches,
         )
         return self._training_loader
@@ -148,8 +149,8 @@ class EmbeddingDataModule(L.LightningDataModule):
         done = state_dict["batches"] * saved
         if saved != ours:
             rank_zero_warn(
-                f"The checkpoint was written with {saved} pairs in a global batch, and now there are {ours}: the run continues in "
-                f"epoch {state_dict['epoch']} after about {round(done / ours) * ours} instead of {done} pairs, in another order."
+                f"The checkpoint was written with {saved} pairs in a global batch, and now there are {ours}: the run goes on "
+                f"in epoch {state_dict['epoch']} after {round(done / ours) * ours} instead of {done} pairs, in another order."
             )
         self._position = Position(state_dict["epoch"], round(done / ours))
 
@@ -182,11 +183,16 @@ class EmbeddingDataModule(L.LightningDataModule):
             held = ", ".join(f"{name} ({count})" for name, count in self.shards.manifest.splits.items())
             option = "" if split == "train" else f" --{split} FRACTION"
             raise ValueError(
-                f"{self.folder} has no pairs in the split {split!r}; it holds {held or 'nothing'}. Make shards that have it with "
-                f"`python -m data_prep embed --source ... --out FOLDER{option}`."
+                f"{self.folder} has no pairs in the split {split!r}; it holds {held or 'nothing'}. Make shards that have it "
+                f"with `python -m data_prep embed --source ... --out FOLDER{option}`."
             )
         return SplitPairs(self.shards.record_starts, records, self.shards.lengths, pairs)
 
     def _evaluation_loader(self, split: str) -> EvaluationLoader:
         order = EvaluationOrder(self._split(split), self.val_batch_size, self._world_size)
         return EvaluationLoader(self.shards, order, self._rank, self._pin_memory)
+
+
+def batches_processed(trainer: L.Trainer) -> int:
+    """Training batches that the trainer has worked through; those that only were begun do not count."""
+    return trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]

@@ -45,8 +45,8 @@ class TrainingLoader:
     It is not a torch DataLoader but holds one, so that Lightning replaces no sampler. Iterating is lazy, because Lightning
     calls ``iter`` more often than it reads. A batch counts as done when the trainer has processed it: ``processed`` counts
     those, and a checkpoint written while a batch is being worked on repeats that batch. ``limit`` is the number of batches
-    after which the trainer ends an epoch early. The number of the epoch that Lightning gives samplers is not used: after a run with
-    ``max_steps`` is resumed from the end of an epoch, it is one too high (2.6.6).
+    after which the trainer ends an epoch early. The number of the epoch that Lightning gives samplers is not used: where a
+    run with ``max_steps`` is resumed from the end of an epoch, it is one too high (2.6.6).
     """
 
     def __init__(

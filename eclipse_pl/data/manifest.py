@@ -1,11 +1,11 @@
 """``manifest.json``: what a set of shards holds, and where in each tar it lies (design.md, section 5).
 
-    {"schema": 1, "space": {...}, "made_by": "python -m data_prep embed ...", "pairs": 5, "tokens": 65,
-     "splits": {"train": 3, "val": 2},
-     "shards": [{"name": "0000.tar", "pairs": 5, "tokens": 65, "bytes": 10240, "sha256": "...", "cut": 0,
-                 "skipped": [{"key": "...", "reason": "..."}],
-                 "records": [{"key": "0000_00000", "split": "train", "pairs": 3, "tokens": 39,
-                              "members": {"image_embed.npy": [512, 1664], ...}}]}]}
+{"schema": 1, "space": {...}, "made_by": "python -m data_prep embed ...", "pairs": 5, "tokens": 65,
+ "splits": {"train": 3, "val": 2},
+ "shards": [{"name": "0000.tar", "pairs": 5, "tokens": 65, "bytes": 10240, "sha256": "...", "cut": 0,
+             "skipped": [{"key": "...", "reason": "..."}],
+             "records": [{"key": "0000_00000", "split": "train", "pairs": 3, "tokens": 39,
+                          "members": {"image_embed.npy": [512, 1664], ...}}]}]}
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class Manifest:
         schema = content.get("schema") if isinstance(content, dict) else None
         if isinstance(schema, int) and schema > SCHEMA:
             raise ValueError(
-                f"{path} was written by a newer eclipse_pl (schema {schema}; this one reads up to {SCHEMA}). Upgrade eclipse_pl."
+                f"{path} was written by a newer eclipse_pl (schema {schema}; this one reads {SCHEMA}). Upgrade eclipse_pl."
             )
         if schema != SCHEMA:
             raise ValueError(f"{path} is no manifest of a set of shards (its schema is {schema!r}, expected {SCHEMA}).")
@@ -155,9 +155,7 @@ class Manifest:
                 f"{path} is damaged ({type(error).__name__}: {error}). Run the `data_prep` command that made the set again."
             ) from error
         if wrong:
-            raise ValueError(
-                f"{path} is damaged: its {', '.join(wrong)} are not the sum of its shards. Repair it with `{manifest.made_by}`."
-            )
+            raise ValueError(f"{path} is damaged: its {', '.join(wrong)} do not add up. Repair it with `{manifest.made_by}`.")
         unknown = {record.split for shard in manifest.shards for record in shard.records} - set(SPLITS)
         if unknown:
             raise ValueError(f"{path} names the split {sorted(unknown)[0]!r}; the splits are {', '.join(SPLITS)}.")

@@ -10,7 +10,7 @@ from jaxtyping import Int
 # Which pairs a smaller set keeps must depend neither on the run's seed nor on anything else that a run may change.
 SUBSET_SEED = 20240407
 Batch = tuple[np.ndarray, np.ndarray]
-"""Numbers of the records, and rows inside them, of the pairs of one batch; ascending, so that a record's pairs are neighbours."""
+"""Records, and rows inside them, of the pairs of one batch; ascending, so that a record's pairs are neighbours."""
 
 
 class SplitPairs:
@@ -34,7 +34,9 @@ class SplitPairs:
         counts = starts[records + 1] - starts[records]
         available = int(counts.sum())
         if pairs is not None and not 1 <= pairs <= available:
-            raise ValueError(f"pairs is {pairs}, but the shards hold {available} training pairs; give 1 to {available}, or null for all.")
+            raise ValueError(
+                f"pairs is {pairs}, but there are {available} training pairs; give 1 to {available}, or null for all."
+            )
         self._selected: np.ndarray | None = None
         if pairs is not None and pairs < available:
             chosen = np.sort(np.random.default_rng(SUBSET_SEED).permutation(available)[:pairs])
@@ -97,8 +99,8 @@ class TrainingOrder:
         self.group_by_length = group_by_length
         if len(pairs) < self.global_batch:
             raise ValueError(
-                f"{len(pairs)} training pairs do not fill one global batch of {self.global_batch} (batch_size {batch_size} on "
-                f"each of {world_size} processes). Set data.batch_size to {len(pairs) // world_size} or less, or use more pairs."
+                f"{len(pairs)} training pairs do not fill one global batch of {self.global_batch} (batch_size {batch_size} "
+                f"on each of {world_size} processes). Set data.batch_size to {len(pairs) // world_size} or less, or add pairs."
             )
 
     def __len__(self) -> int:

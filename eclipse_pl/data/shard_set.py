@@ -146,7 +146,7 @@ class ShardSet:
         if not path.is_file():
             raise ValueError(f"The shard {path} is missing. {self._remedy}")
         if (size := path.stat().st_size) != shard.bytes:
-            raise ValueError(f"The shard {path} has {size} bytes instead of {shard.bytes}: it was cut or changed. {self._remedy}")
+            raise ValueError(f"The shard {path} has {size} bytes instead of {shard.bytes}: it was changed. {self._remedy}")
 
     def check_sha256(self, shard: ShardEntry) -> None:
         digest = hashlib.sha256()
@@ -154,7 +154,7 @@ class ShardSet:
             while block := file.read(1 << 20):
                 digest.update(block)
         if digest.hexdigest() != shard.sha256:
-            raise ValueError(f"The shard {self.folder / shard.name} was changed: its sha256 is not the manifest's. {self._remedy}")
+            raise ValueError(f"The shard {self.folder / shard.name} was changed: it has another sha256. {self._remedy}")
 
     @property
     def _remedy(self) -> str:

@@ -1,22 +1,23 @@
 """Shards: plain webdataset tars whose records hold a chunk of many pairs each (design.md, section 5).
 
-    KEY.image_embed.npy     (n, E)  float16
-    KEY.text_embed.npy      (n, E)  float16
-    KEY.text_states.npy     (T, W)  float16   T = sum of lengths; real tokens only, captions end to end
-    KEY.lengths.npy         (n,)    int16     all 0 in a set without token states, T = 0 then
-    KEY.captions.json               {"captions": n strings, "keys": n strings, "subsets": n strings (optional)}
-    KEY.negative_embed.npy  (n, E)  float16   optional; a row of NaN where a pair has no counterpart
+KEY.image_embed.npy     (n, E)  float16
+KEY.text_embed.npy      (n, E)  float16
+KEY.text_states.npy     (T, W)  float16   T = sum of lengths; real tokens only, captions end to end
+KEY.lengths.npy         (n,)    int16     all 0 in a set without token states, T = 0 then
+KEY.captions.json               {"captions": n strings, "keys": n strings, "subsets": n strings (optional)}
+KEY.negative_embed.npy  (n, E)  float16   optional; a row of NaN where a pair has no counterpart
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import os
 import tarfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -79,7 +80,9 @@ class ShardWriter:
         self.path = Path(path)
         self._stem = self.path.name.removesuffix(".tar")
         if not self.path.name.endswith(".tar") or "." in self._stem or not self._stem:
-            raise ValueError(f"A shard is called NAME.tar, with no other dot in its name (webdataset's rule), got {self.path.name!r}.")
+            raise ValueError(
+                f"A shard is called NAME.tar, with no other dot in it (webdataset's rule), got {self.path.name!r}"
+            )
         self._partial = self.path.with_name(self.path.name + ".partial")
         self._hash = hashlib.sha256()
         self._position = 0
@@ -95,16 +98,13 @@ class ShardWriter:
             raise ValueError(f"The split {split!r} is unknown; a record belongs to one of {', '.join(SPLITS)}.")
         key = f"{self._stem}_{len(self._records):05d}"
         with np.errstate(over="ignore"):
-            narrow = Chunk(
-                *(getattr(chunk, name.removesuffix(".npy")).astype(dtype) for name, dtype in ARRAY_MEMBERS.items()),
-                captions=chunk.captions,
-                keys=chunk.keys,
-                subsets=chunk.subsets,
-                negative_embed=None if chunk.negative_embed is None else chunk.negative_embed.astype(np.float16),
-            )
+            arrays = {name.removesuffix(".npy"): dtype for name, dtype in ARRAY_MEMBERS.items()}
+            narrow = replace(chunk, **{name: getattr(chunk, name).astype(dtype) for name, dtype in arrays.items()})
+            if chunk.negative_embed is not None:
+                narrow.negative_embed = chunk.negative_embed.astype(np.float16)
         if problem := narrow.problem():
             raise ValueError(f"Record {key} of {self.path} cannot be written: {problem}.")
-        members = {name: _npy_bytes(getattr(narrow, name.removesuffix(".npy"))) for name in ARRAY_MEMBERS}
+        members = {f"{name}.npy": _npy_bytes(getattr(narrow, name)) for name in arrays}
         if narrow.negative_embed is not None:
             members[NEGATIVE_MEMBER] = _npy_bytes(narrow.negative_embed)
         texts = {"captions": chunk.captions, "keys": chunk.keys, "subsets": chunk.subsets}
@@ -144,10 +144,8 @@ class ShardWriter:
     def abort(self) -> None:
         """Remove what was written. Does nothing after ``close``."""
         if self._file is not None:
-            try:
+            with contextlib.suppress(OSError):  # a full disk makes the last flush fail as well, and the file goes anyway
                 self._file.close()
-            except OSError:  # a full disk makes the last flush fail as well, and the file goes anyway
-                pass
             self._file = None
             self._partial.unlink(missing_ok=True)
 
