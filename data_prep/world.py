@@ -1,0 +1,26 @@
+"""``python -m data_prep world``: pictures of the world with captions, as webdataset tars."""
+
+from __future__ import annotations
+
+from eclipse_pl.world.pairs import write_pairs
+
+
+def main(args: list[str] | None = None) -> None:
+    from jsonargparse import auto_cli
+
+    auto_cli(world, args=args, as_positional=False, prog="python -m data_prep world")
+
+
+def world(out: str, train: int = 20_000, val: int = 1_000, test: int = 1_000, shard_pairs: int = 1_000, seed: int = 0) -> None:
+    """Write raw pairs of the world in img2dataset's layout: 0000.tar, 0001.tar, ... with .png, .txt and .json members.
+
+    Args:
+        out: folder for the tars.
+        train: training pairs, of compositions that are not held out.
+        val: validation pairs, half of them of held-out compositions.
+        test: test pairs, likewise.
+        shard_pairs: pairs in a tar.
+        seed: of all scenes; the splits are disjoint for whatever seeds.
+    """
+    paths = write_pairs(out, train, val, test, shard_pairs, seed)
+    print(f"{train + val + test:,} pairs in {len(paths)} tars: {paths[0]} ... {paths[-1].name}")
