@@ -61,7 +61,7 @@ class Encoder(ABC):
     def space(self, image_mean: Float[Tensor, "dim"], image_std: Float[Tensor, "dim"]) -> ClipSpace:
         """The space of this encoder, with the statistics of the image embeddings of one set of pairs."""
         empty = self.encode_text([""])
-        # Kandinsky's negative image: zeros *after* normalisation (KandinskyV22PriorPipeline.get_zero_embed), not a black picture.
+        # Kandinsky's negative image is zeros *after* normalisation (KandinskyV22PriorPipeline.get_zero_embed), not black.
         zero_image = self.encode_images(torch.zeros(1, 3, self.image_size, self.image_size))
         return ClipSpace(
             name=self.name,

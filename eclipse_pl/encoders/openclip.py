@@ -136,8 +136,8 @@ def _load(model: str, pretrained: str | None) -> tuple[Any, Any, str]:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if tag.startswith("open_clip:") and pretrained in open_clip.list_pretrained_tags_by_model(model):
             raise ValueError(
-                f"The weights of {model} with tag {pretrained!r} could not be downloaded ({reason}). Connect this machine once, "
-                "or copy the checkpoint here and pass its path as `pretrained`."
+                f"The weights of {model} with tag {pretrained!r} could not be downloaded ({reason}). Connect this machine "
+                "once, or copy the checkpoint here and pass its path as `pretrained`."
             ) from error
         raise ValueError(
             f"{model} could not be loaded with pretrained={pretrained!r} ({reason}). The checkpoint must hold all weights of "
@@ -153,8 +153,8 @@ def _folder(folder: Path, pretrained: str | None) -> tuple[dict[str, Any], str]:
     for file in (folder / "open_clip_config.json", weights):
         if not file.is_file():
             raise ValueError(
-                f"There is no {file}. A `local-dir:` model is a folder with open_clip_config.json, open_clip_model.safetensors "
-                "and its tokenizer files; `python -m data_prep world-models` writes one."
+                f"There is no {file}. A `local-dir:` model is a folder with open_clip_config.json, "
+                "open_clip_model.safetensors and its tokenizer files; `python -m data_prep world-models` writes one."
             )
     if pretrained is not None:
         raise ValueError(f"A `local-dir:` model brings its weights, so pretrained={pretrained!r} has no use: set it to null.")
@@ -187,7 +187,7 @@ def _built_in(model: str, pretrained: str | None) -> tuple[dict[str, Any], str]:
         return {"pretrained": pretrained, "force_quick_gelu": wants}, f"open_clip:{model}:{pretrained}"
     if pretrained is not None and Path(pretrained).is_file():
         return {"pretrained": pretrained}, f"open_clip:{model}:sha256-{_sha256(Path(pretrained))}"
-    what = "Nothing says which weights to take" if pretrained is None else f"{pretrained!r} is neither a file nor a tag of {model}"
+    what = f"{pretrained!r} is neither a file nor a tag of {model}" if pretrained else "Nothing says which weights to take"
     near = get_close_matches(pretrained or "", tags, n=3, cutoff=0.4)
     raise ValueError(
         f"{what}. {_near(near)}Tags of {model}: {', '.join(tags) or 'none'}. A path to a checkpoint file works too, and "

@@ -8,11 +8,12 @@ scenes the first two phrases are joined by their relation, which may be told fro
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
-from eclipse_pl.world.scenes import COLOURS, DIAMETER, RELATIONAL, SHAPES, TEXTURES, Scene, SceneObject
+from eclipse_pl.world.scenes import COLOURS, DIAMETER, RELATIONAL, SHAPES, TEXTURES, Scene
 
 COUNTS = ("a", "two", "three", "four")
 OPENINGS = ("", "", "a picture of ", "there {} ", "one can see ")
@@ -62,7 +63,7 @@ class Description:
 
     def agrees(self, scene: Scene) -> bool:
         """True if the scene holds exactly these objects, and in this relation."""
-        kinds = _kinds(scene)
+        kinds = scene.kinds
         said = {(p.colour, p.shape, p.texture): p for p in self.phrases}
         if said.keys() != kinds.keys() or len(said) != len(self.phrases):
             return False
@@ -83,7 +84,7 @@ def describe(scene: Scene, seed: int) -> str:
     rng = np.random.Generator(np.random.PCG64([seed, 0xCA]))
     opening, join, synonym = OPENINGS[rng.integers(len(OPENINGS))], JOINS[rng.integers(len(JOINS))], int(rng.integers(2))
     say_size, say_plain, flip = rng.random(3) < (SIZE_SAID[scene.category], PLAIN_SAID, 0.5)
-    things = list(_kinds(scene).values())
+    things = list(scene.kinds.values())
     fixed = 2 if scene.category in RELATIONAL else 0
     order = [*range(fixed), *(fixed + rng.permutation(len(things) - fixed))]
     if fixed and flip:
@@ -98,7 +99,8 @@ def describe(scene: Scene, seed: int) -> str:
         words[:2] = [f"{words[0]} {RELATIONS[relation][synonym]} {words[1]}"]
         join = "and"
     start = opening.format("is" if phrases[0].count == 1 else "are")
-    return start + (f" {join if len(words) == 2 else 'and'} ".join([", ".join(words[:-1]), words[-1]]) if words[1:] else words[0])
+    *before, last = words
+    return start + (f"{', '.join(before)} {join if len(before) == 1 else 'and'} {last}" if before else last)
 
 
 def parse(caption: str) -> Description:
@@ -106,7 +108,7 @@ def parse(caption: str) -> Description:
     text = " ".join(caption.lower().split()).rstrip(".")
     body = text[_OPENING.match(text).end() :]  # type: ignore[union-attr]  # the last opening is empty: always a match
     found = list(_PHRASE.finditer(body))
-    between = [body[a.end() : b.start()].strip() for a, b in zip(found, found[1:], strict=False)]
+    between = [body[a.end() : b.start()].strip() for a, b in pairwise(found)]
     relations = {words: name for name, synonyms in RELATIONS.items() for words in synonyms}
     related = relations.get(between[0]) if between else None
     joins = between[1:] if related else between
@@ -127,11 +129,3 @@ def parse(caption: str) -> Description:
         for m in found
     ]
     return Description(tuple(phrases), related)
-
-
-def _kinds(scene: Scene) -> dict[tuple[str, str, str], list[SceneObject]]:
-    """Like objects together, in the order of the scene."""
-    kinds: dict[tuple[str, str, str], list[SceneObject]] = {}
-    for thing in scene.objects:
-        kinds.setdefault((thing.colour, thing.shape, thing.texture), []).append(replace(thing, x=0, y=0))
-    return kinds

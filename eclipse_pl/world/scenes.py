@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Any
 
 import numpy as np
 
@@ -52,6 +50,10 @@ class SceneObject:
         return DIAMETER[self.size] // 2
 
 
+Kind = tuple[str, str, str]
+"""Colour, shape and texture: what makes objects alike."""
+
+
 @dataclass(frozen=True)
 class Scene:
     """Objects with their places. In relational scenes the first two stand in an unambiguous relation."""
@@ -71,8 +73,7 @@ class Scene:
         Scenes that differ in binding, size or place alone share it, so no caption, no scene and no counterpart of one
         split can occur in another, whatever the seeds.
         """
-        kinds = Counter((thing.colour, thing.shape, thing.texture) for thing in self.objects)
-        bag = [sorted(part) for part in (*zip(*kinds, strict=True), kinds.values())]
+        bag = [sorted(part) for part in (*zip(*self.kinds, strict=True), map(len, self.kinds.values()))]
         return ("test", "val", "train", "train", "train")[sha256(repr(bag).encode()).digest()[0] % 5]
 
     @property
@@ -81,13 +82,22 @@ class Scene:
         return relation(self.objects[0], self.objects[1]) if self.category in RELATIONAL else None
 
     @property
-    def content(self) -> tuple[Any, ...]:
+    def kinds(self) -> dict[Kind, list[SceneObject]]:
+        """Like objects together, in the order of the scene; a kind has one size."""
+        kinds: dict[Kind, list[SceneObject]] = {}
+        for thing in self.objects:
+            kinds.setdefault((thing.colour, thing.shape, thing.texture), []).append(thing)
+        return kinds
+
+    @property
+    def content(self) -> tuple[object, ...]:
         """What any full caption says, without sizes: how many of each kind, and the relation with its two sides."""
-        kinds = Counter((thing.colour, thing.shape, thing.texture) for thing in self.objects)
-        sides = tuple((thing.colour, thing.shape) for thing in self.objects[:2]) if self.relation else ()
+        counts = sorted((kind, len(things)) for kind, things in self.kinds.items())
+        sides = [(thing.colour, thing.shape) for thing in self.objects[:2]] if self.relation else []
         if self.relation in ("right", "below"):
-            sides = sides[::-1]
-        return tuple(sorted(kinds.items())), {"right": "left", "below": "above"}.get(self.relation or "", self.relation), sides
+            sides.reverse()
+        axis = {"left": "row", "right": "row", "above": "column", "below": "column"}.get(self.relation or "")
+        return (*counts, axis, *sides)
 
 
 def relation(first: SceneObject, second: SceneObject) -> str | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 
 from eclipse_pl.world.captions import describe
-from eclipse_pl.world.scenes import CATEGORIES, Scene, counterpart, draw_scene
+from eclipse_pl.world.scenes import CATEGORIES, Kind, Scene, counterpart, draw_scene
 
 SPLITS = ("train", "val", "test")
-_ENCODER = len(SPLITS)  # the stream of the world's own CLIP has a number of its own
+ENCODER, PROMPTS = len(SPLITS), len(SPLITS) + 1  # streams of scenes beside the splits, each with a number of its own
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class ScenePair:
 def training_scenes(n: int, seed: int = 0) -> Iterator[ScenePair]:
     """All categories in turn, no held-out colour-shape pair. A longer run with the same seed begins like a shorter one."""
     for i in range(n):
-        scene = draw_scene(CATEGORIES[i % 6], (seed, 0, i), lambda s: s.split == "train" and not s.unseen)
+        scene = draw_scene(CATEGORIES[i % len(CATEGORIES)], (seed, 0, i), lambda s: s.split == "train" and not s.unseen)
         yield ScenePair(scene, describe(scene, i))
 
 
@@ -40,16 +41,17 @@ def held_out_scenes(split: str, n: int, seed: int = 0) -> Iterator[ScenePair]:
     Distinct objects keep every caption specific: none of the others is described by it.
     """
     if split not in SPLITS[1:]:
-        raise ValueError(f"The held-out splits are {' and '.join(SPLITS[1:])}, not {split!r}. `training_scenes` draws the rest.")
-    taken = set()
+        raise ValueError(f"{split!r} is not one of the held-out splits, {' and '.join(SPLITS[1:])}.")
+    taken: set[frozenset[Kind]] = set()
+
+    def wanted(scene: Scene, unseen: bool) -> bool:
+        return scene.split == split and scene.unseen == unseen and frozenset(scene.kinds) not in taken
+
     for i in range(n):
         unseen = bool(i // len(CATEGORIES) % 2)
-        scene = draw_scene(
-            CATEGORIES[i % len(CATEGORIES)],
-            (seed, SPLITS.index(split), i),
-            lambda s, unseen=unseen: s.split == split and s.unseen == unseen and _kinds(s) not in taken,
-        )
-        taken.add(_kinds(scene))
+        category = CATEGORIES[i % len(CATEGORIES)]
+        scene = draw_scene(category, (seed, SPLITS.index(split), i), partial(wanted, unseen=unseen))
+        taken.add(frozenset(scene.kinds))
         other = counterpart(scene)
         yield ScenePair(scene, describe(scene, i), other, describe(other, i) if other else None)
 
@@ -57,9 +59,5 @@ def held_out_scenes(split: str, n: int, seed: int = 0) -> Iterator[ScenePair]:
 def encoder_scenes(seed: int = 0) -> Iterator[ScenePair]:
     """Endless scenes for the world's own CLIP: all compositions, everything but the test split."""
     for i in count():
-        scene = draw_scene(CATEGORIES[i % len(CATEGORIES)], (seed, _ENCODER, i), lambda s: s.split != "test")
+        scene = draw_scene(CATEGORIES[i % len(CATEGORIES)], (seed, ENCODER, i), lambda s: s.split != "test")
         yield ScenePair(scene, describe(scene, i))
-
-
-def _kinds(scene: Scene) -> frozenset[tuple[str, str, str]]:
-    return frozenset((thing.colour, thing.shape, thing.texture) for thing in scene.objects)

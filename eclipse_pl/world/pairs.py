@@ -1,0 +1,80 @@
+"""Raw pairs of the world as webdataset tars in img2dataset's layout: KEY.png, KEY.txt, KEY.json.
+
+Validation and test pairs that have a counterpart also hold its picture, KEY.negative.png. The JSON holds ``key``, ``caption``,
+``category``, ``split`` (train, val, test), ``subset`` (seen, unseen), ``scene`` and ``negative_caption`` (or null).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import chain, islice
+from pathlib import Path
+
+from eclipse_pl.world.picture import picture
+from eclipse_pl.world.scenes import Scene
+from eclipse_pl.world.splits import ScenePair, held_out_scenes, training_scenes
+
+
+def write_pairs(
+    out: str | Path,
+    train: int = 20_000,
+    val: int = 1_000,
+    test: int = 1_000,
+    shard_pairs: int = 1_000,
+    seed: int = 0,
+    progress: bool = True,
+) -> list[Path]:
+    """Write ``out/0000.tar`` ... and return their paths: the same bytes for the same arguments. No tar holds two splits.
+
+    Raises:
+        ValueError: for a negative number of pairs, or if ``out`` holds tars that are not of this run.
+    """
+    from rich.progress import track
+
+    sizes = {"train": train, "val": val, "test": test}
+    if min(sizes.values()) < 0 or shard_pairs < 1 or not any(sizes.values()):
+        raise ValueError(f"{sizes} pairs, {shard_pairs} a tar, cannot be written: ask for at least one pair, and one a tar.")
+    plan = [(split, min(shard_pairs, n - first)) for split, n in sizes.items() for first in range(0, n, shard_pairs)]
+    paths = [Path(out) / f"{number:04d}.tar" for number in range(len(plan))]
+    if strangers := sorted(set(Path(out).glob("*.tar")) - set(paths)):
+        raise ValueError(
+            f"{out} holds {strangers[0].name}, which is not of this run: take an empty folder or remove its tars."
+        )
+    Path(out).mkdir(parents=True, exist_ok=True)
+    streams: dict[str, Iterator[ScenePair]] = {
+        "train": training_scenes(train, seed),
+        "val": held_out_scenes("val", val, seed),
+        "test": held_out_scenes("test", test, seed),
+    }
+    pairs = chain.from_iterable(zip([split] * n, streams[split], strict=True) for split, n in sizes.items())
+    numbered = enumerate(track(pairs, "pictures of the world", total=sum(sizes.values()), disable=not progress))
+    for path, (_, size) in zip(paths, plan, strict=True):
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+        with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for number, (split, pair) in islice(numbered, size):
+                for name, content in _members(f"{number:09d}", split, pair):
+                    header = tarfile.TarInfo(name)  # its defaults are the epoch, user 0 and mode 644: equal bytes everywhere
+                    header.size = len(content)
+                    tar.addfile(header, io.BytesIO(content))
+        os.replace(temporary, path)
+    return paths
+
+
+def _members(key: str, split: str, pair: ScenePair) -> Iterator[tuple[str, bytes]]:
+    yield f"{key}.png", _png(pair.scene)
+    yield f"{key}.txt", pair.caption.encode()
+    if pair.negative:
+        yield f"{key}.negative.png", _png(pair.negative)
+    facts = {"key": key, "caption": pair.caption, "category": pair.scene.category, "split": split, "subset": pair.subset}
+    yield f"{key}.json", json.dumps({**facts, "scene": asdict(pair.scene), "negative_caption": pair.negative_caption}).encode()
+
+
+def _png(scene: Scene) -> bytes:
+    buffer = io.BytesIO()
+    picture(scene).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,58 @@
+"""Raw pairs: img2dataset's layout, readable by webdataset, the same bytes every time."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset
+from PIL import Image
+
+from eclipse_pl.world.captions import parse
+from eclipse_pl.world.pairs import write_pairs
+from eclipse_pl.world.picture import pixels
+from eclipse_pl.world.scenes import Scene, SceneObject
+
+
+# webdataset closes its files only when they are collected
+@pytest.mark.filterwarnings("ignore:Exception ignored.*FileIO:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+def test_webdataset_reads_them_and_every_fact_fits(tmp_path: Path) -> None:
+    paths = write_pairs(tmp_path, train=50, val=24, test=12, shard_pairs=20, progress=False)
+    assert [path.name for path in paths] == [f"{i:04d}.tar" for i in range(6)]
+    assert not list(tmp_path.glob("*.part"))
+    samples = list(webdataset.WebDataset([str(path) for path in paths], shardshuffle=False))
+    facts = [json.loads(sample["json"]) for sample in samples]
+    assert [sample["__key__"] for sample in samples] == [fact["key"] for fact in facts] == [f"{i:09d}" for i in range(86)]
+    assert [fact["split"] for fact in facts] == ["train"] * 50 + ["val"] * 24 + ["test"] * 12
+    assert {fact["subset"] for fact in facts[:50]} == {"seen"}
+    assert sum(fact["subset"] == "unseen" for fact in facts[50:74]) == 12
+    for sample, fact in zip(samples, facts, strict=True):
+        scene = Scene(fact["scene"]["category"], tuple(SceneObject(**thing) for thing in fact["scene"]["objects"]))
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(sample["png"]))), pixels(scene))
+        assert sample["txt"].decode() == fact["caption"] and parse(fact["caption"]).agrees(scene)
+        assert ("negative.png" in sample) == (fact["negative_caption"] is not None)
+        assert fact["split"] != "train" or fact["negative_caption"] is None
+
+
+def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
+    sizes = {"train": 12, "val": 12, "test": 0, "shard_pairs": 12, "progress": False}
+    once, again, other = (write_pairs(tmp_path / name, seed=seed, **sizes) for name, seed in (("a", 1), ("b", 1), ("c", 2)))  # type: ignore[arg-type]
+    assert [path.read_bytes() for path in once] == [path.read_bytes() for path in again]
+    assert once[0].read_bytes() != other[0].read_bytes()
+
+
+def test_tars_of_another_run_are_not_mixed_in(tmp_path: Path) -> None:
+    write_pairs(tmp_path, train=30, val=0, test=0, shard_pairs=10, progress=False)
+    with pytest.raises(ValueError, match=r"holds 0001\.tar, which is not of this run"):
+        write_pairs(tmp_path, train=10, val=0, test=0, shard_pairs=10, progress=False)
+
+
+@pytest.mark.parametrize("wrong", [{"train": -1}, {"train": 0}, {"shard_pairs": 0}])
+def test_sizes_that_make_no_sense(tmp_path: Path, wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="cannot be written"):
+        write_pairs(tmp_path, **{"train": 5, "val": 0, "test": 0, **wrong})  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
