@@ -8,12 +8,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from eclipse_pl.data.sampler import Batch, EvaluationOrder, TrainingOrder
-from eclipse_pl.data.shard_set import ShardSet
-from eclipse_pl.embedding import EmbeddingBatch
+from eclipse_pl.data.shard_set import ShardSet, in_memory, numbers_of
+from eclipse_pl.data.slots import Slots
+from eclipse_pl.embedding import EmbeddingBatch, TextCondition
+
+PREFETCH = 2
+"""Batches that a worker makes ahead of use."""
+HELD = 3
+"""Batches that the training loop may hold meanwhile; with more, further batches travel in fresh memory."""
 
 
 @dataclass
@@ -28,15 +35,31 @@ class Position:
         return Position(self.epoch + 1, 0) if self.batches >= batches_per_epoch else Position(self.epoch, self.batches)
 
 
-class BatchDataset(Dataset[EmbeddingBatch]):
-    """Map-style: from the places of a batch's pairs to the batch."""
+@dataclass(frozen=True)
+class SlotBatch:
+    """What a worker sends: all of a batch but the embeddings, which lie in a slot."""
 
-    def __init__(self, shards: ShardSet, with_captions: bool) -> None:
+    slot: int
+    lengths: np.ndarray
+    index: np.ndarray
+
+
+class BatchDataset(Dataset[SlotBatch | EmbeddingBatch]):
+    """Map-style: from a slot and the places of a batch's pairs to the batch."""
+
+    def __init__(self, shards: ShardSet, slots: Slots | None) -> None:
         self.shards = shards
-        self.with_captions = with_captions
+        self.slots = slots
 
-    def __getitem__(self, places: Batch) -> EmbeddingBatch:
-        return self.shards.gather(*places, with_captions=self.with_captions)
+    def __getitem__(self, task: tuple[int | None, Batch]) -> SlotBatch | EmbeddingBatch:
+        slot, places = task
+        if self.slots is None or slot is None:
+            return self.shards.gather(*places)
+        memory = self.slots.memory(slot)
+        batch = self.shards.gather(*places, memory=memory)
+        if batch.image_embed.data_ptr() != memory.ctypes.data:  # it did not fit
+            return batch
+        return SlotBatch(slot, batch.text.lengths.numpy(), batch.index.numpy())
 
 
 class TrainingLoader:
@@ -66,15 +89,22 @@ class TrainingLoader:
         self._processed = processed
         self._limit = limit
         self._processed_before: int | None = None
-        self._places = _Places(order, rank)
-        self._loader: DataLoader[EmbeddingBatch] | None = DataLoader(
-            BatchDataset(shards, with_captions=False),
+        self._pin_memory = pin_memory
+        self._space = shards.space
+        self._slots: Slots | None = None
+        if workers:
+            rank_batch = order.global_batch // order.world_size
+            longest = numbers_of(rank_batch, rank_batch * self._space.context_length, self._space)
+            self._slots = Slots(PREFETCH * workers + HELD, longest)
+        self._places = _Places(order, rank, self._slots)
+        self._loader: DataLoader[SlotBatch | EmbeddingBatch] | None = DataLoader(
+            BatchDataset(shards, self._slots),
             batch_size=None,
             sampler=self._places,
             num_workers=workers,
             multiprocessing_context=multiprocessing_context,
             persistent_workers=workers > 0,
-            pin_memory=pin_memory,
+            prefetch_factor=PREFETCH if workers else None,
             worker_init_fn=leave_interrupts_to_the_main_process,
             generator=torch.Generator(),  # the workers' seed, which they do not use, comes from no other random numbers
         )
@@ -86,10 +116,22 @@ class TrainingLoader:
     def __iter__(self) -> Iterator[EmbeddingBatch]:
         assert self._loader is not None, "the loader is closed"
         self._position = self._places.position = self._position.normalised(self._epoch_length)
-        for batch in self._loader:
+        for made in self._loader:
+            batch = self._open(made)
+            del made
             self._processed_before = self._processed()
             self._position = Position(self._position.epoch, self._position.batches + 1)
             yield batch
+            del batch
+
+    def _open(self, made: SlotBatch | EmbeddingBatch) -> EmbeddingBatch:
+        if isinstance(made, SlotBatch):
+            assert self._slots is not None
+            pairs, tokens = len(made.lengths), int(made.lengths.sum())
+            image_embed, text_embed, text_states = in_memory(self._slots.open(made.slot), pairs, tokens, self._space)
+            text = TextCondition(text_embed, text_states, torch.from_numpy(made.lengths))
+            made = EmbeddingBatch(text, image_embed, torch.from_numpy(made.index))
+        return made.pin_memory() if self._pin_memory else made
 
     @property
     def position(self) -> Position:
@@ -122,7 +164,7 @@ class EvaluationLoader:
     """All pairs of a split once, with captions, keys, subsets and counterparts; read in this process."""
 
     def __init__(self, shards: ShardSet, order: EvaluationOrder, rank: int = 0, pin_memory: bool = False) -> None:
-        self._dataset = BatchDataset(shards, with_captions=True)
+        self._shards = shards
         self._order = order
         self._rank = rank
         self._pin_memory = pin_memory
@@ -132,20 +174,24 @@ class EvaluationLoader:
 
     def __iter__(self) -> Iterator[EmbeddingBatch]:
         for places in self._order.batches(self._rank):
-            batch = self._dataset[places]
+            batch = self._shards.gather(*places, with_captions=True)
             yield batch.pin_memory() if self._pin_memory else batch
 
 
-class _Places(Sampler[Batch]):
-    """The rest of an epoch, from ``position`` on."""
+class _Places(Sampler[tuple[int | None, Batch]]):
+    """The rest of an epoch, from ``position`` on: a free slot for each batch, and the places of its pairs."""
 
-    def __init__(self, order: TrainingOrder, rank: int) -> None:
+    def __init__(self, order: TrainingOrder, rank: int, slots: Slots | None) -> None:
         self.order = order
         self.rank = rank
+        self.slots = slots
         self.position = Position()
 
-    def __iter__(self) -> Iterator[Batch]:
-        return self.order.batches(self.position.epoch, self.rank, self.position.batches)
+    def __iter__(self) -> Iterator[tuple[int | None, Batch]]:
+        if self.slots is not None:
+            self.slots.forget_in_flight()
+        for places in self.order.batches(self.position.epoch, self.rank, self.position.batches):
+            yield None if self.slots is None else self.slots.take(), places
 
     def __len__(self) -> int:
         return len(self.order) - self.position.batches

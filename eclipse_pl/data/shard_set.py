@@ -9,11 +9,11 @@ import mmap
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Int, Int16
+from jaxtyping import Float16, Int, Int16
 from torch import Tensor
 
 from eclipse_pl.data.manifest import SPACE_NAME, Manifest, RecordEntry, ShardEntry
@@ -97,45 +97,48 @@ class ShardSet:
         rows: Int[np.ndarray, "batch"],
         with_captions: bool = False,
         with_states: bool = True,
+        memory: Float16[np.ndarray, "numbers"] | None = None,
     ) -> EmbeddingBatch:
         """The pairs at ``rows`` of the records ``record_ids``, in that order, as float16 tensors.
 
-        One vectorised copy per record and array, quickest where the pairs of a record stand together. Inside a worker of
-        a DataLoader the tensors are made in shared memory, so that they are not copied a second time on their way out.
+        One vectorised copy per record and array, quickest where the pairs of a record stand together.
         ``with_captions`` adds captions, keys, subsets and negative_embed. Without ``with_states`` the token states are not
-        read, and lengths are 0.
+        read, and lengths are 0. Where ``memory`` is given and large enough, image_embed, text_embed and text_states are
+        written into it, one after another (``in_memory`` is its counterpart); otherwise they get memory of their own.
         """
         if not len(rows) or rows.min() < 0 or (rows >= self.record_pairs[record_ids]).any():
             raise IndexError(f"A row lies outside its record, or none was asked for ({len(rows)} rows).")
         order = np.argsort(record_ids, kind="stable")
         cuts = np.flatnonzero(np.diff(record_ids[order])) + 1
         groups = [(int(record_ids[places[0]]), places) for places in np.split(order, cuts)]
-        count, dim, width = len(rows), self.space.dim, self.space.text_width
+        count, dim = len(rows), self.space.dim
         lengths = np.zeros(count, dtype=np.int64)
         if with_states:
             for record, places in groups:
                 lengths[places] = self.lengths(record)[rows[places]]
         starts = np.concatenate([[0], np.cumsum(lengths)])
         with_negatives = with_captions and any(NEGATIVE_MEMBER in self.entries[record].members for record, _ in groups)
-        image_embed, text_embed = _empty(count, dim), _empty(count, dim)
-        text_states = _empty(int(starts[-1]), width)
-        negative_embed = _empty(count, dim).fill_(torch.nan) if with_negatives else None
+        needed = numbers_of(count, int(starts[-1]), self.space)
+        if memory is None or len(memory) < needed:
+            memory = np.empty(needed, dtype=np.float16)
+        image_embed, text_embed, text_states = in_memory(memory, count, int(starts[-1]), self.space)
+        negative_embed = np.full((count, dim), np.nan, dtype=np.float16) if with_negatives else None
         for record, places in groups:
             mapped = self._record(record)
             taken = rows[places]
-            _copy(image_embed.numpy(), places, mapped.arrays["image_embed.npy"], taken)
-            _copy(text_embed.numpy(), places, mapped.arrays["text_embed.npy"], taken)
+            _copy(image_embed, places, mapped.arrays["image_embed.npy"], taken)
+            _copy(text_embed, places, mapped.arrays["text_embed.npy"], taken)
             if negative_embed is not None and NEGATIVE_MEMBER in mapped.arrays:
-                _copy(negative_embed.numpy(), places, mapped.arrays[NEGATIVE_MEMBER], taken)
+                _copy(negative_embed, places, mapped.arrays[NEGATIVE_MEMBER], taken)
             tokens = lengths[places]
             source = _token_rows(mapped.token_starts[taken], tokens)
-            _copy(text_states.numpy(), _token_rows(starts[places], tokens), mapped.arrays["text_states.npy"], source)
+            _copy(text_states, _token_rows(starts[places], tokens), mapped.arrays["text_states.npy"], source)
         texts = self._gather_texts(groups, rows) if with_captions else {}
         return EmbeddingBatch(
-            text=TextCondition(text_embed, text_states, torch.from_numpy(lengths)),
-            image_embed=image_embed,
+            text=TextCondition(torch.from_numpy(text_embed), torch.from_numpy(text_states), torch.from_numpy(lengths)),
+            image_embed=torch.from_numpy(image_embed),
             index=torch.from_numpy(self.record_starts[record_ids] + rows),
-            negative_embed=negative_embed,
+            negative_embed=None if negative_embed is None else torch.from_numpy(negative_embed),
             captions=texts.get("captions"),
             keys=texts.get("keys"),
             subsets=texts.get("subsets"),
@@ -245,11 +248,22 @@ class ShardSet:
         return ValueError(f"The member {key}.{member} of the shard {self.folder / shard.name} {what}. {self._remedy}")
 
 
-def _empty(rows: int, width: int) -> Tensor:
-    if torch.utils.data.get_worker_info() is None:
-        return torch.empty(rows, width, dtype=torch.float16)
-    storage = torch.UntypedStorage._new_shared(2 * rows * width)
-    return torch.empty(0, dtype=torch.float16).set_(storage, 0, (rows, width))  # type: ignore[call-overload]
+Numbers = TypeVar("Numbers", np.ndarray, Tensor)
+
+
+def numbers_of(pairs: int, tokens: int, space: ClipSpace) -> int:
+    """Float16 values in a batch."""
+    return 2 * pairs * space.dim + tokens * space.text_width
+
+
+def in_memory(memory: Numbers, pairs: int, tokens: int, space: ClipSpace) -> tuple[Numbers, Numbers, Numbers]:
+    """image_embed, text_embed and text_states as views on flat memory, in which they follow one another."""
+    ends = (pairs * space.dim, 2 * pairs * space.dim, numbers_of(pairs, tokens, space))
+    return (
+        memory[: ends[0]].reshape(pairs, space.dim),
+        memory[ends[0] : ends[1]].reshape(pairs, space.dim),
+        memory[ends[1] : ends[2]].reshape(tokens, space.text_width),
+    )
 
 
 def _token_rows(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
