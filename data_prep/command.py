@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable
 from typing import Any
 
 
 def run(function: Callable[..., Any], args: list[str], **defaults: Any) -> Any:
-    """Call ``function`` with the options in ``args``; ``--batch-size`` may be written for ``--batch_size``.
+    """Call ``function`` with the options in ``args``.
 
-    ``defaults`` are those that the signature cannot know, such as the command line itself.
+    ``--batch-size`` may be written for ``--batch_size``, and several words after an option are a list, as a shell makes of
+    ``--source raw/*.tar``. ``defaults`` are those that the signature cannot know, such as the command line itself.
     """
     from jsonargparse import auto_cli
 
-    written = [_underscored(word) if word.startswith("--") else word for word in args]
     prog = f"python -m data_prep {command_name(function)}"
-    return auto_cli(function, args=written, as_positional=False, set_defaults=defaults, prog=prog)
+    return auto_cli(function, args=_options(args), as_positional=False, set_defaults=defaults, prog=prog)
 
 
 def command_line(function: Callable[..., Any], args: list[str]) -> str:
@@ -28,6 +29,13 @@ def command_name(function: Callable[..., Any]) -> str:
     return function.__name__.replace("_", "-")
 
 
-def _underscored(word: str) -> str:
-    name, equals, value = word.partition("=")
-    return "--" + name[2:].replace("-", "_") + equals + value
+def _options(args: list[str]) -> list[str]:
+    written: list[str] = []
+    starts = [place for place, word in enumerate(args) if word.startswith("--")]
+    written += args[: starts[0]] if starts else args
+    for start, end in zip(starts, [*starts[1:], len(args)], strict=True):
+        name, equals, value = args[start].partition("=")
+        words = ([value] if equals else []) + args[start + 1 : end]
+        written.append("--" + name[2:].replace("-", "_"))
+        written += words if len(words) < 2 else [json.dumps(words)]
+    return written

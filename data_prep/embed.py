@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-
-from jsonargparse import lazy_instance
 
 from data_prep.command import command_line, run
 from eclipse_pl.embed import embed_shards
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.encoders.openclip import OpenClipEncoder
+from eclipse_pl.raw_pairs import find_sources
 
 
 def embed(
     source: str | list[str],
     out: str,
-    encoder: Encoder = lazy_instance(OpenClipEncoder),  # noqa: B008 (nothing is built before the command runs)
+    encoder: Callable[[], Encoder] = OpenClipEncoder,
     chunk: int = 1024,
     val: float = 0.01,
     test: float = 0.01,
@@ -40,9 +40,11 @@ def embed(
         workers: processes that decode pictures; 0 decodes in this one.
         made_by: the command that the manifest keeps for whoever has to repair the set: this one.
     """
+    sources = [source] if isinstance(source, str) else source
+    find_sources(sources)  # before an encoder is downloaded
     manifest = embed_shards(
-        sources=[source] if isinstance(source, str) else source,
-        encoder=encoder,
+        sources=sources,
+        encoder=encoder(),
         out=out,
         made_by=made_by,
         chunk=chunk,

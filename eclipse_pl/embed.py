@@ -71,7 +71,7 @@ def embed_shards(
                 progress.source_done(name, entries.get(name))
         if problems:
             raise ValueError(
-                f"{len(problems)} of {len(named)} sources could not be read to their end: {'; '.join(problems)}. The shards of "
+                f"{len(problems)} of {len(named)} sources could not be read to their end: {'; '.join(problems)}. Shards of "
                 "the others are kept. Replace these sources or leave them out, and run the command again."
             )
         return finish_set(out, space, Manifest(space.identity, made_by, [entries[name] for name in named]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -47,14 +47,14 @@ def only_run(out: Path) -> Iterator[None]:
         lock.release()
 
 
-def require_same_settings(out: Path, settings: dict[str, Any], named: dict[str, str]) -> None:
-    """Refuse to mix: every shard in ``out`` must come from these sources and these settings."""
+def require_same_settings(out: Path, settings: dict[str, Any], named: Collection[str]) -> None:
+    """Refuse to mix: every shard in ``out`` must be one of those ``named``, made with these settings."""
     path = out / SETTINGS_NAME
     shards = sorted(file.name for file in out.glob("*.tar"))
     if not path.is_file():
         if shards or (out / MANIFEST_NAME).exists():
             raise ValueError(
-                f"{out} already holds {(shards or [MANIFEST_NAME])[0]}, which `embed` did not make. Choose another folder."
+                f"{out} already holds {(shards or [MANIFEST_NAME])[0]}, not made by this command. Choose another folder."
             )
         write_json(path, settings)
         return
@@ -69,7 +69,7 @@ def require_same_settings(out: Path, settings: dict[str, Any], named: dict[str, 
         raise ValueError(f"{out} holds shards made in another way ({told}). Use the same settings, or choose another folder.")
     if strange := [name for name in shards if name not in named]:
         raise ValueError(
-            f"{out} holds {strange[0]}, which none of the given sources makes. Name all sources, or choose another folder."
+            f"{out} holds {strange[0]}, which the given sources do not make. Name all sources, or choose another folder."
         )
 
 

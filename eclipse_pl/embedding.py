@@ -8,7 +8,7 @@
         text             TextCondition
             text_embed   (B, E)  float   raw pooled and projected text embedding, not normalised
             text_states  (T, W)  float   last hidden states after the final layer norm, real tokens only, captions end to end
-            lengths      (B,)    int64   real tokens (start ... end) of each caption; 0 where only the pooled embedding is known
+            lengths      (B,)    int64   real tokens (start ... end) of each caption; 0 where only the pooled one is known
         negative_embed   (B, E)  float   image embedding of the scene with two attributes swapped; NaN where a pair has none
         index            (B,)    int64   number of each pair in its set of shards
 """
@@ -100,9 +100,9 @@ class ClipSpace:
         try:
             with safe_open(str(path), "pt") as file:
                 identity = json.loads((file.metadata() or {})["identity"])
-                return cls.from_state({key: file.get_tensor(key) for key in file.keys()}, identity)
+                return cls.from_state({key: file.get_tensor(key) for key in file.keys()}, identity)  # noqa: SIM118
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is not a CLIP space ({error}). Write it again with `python -m data_prep embed`.") from error
+            raise ValueError(f"{path} is no CLIP space ({error}). Write it again with `python -m data_prep embed`.") from error
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Tensors, and everything else as strings: what safetensors files and checkpoints hold."""
@@ -163,7 +163,7 @@ class TextCondition:
 
 @dataclass(frozen=True, eq=False)
 class EmbeddingBatch:
-    """Pairs of an encoded caption and its image embedding. ``captions``, ``keys`` and ``subsets`` come with validation only."""
+    """Pairs of an encoded caption and its image embedding. ``captions``, ``keys`` and ``subsets``: at validation only."""
 
     text: TextCondition
     image_embed: Float[Tensor, "batch dim"]

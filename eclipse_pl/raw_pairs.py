@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -166,8 +167,16 @@ class _PictureDecoder(Dataset[PictureBatch]):
                     negatives[len(pairs)] = negative
                 pixels.append(picture)
                 pairs.append(RawPair(pair.key, pair.caption, b"", None, pair.split, pair.group, pair.subset))
-        stacked = [default_collate(list(of)) if of else torch.empty(0, 3, 1, 1) for of in (pixels, negatives.values())]
-        return PictureBatch(batch.shard, pairs, *stacked, list(negatives), skipped, batch.position, batch.problem)
+        return PictureBatch(
+            shard=batch.shard,
+            pairs=pairs,
+            pixels=_stack(pixels),
+            negative_pixels=_stack(list(negatives.values())),
+            negative_rows=list(negatives),
+            skipped=skipped,
+            position=batch.position,
+            problem=batch.problem,
+        )
 
     def decode(self, content: bytes) -> Tensor | None:
         try:
@@ -177,7 +186,12 @@ class _PictureDecoder(Dataset[PictureBatch]):
             return None
 
 
-def _as_it_is(batch: PictureBatch) -> PictureBatch:
+def _stack(pictures: list[Tensor]) -> Tensor:
+    """In a worker `default_collate` stacks into shared memory, so that the batch is not copied again on its way out."""
+    return default_collate(pictures) if pictures else torch.empty(0, 3, 1, 1)
+
+
+def _as_it_is(batch: Any) -> Any:
     return batch
 
 
@@ -239,7 +253,7 @@ def read_samples(source: str) -> Iterator[tuple[int, str, dict[str, bytes]]]:
                 if content is not None and not member.name.startswith("__"):  # webdataset's own remarks on a tar
                     yield {"fname": member.name, "data": content.read(), "__url__": source}
                 position = tar.offset
-                tar.members.clear()  # a stream never goes back, and a million headers are not small
+                tar.members.clear()  # type: ignore[attr-defined]  # a stream never goes back, and a million headers are not small
 
     try:
         for sample in group_by_keys(files()):
@@ -254,7 +268,7 @@ class _StrictHeader(tarfile.TarInfo):
     """A tar ends with a block of zeros and nothing else."""
 
     @classmethod
-    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> tarfile.TarInfo:
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> _StrictHeader:
         try:
             return super().fromtarfile(tarfile_)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the block of zeros

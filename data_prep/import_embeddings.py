@@ -1,0 +1,216 @@
+"""python -m data_prep import-embeddings: existing pairs of embeddings and captions -> shards without token states."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.command import command_line, run
+from data_prep.embedding_files import EmbeddingFiles, take
+from eclipse_pl.data.manifest import SCHEMA, SPLITS, Manifest, SkippedPair
+from eclipse_pl.data.shards import Chunk, ShardWriter
+from eclipse_pl.embed_folder import image_statistics, only_run, require_same_settings, write_space
+from eclipse_pl.embedding import ClipSpace
+from eclipse_pl.raw_pairs import normal_caption
+
+SHARD_PAIRS = 65536
+UNIT_WITHIN = 1e-3
+"""How near to 1 all norms must lie for embeddings to count as normalised; float16 alone makes 3e-4 of it."""
+
+
+@dataclass(frozen=True)
+class ArrayNames:
+    """What the arrays of an npz are called. With ``key`` null the rows are numbered."""
+
+    image_embed: str = "image_embed"
+    text_embed: str = "text_embed"
+    caption: str = "caption"
+    key: str | None = "image_id"
+
+
+def import_embeddings(
+    out: str,
+    image_embeds: str | None = None,
+    text_embeds: str | None = None,
+    captions: str | None = None,
+    keys: str | None = None,
+    arrays: str | None = None,
+    names: ArrayNames = ArrayNames(),
+    clip_retrieval: str | None = None,
+    name: str | None = None,
+    encoder: str = "unknown",
+    context_length: int = 77,
+    val: int = 0,
+    test: int = 0,
+    seed: int = 0,
+    chunk: int = 1024,
+    made_by: str = "python -m data_prep import-embeddings",
+) -> Manifest:
+    """Turn existing embeddings into a set of shards without token states: a caption is its pooled embedding alone.
+
+    They come from --image-embeds, --text-embeds and --captions, or from --arrays, or from --clip-retrieval. Embeddings
+    whose norms are all 1 make a normalised space, which decoders refuse.
+
+    Args:
+        out: folder of the set of shards.
+        image_embeds: npy file, a row a pair.
+        text_embeds: npy file, the same rows.
+        captions: text file with a caption a line, or a JSON list, or an npy array of strings.
+        keys: names of the pairs, in the same formats; by default the number of the row.
+        arrays: npz with all of these.
+        names: what its arrays are called, for example --names.caption text.
+        clip_retrieval: folder with img_emb/, text_emb/ and metadata/, as clip-retrieval writes it.
+        name: name of the CLIP space; by default that of the file or folder.
+        encoder: what made the embeddings, as exactly as is known: sets and priors of different encoders never meet.
+        context_length: most tokens of a caption in that CLIP.
+        val: exact number of pairs for validation. Pairs of one caption or one key stay together.
+        test: exact number of pairs for testing.
+        seed: of the draw of both.
+        chunk: pairs a record.
+        made_by: the command that the manifest keeps for whoever has to repair the set: this one.
+    """
+    if chunk < 1 or val < 0 or test < 0:
+        raise ValueError(f"chunk={chunk} must be at least 1, val={val} and test={test} at least 0.")
+    files = _files(image_embeds, text_embeds, captions, keys, arrays, names, clip_retrieval)
+    source = Path(arrays or clip_retrieval or image_embeds or "")
+    good, skipped, normalised = _good_rows(files)
+    splits = split_exactly(
+        [normal_caption(files.captions[row]) for row in good], [files.keys[row] for row in good], val, test, seed
+    )
+    records = _records(good, splits, chunk)
+    a_shard = max(1, SHARD_PAIRS // chunk)
+    shards = {f"{start // a_shard:04d}.tar": records[start : start + a_shard] for start in range(0, len(records), a_shard)}
+    folder = Path(out)
+    with only_run(folder):
+        require_same_settings(folder, {"schema": SCHEMA, "made_by": made_by}, list(shards))
+        entries = []
+        for shard, pieces in shards.items():
+            with ShardWriter(folder / shard) as writer:
+                for split, rows in pieces:
+                    writer.write(_chunk(files, rows), split)
+                entries.append(writer.close(skipped=() if entries else skipped))
+        dim = files.image_embed[0].shape[1]
+        mean, std = image_statistics(folder, entries, dim)
+        space = ClipSpace(
+            name=name or source.stem,
+            dim=dim,
+            text_width=dim,
+            context_length=context_length,
+            encoder=encoder,
+            normalised=normalised,
+            image_mean=mean,
+            image_std=std,
+        )
+        write_space(folder, space)
+        manifest = Manifest(space.identity, made_by, entries)
+        manifest.save(folder)
+    told = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())
+    print(f"{folder}: {manifest.pairs} pairs ({told}), {len(skipped)} skipped; space {space}")
+    return manifest
+
+
+def split_exactly(captions: list[str], keys: list[str], val: int, test: int, seed: int) -> np.ndarray:
+    """The split of each pair: exactly ``val`` and ``test`` of them, with all pairs of one caption or one key in one split."""
+    group = list(range(len(captions)))
+
+    def root(pair: int) -> int:
+        while group[pair] != pair:
+            group[pair] = group[group[pair]]
+            pair = group[pair]
+        return pair
+
+    for strings in (captions, keys):
+        first: dict[str, int] = {}
+        for pair, string in enumerate(strings):
+            group[root(pair)] = root(first.setdefault(string, pair))
+    members: dict[int, list[int]] = {}
+    for pair in range(len(captions)):
+        members.setdefault(root(pair), []).append(pair)
+    groups = list(members.values())
+    splits = np.full(len(captions), "train", dtype="<U5")
+    left = {"test": test, "val": val}
+    for number in np.random.default_rng(seed).permutation(len(groups)):
+        # The first split with room for the whole group; what fits nowhere is for training.
+        split = next((name for name, room in left.items() if len(groups[number]) <= room), None)
+        if split is not None:
+            splits[groups[number]] = split
+            left[split] -= len(groups[number])
+    if any(left.values()):
+        raise ValueError(
+            f"val={val} and test={test} cannot be drawn from {len(captions)} pairs in {len(groups)} groups of equal captions "
+            "or keys, which stay together. Ask for fewer, or for other numbers."
+        )
+    return splits
+
+
+def _files(
+    image_embeds: str | None,
+    text_embeds: str | None,
+    captions: str | None,
+    keys: str | None,
+    arrays: str | None,
+    names: ArrayNames,
+    clip_retrieval: str | None,
+) -> EmbeddingFiles:
+    npy = {"--image-embeds": image_embeds, "--text-embeds": text_embeds, "--captions": captions}
+    ways = [any(npy.values()) or keys is not None, arrays is not None, clip_retrieval is not None]
+    if sum(ways) != 1:
+        raise ValueError(
+            "Give the embeddings in one way: --image-embeds, --text-embeds and --captions; or --arrays; or --clip-retrieval."
+        )
+    if arrays is not None:
+        return EmbeddingFiles.from_npz(arrays, names.image_embed, names.text_embed, names.caption, names.key)
+    if clip_retrieval is not None:
+        return EmbeddingFiles.from_clip_retrieval(clip_retrieval)
+    if absent := [option for option, value in npy.items() if value is None]:
+        raise ValueError(f"{' and '.join(absent)} is missing: embeddings come with {', '.join(npy)}.")
+    assert image_embeds is not None and text_embeds is not None and captions is not None
+    return EmbeddingFiles.from_npy(image_embeds, text_embeds, captions, keys)
+
+
+def _good_rows(files: EmbeddingFiles) -> tuple[np.ndarray, list[SkippedPair], bool]:
+    """Rows that can be stored, what is left out and why, and whether the embeddings are normalised."""
+    bad: dict[int, str] = {row: "no caption" for row, caption in enumerate(files.captions) if not caption.strip()}
+    unit = {"image": True, "text": True}
+    for start in range(0, len(files), SHARD_PAIRS):
+        rows = np.arange(start, min(start + SHARD_PAIRS, len(files)))
+        for kind, pieces in (("image", files.image_embed), ("text", files.text_embed)):
+            embed = take(pieces, rows).astype(np.float32)
+            with np.errstate(over="ignore"):
+                finite = np.isfinite(embed.astype(np.float16)).all(1)
+            bad |= {int(row): f"its {kind} embedding is not finite in float16" for row in rows[~finite]}
+            unit[kind] &= bool((np.abs(np.linalg.norm(embed[finite], axis=1) - 1) < UNIT_WITHIN).all())
+    if unit["image"] != unit["text"]:
+        one, other = ("image", "text") if unit["image"] else ("text", "image")
+        raise ValueError(
+            f"The {one} embeddings are normalised and the {other} embeddings are not, so they are no pairs of one space. Give "
+            "both as the encoder made them, or both divided by their norm."
+        )
+    good = np.array([row for row in range(len(files)) if row not in bad], dtype=np.int64)
+    return good, [SkippedPair(files.keys[row], bad[row]) for row in sorted(bad)], unit["image"]
+
+
+def _records(good: np.ndarray, splits: np.ndarray, chunk: int) -> list[tuple[str, np.ndarray]]:
+    """The split and the rows of each record, in the order of the rows inside each split."""
+    of_split = {split: good[splits == split] for split in SPLITS}
+    return [(split, rows[start : start + chunk]) for split, rows in of_split.items() for start in range(0, len(rows), chunk)]
+
+
+def _chunk(files: EmbeddingFiles, rows: np.ndarray) -> Chunk:
+    text_embed = take(files.text_embed, rows)
+    return Chunk(
+        image_embed=take(files.image_embed, rows),
+        text_embed=text_embed,
+        text_states=np.empty((0, text_embed.shape[1]), dtype=np.float16),
+        lengths=np.zeros(len(rows), dtype=np.int16),
+        captions=[files.captions[row].strip() for row in rows],
+        keys=[files.keys[row] for row in rows],
+    )
+
+
+def main(args: list[str] | None = None) -> None:
+    args = sys.argv[1:] if args is None else args
+    run(import_embeddings, args, made_by=command_line(import_embeddings, args))

@@ -1,0 +1,66 @@
+"""Pairs that lie in two splits: the same caption, or the same key with the same picture."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from eclipse_pl.data.manifest import SPLITS
+from eclipse_pl.data.shard_set import ShardSet
+from eclipse_pl.raw_pairs import normal_caption
+
+SAME_PICTURE = 0.999
+"""Cosine from which two embeddings under one key are one picture: batches of another size change the last digits."""
+
+
+@dataclass
+class Overlap:
+    """How many captions and pictures two splits share, and one of them."""
+
+    captions: Counter[tuple[str, str]] = field(default_factory=Counter)
+    pictures: Counter[tuple[str, str]] = field(default_factory=Counter)
+    examples: dict[tuple[str, tuple[str, str]], str] = field(default_factory=dict)
+    shared_keys: int = 0
+    """Keys in two splits whose pictures differ: sources that count their samples from 0 each."""
+
+
+def overlap(sets: Mapping[str, ShardSet]) -> Overlap:
+    """Compare the held-out splits of all sets with each other and with all training pairs.
+
+    What two sets have in the *same* split (both for training, both for testing) is no overlap. Memory holds the held-out
+    pairs only.
+    """
+    found = Overlap()
+    captions: dict[str, tuple[str, str]] = {}
+    keys: dict[str, tuple[str, str, np.ndarray]] = {}
+    for split in reversed(SPLITS):  # test, val, and at last train, which is only looked up
+        for name, shards in sets.items():
+            place = f"{name} {split}" if len(sets) > 1 else split
+            for record in shards.records(split):
+                chunk = shards.read_chunk(int(record))
+                for row, (caption, key) in enumerate(zip(chunk.captions, chunk.keys, strict=True)):
+                    caption = normal_caption(caption)
+                    other_split, other = captions.get(caption, (split, place))
+                    if other_split != split:
+                        found.captions[place, other] += 1
+                        found.examples.setdefault(("captions", (place, other)), caption)
+                    other_split, other, image = keys.get(key, (split, place, chunk.image_embed[row]))
+                    if other_split != split and _cosine(image, chunk.image_embed[row]) > SAME_PICTURE:
+                        found.pictures[place, other] += 1
+                        found.examples.setdefault(("pictures", (place, other)), key)
+                    elif other_split != split:
+                        found.shared_keys += 1
+                    if split != "train":
+                        captions.setdefault(caption, (split, place))
+                        keys.setdefault(key, (split, place, np.array(chunk.image_embed[row])))
+    return found
+
+
+def _cosine(one: np.ndarray, other: np.ndarray) -> float:
+    one, other = one.astype(np.float64), other.astype(np.float64)
+    if one.shape != other.shape:
+        return 0.0
+    return float(one @ other / max(float(np.linalg.norm(one) * np.linalg.norm(other)), 1e-12))

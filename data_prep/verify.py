@@ -1,0 +1,213 @@
+"""python -m data_prep verify: read a set of shards to its last byte and tell what is in it and what is wrong with it."""
+
+from __future__ import annotations
+
+import sys
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from data_prep.overlap import overlap
+from eclipse_pl.data.manifest import Manifest, ShardEntry
+from eclipse_pl.data.shard_set import ShardSet
+from eclipse_pl.data.shards import Chunk
+from eclipse_pl.embed_folder import image_statistics, shard_problem
+
+NORMALISED_WITHIN = 0.01
+STATISTICS_WITHIN = 1e-3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One row of the table."""
+
+    check: str
+    found: str
+    wrong: bool = False
+    repair: str = ""
+    """The command that puts it right, where there is one."""
+
+
+def verify(folders: list[str]) -> list[Finding]:
+    """Check sets of shards, and whether they share captions or pictures across splits. Nothing is ever unpickled.
+
+    ValueError for a folder that does not exist; whatever is wrong inside of one is a finding.
+    """
+    findings: list[Finding] = []
+    sets: dict[str, ShardSet] = {}
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise ValueError(f"There is no folder {folder}. `verify` takes the folders of sets of shards.")
+        try:
+            manifest = Manifest.load(folder)
+        except ValueError as error:
+            findings.append(Finding(f"{folder}: manifest", str(error), wrong=True))
+            continue
+        damaged = list(_files(Path(folder), manifest))
+        findings += damaged
+        if any(finding.wrong for finding in damaged):
+            findings.append(Finding(f"{folder}: contents", "not looked at before the shards are repaired"))
+            continue
+        try:
+            sets[folder] = ShardSet(folder)
+            findings += _contents(sets[folder])
+        except ValueError as error:
+            findings.append(Finding(f"{folder}: reading", str(error), wrong=True, repair=manifest.made_by))
+            sets.pop(folder, None)
+    if sets:
+        findings += _overlaps(sets)
+    return findings
+
+
+def _files(folder: Path, manifest: Manifest) -> Iterator[Finding]:
+    """Bytes of the shards, and the tars' own headers against the manifest."""
+    splits = ", ".join(f"{count:,} {split}" for split, count in manifest.splits.items())
+    yield Finding(
+        f"{folder}: manifest",
+        f"{manifest.pairs:,} pairs ({splits}), {manifest.tokens:,} tokens, {len(manifest.shards)} shards",
+    )
+    sound = 0
+    for shard in manifest.shards:
+        problem = shard_problem(folder, shard) or _header_problem(folder, shard)
+        sound += problem is None
+        if problem:
+            yield Finding(f"{folder}: shard {shard.name}", problem, wrong=True, repair=manifest.made_by)
+    size = sum(shard.bytes for shard in manifest.shards) / 1e6
+    yield Finding("shards", f"{sound} of {len(manifest.shards)} have the right bytes (sha256), {size:,.1f} MB in all")
+    skipped = [pair for shard in manifest.shards for pair in shard.skipped]
+    if skipped:
+        reasons = {
+            reason: sum(pair.reason == reason for pair in skipped) for reason in sorted({pair.reason for pair in skipped})
+        }
+        told = ", ".join(f"{count}: {reason}" for reason, count in reasons.items())
+        yield Finding("skipped", f"{len(skipped):,} pairs of the source ({told}); first {skipped[0].key}")
+    if cut := sum(shard.cut for shard in manifest.shards):
+        yield Finding("cut", f"{cut:,} captions were longer than the context and lost their last words")
+
+
+def _header_problem(folder: Path, shard: ShardEntry) -> str | None:
+    expected = {f"{record.key}.{name}": place for record in shard.records for name, place in record.members.items()}
+    try:
+        with tarfile.open(folder / shard.name, "r:") as tar:
+            found = {member.name: (member.offset_data, member.size) for member in tar}
+    except tarfile.TarError as error:
+        return f"is no tar ({error})"
+    differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    return f"holds the member {differing[0]} at another place than the manifest says" if differing else None
+
+
+def _contents(shards: ShardSet) -> Iterator[Finding]:
+    """What the arrays hold."""
+    repair = shards.manifest.made_by
+    image_norms, text_norms, lengths, matched, mismatched = ([np.empty(0)] for _ in range(5))
+    for number, entry in enumerate(shards.entries):
+        shard = shards.manifest.shards[int(shards.shard_numbers[number])].name
+        chunk = shards.read_chunk(number)
+        if told := _record_problem(chunk):
+            yield Finding(f"{shards.folder}: shard {shard}, record {entry.key}", told, wrong=True, repair=repair)
+            continue
+        image, text = chunk.image_embed.astype(np.float32), chunk.text_embed.astype(np.float32)
+        image_norms.append(np.linalg.norm(image, axis=1))
+        text_norms.append(np.linalg.norm(text, axis=1))
+        lengths.append(chunk.lengths)
+        image, text = (
+            array / np.maximum(norms[-1][:, None], 1e-12) for array, norms in ((image, image_norms), (text, text_norms))
+        )
+        matched.append((image * text).sum(1))
+        if len(chunk) > 1:
+            mismatched.append((image * np.roll(text, 1, axis=0)).sum(1))
+    norms = {"image_embed": np.concatenate(image_norms), "text_embed": np.concatenate(text_norms)}
+    for name, values in norms.items():
+        off = shards.space.normalised and bool((np.abs(values - 1) > NORMALISED_WITHIN).any())
+        told = f"mean {values.mean():.3f}, {values.min():.3f} ... {values.max():.3f}" if len(values) else "no pair"
+        yield Finding(f"norm of {name}", told + (", but the space is normalised" if off else ""), off, repair if off else "")
+    yield Finding("tokens a caption", _lengths(np.concatenate(lengths), shards.space.context_length))
+    pairs, others = np.concatenate(matched), np.concatenate(mismatched)
+    if len(pairs) and len(others):
+        doubt = (
+            "" if pairs.mean() > others.mean() else ": no better than chance, as with random weights or with rows out of order"
+        )
+        yield Finding("cosine of image and text", f"{pairs.mean():.3f} in pairs, {others.mean():.3f} mismatched{doubt}")
+    yield _space(shards)
+
+
+def _record_problem(chunk: Chunk) -> str | None:
+    problem = chunk.problem()
+    if problem is None:
+        return None
+    owners = np.repeat(np.arange(len(chunk)), chunk.lengths)
+    finite = np.isfinite(chunk.image_embed).all(1) & np.isfinite(chunk.text_embed).all(1)
+    finite[owners[~np.isfinite(chunk.text_states).all(1)]] = False
+    keys = [key for key, good in zip(chunk.keys, finite, strict=True) if not good]
+    return problem + (f" (pairs {', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})" if keys else "")
+
+
+def _lengths(lengths: np.ndarray, context_length: int) -> str:
+    if not lengths.any():
+        return "none: the set has pooled embeddings only"
+    low, median, high = np.percentile(lengths, [0, 50, 100])
+    spread = f"mean {lengths.mean():.1f}, median {median:.0f}, {low:.0f} ... {high:.0f}"
+    return f"{spread}; {np.mean(lengths == context_length):.2%} fill the context of {context_length}"
+
+
+def _space(shards: ShardSet) -> Finding:
+    """The statistics are those of the training pairs, and everything in it is finite."""
+    space = shards.space
+    mean, std = image_statistics(shards.folder, shards.manifest.shards, space.dim)
+    wrong = [name for name, tensor in space.state()[0].items() if not bool(tensor.isfinite().all())]
+    for name, kept, counted in (("image_mean", space.image_mean, mean), ("image_std", space.image_std, std)):
+        if name not in wrong and not torch.allclose(kept, counted, atol=STATISTICS_WITHIN * float(std.max()), rtol=0):
+            wrong.append(name)
+    told = f"{space}, context {space.context_length}; empty prompt {'known' if space.empty_embed is not None else 'unknown'}"
+    if wrong:
+        return Finding(
+            f"{shards.folder}: space", f"{told}; wrong: {', '.join(wrong)}", wrong=True, repair=shards.manifest.made_by
+        )
+    return Finding("space", f"{told}; statistics equal the data's")
+
+
+def _overlaps(sets: dict[str, ShardSet]) -> Iterator[Finding]:
+    found = overlap(sets)
+    for kind, counts in (("captions", found.captions), ("pictures", found.pictures)):
+        for (place, other), count in counts.items():
+            example = found.examples[kind, (place, other)]
+            yield Finding(f"{kind} in two splits", f"{count:,} in {place} and in {other}; first {example!r}", wrong=True)
+        if not counts:
+            yield Finding(f"{kind} in two splits", "none")
+    if found.shared_keys:
+        yield Finding(
+            "keys", f"{found.shared_keys:,} occur in two splits with different pictures: the sources count from 0 each"
+        )
+    if len({str(shards.space.identity) for shards in sets.values()}) > 1:
+        yield Finding("spaces", "differ: " + "; ".join(f"{name}: {shards.space}" for name, shards in sets.items()))
+
+
+def main(args: list[str] | None = None) -> None:
+    """Print the findings as a table; leave with exit code 1 if anything is wrong."""
+    from jsonargparse import ArgumentParser
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    parser = ArgumentParser(prog="python -m data_prep verify", description="Check sets of shards, each to its last byte.")
+    parser.add_argument("folders", nargs="+", type=str, help="folders of sets of shards")
+    findings = verify(parser.parse_args(sys.argv[1:] if args is None else args).folders)
+    table = Table("check", "found", "")
+    for finding in findings:
+        table.add_row(Text(finding.check), Text(finding.found), "[red]wrong[/]" if finding.wrong else "[green]ok[/]")
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    console.print(table)
+    wrong = [finding for finding in findings if finding.wrong]
+    if not wrong:
+        return
+    for command in dict.fromkeys(finding.repair for finding in wrong if finding.repair):
+        console.print(f"Repair it with: {command}", markup=False, soft_wrap=True)
+    if any("in two splits" in finding.check for finding in wrong):
+        console.print(
+            'Give pairs that belong together one "group" in their json (or one "split"), and embed them again.', soft_wrap=True
+        )
+    raise SystemExit(1)
