@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from data_prep.command import run
 from eclipse_pl.world.pairs import write_pairs
 
 
-def main(args: list[str] | None = None) -> None:
-    from jsonargparse import auto_cli
-
-    auto_cli(world, args=args, as_positional=False, prog="python -m data_prep world")
+def main(args: list[str]) -> None:
+    run(world, args)
 
 
 def world(out: str, train: int = 20_000, val: int = 1_000, test: int = 1_000, shard_pairs: int = 1_000, seed: int = 0) -> None:

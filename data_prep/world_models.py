@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data_prep.command import run
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.world.captions import COUNTS, JOINS, OPENINGS, PLURAL, RELATIONS
 from eclipse_pl.world.picture import pixels
@@ -29,10 +30,8 @@ MEAN, STD = (0.55, 0.52, 0.52), (0.2, 0.2, 0.2)
 WIDTH = 128  # of both embeddings and of the token states, so that a prior's weights fit diffusers' layout
 
 
-def main(args: list[str] | None = None) -> None:
-    from jsonargparse import auto_cli
-
-    auto_cli(world_models, args=args, as_positional=False, prog="python -m data_prep world-models")
+def main(args: list[str]) -> None:
+    run(world_models, args)
 
 
 def world_models(

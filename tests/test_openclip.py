@@ -1,0 +1,263 @@
+"""OpenClipEncoder: against open_clip's own towers and transformers' CLIP text model; what bad input gets."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from safetensors.torch import save_file
+
+from eclipse_pl.encoders.openclip import OpenClipEncoder
+
+CAPTIONS = ["a red circle and a blue star", "", "A Photo of TWO dogs, running!", "word " * 75, "word " * 76, "x " * 200]
+# ViT-L/14 has equal widths and QuickGELU; ViT-bigG/14 has a projection to another width, GELU, and the newer layout is `text.`
+TOWERS: dict[str, dict[str, Any]] = {
+    "like ViT-L/14": {"embed_dim": 32, "quick_gelu": True},
+    "like ViT-bigG/14": {"embed_dim": 48},
+    "newer layout, end token by id": {"embed_dim": 48, "custom_text": True, "text_cfg": {"pool_type": "eos", "eos_id": 49407}},
+}
+
+
+def tiny_folder(folder: Path, **config: Any) -> Path:
+    """A small open_clip model with CLIP's tokenizer and context, random weights, as a `local-dir:` folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2, **config.pop("text_cfg", {})}
+    vision = {"image_size": 32, "patch_size": 16, "width": 32, "layers": 1, "head_width": 16}
+    model_config = {"vision_cfg": vision, "text_cfg": text, **config}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model_config, "preprocess_cfg": {}}))
+    torch.manual_seed(0)
+    model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))  # biases and norms too, so that a wrong place would show
+    save_file(
+        {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "open_clip_model.safetensors"
+    )
+    return folder
+
+
+@pytest.fixture(scope="module", params=TOWERS, ids=lambda name: name.replace(" ", "-"))
+def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> OpenClipEncoder:
+    folder = tiny_folder(tmp_path_factory.mktemp("clip") / "tiny", **TOWERS[request.param])
+    return OpenClipEncoder(f"local-dir:{folder}", None, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_folder(tmp_path_factory.mktemp("clip") / "tiny", embed_dim=32)
+
+
+@pytest.fixture(scope="module")
+def tiny(folder: Path) -> OpenClipEncoder:
+    return OpenClipEncoder(f"local-dir:{folder}", None, device="cpu")
+
+
+def transformers_twin(model: Any) -> Any:
+    """transformers' CLIPTextModelWithProjection with the weights of an open_clip text tower."""
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+    tower = model if hasattr(model, "token_embedding") else model.text
+    width, dim = tower.text_projection.shape
+    block = tower.transformer.resblocks[0]
+    config = CLIPTextConfig(
+        vocab_size=49408,
+        hidden_size=width,
+        intermediate_size=4 * width,
+        projection_dim=dim,
+        num_hidden_layers=len(tower.transformer.resblocks),
+        num_attention_heads=block.attn.num_heads,
+        max_position_embeddings=77,
+        hidden_act="quick_gelu" if type(block.mlp.gelu).__name__ == "QuickGELU" else "gelu",
+        bos_token_id=49406,
+        eos_token_id=49407,
+    )
+    state = {
+        "text_model.embeddings.token_embedding.weight": tower.token_embedding.weight,
+        "text_model.embeddings.position_embedding.weight": tower.positional_embedding,
+        "text_model.final_layer_norm.weight": tower.ln_final.weight,
+        "text_model.final_layer_norm.bias": tower.ln_final.bias,
+        "text_projection.weight": tower.text_projection.T,
+    }
+    names = {"ln_1": "layer_norm1", "ln_2": "layer_norm2", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2"}
+    for i, block in enumerate(tower.transformer.resblocks):
+        there = f"text_model.encoder.layers.{i}."
+        for kind in ("weight", "bias"):
+            for ours, theirs in {**names, "attn.out_proj": "self_attn.out_proj"}.items():
+                state[f"{there}{theirs}.{kind}"] = block.get_parameter(f"{ours}.{kind}")
+            parts = getattr(block.attn, f"in_proj_{kind}").chunk(3)
+            for name, part in zip("qkv", parts, strict=True):
+                state[f"{there}self_attn.{name}_proj.{kind}"] = part
+    twin = CLIPTextModelWithProjection(config).eval()
+    missing, unexpected = twin.load_state_dict(state, strict=False)
+    assert not unexpected and all("position_ids" in name for name in missing)
+    return twin
+
+
+def test_token_states_are_those_of_transformers(encoder: OpenClipEncoder) -> None:
+    """The same weights in transformers give the same states after the final layer norm, and the same pooled embedding."""
+    ours, tokens = encoder.encode_text(CAPTIONS), encoder.tokenize(CAPTIONS)
+    with torch.no_grad():
+        theirs = transformers_twin(encoder.model)(input_ids=tokens.ids)
+    real = torch.arange(77) < tokens.lengths[:, None]
+    torch.testing.assert_close(ours.text_states, theirs.last_hidden_state[real], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours.text_embed, theirs.text_embeds, atol=1e-5, rtol=1e-5)
+    assert (ours.text_states.shape[1], ours.text_embed.shape[1]) == (encoder.text_width, encoder.dim)
+
+
+def test_embeddings_are_open_clips_own_and_raw(encoder: OpenClipEncoder) -> None:
+    pixels = torch.randn(3, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(encoder.encode_images(pixels), encoder.model.encode_image(pixels))
+        ids = encoder.tokenizer(CAPTIONS)
+        torch.testing.assert_close(
+            encoder.encode_text(CAPTIONS).text_embed, encoder.model.encode_text(ids), atol=1e-6, rtol=1e-5
+        )
+    assert (encoder.encode_images(pixels).norm(dim=1) - 1).abs().min() > 1e-3
+
+
+def test_a_caption_does_not_depend_on_its_neighbours(encoder: OpenClipEncoder) -> None:
+    together = encoder.encode_text(CAPTIONS)
+    for caption, condition in zip(CAPTIONS, together.split(), strict=True):
+        alone = encoder.encode_text([caption])
+        torch.testing.assert_close(alone.text_states, condition.text_states, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(alone.text_embed, condition.text_embed, atol=1e-6, rtol=1e-5)
+
+
+def test_long_captions_are_cut_as_clip_cuts_them(tiny: OpenClipEncoder) -> None:
+    tokens = tiny.tokenize(CAPTIONS)
+    assert tokens.lengths.tolist()[1:] == [2, 10, 77, 77, 77]
+    assert tokens.cut.tolist() == [False, False, False, False, True, True]
+    assert tokens.ids[:, 0].eq(49406).all() and tokens.ids[torch.arange(6), tokens.lengths - 1].eq(49407).all()
+
+
+@given(st.lists(st.text(max_size=300), min_size=1, max_size=4))
+def test_ids_are_those_of_open_clips_tokenizer(captions: list[str]) -> None:
+    tiny = _tokenizing()
+    tokens = tiny.tokenize(captions)
+    assert torch.equal(tokens.ids, tiny.tokenizer(captions))
+    for caption, length, cut in zip(captions, tokens.lengths.tolist(), tokens.cut.tolist(), strict=True):
+        words = len(tiny.tokenizer.encode(caption)) + 2
+        assert (length, cut) == (min(words, 77), words > 77)
+
+
+@cache
+def _tokenizing() -> OpenClipEncoder:
+    """An encoder without weights: what ``tokenize`` needs, hypothesis may share it between examples."""
+    encoder = object.__new__(OpenClipEncoder)
+    encoder.tokenizer, encoder.context_length = open_clip.get_tokenizer("ViT-B-32"), 77
+    encoder.tower = type("Tower", (), {"pool_type": "argmax"})
+    return encoder
+
+
+def test_the_space_holds_empty_prompt_and_zero_image(tiny: OpenClipEncoder) -> None:
+    space = tiny.space(torch.zeros(32), torch.ones(32))
+    assert (space.name, space.dim, space.text_width, space.context_length, space.normalised) == ("tiny", 32, 32, 77, False)
+    assert space.encoder == tiny.tag and space.encoder.startswith("open_clip:local-dir:sha256-")
+    torch.testing.assert_close(space.empty_prompt().text_embed, tiny.encode_text([""]).text_embed)
+    assert space.empty_prompt().lengths.tolist() == [2]
+    torch.testing.assert_close(space.zero_image, tiny.encode_images(torch.zeros(1, 3, 32, 32))[0])
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_lower_precision_is_close_and_still_float32(tiny: OpenClipEncoder, folder: Path, precision: Any) -> None:
+    low = OpenClipEncoder(f"local-dir:{folder}", None, precision=precision, device="cpu")
+    pixels = torch.randn(4, 3, 32, 32)
+    for ours, exact in (
+        (low.encode_images(pixels), tiny.encode_images(pixels)),
+        (low.encode_text(CAPTIONS).text_embed, tiny.encode_text(CAPTIONS).text_embed),
+        (low.encode_text(CAPTIONS).text_states, tiny.encode_text(CAPTIONS).text_states),
+    ):
+        assert ours.dtype == torch.float32 and not torch.equal(ours, exact)
+        assert torch.nn.functional.cosine_similarity(ours, exact).min() > 0.999
+
+
+def test_the_image_transform_travels_to_loader_workers(tiny: OpenClipEncoder) -> None:
+    picture = Image.effect_noise((50, 70), 80).convert("RGB")
+    copy = pickle.loads(pickle.dumps(tiny.image_transform))
+    assert copy(picture).shape == (3, tiny.image_size, tiny.image_size)
+    assert torch.equal(copy(picture), tiny.image_transform(picture))
+
+
+def test_local_checkpoints_and_random_weights(tmp_path: Path) -> None:
+    once, again = (OpenClipEncoder("ViT-S-32-alt", "random", device="cpu") for _ in range(2))
+    assert once.tag == again.tag and once.tag.startswith("open_clip:ViT-S-32-alt:random-sha256-")
+    assert (once.name, once.dim, once.text_width, once.context_length, once.image_size) == (
+        "ViT-S-32-alt/random",
+        512,
+        512,
+        77,
+        224,
+    )
+    file = tmp_path / "mine.pt"
+    torch.save({"state_dict": once.model.half().state_dict()}, file)
+    loaded = OpenClipEncoder("ViT-S-32-alt", str(file), device="cpu")
+    assert loaded.name == "ViT-S-32-alt/mine" and loaded.tag.startswith("open_clip:ViT-S-32-alt:sha256-")
+    pixels = torch.randn(1, 3, 224, 224)
+    torch.testing.assert_close(loaded.encode_images(pixels), again.encode_images(pixels), atol=5e-3, rtol=5e-2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (("ViT-L-41", "openai"), r"no model 'ViT-L-41'\. Did you mean .*ViT-L-14"),
+        (("ViT-L-14", "opnai"), r"'opnai' is neither a file nor a tag of ViT-L-14\. Did you mean openai"),
+        (("ViT-L-14", "/no/such.pt"), "neither a file nor a tag"),
+        (("ViT-L-14", None), "Nothing says which weights to take.*openai"),
+        (("ViT-L-14-quickgelu", "laion2b_s32b_b82k"), "neither a file nor a tag|not trained with QuickGELU"),
+        (("ViT-B-16-SigLIP", "webli"), "not a causal one pooled at its end token"),
+        (("roberta-ViT-B-32", "random"), "not a causal one pooled at its end token"),
+        (("local-dir:/no/such", None), r"There is no /no/such/open_clip_config\.json"),
+    ],
+)
+def test_bad_arguments_get_one_clear_sentence(arguments: tuple[str, str | None], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        OpenClipEncoder(*arguments)
+
+
+def test_a_local_folder_brings_its_weights(folder: Path) -> None:
+    with pytest.raises(ValueError, match="brings its weights"):
+        OpenClipEncoder(f"local-dir:{folder}", "openai")
+    with pytest.raises(ValueError, match=r"There is no .*open_clip_model\.safetensors"):
+        OpenClipEncoder(f"local-dir:{_without_weights(folder)}", None)
+
+
+def _without_weights(folder: Path) -> Path:
+    bare = folder.parent / "bare"
+    bare.mkdir(exist_ok=True)
+    (bare / "open_clip_config.json").write_bytes((folder / "open_clip_config.json").read_bytes())
+    return bare
+
+
+def test_weights_of_another_model_or_of_none(tmp_path: Path, folder: Path) -> None:
+    rubbish = tmp_path / "rubbish.pt"
+    rubbish.write_bytes(b"nothing of the kind")
+    for file in (rubbish, folder / "open_clip_model.safetensors"):
+        with pytest.raises(ValueError, match="must hold all weights of exactly this model"):
+            OpenClipEncoder("ViT-S-32-alt", str(file))
+
+
+def test_nothing_is_unpickled(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "exploded",))
+
+    torch.save({"state_dict": Bomb()}, tmp_path / "bomb.pt")
+    with pytest.raises(ValueError, match="weights_only=True"):
+        OpenClipEncoder("ViT-S-32-alt", str(tmp_path / "bomb.pt"))
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_a_tag_that_cannot_be_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ValueError, match=r"ViT-B-32 with tag 'openai' could not be downloaded.*pass its path"):
+        OpenClipEncoder("ViT-B-32", "openai")
