@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from eclipse_pl.data.manifest import SPACE_NAME, Manifest, ShardEntry
+from eclipse_pl.data.manifest import SPACE_NAME, Manifest, RecordEntry, ShardEntry
 from eclipse_pl.data.shards import Chunk, ShardWriter
 from eclipse_pl.embedding import ClipSpace
 
@@ -120,3 +120,37 @@ def overwrite(folder: Path, record: int, member: str, content: bytes, at: int = 
     with open(folder / shard.name, "r+b") as file:
         file.seek(entry.members[member][0] + at)
         file.write(content)
+
+
+def make_sparse_shard_set(folder: Path, gigabytes: float, dim: int = 768, pairs: int = 1024, tokens: int = 13) -> Path:
+    """A set as large as wished whose embeddings are holes in the files: it takes next to no disk, and reads as zeros."""
+    folder.mkdir(parents=True, exist_ok=True)
+    space = make_space(dim, dim)
+    lengths = np.full(pairs, tokens, dtype=np.int16)
+    shapes = {"image_embed": (pairs, dim), "text_embed": (pairs, dim), "text_states": (pairs * tokens, dim)}
+    shard_records = 50
+    record_bytes = sum(2 * rows * width for rows, width in shapes.values())
+    entries = []
+    for number in range(max(1, round(gigabytes * 1e9 / record_bytes / shard_records))):
+        records, position = [], 0
+        with open(folder / f"{number:04d}.tar", "wb") as file:
+            for record in range(shard_records):
+                members = {}
+                for name, shape in {**shapes, "lengths": (pairs,)}.items():
+                    file.seek(position)
+                    header = {"descr": "<i2" if name == "lengths" else "<f2", "fortran_order": False, "shape": shape}
+                    np.lib.format.write_array_header_1_0(file, header)
+                    if name == "lengths":
+                        file.write(lengths.tobytes())
+                        end = file.tell()
+                    else:
+                        end = file.tell() + 2 * shape[0] * shape[1]
+                    members[f"{name}.npy"] = (position, end - position)
+                    position = -(-end // 512) * 512
+                records.append(RecordEntry(f"{number:04d}_{record:05d}", "train", pairs, pairs * tokens, members))
+            file.truncate(position)
+        total = pairs * shard_records
+        entries.append(ShardEntry(f"{number:04d}.tar", total, total * tokens, position, "", 0, [], records))
+    space.save(folder / SPACE_NAME)
+    Manifest(space.identity, MADE_BY, entries).save(folder)
+    return folder

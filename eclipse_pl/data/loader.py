@@ -30,7 +30,7 @@ class Position:
     epoch: int = 0
     batches: int = 0
 
-    def normalised(self, batches_per_epoch: float) -> Position:
+    def normalised(self, batches_per_epoch: int | float) -> Position:
         """The end of an epoch is the beginning of the next one."""
         return Position(self.epoch + 1, 0) if self.batches >= batches_per_epoch else Position(self.epoch, self.batches)
 
@@ -82,7 +82,7 @@ class TrainingLoader:
         multiprocessing_context: str | None = None,
         pin_memory: bool = False,
         processed: Callable[[], int | None] = lambda: None,
-        limit: Callable[[], float] = lambda: math.inf,
+        limit: Callable[[], int | float] = lambda: math.inf,
     ) -> None:
         self.order = order
         self._position = position
@@ -142,7 +142,7 @@ class TrainingLoader:
         return done.normalised(self._epoch_length)
 
     @property
-    def _epoch_length(self) -> float:
+    def _epoch_length(self) -> int | float:
         return min(len(self), self._limit())
 
     def close(self) -> None:

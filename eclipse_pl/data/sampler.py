@@ -118,7 +118,7 @@ class TrainingOrder:
             random.shuffle(pool)
             count = len(pool) // self.global_batch
             taken, left_over = np.split(pool, [count * self.global_batch])
-            if passed + count > start:
+            if count and passed + count > start:
                 if self.group_by_length:
                     taken = taken[np.argsort(self.pairs.lengths(taken), kind="stable")]
                 shuffled = random.permutation(taken.reshape(count, self.global_batch))
