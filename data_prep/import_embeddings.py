@@ -10,7 +10,7 @@ import numpy as np
 
 from data_prep.command import command_line, run
 from data_prep.embedding_files import EmbeddingFiles, take
-from eclipse_pl.data.manifest import SCHEMA, SPLITS, Manifest, SkippedPair
+from eclipse_pl.data.manifest import SCHEMA, SPLITS, Manifest, ShardEntry, SkippedPair
 from eclipse_pl.data.shards import Chunk, ShardWriter
 from eclipse_pl.embed_folder import image_statistics, only_run, require_same_settings, write_space
 from eclipse_pl.embedding import ClipSpace
@@ -86,7 +86,7 @@ def import_embeddings(
     folder = Path(out)
     with only_run(folder):
         require_same_settings(folder, {"schema": SCHEMA, "made_by": made_by}, list(shards))
-        entries = []
+        entries: list[ShardEntry] = []
         for shard, pieces in shards.items():
             with ShardWriter(folder / shard) as writer:
                 for split, rows in pieces:

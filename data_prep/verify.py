@@ -114,9 +114,8 @@ def _contents(shards: ShardSet) -> Iterator[Finding]:
         image_norms.append(np.linalg.norm(image, axis=1))
         text_norms.append(np.linalg.norm(text, axis=1))
         lengths.append(chunk.lengths)
-        image, text = (
-            array / np.maximum(norms[-1][:, None], 1e-12) for array, norms in ((image, image_norms), (text, text_norms))
-        )
+        image /= np.maximum(image_norms[-1][:, None], 1e-12)
+        text /= np.maximum(text_norms[-1][:, None], 1e-12)
         matched.append((image * text).sum(1))
         if len(chunk) > 1:
             mismatched.append((image * np.roll(text, 1, axis=0)).sum(1))

@@ -167,11 +167,13 @@ class _PictureDecoder(Dataset[PictureBatch]):
                     negatives[len(pairs)] = negative
                 pixels.append(picture)
                 pairs.append(RawPair(pair.key, pair.caption, b"", None, pair.split, pair.group, pair.subset))
+        # In a worker `default_collate` stacks into shared memory, so that the batch is not copied again on its way out.
+        stacked = default_collate(pixels) if pixels else torch.empty(0, 3, 1, 1)
         return PictureBatch(
             shard=batch.shard,
             pairs=pairs,
-            pixels=_stack(pixels),
-            negative_pixels=_stack(list(negatives.values())),
+            pixels=stacked,
+            negative_pixels=default_collate(list(negatives.values())) if negatives else torch.empty(0, *stacked.shape[1:]),
             negative_rows=list(negatives),
             skipped=skipped,
             position=batch.position,
@@ -184,11 +186,6 @@ class _PictureDecoder(Dataset[PictureBatch]):
                 return self.transform(picture)
         except Exception:  # Pillow and its plug-ins raise a dozen kinds for a broken file, and none may stop the run
             return None
-
-
-def _stack(pictures: list[Tensor]) -> Tensor:
-    """In a worker `default_collate` stacks into shared memory, so that the batch is not copied again on its way out."""
-    return default_collate(pictures) if pictures else torch.empty(0, 3, 1, 1)
 
 
 def _as_it_is(batch: Any) -> Any:
