@@ -2,22 +2,29 @@ from __future__ import annotations
 
 import difflib
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import RichProgressBar, WeightAveraging
+from jsonargparse import set_parsing_settings
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from eclipse_pl.callbacks.checkpoints import Checkpoints
 from eclipse_pl.callbacks.interrupt import Interrupt
 from eclipse_pl.callbacks.latent import LatentEvaluation
+from eclipse_pl.callbacks.progress import Progress
 from eclipse_pl.callbacks.throughput import Throughput
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.lit_prior import LitPrior
 from eclipse_pl.run import Run
+
+
+# a space is never written in YAML: it comes from the data, so its fields are no options
+set_parsing_settings(subclasses_enabled=[ClipSpace])
 
 
 class SaveConfig(SaveConfigCallback):
@@ -42,10 +49,9 @@ class PriorCLI(LightningCLI):
             "--average",
             type=WeightAveraging | None,
             default=None,
-            enable_path=True,
             help="Weight averaging, such as lightning.pytorch.callbacks.EMAWeightAveraging; none if not given.",
         )
-        parser.link_arguments("data", "model.prior.init_args.space", compute_fn=space_of, apply_on="instantiate")
+        parser.link_arguments("data.space", "model.prior.init_args.space", apply_on="instantiate")
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -66,7 +72,7 @@ class PriorCLI(LightningCLI):
         if settings.average is not None:
             callbacks.append(settings.average)
         if trainer.enable_progress_bar is not False:
-            callbacks.append(RichProgressBar())
+            callbacks.append(Progress())
         logger: Any = trainer.logger
         if not trainer.fast_dev_run:
             path = settings.run.open(self.subcommand, settings.ckpt_path)
@@ -79,12 +85,14 @@ class PriorCLI(LightningCLI):
             **kwargs,
         )
 
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        finally:
+            self.config_init[subcommand].run.close()
+
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
-
-
-def space_of(data: EmbeddingDataModule) -> ClipSpace:
-    return data.space
 
 
 def checkpoint_path(value: str, folder: str, experiment: str) -> Path:
@@ -113,6 +121,8 @@ def checkpoint_path(value: str, folder: str, experiment: str) -> Path:
 
 def main(args: ArgsType = None) -> PriorCLI:
     """Run ``fit``, ``validate`` or ``test``; ``args`` as on the command line."""
+    # Lightning 2.6 asks for torch's LeafSpec, which torch 2.12 renamed
+    warnings.filterwarnings("ignore", r".isinstance\(treespec, LeafSpec\)", FutureWarning)
     return PriorCLI(
         LitPrior,
         EmbeddingDataModule,
@@ -126,3 +136,13 @@ def main(args: ArgsType = None) -> PriorCLI:
         auto_configure_optimizers=False,
         args=args,
     )
+
+
+class _LoadedRun(PriorCLI):
+    """Builds prior and data of a config, and runs nothing."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> None:  # type: ignore[override]
+        return None
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        return None

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
-from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -29,7 +29,7 @@ class LitPrior(L.LightningModule):
     def __init__(
         self,
         prior: Prior,
-        optimizer: OptimizerCallable,
+        optimizer: Callable[[Iterable[Tensor]], Optimizer],
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         log_gradient_norms_every: int = 0,
     ) -> None:
@@ -41,11 +41,18 @@ class LitPrior(L.LightningModule):
         self.scheduler = scheduler
         self.log_gradient_norms_every = log_gradient_norms_every
 
+    def on_fit_start(self) -> None:
+        self.seed = torch.initial_seed()
+
     def training_step(self, batch: EmbeddingBatch, batch_idx: int) -> Tensor | None:
+        # random numbers are a function of the batch's place, so that a resumed run draws those of the uninterrupted one
+        torch.manual_seed(place_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
         losses = self.prior.losses(batch)
         require_finite(losses["total"], batch, self.global_step)
         if self.log_gradient_norms_every and self.global_step % self.log_gradient_norms_every == 0:
-            self.log_dict(self.gradient_norms(losses))
+            norms = self.gradient_norms(losses)
+            for logger in self.loggers:  # self.log would repeat the value at every step until the next one
+                logger.log_metrics(norms, self.global_step)
         for name, value in losses.items():
             self.log(f"train/{name}", value.detach(), prog_bar=name == "total", batch_size=len(batch))
         if not losses["total"].requires_grad:  # closed-form priors have nothing to step on
@@ -76,11 +83,11 @@ class LitPrior(L.LightningModule):
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"}}
 
-    def gradient_norms(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    def gradient_norms(self, losses: dict[str, Tensor]) -> dict[str, float]:
         """Norm of the gradient of each loss term by itself, without its weight."""
         parameters = [parameter for parameter in self.prior.parameters() if parameter.requires_grad]
         return {
-            f"gradient_norm/{name}": total_norm(torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True))
+            f"gradient_norm/{name}": total_norm(torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)).item()
             for name, loss in losses.items()
             if loss.requires_grad
         }
@@ -96,6 +103,11 @@ class LitPrior(L.LightningModule):
         space = ClipSpace.from_state(checkpoint["space"]["tensors"], checkpoint["space"]["identity"])
         self.prior.space.require_same(space, "the prior", "the checkpoint")
         require_same_weights(self.state_dict(), checkpoint["state_dict"])
+
+
+def place_seed(*place: int) -> int:
+    """One seed for a place, such as (seed, epoch, batch, rank); neighbouring places have unrelated ones."""
+    return int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1)
 
 
 def pair_generators(batch: EmbeddingBatch) -> list[torch.Generator]:

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 
 class MetricsFile(Logger):
-    """``metrics.csv`` of a run: one row a step at which something was logged, one column a metric.
+    """``metrics.csv`` of a run: a row whenever something was logged, a column for each metric.
 
     A run that goes on from a checkpoint goes on in the same file, and rows of steps that it makes again are replaced.
     Lightning's CSVLogger would delete the file first. Columns may appear at any time; the file is then written anew.

@@ -4,7 +4,7 @@ import fcntl
 import netrc
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlparse
 
 from lightning.pytorch.loggers import Logger, WandbLogger
@@ -38,7 +38,7 @@ class Run:
         self.version = version
         self.wandb = wandb
         self.project = project
-        self._lock: Any = None
+        self._lock: int | None = None
 
     def open(self, command: str, checkpoint: str | None) -> Path:
         """Claim the folder of this run; a training run that goes on from its own checkpoint keeps its folder.
@@ -75,12 +75,13 @@ class Run:
                 except FileExistsError:
                     number += 1
             (home / version).mkdir(exist_ok=True)
-            self._lock = open(home / version / ".lock", "w")  # noqa: SIM115 - held until the process ends
+            self._lock = os.open(home / version / ".lock", os.O_WRONLY | os.O_CREAT)
         except OSError as error:
             raise ValueError(f"Cannot write to {home} ({error.strerror}). Set run.folder to a folder that can be written.") from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            self.close()
             raise ValueError(
                 f"Another process is writing to {home / version}. Wait for it, or start a new run without --ckpt_path."
             ) from error
@@ -88,10 +89,16 @@ class Run:
             rank_zero_info(f"Going on with the run in {home / version}.")
         return version
 
+    def close(self) -> None:
+        """Let go of the folder; the end of the process does the same."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
     def loggers(self, path: Path) -> list[Logger]:
         """metrics.csv always; Weights & Biases as asked for, with one line where it stays offline."""
         loggers: list[Logger] = [MetricsFile(path)]
-        mode = self._wandb_mode()
+        mode = self.wandb_mode()
         if mode != "disabled":
             os.environ.setdefault("WANDB_SILENT", "true")
             loggers.append(
@@ -101,7 +108,8 @@ class Run:
             )
         return loggers
 
-    def _wandb_mode(self) -> str:
+    def wandb_mode(self) -> str:
+        """``auto`` resolved by WANDB_MODE, then by whether there is an account."""
         if self.wandb != "auto":
             return self.wandb
         asked = os.environ.get("WANDB_MODE")

@@ -27,6 +27,7 @@ class Checkpoints(ModelCheckpoint):
             save_last=False,
         )
         self.every_n_steps = every_n_steps
+        self._last_saved = -1
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if trainer.log_dir is not None:
@@ -34,14 +35,21 @@ class Checkpoints(ModelCheckpoint):
         super().setup(trainer, pl_module, stage)
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: object, **kwargs: object) -> None:
-        if trainer.global_step % self.every_n_steps == 0:
+        progress = trainer.fit_loop.epoch_loop.batch_progress
+        last = trainer.global_step == trainer.max_steps or (
+            progress.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
+        )
+        # written here and not when training has ended: Lightning then counts the epoch as done, wherever in it the run stopped
+        if trainer.global_step % self.every_n_steps == 0 or last:
             self.save_last_state(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.save_last_state(trainer)
+        if trainer.global_step != self._last_saved:  # something else than steps or epochs ended the run
+            self.save_last_state(trainer)
 
     def save_last_state(self, trainer: L.Trainer) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         assert self.dirpath is not None
-        trainer.save_checkpoint(Path(self.dirpath) / "last.ckpt")
+        self._last_saved = trainer.global_step
+        trainer.save_checkpoint(Path(self.dirpath) / "last.ckpt", weights_only=False)

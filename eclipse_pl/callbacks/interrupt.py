@@ -38,12 +38,12 @@ class Interrupt(L.Callback):
             return
         assert trainer.log_dir is not None
         path = Path(trainer.log_dir) / "checkpoints" / "interrupted.ckpt"
-        trainer.save_checkpoint(path)
+        trainer.save_checkpoint(path, weights_only=False)
         rank_zero_info(
             f"Stopped after step {trainer.global_step}. Go on with: python -m eclipse_pl fit "
             f"--config {path.parent.parent / 'config.yaml'} --ckpt_path {path}"
         )
-        raise KeyboardInterrupt
+        raise SystemExit(130)  # as a shell reports a program that SIGINT ended
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if self._previous is not None:

@@ -27,7 +27,7 @@ class LatentEvaluation(L.Callback):
     """Latent metrics at every validation, beside both floors, ridge regression and the ceiling.
 
     Logged are ``val/METRIC`` of the prior, ``val/SUBSET/METRIC`` for each subset and ``val/ROW/METRIC`` of each row beside it.
-    At the end of a run the whole table is printed and written to ``latent.json`` in the run's folder.
+    At the end of a run the whole table, rows by subset, is printed and written to ``latent.json`` in the run's folder.
 
     Args:
         ridge_pairs: How many training pairs ridge regression is fitted to, once, before the first validation; 0 leaves the row
@@ -58,15 +58,16 @@ class LatentEvaluation(L.Callback):
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._evaluate(trainer, pl_module, "test")
 
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._finish(trainer)
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not trainer.training and not trainer.sanity_checking and not trainer.state.fn == "fit":
-            self._finish(trainer)
-
-    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._finish(trainer)
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Last of all, when the progress bar has gone."""
+        if not self._report or not trainer.is_global_zero or trainer.log_dir is None:
+            return
+        latent_table(self._report)
+        folder = Path(trainer.log_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / "latent.json.tmp"
+        temporary.write_text(json.dumps(self._report, indent=1))
+        os.replace(temporary, folder / "latent.json")
 
     def _evaluate(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         assert isinstance(pl_module, LitPrior)
@@ -77,11 +78,11 @@ class LatentEvaluation(L.Callback):
             self._beside = self._rows_beside(trainer, pl_module.prior, predictions)
         self._rows = {THIS_PRIOR: measure(predictions, space.image_mean.cpu()), **self._beside}
         self._report = {"stage": stage, "step": trainer.global_step, "pairs": len(predictions.predicted), "rows": self._rows}
-        for row, subsets in self._rows.items():
-            for subset, metrics in subsets.items():
-                path = "/".join([stage, *([row] if row != THIS_PRIOR else []), *([subset] if subset != ALL else [])])
-                # every rank holds the same values, so nothing is left to reduce
-                pl_module.log_dict({f"{path}/{name}": value for name, value in metrics.items()}, rank_zero_only=False)
+        logged = {"" if subset == ALL else f"{subset}/": metrics for subset, metrics in self._rows[THIS_PRIOR].items()}
+        logged |= {f"{row}/": subsets[ALL] for row, subsets in self._beside.items()}
+        for path, metrics in logged.items():
+            # every rank holds the same values, so nothing is left to reduce
+            pl_module.log_dict({f"{stage}/{path}{name}": value for name, value in metrics.items()})
 
     def _rows_beside(self, trainer: L.Trainer, prior: Prior, predictions: Predictions) -> Rows:
         space = prior.space
@@ -102,16 +103,6 @@ class LatentEvaluation(L.Callback):
             ridge.accumulate(batch)
         ridge.solve()
         return ridge
-
-    def _finish(self, trainer: L.Trainer) -> None:
-        if not self._report or not trainer.is_global_zero or trainer.log_dir is None:
-            return
-        latent_table(self._report)
-        folder = Path(trainer.log_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / "latent.json.tmp"
-        temporary.write_text(json.dumps(self._report, indent=1))
-        os.replace(temporary, folder / "latent.json")
 
 
 def gather(parts: list[Predictions]) -> list[Predictions]:

@@ -1,0 +1,96 @@
+"""ECLIPSE on 500 real CLIP pairs of MSCOCO: 400 to train, 100 to measure, ten splits, several lambdas; prints a markdown table.
+
+    python experiments/coco500.py --pairs coco500_clip_vitb16.npz
+
+The file holds arrays image_embed, text_embed (500, 512) and caption. Every run is a `fit` of coco500.yaml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import logging
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.import_embeddings import main as import_embeddings
+from eclipse_pl.cli import main
+
+HERE = Path(__file__).parent
+COLUMNS = ("cosine", "centred_cosine", "mse", "text_cosine", "norm", "R@1", "R@5", "R@10")
+PRIOR = "model.prior.init_args"
+RUNS = {
+    "projection (lambda 0), summed squares": {"contrastive_weight": 0.0, "reduction": "sum"},
+    "ECLIPSE, lambda 0.02, summed squares": {"contrastive_weight": 0.02, "reduction": "sum"},
+    "ECLIPSE, lambda 0.2, summed squares": {"contrastive_weight": 0.2, "reduction": "sum"},
+    "ECLIPSE, lambda 0.4, summed squares": {"contrastive_weight": 0.4, "reduction": "sum"},
+    "ECLIPSE, lambda 1, summed squares": {"contrastive_weight": 1.0, "reduction": "sum"},
+    "projection (lambda 0), mean of squares": {"contrastive_weight": 0.0, "reduction": "mean"},
+    "ECLIPSE, lambda 0.2, mean of squares": {"contrastive_weight": 0.2, "reduction": "mean"},
+}
+BESIDE = {
+    "mean image (floor)": "mean_image",
+    "text as image (floor)": "text_as_image",
+    "ridge regression": "ridge",
+    "true image (ceiling)": "ceiling",
+}
+
+
+def fit(folder: Path, shards: Path, seed: int, options: dict[str, float | str]) -> dict[str, dict[str, float]]:
+    """One run; {row: {metric: value}} of its validation split."""
+    flags = [f"--{PRIOR}.{name}={value}" for name, value in options.items()]
+    with contextlib.redirect_stdout(io.StringIO()):
+        main(
+            ["fit", "--config", str(HERE / "coco500.yaml"), f"--data.init_args.folder={shards}", f"--seed_everything={seed}"]
+            + [f"--run.folder={folder / 'runs'}", "--run.wandb=disabled", "--trainer.enable_progress_bar=false"]
+            + ["--trainer.enable_model_summary=false", f"--checkpoint.every_n_steps={10**6}", *flags]
+        )
+    newest = max((folder / "runs" / "coco500").iterdir(), key=lambda run: int(run.name.rpartition("_")[2]))
+    return {row: subsets["all"] for row, subsets in json.loads((newest / "latent.json").read_text())["rows"].items()}
+
+
+def table(rows: dict[str, list[dict[str, float]]]) -> str:
+    """Mean over the splits, and half the width of the 95 % interval of that mean."""
+    lines = ["| | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for name, splits in rows.items():
+        cells = []
+        for column in COLUMNS:
+            values = np.array([split[column] for split in splits])
+            spread = 2.262 * values.std(ddof=1) / len(values) ** 0.5 if len(values) == 10 else np.nan
+            digits = 5 if column == "mse" else 3
+            cells.append(f"{values.mean():.{digits}f} ± {spread:.{digits}f}")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def run(pairs: str, splits: int) -> str:
+    rows: dict[str, list[dict[str, float]]] = {}
+    logging.getLogger("lightning").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for seed in range(splits):
+            shards = folder / f"shards_{seed}"
+            import_embeddings(
+                ["--arrays", pairs, "--out", str(shards), "--val", "100", "--test", "0", "--seed", str(seed)]
+                + ["--name", "ViT-B-16/openai", "--encoder", "openai ViT-B/16"]
+            )
+            for name, options in RUNS.items():
+                result = fit(folder, shards, seed, options)
+                rows.setdefault(name, []).append(result["this prior"])
+                print(f"split {seed + 1}/{splits}: {name}", file=sys.stderr)
+            for name, row in BESIDE.items():
+                rows.setdefault(name, []).append(result[row])
+    return table(rows)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--pairs", required=True, help="the .npz with image_embed, text_embed and caption")
+    parser.add_argument("--splits", type=int, default=10)
+    arguments = parser.parse_args()
+    print(run(arguments.pairs, arguments.splits))

@@ -1,0 +1,119 @@
+"""Every YAML under experiments/ parses, keeps to the grammar, and every experiment trains."""
+
+import importlib
+import inspect
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from eclipse_pl.cli import main
+from eclipse_pl.metrics_file import read_metrics
+
+ROOT = Path(__file__).parent.parent / "experiments"
+EXPERIMENTS = sorted(ROOT.glob("*.yaml"))
+PARTS = sorted(ROOT.glob("parts/*/*.yaml"))
+OVERLAYS = sorted(ROOT.glob("overlays/*.yaml"))
+PAIRS = {
+    ("eclipse_karlo", "projection_karlo"): {"run.experiment", "model.prior"},
+    ("eclipse_kandinsky", "projection_kandinsky"): {"run.experiment", "model.prior"},
+    ("quickstart", "projection_world"): {"run.experiment", "model.prior"},
+    ("eclipse_karlo", "eclipse_kandinsky"): {"run.experiment", "data"},
+}
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def flat(tree: dict, prefix: str = "") -> dict:
+    """{"a": {"b": 1}} as {"a.b": 1}."""
+    leaves = {}
+    for key, value in tree.items():
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return leaves
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=name)
+def test_header(path):
+    head = path.read_text().splitlines()[:4]
+    for line, word in zip(head, ("Question", "Run", "Cost", "Expect"), strict=True):
+        assert re.match(rf"# {word} +\S", line), line
+    assert f"experiments/{path.name}" in head[1]
+    assert yaml.safe_load(path.read_text())["run"]["experiment"] == path.stem
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS + PARTS + OVERLAYS, ids=name)
+def test_grammar(path):
+    tree = yaml.safe_load(path.read_text())
+    keys = {key for key, _ in itertools.chain([(None, tree)], flat(tree).items()) if key}
+    assert not any(key == "config" or key.endswith(".config") for key in keys), "a config: key is ignored by LightningCLI"
+    assert not any("." in key for key in tree), "a dotted key beside an include drops the include"
+
+
+@pytest.mark.parametrize("path", [part for part in PARTS if "class_path" in part.read_text()], ids=name)
+def test_parts_state_every_argument_they_share_with_a_sibling(path):
+    """An overlay that changes the class would carry an unstated argument's old value over (Lightning #18072)."""
+
+    def arguments(part: Path) -> tuple[set[str], set[str]]:
+        tree = yaml.safe_load(part.read_text())
+        module, _, class_name = tree["class_path"].rpartition(".")
+        kind = getattr(importlib.import_module(module), class_name)
+        accepted = {
+            parameter.name
+            for base in inspect.getmro(kind)
+            for parameter in inspect.signature(base.__init__).parameters.values()
+            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        }
+        return accepted - {"self", "space"}, set(tree.get("init_args", {}))
+
+    accepted, stated = arguments(path)
+    assert stated <= accepted
+    for sibling in path.parent.glob("*.yaml"):
+        shared = accepted & arguments(sibling)[1]
+        assert shared <= stated, f"{sibling.name} states {shared - stated}"
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS, ids="-".join)
+def test_pairs_differ_in_the_lines_under_study_only(one, other):
+    left, right = (flat(yaml.safe_load((ROOT / f"{stem}.yaml").read_text())) for stem in (one, other))
+    differing = {key for key in left.keys() | right.keys() if left.get(key) != right.get(key)}
+    assert differing == PAIRS[one, other]
+
+
+def test_projection_parts_are_eclipse_parts_without_the_contrastive_term():
+    for size in ("33m", "world"):
+        left, right = (yaml.safe_load((ROOT / f"parts/prior/{kind}_{size}.yaml").read_text()) for kind in ("eclipse", "projection"))
+        assert right["init_args"].pop("contrastive_weight") == 0
+        assert left["init_args"].pop("contrastive_weight") == 0.2
+        assert left == right
+
+
+@pytest.fixture(scope="module")
+def working_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("experiments")
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=name)
+def test_every_experiment_trains_on_a_small_world(path, working_folder, monkeypatch):
+    monkeypatch.chdir(working_folder)
+    main(["fit", "--config", str(path), "--config", str(ROOT / "overlays/smoke.yaml")])
+    run = working_folder / "runs" / path.stem / "version_0"
+    assert (run / "checkpoints" / "last.ckpt").is_file()
+    assert read_metrics(run / "metrics.csv")[-1]["val/cosine"] != ""
+    stated = yaml.safe_load((run / "config.yaml").read_text())
+    assert stated["trainer"]["max_steps"] == 2
+    assert stated["run"]["experiment"] == path.stem
+
+
+@pytest.mark.parametrize("path", [overlay for overlay in OVERLAYS if overlay.stem != "smoke"], ids=name)
+def test_overlays_parse_over_every_experiment(path, capsys):
+    for experiment in EXPERIMENTS:
+        with pytest.raises(SystemExit) as stop:
+            main(["fit", "--config", str(experiment), "--config", str(path), "--print_config"])
+        assert stop.value.code == 0
+        printed = flat(yaml.safe_load(capsys.readouterr().out))
+        for key, value in flat(yaml.safe_load(path.read_text())).items():
+            assert printed[key] == value

@@ -1,0 +1,97 @@
+"""A run stopped anywhere and resumed is the uninterrupted run."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from eclipse_pl.cli import main
+from tests.runs import metrics, write_experiment
+
+STEPS = 10  # 8 batches an epoch: one epoch ends inside the run
+
+
+def fit(experiment: Path, *more: str) -> None:
+    main(["fit", "--config", str(experiment), *more])
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def assert_same_run(run: Path, reference: Path) -> None:
+    ours, theirs = metrics(run), metrics(reference)
+    assert ours.keys() == theirs.keys()
+    for step, expected in theirs.items():
+        assert ours[step] == pytest.approx(expected, abs=1e-6, nan_ok=True), step
+    for name, tensor in weights(reference).items():
+        torch.testing.assert_close(weights(run)[name], tensor, rtol=0, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reference")
+    fit(write_experiment(folder))
+    return folder / "runs" / "tiny" / "version_0"
+
+
+@pytest.mark.parametrize("stop", range(1, STEPS))
+def test_stopped_after_any_step(tmp_path, reference, stop):
+    experiment = write_experiment(tmp_path)
+    fit(experiment, "--trainer.max_steps", str(stop))
+    run = tmp_path / "runs" / "tiny" / "version_0"
+    fit(experiment, "--ckpt_path", str(run))
+    assert_same_run(run, reference)
+    assert [path.name for path in run.parent.iterdir()] == ["version_0"]
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_killed_inside_an_epoch_with_two_workers(tmp_path, reference, context):
+    experiment = write_experiment(
+        tmp_path, data__init_args__workers=2, data__init_args__multiprocessing_context=context, checkpoint__every_n_steps=2
+    )
+    run = tmp_path / "runs" / "tiny" / "version_0"
+    command = [sys.executable, "-m", "eclipse_pl", "fit", "--config", str(experiment), "--trainer.max_steps", "100000"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+        wait_for(run / "checkpoints" / "last.ckpt")
+        os.killpg(process.pid, signal.SIGKILL)
+    done = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    steps = str(done + 5)
+    fit(experiment, "--trainer.max_steps", steps, "--ckpt_path", str(run))
+    whole = write_experiment(tmp_path / "whole") if (tmp_path / "whole").mkdir() is None else None
+    fit(whole, "--trainer.max_steps", steps)
+    assert_same_run(run, tmp_path / "whole" / "runs" / "tiny" / "version_0")
+
+
+def test_ctrl_c_writes_a_checkpoint_that_resumes(tmp_path, reference):
+    experiment = write_experiment(tmp_path, checkpoint__every_n_steps=10**6)
+    run = tmp_path / "runs" / "tiny" / "version_0"
+    command = [sys.executable, "-m", "eclipse_pl", "fit", "--config", str(experiment), "--trainer.max_steps", "100000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        wait_for(run / "metrics.csv")
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in output
+    assert "--ckpt_path" in output
+    checkpoint = run / "checkpoints" / "interrupted.ckpt"
+    done = torch.load(checkpoint, weights_only=True)["global_step"]
+    fit(experiment, "--trainer.max_steps", str(done + 3), "--ckpt_path", str(checkpoint))
+    assert sorted(metrics(run)) == list(range(done + 3))
+    shared = min(done + 3, STEPS)
+    expected = metrics(reference)
+    for step in range(shared):
+        ours = metrics(run)[step]
+        assert ours["train/total"] == pytest.approx(expected[step]["train/total"], abs=1e-6)
+
+
+def wait_for(path: Path, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} did not appear"
+        time.sleep(0.05)

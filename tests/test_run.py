@@ -1,0 +1,67 @@
+import os
+
+import pytest
+
+from eclipse_pl import run as run_module
+from eclipse_pl.run import Run
+
+
+def test_versions_count_up_and_commands_have_their_own(tmp_path):
+    paths = []
+    for command in ("fit", "fit", "validate", "test", "fit"):
+        run = Run("exp", str(tmp_path))
+        paths.append(run.open(command, None))
+        run.close()
+    assert [path.name for path in paths] == ["version_0", "version_1", "validate_0", "test_0", "version_2"]
+
+
+def test_a_version_that_exists_is_refused(tmp_path):
+    Run("exp", str(tmp_path), version="mine").open("fit", None)
+    with pytest.raises(ValueError, match=r"mine holds a run already.*--ckpt_path"):
+        Run("exp", str(tmp_path), version="mine").open("fit", None)
+
+
+def test_a_run_goes_on_in_its_own_folder_only(tmp_path):
+    first = Run("exp", str(tmp_path))
+    path = first.open("fit", None)
+    checkpoint = path / "checkpoints" / "last.ckpt"
+    with pytest.raises(ValueError, match=r"Another process is writing to .*version_0"):
+        Run("exp", str(tmp_path)).open("fit", str(checkpoint))
+    first.close()
+    assert Run("exp", str(tmp_path)).open("fit", str(checkpoint)) == path
+    assert Run("other", str(tmp_path)).open("fit", str(checkpoint)).parent.name == "other"
+    assert Run("exp", str(tmp_path)).open("test", str(checkpoint)).name == "test_0"
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"Cannot write to .*Set run\.folder"):
+        Run("exp", str(tmp_path / "file")).open("fit", None)
+
+
+@pytest.mark.parametrize(
+    ("asked", "environment", "expected"),
+    [
+        ("auto", {}, "offline"),
+        ("auto", {"WANDB_API_KEY": "x" * 40}, "online"),
+        ("auto", {"WANDB_MODE": "disabled"}, "disabled"),
+        ("offline", {"WANDB_API_KEY": "x" * 40}, "offline"),
+    ],
+)
+def test_wandb_mode(monkeypatch, tmp_path, asked, environment, expected):
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert Run(wandb=asked).wandb_mode() == expected
+
+
+def test_an_account_in_netrc_is_found(monkeypatch, tmp_path):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert not run_module.has_wandb_account()
+    netrc = tmp_path / ".netrc"
+    netrc.write_text("machine api.wandb.ai login user password secret\n")
+    netrc.chmod(0o600)
+    assert run_module.has_wandb_account()
