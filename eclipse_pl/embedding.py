@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -111,9 +112,9 @@ class ClipSpace:
 
     @classmethod
     def from_state(cls, tensors: dict[str, Tensor], metadata: dict[str, str]) -> ClipSpace:
-        parse = {"str": str, "int": int, "bool": lambda value: value == "True"}
-        plain = {f.name: parse[str(f.type)](metadata[f.name]) for f in fields(cls) if f.type in parse}
-        return cls(**plain, **tensors)
+        parse: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "bool": lambda value: value == "True"}
+        values: dict[str, Any] = {f.name: parse[str(f.type)](metadata[f.name]) for f in fields(cls) if f.type in parse}
+        return cls(**values, **tensors)
 
     def __str__(self) -> str:
         return f"{self.name} ({self.encoder}, {self.dim} wide{', normalised' if self.normalised else ''})"
@@ -181,14 +182,13 @@ class EmbeddingBatch:
         self, device: torch.device | str, dtype: torch.dtype | None = torch.float32, non_blocking: bool = False
     ) -> EmbeddingBatch:
         """One copy per array; embeddings stored in float16 are widened on the device that they arrive on."""
-        move = {"non_blocking": non_blocking}
         negative = self.negative_embed
         return replace(
             self,
             text=self.text.to(device, dtype, non_blocking),
-            image_embed=self.image_embed.to(device, **move).to(dtype),
-            index=self.index.to(device, **move),
-            negative_embed=None if negative is None else negative.to(device, **move).to(dtype),
+            image_embed=self.image_embed.to(device, non_blocking=non_blocking).to(dtype),
+            index=self.index.to(device, non_blocking=non_blocking),
+            negative_embed=None if negative is None else negative.to(device, non_blocking=non_blocking).to(dtype),
         )
 
     def pin_memory(self) -> EmbeddingBatch:

@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_prep.__main__ import main
+from data_prep.import_embeddings import import_embeddings, split_exactly
+from eclipse_pl.data.shard_set import ShardSet
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+COCO500 = SHARED / "coco500" / "coco500_clip_vitb16.npz"
+CLIP_RETRIEVAL = SHARED / "clip_retrieval_sample" / "embeddings"
+Error = Callable[..., str]
+
+
+@pytest.fixture
+def error(capsys: pytest.CaptureFixture[str]) -> Error:
+    """Run the command, expect one sentence and exit code 2, return the sentence."""
+
+    def run(*args: str) -> str:
+        assert main(["import-embeddings", *args]) == 2
+        told = capsys.readouterr().err
+        assert told.startswith("error: ") and told.count("\n") == 1
+        return told
+
+    return run
+
+
+def unit(array: np.ndarray) -> np.ndarray:
+    return array / np.linalg.norm(array, axis=1, keepdims=True)
+
+
+def write_npy(folder: Path, pairs: int = 30, dim: int = 8, **changed: Any) -> dict[str, str]:
+    """Raw embeddings of numbered captions; the options of the command that reads them."""
+    rng = np.random.default_rng(0)
+    arrays = {"image_embeds": rng.normal(size=(pairs, dim)), "text_embeds": rng.normal(size=(pairs, dim))} | changed
+    captions = arrays.pop("captions", [f"caption {number}" for number in range(pairs)])
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array, allow_pickle=True)
+    (folder / "captions.txt").write_text("\n".join(captions) + "\n")
+    return {name: str(folder / f"{name}.npy") for name in arrays} | {"captions": str(folder / "captions.txt")}
+
+
+def as_args(options: dict[str, str]) -> list[str]:
+    return [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
+
+
+def read(folder: Path) -> dict[str, dict[str, Any]]:
+    shards = ShardSet(folder, check="sha256")
+    pairs: dict[str, dict[str, Any]] = {}
+    for number, entry in enumerate(shards.entries):
+        chunk = shards.read_chunk(number)
+        assert chunk.text_states.shape == (0, shards.space.dim) and not chunk.lengths.any()
+        for row, key in enumerate(chunk.keys):
+            told = (entry.split, chunk.captions[row], chunk.image_embed[row], chunk.text_embed[row])
+            pairs[key] = dict(zip(("split", "caption", "image", "text"), told, strict=True))
+    return pairs
+
+
+def test_500_pairs_of_coco(tmp_path: Path) -> None:
+    if not COCO500.is_file():
+        pytest.skip(f"the 500 pairs are not at {COCO500}")
+    args = ["--arrays", str(COCO500), "--out", f"{tmp_path}/set", "--val", "100", "--name", "ViT-B-16/openai", "--seed", "3"]
+    assert main(["import-embeddings", *args]) == 0
+    shards = ShardSet(tmp_path / "set")
+    assert shards.manifest.splits == {"train": 400, "val": 100} and shards.manifest.tokens == 0
+    space = shards.space
+    assert (space.name, space.dim, space.text_width, space.normalised) == ("ViT-B-16/openai", 512, 512, True)
+    assert space.empty_embed is None and space.zero_image is None
+    pairs = read(tmp_path / "set")
+    with np.load(COCO500) as arrays:
+        assert set(pairs) == {str(key) for key in arrays["image_id"]}
+        for row in (0, 99, 499):
+            pair = pairs[str(arrays["image_id"][row])]
+            assert pair["caption"] == arrays["caption"][row].strip()
+            np.testing.assert_allclose(pair["image"], arrays["image_embed"][row], atol=2e-4)
+            np.testing.assert_allclose(pair["text"], arrays["text_embed"][row], atol=2e-4)
+    train = np.stack([pair["image"] for pair in pairs.values() if pair["split"] == "train"]).astype(np.float64)
+    np.testing.assert_allclose(space.image_mean, train.mean(0), atol=1e-6)
+    assert main(["verify", f"{tmp_path}/set"]) == 0
+
+
+def test_clip_retrieval_folder(tmp_path: Path) -> None:
+    if not CLIP_RETRIEVAL.is_dir():
+        pytest.skip(f"clip-retrieval's sample is not at {CLIP_RETRIEVAL}")
+    pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    assert main(["import-embeddings", "--clip-retrieval", str(CLIP_RETRIEVAL), "--out", f"{tmp_path}/set", "--test", "2"]) == 0
+    pairs = read(tmp_path / "set")
+    assert len(pairs) == 9 and [pair["split"] for pair in pairs.values()].count("test") == 2
+    assert pairs["/content/catalog/img5.jpg"]["caption"] == "a plaid shirt with a hoodie"
+    images = np.load(CLIP_RETRIEVAL / "img_emb" / "img_emb_0.npy")
+    np.testing.assert_array_equal(pairs["/content/catalog/img5.jpg"]["image"], images[4])
+    space = ShardSet(tmp_path / "set").space
+    assert space.normalised and space.name == "embeddings"
+
+
+def test_clip_retrieval_in_pieces(tmp_path: Path, error: Error) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    rng = np.random.default_rng(0)
+    for folder in ("img_emb", "text_emb", "metadata"):
+        (tmp_path / "cr" / folder).mkdir(parents=True)
+    pieces = {"00": 5, "01": 7, "10": 3}  # clip-retrieval pads the numbers of a large set with zeros
+    for number, rows in pieces.items():
+        for folder in ("img_emb", "text_emb"):
+            np.save(tmp_path / "cr" / folder / f"{folder}_{number}.npy", rng.normal(size=(rows, 4)))
+        captions = [f"caption {number}-{row}" for row in range(rows)]
+        pandas.DataFrame({"caption": captions}).to_parquet(tmp_path / "cr" / "metadata" / f"metadata_{number}.parquet")
+    assert main(["import-embeddings", "--clip-retrieval", f"{tmp_path}/cr", "--out", f"{tmp_path}/set", "--chunk", "4"]) == 0
+    pairs = read(tmp_path / "set")
+    assert [pair["caption"] for pair in pairs.values()] == [
+        f"caption {n}-{row}" for n, rows in pieces.items() for row in range(rows)
+    ]
+    last = np.load(tmp_path / "cr" / "img_emb" / "img_emb_10.npy").astype(np.float16)
+    np.testing.assert_array_equal(np.stack([pairs[str(row)]["image"] for row in (12, 13, 14)]), last)
+    (tmp_path / "cr" / "metadata" / "metadata_01.parquet").unlink()
+    assert "img_emb_01.npy has no metadata" in error("--clip-retrieval", f"{tmp_path}/cr", "--out", f"{tmp_path}/other")
+    assert "no folder of clip-retrieval" in error("--clip-retrieval", str(tmp_path), "--out", f"{tmp_path}/other")
+
+
+def test_npy_pairs(tmp_path: Path) -> None:
+    options = write_npy(tmp_path / "npy")
+    np.save(tmp_path / "npy" / "keys.npy", np.array([f"key {number}" for number in range(30)]))
+    args = ["--keys", f"{tmp_path}/npy/keys.npy", "--val", "4", "--test", "5", "--chunk", "8", "--encoder", "someone's CLIP"]
+    assert main(["import-embeddings", *as_args(options), *args, "--out", f"{tmp_path}/set"]) == 0
+    pairs = read(tmp_path / "set")
+    images = np.load(options["image_embeds"]).astype(np.float16)
+    for number in range(30):
+        assert pairs[f"key {number}"]["caption"] == f"caption {number}"
+        np.testing.assert_array_equal(pairs[f"key {number}"]["image"], images[number])
+    shards = ShardSet(tmp_path / "set")
+    assert shards.manifest.splits == {"train": 21, "val": 4, "test": 5}
+    assert [entry.pairs for entry in shards.entries] == [8, 8, 5, 4, 5]
+    assert shards.space.encoder == "someone's CLIP" and not shards.space.normalised
+
+
+def test_captions_as_json(tmp_path: Path) -> None:
+    options = write_npy(tmp_path / "npy", pairs=3)
+    (tmp_path / "c.json").write_text(json.dumps(["one", "two\nlines", "three"]))
+    import_embeddings(str(tmp_path / "set"), **{**options, "captions": str(tmp_path / "c.json")})
+    assert [pair["caption"] for pair in read(tmp_path / "set").values()] == ["one", "two\nlines", "three"]
+
+
+def test_what_is_skipped(tmp_path: Path) -> None:
+    image = np.random.default_rng(1).normal(size=(6, 4))
+    image[1, 2], image[2, 0] = np.nan, 1e6
+    text = np.random.default_rng(2).normal(size=(6, 4))
+    text[4, 0] = -np.inf
+    options = write_npy(tmp_path / "npy", image_embeds=image, text_embeds=text, captions=["a", "b", "c", " ", "e", "f"])
+    manifest = import_embeddings(str(tmp_path / "set"), **options)
+    assert {pair.key: pair.reason for pair in manifest.shards[0].skipped} == {
+        "1": "its image embedding is not finite in float16",
+        "2": "its image embedding is not finite in float16",
+        "3": "no caption",
+        "4": "its text embedding is not finite in float16",
+    }
+    assert set(read(tmp_path / "set")) == {"0", "5"}
+
+
+def test_normalised_is_found_out(tmp_path: Path, error: Error) -> None:
+    raw = np.random.default_rng(1).normal(size=(6, 4)) + 3
+    for name, dtype in (("f4", np.float32), ("f2", np.float16)):
+        both = {"image_embeds": unit(raw).astype(dtype), "text_embeds": unit(raw[::-1]).astype(dtype)}
+        import_embeddings(str(tmp_path / name), **write_npy(tmp_path / f"{name}_npy", pairs=6, **both))
+        assert ShardSet(tmp_path / name).space.normalised
+    mixed = write_npy(tmp_path / "mixed", pairs=6, image_embeds=unit(raw), text_embeds=raw)
+    assert "image embeddings are normalised and the text embeddings are not" in error(
+        *as_args(mixed), "--out", f"{tmp_path}/set"
+    )
+
+
+def test_bad_input(tmp_path: Path, error: Error) -> None:
+    out = ["--out", f"{tmp_path}/set"]
+    good = write_npy(tmp_path / "good")
+    assert "Give the embeddings in one way" in error(*out)
+    assert "in one way" in error(*as_args(good), "--arrays", "x.npz", *out)
+    assert "--text-embeds is missing" in error("--image-embeds", "a", "--captions", "c", *out)
+    assert "There is no" in error(*as_args(good | {"text_embeds": f"{tmp_path}/none.npy"}), *out)
+    assert "There is no" in error(*as_args(good | {"captions": f"{tmp_path}/none.txt"}), *out)
+    few = write_npy(tmp_path / "few", captions=["one", "two"])
+    assert "do not belong together: 30 image embeddings, 30 text embeddings, 2 captions, 30 keys" in error(*as_args(few), *out)
+    pickled = write_npy(tmp_path / "pickled", image_embeds=np.array([{"a": 1}] * 30, dtype=object))
+    assert "without unpickling" in error(*as_args(pickled), *out)
+    flat = write_npy(tmp_path / "flat", image_embeds=np.zeros(30))
+    assert "must be floats, a row a pair" in error(*as_args(flat), *out)
+    wide = write_npy(tmp_path / "wide", image_embeds=np.ones((30, 9)))
+    assert "(30, 9)" in error(*as_args(wide), *out)
+    assert "val=29 and test=2 cannot be drawn from 30 pairs" in error(*as_args(good), *out, "--val", "29", "--test", "2")
+    assert "chunk=0" in error(*as_args(good), *out, "--chunk", "0")
+    np.savez(tmp_path / "a.npz", image_embed=np.ones((2, 3)), text_embed=np.ones((2, 3)), caption=np.array(["a", "b"]))
+    assert "no array 'image_id'; it has image_embed, text_embed, caption" in error("--arrays", f"{tmp_path}/a.npz", *out)
+    np.savez(
+        tmp_path / "b.npz",
+        image_embed=np.ones((2, 3)),
+        text_embed=np.ones((2, 3)),
+        caption=np.array(["a", b"b"], dtype=object),
+    )
+    assert "without unpickling" in error("--arrays", f"{tmp_path}/b.npz", "--names.key", "null", *out)
+    assert "not an npz" in error("--arrays", good["image_embeds"], *out)
+    assert not (tmp_path / "set" / "manifest.json").exists()
+
+
+def test_npz_of_other_names(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", img=np.ones((2, 3)) * 2, txt=np.ones((2, 3)), words=np.array(["a", "b"]))
+    names = ["--names.image_embed", "img", "--names.text-embed", "txt", "--names.caption", "words", "--names.key", "null"]
+    assert main(["import-embeddings", "--arrays", f"{tmp_path}/a.npz", *names, "--out", f"{tmp_path}/set"]) == 0
+    assert list(read(tmp_path / "set")) == ["0", "1"]
+
+
+def test_run_again_it_repairs_and_mixes_nothing(tmp_path: Path, error: Error) -> None:
+    args = [*as_args(write_npy(tmp_path / "npy")), "--out", f"{tmp_path}/set"]
+    assert main(["import-embeddings", *args]) == 0
+    whole = {path.name: path.read_bytes() for path in (tmp_path / "set").iterdir()}
+    (tmp_path / "set" / "0000.tar").write_bytes(b"damaged")
+    (tmp_path / "set" / "manifest.json").unlink()
+    assert main(["import-embeddings", *args]) == 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "set").iterdir()} == whole
+    assert "made in another way" in error(*args, "--val", "3")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "set").iterdir()} == whole
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=1, max_size=60),
+    st.integers(0, 8),
+    st.integers(0, 8),
+    st.integers(0, 3),
+)
+def test_exact_counts_of_whole_groups(rows: list[tuple[int, int]], val: int, test: int, seed: int) -> None:
+    captions, keys = [f"c{caption}" for caption, _ in rows], [f"k{key}" for _, key in rows]
+    try:
+        splits = split_exactly(captions, keys, val, test, seed).tolist()
+    except ValueError as error:
+        assert "cannot be drawn" in str(error) and val + test > 0
+        assert len(set(captions)) < len(rows) or len(set(keys)) < len(rows) or val + test > len(rows)
+        return
+    assert (splits.count("val"), splits.count("test")) == (val, test)
+    for strings in (captions, keys):
+        assert len(set(zip(strings, splits, strict=True))) == len(set(strings))
+    assert splits == split_exactly(captions, keys, val, test, seed).tolist()
+
+
+def test_seeds_draw_differently() -> None:
+    names = [str(number) for number in range(100)]
+    drawn = {tuple(split_exactly(names, names, 20, 0, seed)) for seed in range(5)}
+    assert len(drawn) == 5
