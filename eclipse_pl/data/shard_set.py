@@ -72,12 +72,13 @@ class ShardSet:
         """Numbers of the records of a split; empty where the set has none."""
         return np.array([number for number, entry in enumerate(self.entries) if entry.split == split], dtype=np.int64)
 
-    def lengths(self, record: int) -> Int16[np.ndarray, "pairs"]:
+    def lengths(self, record: int | np.integer) -> Int16[np.ndarray, "pairs"]:
         """Real tokens of each caption of a record."""
-        return self._record(record).arrays["lengths.npy"]
+        return self._record(int(record)).arrays["lengths.npy"]
 
-    def read_chunk(self, record: int) -> Chunk:
+    def read_chunk(self, record: int | np.integer) -> Chunk:
         """All pairs of a record; the arrays are read-only views on the mapped file."""
+        record = int(record)
         arrays = self._record(record).arrays
         texts = self._texts(record)
         return Chunk(
