@@ -1,0 +1,256 @@
+"""``python -m eclipse_pl speed``: what this machine makes of training step, loader and encoder, each beside its peer.
+
+    step      one training step of `PriorNetwork`, against diffusers' ``PriorTransformer`` with the same weights and batch
+    loader    an epoch of training batches, against reading the same files one after another into memory
+    embed     `embed_shards` on JPEG pictures, against the bare forward pass of the same model on ready tensors
+
+Ours and the peer take turns, and medians are compared, so that a machine that slows down slows both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from eclipse_pl.embedding import TextCondition
+from eclipse_pl.encoders.openclip import OpenClipEncoder
+from eclipse_pl.speed_inputs import CONTEXT, draw_lengths, write_pictures, write_shards
+
+TIMES = ("ms",)
+"""Units of which less is better; of all others (rates) more is."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    name: str
+    ours: float
+    peer: float
+    unit: str
+
+    @property
+    def ratio(self) -> float:
+        """How many times as fast as the peer."""
+        return self.peer / self.ours if self.unit in TIMES else self.ours / self.peer
+
+
+def main(args: list[str] | None = None) -> None:
+    """Measure, print the table, and write it with ``--json``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eclipse_pl speed", description="Measure this machine; about four minutes."
+    )
+    parser.add_argument("--only", default=",".join(MEASUREMENTS), help=f"some of {','.join(MEASUREMENTS)} (default: all)")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the rows there too, each with this machine beside it")
+    parser.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda")
+    options = parser.parse_args(args)
+    chosen = options.only.split(",")
+    if unknown := [name for name in chosen if name not in MEASUREMENTS]:
+        raise ValueError(f"--only {','.join(unknown)} is not a measurement; choose among {', '.join(MEASUREMENTS)}.")
+    if options.json and not options.json.absolute().parent.is_dir():
+        raise ValueError(f"--json {options.json}: there is no folder {options.json.absolute().parent}. Create it first.")
+    device = find_device(options.device)
+    rows = [row for name in chosen for row in MEASUREMENTS[name](device)]
+    machine = describe_machine(device)
+    print_table(rows, machine)
+    if options.json:
+        write_json(options.json, rows, machine)
+
+
+def step_rows(device: torch.device) -> list[Row]:
+    return [
+        row
+        for name, dim in (("ViT-L-14", 768), ("ViT-bigG-14", 1280))
+        for row in step(f"step/{name}", dim, device, captions=64, layers=10, heads=16, head_dim=32)
+    ]
+
+
+def step(name: str, dim: int, device: torch.device, captions: int, layers: int, heads: int, head_dim: int) -> list[Row]:
+    """Forward pass, squared error, backward pass and AdamW, in float32, in milliseconds.
+
+    Both have the time token, which diffusers' class cannot leave out. Padding for diffusers is done before the clock runs.
+    The second row is the same network fed captions of 77 tokens: what is gained by the padding alone is the difference.
+    """
+    from diffusers import PriorTransformer
+
+    from eclipse_pl.priors.network import PriorNetwork
+
+    torch.manual_seed(0)
+    ours = PriorNetwork(dim, dim, CONTEXT, layers, heads, head_dim, time_embedding=True).to(device)
+    peer = PriorTransformer(heads, head_dim, layers, dim).to(device)
+    peer.load_state_dict(ours.state_dict())
+    for statistic in (peer.clip_mean, peer.clip_std):
+        statistic.requires_grad_(False)
+
+    lengths = draw_lengths(captions).to(device)
+    text = TextCondition(
+        torch.randn(captions, dim, device=device), torch.randn(int(lengths.sum()), dim, device=device), lengths
+    )
+    mask = torch.arange(CONTEXT, device=device) < lengths[:, None]
+    states = torch.zeros(captions, CONTEXT, dim, device=device).index_put((mask,), text.text_states)
+    full = TextCondition(text.text_embed, states.flatten(0, 1), torch.full_like(lengths, CONTEXT))
+    noise, image_embed = torch.randn(2, captions, dim, device=device)
+    diffusion_step = torch.randint(0, 1000, (captions,), device=device)
+
+    def peer_forward() -> Tensor:
+        predicted: Tensor = peer(noise, diffusion_step, text.text_embed, states, mask).predicted_image_embedding
+        return predicted
+
+    packed, padded, reference = in_turns(
+        [
+            training_step(ours, lambda: ours(noise, text, diffusion_step), image_embed),
+            training_step(ours, lambda: ours(noise, full, diffusion_step), image_embed),
+            training_step(peer, peer_forward, image_embed),
+        ],
+        device,
+    )
+    return [
+        Row(name, 1e3 * packed, 1e3 * reference, "ms"),
+        Row(f"{name}/padded-{CONTEXT}", 1e3 * padded, 1e3 * reference, "ms"),
+    ]
+
+
+def training_step(network: nn.Module, forward: Callable[[], Tensor], image_embed: Tensor) -> Callable[[], None]:
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    # A step so small that the weights of both stay the same for all that a clock can tell.
+    optimizer = torch.optim.AdamW(trained, lr=1e-9, fused=True)
+
+    def one() -> None:
+        optimizer.zero_grad()
+        F.mse_loss(forward(), image_embed).backward()
+        optimizer.step()
+
+    return one
+
+
+def loader_rows(device: torch.device) -> list[Row]:
+    with tempfile.TemporaryDirectory(prefix="eclipse_pl_speed_") as folder:
+        return loader(Path(folder), shards=4, records=8, chunk=1024, dim=768, batch_size=1024)
+
+
+def loader(folder: Path, shards: int, records: int, chunk: int, dim: int, batch_size: int) -> list[Row]:
+    """An epoch with one worker, files in the page cache for both. Files are temporary (0.8 GB by default)."""
+    from eclipse_pl.data.datamodule import EmbeddingDataModule
+
+    entries = write_shards(folder, shards, records, chunk, dim)
+    data = EmbeddingDataModule(str(folder), batch_size=batch_size, workers=1)
+    batches = data.train_dataloader()
+
+    def epoch() -> None:
+        for _ in batches:
+            pass
+
+    def read() -> None:
+        for entry in entries:
+            (folder / entry.name).read_bytes()
+
+    ours, peer = in_turns([epoch, read], torch.device("cpu"), repetitions=5)
+    data.teardown("fit")
+    given, stored = len(batches) * batch_size, shards * records * chunk
+    size = sum(entry.bytes for entry in entries)
+    return [
+        Row("loader", given / ours, stored / peer, "pairs/s"),
+        Row("loader/bytes", size * given / stored / ours / 1e6, size / peer / 1e6, "MB/s"),
+    ]
+
+
+def embed_rows(device: torch.device) -> list[Row]:
+    with tempfile.TemporaryDirectory(prefix="eclipse_pl_speed_") as folder:
+        encoder = OpenClipEncoder("ViT-B-32", pretrained="random", device=str(device))
+        return embed(Path(folder), encoder, pairs=256 if device.type == "cpu" else 20_000)
+
+
+def embed(folder: Path, encoder: OpenClipEncoder, pairs: int, batch_size: int = 64) -> list[Row]:
+    """Tar of 256-pixel JPEGs to finished shards with one worker, against both towers of open_clip on ready tensors."""
+    from eclipse_pl.embed import embed_shards
+
+    device = encoder.device
+    captions = write_pictures(folder / "0000.tar", pairs)
+    size = encoder.image_size
+    pixels = torch.randn(batch_size, 3, size, size, device=device)
+    batches = [encoder.tokenize(captions[first : first + batch_size]).ids.to(device) for first in range(0, pairs, batch_size)]
+
+    @torch.inference_mode()
+    def bare() -> None:
+        for ids in batches:
+            encoder.model.encode_image(pixels[: len(ids)])
+            encoder.model.encode_text(ids)
+
+    def ours() -> None:
+        with tempfile.TemporaryDirectory(dir=folder) as out:
+            embed_shards([str(folder / "0000.tar")], encoder, out, "python -m eclipse_pl speed", batch_size=batch_size)
+
+    seconds, peer = in_turns([ours, bare], device)
+    return [Row("embed", pairs / seconds, pairs / peer, "pairs/s")]
+
+
+def in_turns(runs: Sequence[Callable[[], None]], device: torch.device, repetitions: int = 3) -> list[float]:
+    """Median seconds of each, after one that is not counted."""
+    seconds: list[list[float]] = [[] for _ in runs]
+    for repetition in range(repetitions + 1):
+        for run, taken in zip(runs, seconds, strict=True):
+            start = time.perf_counter()
+            run()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if repetition:
+                taken.append(time.perf_counter() - start)
+    return [statistics.median(taken) for taken in seconds]
+
+
+def find_device(name: str) -> torch.device:
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"--device {name} is not one of auto, cpu, cuda.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: torch finds no GPU here. Leave --device away to measure the CPU.")
+    return torch.device("cuda" if torch.cuda.is_available() and name != "cpu" else "cpu")
+
+
+def describe_machine(device: torch.device) -> dict[str, str | int]:
+    """What the figures depend on."""
+    cpu = platform.processor() or platform.machine()
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        names = [
+            line.split(":", 1)[1].strip() for line in information.read_text().splitlines() if line.startswith("model name")
+        ]
+        cpu = names[0] if names else cpu
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "none used"
+    return {
+        "cpu": cpu, "cores": os.cpu_count() or 1, "threads": torch.get_num_threads(), "gpu": gpu,
+        "torch": torch.__version__, "python": platform.python_version(),
+    }  # fmt: skip
+
+
+def print_table(rows: Sequence[Row], machine: dict[str, str | int]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Speed", caption=", ".join(f"{key} {value}" for key, value in machine.items()))
+    for column in ("", "ours", "peer", "unit", "times as fast"):
+        table.add_column(column, justify="left" if column in ("", "unit") else "right")
+    for row in rows:
+        table.add_row(row.name, f"{row.ours:,.1f}", f"{row.peer:,.1f}", row.unit, f"{row.ratio:.2f}")
+    Console().print(table)
+
+
+def write_json(path: Path, rows: Sequence[Row], machine: dict[str, str | int]) -> None:
+    content = [{**asdict(row), "ratio": row.ratio, "machine": machine} for row in rows]
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(partial, path)
+
+
+MEASUREMENTS = {"step": step_rows, "loader": loader_rows, "embed": embed_rows}
