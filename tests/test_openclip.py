@@ -192,8 +192,8 @@ def test_local_checkpoints_and_random_weights(tmp_path: Path) -> None:
     assert once.tag == again.tag and once.tag.startswith("open_clip:ViT-S-32-alt:random-sha256-")
     assert (once.name, once.dim, once.text_width, once.context_length, once.image_size) == (
         "ViT-S-32-alt/random",
-        512,
-        512,
+        256,
+        256,
         77,
         224,
     )

@@ -57,7 +57,14 @@ def held_out_scenes(split: str, n: int, seed: int = 0) -> Iterator[ScenePair]:
 
 
 def encoder_scenes(seed: int = 0) -> Iterator[ScenePair]:
-    """Endless scenes for the world's own CLIP: all compositions, everything but the test split."""
+    """Endless scenes for the world's own CLIP: all compositions, everything but the test split.
+
+    A scene is followed by its counterpart, where it has one, in the same words. In one batch the two are each other's hard
+    negatives; without them a CLIP of this size learns which attributes a picture has, but not which belong together.
+    """
     for i in count():
-        scene = draw_scene(CATEGORIES[i % len(CATEGORIES)], (seed, ENCODER, i), lambda s: s.split != "test")
+        category = CATEGORIES[i % len(CATEGORIES)]
+        scene = draw_scene(category, (seed, ENCODER, i), lambda s: s.split != "test")
         yield ScenePair(scene, describe(scene, i))
+        if other := counterpart(scene):
+            yield ScenePair(other, describe(other, i))
