@@ -16,7 +16,7 @@ from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.data.loader import HELD, PREFETCH
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.embedding import EmbeddingBatch
-from tests.shard_sets import make_shard_set, make_sparse_shard_set
+from tests.shard_sets import make_shard_set, make_sparse_shard_set, overwrite
 
 BATCHES = 8  # an epoch: 70 pairs in batches of 8, and 6 pairs left over
 Seen = list[tuple[int, ...]]
@@ -316,6 +316,14 @@ def test_a_split_that_is_not_there(tmp_path: Path) -> None:
     data = data_of(make_shard_set(tmp_path / "t", splits={"val": 16}))
     with pytest.raises(ValueError, match=r"no pairs in the split 'train'; it holds val"):
         data.train_dataloader()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_member_is_one_sentence(tmp_path: Path, workers: int) -> None:
+    folder = make_shard_set(tmp_path / "s", pairs=16)
+    overwrite(folder, 0, "image_embed.npy", b"no array")
+    with pytest.raises(ValueError, match=r"^The member 0000_00000.image_embed.npy of the shard [^\n]*$"):
+        list(data_of(folder, workers=workers).train_dataloader())
 
 
 def test_a_folder_without_shards(tmp_path: Path) -> None:

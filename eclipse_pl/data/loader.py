@@ -44,15 +44,26 @@ class SlotBatch:
     index: np.ndarray
 
 
-class BatchDataset(Dataset[SlotBatch | EmbeddingBatch]):
-    """Map-style: from a slot and the places of a batch's pairs to the batch."""
+Made = SlotBatch | EmbeddingBatch | ValueError
+
+
+class BatchDataset(Dataset[Made]):
+    """Map-style: from a slot and the places of a batch's pairs to the batch.
+
+    A ValueError is returned, because torch would wrap what a worker raises into its traceback.
+    """
 
     def __init__(self, shards: ShardSet, slots: Slots | None) -> None:
         self.shards = shards
         self.slots = slots
 
-    def __getitem__(self, task: tuple[int | None, Batch]) -> SlotBatch | EmbeddingBatch:
-        slot, places = task
+    def __getitem__(self, task: tuple[int | None, Batch]) -> Made:
+        try:
+            return self._make(*task)
+        except ValueError as error:
+            return error
+
+    def _make(self, slot: int | None, places: Batch) -> Made:
         if self.slots is None or slot is None:
             return self.shards.gather(*places)
         memory = self.slots.memory(slot)
@@ -97,7 +108,7 @@ class TrainingLoader:
             longest = numbers_of(rank_batch, rank_batch * self._space.context_length, self._space)
             self._slots = Slots(PREFETCH * workers + HELD, longest)
         self._places = _Places(order, rank, self._slots)
-        self._loader: DataLoader[SlotBatch | EmbeddingBatch] | None = DataLoader(
+        self._loader: DataLoader[Made] | None = DataLoader(
             BatchDataset(shards, self._slots),
             batch_size=None,
             sampler=self._places,
@@ -124,7 +135,9 @@ class TrainingLoader:
             yield batch
             del batch
 
-    def _open(self, made: SlotBatch | EmbeddingBatch) -> EmbeddingBatch:
+    def _open(self, made: Made) -> EmbeddingBatch:
+        if isinstance(made, ValueError):
+            raise made
         if isinstance(made, SlotBatch):
             assert self._slots is not None
             pairs, tokens = len(made.lengths), int(made.lengths.sum())

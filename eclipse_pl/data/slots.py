@@ -8,7 +8,11 @@ the main process hands out is a view on that slot; when the last view is gone, t
 from __future__ import annotations
 
 import ctypes
+import mmap
+import os
+import tempfile
 import weakref
+from multiprocessing.reduction import DupFd
 from typing import Any
 
 import numpy as np
@@ -18,46 +22,62 @@ from torch import Tensor
 
 
 class Slots:
-    """``count`` slots of ``numbers`` float16 values each. Pages are taken from the system when they are first written."""
+    """``count`` slots of ``numbers`` float16 values each, in one file without a name.
+
+    The system gives pages to it when they are first written, so that slots may be made for the longest captions. It does
+    not lie in ``/dev/shm``, which containers often keep small.
+    """
 
     def __init__(self, count: int, numbers: int) -> None:
-        self._storages = [torch.UntypedStorage._new_shared(2 * numbers) for _ in range(count)]
+        self._count = count
+        self._bytes = -(-2 * numbers // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._file = anonymous_file(count * self._bytes)
+        self._map = mmap.mmap(self._file, count * self._bytes)
+        weakref.finalize(self, os.close, self._file)
         self._in_flight: set[int] = set()
         self._in_use: set[int] = set()
 
     def __getstate__(self) -> dict[str, Any]:
-        """A worker gets the memory; who uses it is known to the main process alone."""
-        return {**self.__dict__, "_in_flight": set(), "_in_use": set()}
+        """For a worker that is started afresh; who uses a slot is known to the main process alone."""
+        return {"count": self._count, "bytes": self._bytes, "file": DupFd(self._file)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._count, self._bytes = state["count"], state["bytes"]
+        self._file = state["file"].detach()
+        self._map = mmap.mmap(self._file, self._count * self._bytes)
+        self._in_flight, self._in_use = set(), set()
 
     def take(self) -> int | None:
         """A free slot, which is in flight from now on; None where batches that are still held occupy all of them."""
         taken = self._in_flight | self._in_use
-        slot = next((slot for slot in range(len(self._storages)) if slot not in taken), None)
+        slot = next((slot for slot in range(self._count) if slot not in taken), None)
         if slot is not None:
             self._in_flight.add(slot)
         return slot
 
     def memory(self, slot: int) -> Float16[np.ndarray, "numbers"]:
         """Where the worker writes."""
-        return self._numbers(slot).numpy()
+        return np.frombuffer(self._map, np.float16, self._bytes // 2, slot * self._bytes)
 
     def open(self, slot: int) -> Float16[Tensor, "numbers"]:
         """Where the main process reads; the slot stays occupied as long as any tensor shares this memory."""
-        storage = self._storages[slot]
-        owner = (ctypes.c_uint8 * storage.nbytes()).from_address(storage.data_ptr())
+        owner = (ctypes.c_uint8 * self._bytes).from_buffer(self._map, slot * self._bytes)
         self._in_flight.discard(slot)
         self._in_use.add(slot)
-        weakref.finalize(owner, self._close, slot).atexit = False
+        weakref.finalize(owner, self._in_use.discard, slot).atexit = False
         return torch.frombuffer(owner, dtype=torch.float16)
-
-    def _close(self, slot: int) -> None:
-        """Called when the memory of ``open`` is let go; a method, so that this object and its mappings outlive the tensors."""
-        self._in_use.discard(slot)
 
     def forget_in_flight(self) -> None:
         """To be called when the workers are idle: batches that were on their way when an epoch was left never arrive."""
         self._in_flight.clear()
 
-    def _numbers(self, slot: int) -> Tensor:
-        storage = self._storages[slot]
-        return torch.empty(0, dtype=torch.float16).set_(storage, 0, (storage.nbytes() // 2,))  # type: ignore[call-overload]
+
+def anonymous_file(size: int) -> int:
+    """Descriptor of a file that lies in memory where the system can do so, and disappears with its last user."""
+    if hasattr(os, "memfd_create"):
+        file = os.memfd_create("eclipse_pl batches")
+    else:
+        with tempfile.TemporaryFile() as temporary:
+            file = os.dup(temporary.fileno())
+    os.ftruncate(file, size)
+    return file
