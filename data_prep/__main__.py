@@ -25,9 +25,14 @@ def main(args: list[str] | None = None) -> int:
         return 2
     try:
         import_module(COMMANDS[command]).main(rest)
-    except ValueError as error:
+    except (ValueError, OSError) as error:  # OSError: a full disk, a folder that must not be written
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(
+            "stopped; what is finished stays, and the same command goes on from there or makes the rest anew", file=sys.stderr
+        )
+        return 130
     return 0
 
 

@@ -9,20 +9,21 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from data_prep.command import run
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.world.captions import COUNTS, JOINS, OPENINGS, PLURAL, RELATIONS
 from eclipse_pl.world.picture import pixels
-from eclipse_pl.world.scenes import COLOURS, DIAMETER, SHAPES, TEXTURES
+from eclipse_pl.world.scenes import COLOURS, DIAMETER, SHAPES, TEXTURES, Scene
 from eclipse_pl.world.splits import ScenePair, encoder_scenes, held_out_scenes
 
 PAD, UNKNOWN, START, END = "<pad>", "<unk>", "<start>", "<end>"
@@ -157,7 +158,7 @@ def write_tokenizer(folder: Path, words: list[str]) -> None:
     _write(folder / "tokenizer_config.json", json.dumps(settings, indent=2) + "\n")
 
 
-def normalised(scenes: list[Any]) -> Tensor:
+def normalised(scenes: Sequence[Scene]) -> Float[Tensor, "batch 3 64 64"]:
     """What the image tower reads, as ``image_transform`` makes it of pictures that already have its size."""
     batch = torch.from_numpy(np.stack([pixels(scene) for scene in scenes])).permute(0, 3, 1, 2).float() / 255
     return (batch - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]

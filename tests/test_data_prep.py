@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -37,3 +40,15 @@ def test_what_the_user_can_put_right_is_one_line_and_2(tmp_path: Path, capsys: p
     assert main(["world", "--out", str(tmp_path), "--train", "-1"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    limit = 100_000  # bytes a file: a write beyond it fails as on a full disk
+    done = subprocess.run(
+        [sys.executable, "-m", "data_prep", "world", "--out", str(tmp_path), "--train", "300", "--val", "0", "--test", "0"],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    assert not list(tmp_path.iterdir())

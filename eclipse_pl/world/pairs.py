@@ -55,13 +55,18 @@ def write_pairs(
     numbered = enumerate(track(pairs, "pictures of the world", total=sum(sizes.values()), disable=not progress))
     for path, (_, size) in zip(paths, plan, strict=True):
         temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-        with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for number, (split, pair) in islice(numbered, size):
-                for name, content in _members(f"{number:09d}", split, pair):
-                    header = tarfile.TarInfo(name)  # its defaults are the epoch, user 0 and mode 644: equal bytes everywhere
-                    header.size = len(content)
-                    tar.addfile(header, io.BytesIO(content))
-        os.replace(temporary, path)
+        try:
+            with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+                for number, (split, pair) in islice(numbered, size):
+                    for name, content in _members(f"{number:09d}", split, pair):
+                        header = tarfile.TarInfo(
+                            name
+                        )  # its defaults are the epoch, user 0 and mode 644: equal bytes everywhere
+                        header.size = len(content)
+                        tar.addfile(header, io.BytesIO(content))
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)  # nothing half-written stays after an interruption or on a full disk
     return paths
 
 

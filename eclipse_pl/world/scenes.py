@@ -184,7 +184,7 @@ def _draw_objects(category: str, rng: np.random.Generator) -> tuple[SceneObject,
         textures = rng.integers(len(TEXTURES), size=kinds) * (rng.random(kinds) < 0.5)
     counts = [1] * kinds
     if category == "numeracy":
-        counts = [int(rng.integers(2, 5))] if kinds == 1 else [(2, 1), (3, 1), (2, 2)][rng.integers(3)]
+        counts = [int(rng.integers(2, 5))] if kinds == 1 else [[2, 1], [3, 1], [2, 2]][rng.integers(3)]
     total = sum(counts)
     large = rng.random(kinds) < 0.5
     if total > 2:  # four large objects would fill the picture: one at most
