@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 
@@ -9,6 +10,9 @@ COMMANDS = {
     "test": ("eclipse_pl.cli", "the same on the test split"),
     "speed": ("eclipse_pl.speed", "measure training step, loader and encoder on this machine"),
 }
+
+NOT_A_DEFECT = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
+"""What the machine refuses: full disks, quotas, permissions."""
 
 
 def main(args: list[str] | None = None) -> int:
@@ -30,6 +34,12 @@ def main(args: list[str] | None = None) -> int:
         command(args if module == "eclipse_pl.cli" else args[1:])
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in NOT_A_DEFECT:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"error: cannot write: {error.strerror}{where}. Checkpoints written before are whole.", file=sys.stderr)
         return 2
     return 0
 

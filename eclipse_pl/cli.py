@@ -11,6 +11,7 @@ import torch
 from jsonargparse import set_parsing_settings
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from eclipse_pl.callbacks.checkpoints import Checkpoints
 from eclipse_pl.callbacks.interrupt import Interrupt
@@ -123,6 +124,15 @@ def main(args: ArgsType = None) -> PriorCLI:
     """Run ``fit``, ``validate`` or ``test``; ``args`` as on the command line."""
     # Lightning 2.6 asks for torch's LeafSpec, which torch 2.12 renamed
     warnings.filterwarnings("ignore", r".isinstance\(treespec, LeafSpec\)", FutureWarning)
+    # a prior in closed form has nothing to step on
+    warnings.filterwarnings("ignore", r".(LightningModule.configure_optimizers|training_step). returned `None`", UserWarning)
+    try:
+        return _main(args)
+    except MisconfigurationException as error:
+        raise ValueError(str(error)) from error
+
+
+def _main(args: ArgsType) -> PriorCLI:
     return PriorCLI(
         LitPrior,
         EmbeddingDataModule,
@@ -136,13 +146,3 @@ def main(args: ArgsType = None) -> PriorCLI:
         auto_configure_optimizers=False,
         args=args,
     )
-
-
-class _LoadedRun(PriorCLI):
-    """Builds prior and data of a config, and runs nothing."""
-
-    def instantiate_trainer(self, **kwargs: Any) -> None:  # type: ignore[override]
-        return None
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        return None

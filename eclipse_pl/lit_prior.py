@@ -40,6 +40,8 @@ class LitPrior(L.LightningModule):
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.log_gradient_norms_every = log_gradient_norms_every
+        self.loaded_step = 0
+        """Steps behind the weights that were loaded from a checkpoint; validate and test count none themselves."""
 
     def on_fit_start(self) -> None:
         self.seed = torch.initial_seed()
@@ -71,8 +73,9 @@ class LitPrior(L.LightningModule):
         self.log_dict({f"{stage}/{name}": value for name, value in losses.items()}, batch_size=len(batch), sync_dist=True)
         return self.prior.sample(batch.text, pair_generators(batch))
 
-    def on_train_epoch_end(self) -> None:
-        self.prior.end_of_epoch()
+    def on_train_batch_end(self, outputs: Any, batch: EmbeddingBatch, batch_idx: int) -> None:
+        if self.trainer.is_last_batch:  # on_train_epoch_end would come after the epoch's validation
+            self.prior.end_of_epoch()
 
     def configure_optimizers(self) -> Any:
         parameters = [parameter for parameter in self.prior.parameters() if parameter.requires_grad]
@@ -102,6 +105,7 @@ class LitPrior(L.LightningModule):
             raise ValueError("This checkpoint was not written by eclipse_pl: it names no CLIP space.")
         space = ClipSpace.from_state(checkpoint["space"]["tensors"], checkpoint["space"]["identity"])
         self.prior.space.require_same(space, "the prior", "the checkpoint")
+        self.loaded_step = checkpoint["global_step"]
         require_same_weights(self.state_dict(), checkpoint["state_dict"])
 
 

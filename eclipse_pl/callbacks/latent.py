@@ -77,7 +77,8 @@ class LatentEvaluation(L.Callback):
         if not self._beside:
             self._beside = self._rows_beside(trainer, pl_module.prior, predictions)
         self._rows = {THIS_PRIOR: measure(predictions, space.image_mean.cpu()), **self._beside}
-        self._report = {"stage": stage, "step": trainer.global_step, "pairs": len(predictions.predicted), "rows": self._rows}
+        step = max(trainer.global_step, pl_module.loaded_step)
+        self._report = {"stage": stage, "step": step, "pairs": len(predictions.predicted), "rows": self._rows}
         logged = {"" if subset == ALL else f"{subset}/": metrics for subset, metrics in self._rows[THIS_PRIOR].items()}
         logged |= {f"{row}/": subsets[ALL] for row, subsets in self._beside.items()}
         for path, metrics in logged.items():

@@ -1,0 +1,286 @@
+"""The front door: what a user types, what the run leaves behind, and what a mistake is answered with."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from eclipse_pl.__main__ import main as command
+from eclipse_pl.cli import main
+from eclipse_pl.metrics_file import MetricsFile
+from tests.runs import metrics, write_experiment
+from tests.shard_sets import make_shard_set, make_space
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """An experiment and the folder of its run."""
+    folder = tmp_path_factory.mktemp("trained")
+    experiment = write_experiment(folder, model__log_gradient_norms_every=2, trainer__val_check_interval=5)
+    assert command(["fit", "--config", str(experiment)]) == 0
+    return experiment, folder / "runs" / "tiny" / "version_0"
+
+
+def refused(capfd, *args: str) -> str:
+    """The one line that a mistake is answered with."""
+    assert command(list(args)) == 2
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_a_run_leaves_config_metrics_checkpoint_and_table(trained):
+    experiment, run = trained
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["model"]["prior"]["init_args"]["contrastive_weight"] == 0.2, "defaults are stated in what really ran"
+    assert "space" not in config["model"]["prior"]["init_args"]
+    logged = metrics(run)
+    names = {name for step in logged.values() for name in step}
+    assert {"train/projection", "train/contrastive", "train/total", "lr", "samples_seen"} <= names
+    assert {"gradient_norm/projection", "gradient_norm/contrastive"} <= names
+    for row in ("", "unseen/", "mean_image/", "text_as_image/", "ridge/", "ceiling/"):
+        assert f"val/{row}cosine" in names
+    assert logged[9]["samples_seen"] == 80
+    report = json.loads((run / "latent.json").read_text())
+    assert list(report["rows"]) == ["this prior", "mean_image", "text_as_image", "ridge", "ceiling"]
+    assert report["rows"]["ceiling"]["all"]["cosine"] == pytest.approx(1)
+    assert report["rows"]["ridge"]["all"]["cosine"] > report["rows"]["mean_image"]["all"]["cosine"] + 0.2
+
+
+def test_checkpoints_hold_nothing_that_must_be_unpickled(trained):
+    checkpoint = torch.load(trained[1] / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 10
+    assert checkpoint["space"]["identity"]["name"] == "tiny"
+
+
+def test_gradient_norms_are_those_of_the_terms_alone(trained):
+    _, run = trained
+    steps = [step for step, values in metrics(run).items() if "gradient_norm/total" in values]
+    assert steps == [0, 2, 4, 6, 8]
+
+
+def test_validate_and_test_read_a_runs_checkpoint(trained, capsys):
+    experiment, run = trained
+    for name, split in (("validate", "val"), ("test", "test")):
+        main([name, "--config", str(experiment), "--ckpt_path", str(run)])
+        report = json.loads((run.parent / f"{name}_0" / "latent.json").read_text())
+        assert report["stage"] == split
+        assert report["step"] == 10
+        assert "this prior" in capsys.readouterr().out
+    whole = json.loads((run / "latent.json").read_text())["rows"]
+    validated = json.loads((run.parent / "validate_0" / "latent.json").read_text())["rows"]
+    assert validated["this prior"]["all"] == pytest.approx(whole["this prior"]["all"], abs=1e-5)
+
+
+def test_the_saved_config_runs_again_with_the_same_result(trained):
+    experiment, run = trained
+    main(["fit", "--config", str(run / "config.yaml")])
+    again = run.parent / "version_1"
+    assert metrics(again)[9]["train/total"] == metrics(run)[9]["train/total"]
+
+
+def test_weight_averaging_is_lightnings_own(tmp_path):
+    average = {"class_path": "lightning.pytorch.callbacks.EMAWeightAveraging", "init_args": {"decay": 0.5}}
+    main(["fit", "--config", str(write_experiment(tmp_path, average=average))])
+    checkpoint = torch.load(tmp_path / "runs/tiny/version_0/checkpoints/last.ckpt", weights_only=True)
+    averaged, raw = checkpoint["state_dict"], checkpoint["current_model_state"]
+    assert any(not torch.equal(averaged[key], raw[key]) for key in averaged)
+
+
+def test_wandb_works_offline_without_an_account(tmp_path, monkeypatch, capfd):
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    experiment = write_experiment(tmp_path, run__wandb="auto", trainer__max_steps=2, trainer__val_check_interval=2)
+    # a process of its own: wandb leaves sockets open that pytest takes for mistakes of ours
+    done = subprocess.run(
+        [sys.executable, "-m", "eclipse_pl", "fit", "--config", str(experiment)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("No Weights & Biases account found: logging offline") == 1
+    (log,) = (tmp_path / "runs/tiny/version_0/wandb").glob("offline-run-*/*.wandb")
+    assert b"val/cosine" in log.read_bytes()
+    assert b"contrastive_weight" in log.read_bytes()
+
+
+@pytest.mark.parametrize("prior", ["TextAsImagePrior", "MeanImagePrior", "LinearPrior"])
+def test_baselines_go_through_fit(tmp_path, prior):
+    experiment = write_experiment(
+        tmp_path,
+        model__prior={"class_path": f"eclipse_pl.priors.baselines.{prior}"},
+        trainer__max_steps=-1,
+        trainer__max_epochs=1,
+        trainer__val_check_interval=1.0,
+        trainer__check_val_every_n_epoch=1,
+    )
+    main(["fit", "--config", str(experiment)])
+    rows = json.loads((tmp_path / "runs/tiny/version_0/latent.json").read_text())["rows"]
+    twin = {"TextAsImagePrior": "text_as_image", "MeanImagePrior": "mean_image", "LinearPrior": "ridge"}[prior]
+    assert rows["this prior"]["all"] == pytest.approx(rows[twin]["all"], abs=1e-5)
+
+
+# mistakes
+
+
+def test_unknown_command(capfd):
+    assert "the commands are fit" in refused(capfd, "fitt")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model__prior__init_args__num_layer": 3}, "num_layer"),
+        ({"model__priors": 1}, "priors"),
+        ({"trainer__max_step": 3}, "max_step"),
+        ({"sample": 1}, "sample"),
+        ({"model__prior__class_path": "eclipse_pl.priors.eclipse.EclipsPrior"}, "EclipsPrior"),
+        ({"model__prior__init_args__noise": "gausian"}, "gausian"),
+        ({"model__prior__init_args__temperature": "cold"}, "cold"),
+    ],
+)
+def test_misspelt_keys_and_values_name_themselves(tmp_path, capfd, changes, said):
+    with pytest.raises(SystemExit) as stop:
+        command(["fit", "--config", str(write_experiment(tmp_path, **changes))])
+    assert stop.value.code == 2
+    message = capfd.readouterr().err
+    assert said in message
+    assert "Traceback" not in message
+
+
+def test_an_optimizer_has_no_default(tmp_path, capfd):
+    experiment = write_experiment(tmp_path)
+    tree = yaml.safe_load(experiment.read_text())
+    del tree["model"]["optimizer"]
+    experiment.write_text(yaml.safe_dump(tree))
+    with pytest.raises(SystemExit):
+        command(["fit", "--config", str(experiment)])
+    assert "optimizer" in capfd.readouterr().err
+
+
+def test_missing_shards(tmp_path, capfd):
+    experiment = write_experiment(tmp_path, data__init_args__folder=str(tmp_path / "nowhere"))
+    assert str(tmp_path / "nowhere") in refused(capfd, "fit", "--config", str(experiment))
+    assert not (tmp_path / "runs").exists(), "nothing is begun"
+
+
+def test_a_missing_and_a_truncated_shard_are_named_with_their_repair(tmp_path, capfd):
+    experiment = write_experiment(tmp_path)
+    shard = sorted((tmp_path / "shards").glob("*.tar"))[1]
+    shard.write_bytes(shard.read_bytes()[:-512])
+    said = refused(capfd, "fit", "--config", str(experiment))
+    assert shard.name in said
+    assert "python -m data_prep embed" in said
+    shard.unlink()
+    said = refused(capfd, "fit", "--config", str(experiment))
+    assert shard.name in said
+    assert "missing" in said
+
+
+def test_a_tampered_shard_is_found_by_its_checksum(tmp_path, capfd):
+    experiment = write_experiment(tmp_path, data__init_args__check="sha256")
+    shard = sorted((tmp_path / "shards").glob("*.tar"))[0]
+    content = bytearray(shard.read_bytes())
+    content[700] ^= 1
+    shard.write_bytes(content)
+    assert shard.name in refused(capfd, "fit", "--config", str(experiment))
+
+
+def test_fewer_pairs_than_a_batch(tmp_path, capfd):
+    said = refused(capfd, "fit", "--config", str(write_experiment(tmp_path, data__init_args__batch_size=1000)))
+    assert "64" in said
+    assert "1000" in said
+
+
+def test_nan_in_embeddings_stops_before_the_weights(tmp_path, capfd):
+    experiment = write_experiment(tmp_path)
+    shards = tmp_path / "shards"
+    manifest = json.loads((shards / "manifest.json").read_text())
+    shard = manifest["shards"][0]
+    start, size = shard["records"][0]["members"]["image_embed.npy"]
+    content = bytearray((shards / shard["name"]).read_bytes())
+    content[start + size - 2 : start + size] = np.float16("nan").tobytes()
+    (shards / shard["name"]).write_bytes(content)
+    said = refused(capfd, "fit", "--config", str(experiment))
+    assert "image_embed" in said
+    assert "data_prep verify" in said
+
+
+def test_divergence_is_told_apart_from_bad_data(tmp_path, capfd):
+    experiment = write_experiment(tmp_path, model__optimizer__init_args__lr=1e30)
+    assert "training diverged" in refused(capfd, "fit", "--config", str(experiment))
+
+
+def test_a_checkpoint_of_another_architecture(trained, capfd):
+    experiment, run = trained
+    said = refused(
+        capfd, "validate", "--config", str(experiment), "--model.prior.init_args.num_layers=3", "--ckpt_path", str(run)
+    )
+    assert "another architecture" in said
+    assert "transformer_blocks.2" in said
+    said = refused(
+        capfd, "validate", "--config", str(experiment), "--model.prior.init_args.attention_head_dim=16", "--ckpt_path", str(run)
+    )
+    assert "of another shape" in said
+
+
+def test_a_checkpoint_of_another_space(trained, tmp_path, capfd):
+    _, run = trained
+    make_shard_set(
+        tmp_path / "shards", splits={"train": 64, "val": 16, "test": 16}, space=make_space(name="other", dim=8, width=6)
+    )
+    said = refused(capfd, "fit", "--config", str(write_experiment(tmp_path)), "--ckpt_path", str(run))
+    assert "different CLIP spaces" in said
+    assert "tiny" in said
+    assert "other" in said
+
+
+def test_a_missing_checkpoint_names_its_neighbours(trained, capfd):
+    experiment, run = trained
+    said = refused(capfd, "fit", "--config", str(experiment), "--ckpt_path", str(run / "checkpoints" / "lst.ckpt"))
+    assert "last.ckpt" in said
+
+
+class Payload:
+    def __reduce__(self):
+        return (print, ("unpickled!",))
+
+
+def test_a_pickle_is_never_loaded(trained, tmp_path, capfd):
+    experiment, _ = trained
+    torch.save({"state_dict": {}, "payload": Payload()}, tmp_path / "evil.ckpt")
+    assert "never loaded" in refused(capfd, "fit", "--config", str(experiment), "--ckpt_path", str(tmp_path / "evil.ckpt"))
+    (tmp_path / "cut.ckpt").write_bytes(b"PK\3\4")
+    assert "damaged" in refused(capfd, "fit", "--config", str(experiment), "--ckpt_path", str(tmp_path / "cut.ckpt"))
+    assert "unpickled!" not in capfd.readouterr().out
+
+
+def test_a_gpu_experiment_without_a_gpu(tmp_path, capfd):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert "gpu" in refused(capfd, "fit", "--config", str(write_experiment(tmp_path, trainer__accelerator="gpu"))).lower()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_one_sentence(tmp_path, capfd, monkeypatch):
+    experiment = write_experiment(tmp_path)
+
+    def write(self: MetricsFile, rows: list) -> None:
+        with open("/dev/full", "w") as file:
+            file.write("x" * 100_000)
+
+    monkeypatch.setattr(MetricsFile, "_write", write)
+    assert "No space left" in refused(capfd, "fit", "--config", str(experiment))
+
+
+def test_help_is_quick():
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "eclipse_pl", "--help"], check=True, capture_output=True)
+    assert time.perf_counter() - start < 10, "nothing heavy may be imported for --help"
+    code = "import sys; from eclipse_pl.__main__ import main; main(['--help']); assert not {'torch', 'lightning'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
