@@ -52,7 +52,11 @@ def test_step_is_four_times_as_fast_as_diffusers() -> None:
 
 def test_loader(tmp_path: Path) -> None:
     rows = loader(tmp_path, shards=2, records=3, chunk=8, dim=4, batch_size=6)
-    assert [(row.name, row.unit) for row in rows] == [("loader", "pairs/s"), ("loader/bytes", "MB/s")]
+    assert [(row.name, row.unit) for row in rows] == [
+        ("loader", "pairs/s"),
+        ("loader/bytes", "MB/s"),
+        ("loader/bytes/one-buffer", "MB/s"),
+    ]
     assert all(np.isfinite([row.ours, row.peer]).all() and row.ratio > 0 for row in rows)
     assert rows[0].ratio == pytest.approx(rows[1].ratio)
 
