@@ -60,4 +60,8 @@ def embed(
 
 def main(args: list[str] | None = None) -> None:
     args = sys.argv[1:] if args is None else args
-    run(embed, args, made_by=command_line(embed, args))
+    try:
+        run(embed, args, made_by=command_line(embed, args))
+    except KeyboardInterrupt:
+        print("\nInterrupted. The finished shards are kept: run the same command again to continue.", file=sys.stderr)
+        raise SystemExit(130) from None

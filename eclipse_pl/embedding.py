@@ -114,7 +114,7 @@ class ClipSpace:
     def from_state(cls, tensors: dict[str, Tensor], metadata: dict[str, str]) -> ClipSpace:
         parse: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "bool": lambda value: value == "True"}
         values: dict[str, Any] = {f.name: parse[str(f.type)](metadata[f.name]) for f in fields(cls) if f.type in parse}
-        return cls(**values, **tensors)
+        return cls(**values | tensors)
 
     def __str__(self) -> str:
         return f"{self.name} ({self.encoder}, {self.dim} wide{', normalised' if self.normalised else ''})"
