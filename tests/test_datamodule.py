@@ -99,6 +99,7 @@ LIMITS: dict[str, dict[str, Any]] = {
     "steps into an epoch": {"max_steps": 2 * BATCHES + 3, "max_epochs": -1},
     "short epochs": {"max_epochs": 3, "limit_train_batches": 5},
     "validation inside an epoch": {"max_epochs": 2, "val_check_interval": 3},
+    "new loaders": {"max_epochs": 2, "reload_dataloaders_every_n_epochs": 1},
     "accumulation": {"max_epochs": 2, "accumulate_grad_batches": 3},
 }
 
@@ -153,6 +154,18 @@ def test_a_batch_that_failed_is_seen_again(folder: Path, tmp_path: Path) -> None
         with pytest.raises(RuntimeError, match="inside a step"):
             fit(data_of(folder), model=Recorder(failing), callbacks=[SaveEverywhere(tmp_path)], max_epochs=2)
         assert fit(data_of(folder), tmp_path / "failed.ckpt", max_epochs=2).seen == whole[failing:], failing
+
+
+def test_resumed_where_the_optimizer_asks_for_the_number_of_steps(folder: Path, tmp_path: Path) -> None:
+    """Lightning then makes the loader before it restores the loops, and never restores the state of a loader."""
+
+    class Asking(Recorder):
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            assert self.trainer.estimated_stepping_batches == 2 * BATCHES
+            return super().configure_optimizers()
+
+    whole = fit(data_of(folder), model=Asking(), callbacks=[SaveEverywhere(tmp_path)], max_epochs=2).seen
+    assert fit(data_of(folder), tmp_path / "step3.ckpt", Asking(), max_epochs=2).seen == whole[3:]
 
 
 def test_a_checkpoint_of_another_batch_size(folder: Path, tmp_path: Path) -> None:

@@ -100,6 +100,7 @@ class EmbeddingDataModule(L.LightningDataModule):
         order = TrainingOrder(
             self._split("train", self.pairs), self.batch_size, self._world_size, self.window, self.seed, self.group_by_length
         )
+        self._close()
         self._training_loader = TrainingLoader(
             self.shards,
             order,
@@ -155,7 +156,10 @@ class EmbeddingDataModule(L.LightningDataModule):
         self._position = Position(state_dict["epoch"], round(done / ours))
 
     def teardown(self, stage: str) -> None:
-        """Let the workers go; the position stays, for checkpoints that are saved after the run."""
+        self._close()
+
+    def _close(self) -> None:
+        """Let the workers go; the position stays, for checkpoints that are saved after the run and for the next loader."""
         if self._training_loader is not None:
             self._position = self._training_loader.position
             self._training_loader.close()
