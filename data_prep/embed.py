@@ -53,9 +53,9 @@ def embed(
         batch_size=batch_size,
         workers=workers,
     )
-    skipped = sum(len(shard.skipped) for shard in manifest.shards)
+    skipped, cut = sum(len(shard.skipped) for shard in manifest.shards), sum(shard.cut for shard in manifest.shards)
     splits = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())
-    print(f"{Path(out)}: {manifest.pairs} pairs ({splits}) in {len(manifest.shards)} shards, {skipped} skipped")
+    print(f"{Path(out)}: {manifest.pairs} pairs ({splits}) in {len(manifest.shards)} shards; {skipped} skipped, {cut} cut")
 
 
 def main(args: list[str] | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from data_prep.overlap import overlap
 from eclipse_pl.data.manifest import Manifest, ShardEntry
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.data.shards import Chunk
-from eclipse_pl.embed_folder import image_statistics, shard_problem
+from eclipse_pl.embed_folder import SETTINGS_NAME, image_statistics, shard_problem
 
 NORMALISED_WITHIN = 0.01
 STATISTICS_WITHIN = 1e-3
@@ -29,6 +29,8 @@ class Finding:
     wrong: bool = False
     repair: str = ""
     """The command that puts it right, where there is one."""
+    folder: str = ""
+    """The set; empty where several are compared."""
 
 
 def verify(folders: list[str]) -> list[Finding]:
@@ -41,32 +43,37 @@ def verify(folders: list[str]) -> list[Finding]:
     for folder in folders:
         if not Path(folder).is_dir():
             raise ValueError(f"There is no folder {folder}. `verify` takes the folders of sets of shards.")
-        try:
-            manifest = Manifest.load(folder)
-        except ValueError as error:
-            findings.append(Finding(f"{folder}: manifest", str(error), wrong=True))
-            continue
-        damaged = list(_files(Path(folder), manifest))
-        findings += damaged
-        if any(finding.wrong for finding in damaged):
-            findings.append(Finding(f"{folder}: contents", "not looked at before the shards are repaired"))
-            continue
-        try:
-            sets[folder] = ShardSet(folder)
-            findings += _contents(sets[folder])
-        except ValueError as error:
-            findings.append(Finding(f"{folder}: reading", str(error), wrong=True, repair=manifest.made_by))
-            sets.pop(folder, None)
+        of_folder, shards = _one_set(Path(folder))
+        findings += [replace(finding, folder=folder) for finding in of_folder]
+        if shards is not None:
+            sets[folder] = shards
     if sets:
         findings += _overlaps(sets)
     return findings
+
+
+def _one_set(folder: Path) -> tuple[list[Finding], ShardSet | None]:
+    """What was found, and the open set where it can be read."""
+    try:
+        manifest = Manifest.load(folder)
+    except ValueError as error:
+        unfinished = " The set is not finished." if (folder / SETTINGS_NAME).exists() else ""
+        return [Finding("manifest", f"{error}{unfinished}", wrong=True)], None
+    findings = list(_files(folder, manifest))
+    if any(finding.wrong for finding in findings):
+        return [*findings, Finding("contents", "not looked at before the shards are repaired")], None
+    try:
+        shards = ShardSet(folder)
+        return [*findings, *_contents(shards)], shards
+    except ValueError as error:
+        return [*findings, Finding("reading", str(error), wrong=True, repair=manifest.made_by)], None
 
 
 def _files(folder: Path, manifest: Manifest) -> Iterator[Finding]:
     """Bytes of the shards, and the tars' own headers against the manifest."""
     splits = ", ".join(f"{count:,} {split}" for split, count in manifest.splits.items())
     yield Finding(
-        f"{folder}: manifest",
+        "manifest",
         f"{manifest.pairs:,} pairs ({splits}), {manifest.tokens:,} tokens, {len(manifest.shards)} shards",
     )
     sound = 0
@@ -74,7 +81,7 @@ def _files(folder: Path, manifest: Manifest) -> Iterator[Finding]:
         problem = shard_problem(folder, shard) or _header_problem(folder, shard)
         sound += problem is None
         if problem:
-            yield Finding(f"{folder}: shard {shard.name}", problem, wrong=True, repair=manifest.made_by)
+            yield Finding(f"shard {shard.name}", problem, wrong=True, repair=manifest.made_by)
     size = sum(shard.bytes for shard in manifest.shards) / 1e6
     yield Finding("shards", f"{sound} of {len(manifest.shards)} have the right bytes (sha256), {size:,.1f} MB in all")
     skipped = [pair for shard in manifest.shards for pair in shard.skipped]
@@ -107,7 +114,7 @@ def _contents(shards: ShardSet) -> Iterator[Finding]:
         shard = shards.manifest.shards[int(shards.shard_numbers[number])].name
         chunk = shards.read_chunk(number)
         if told := _record_problem(chunk):
-            yield Finding(f"{shards.folder}: shard {shard}, record {entry.key}", told, wrong=True, repair=repair)
+            yield Finding(f"shard {shard}, record {entry.key}", told, wrong=True, repair=repair)
             continue
         image, text = chunk.image_embed.astype(np.float32), chunk.text_embed.astype(np.float32)
         image_norms.append(np.linalg.norm(image, axis=1))
@@ -194,11 +201,13 @@ def main(args: list[str] | None = None) -> None:
     parser = ArgumentParser(prog="python -m data_prep verify", description="Check sets of shards, each to its last byte.")
     parser.add_argument("folders", nargs="+", type=str, help="folders of sets of shards")
     findings = verify(parser.parse_args(sys.argv[1:] if args is None else args).folders)
-    table = Table("check", "found", "")
-    for finding in findings:
-        table.add_row(Text(finding.check), Text(finding.found), "[red]wrong[/]" if finding.wrong else "[green]ok[/]")
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
-    console.print(table)
+    for folder in dict.fromkeys(finding.folder for finding in findings):
+        table = Table("check", "found", "", title=Text(folder or "between the splits"), title_justify="left")
+        for finding in findings:
+            if finding.folder == folder:
+                table.add_row(Text(finding.check), Text(finding.found), "[red]wrong[/]" if finding.wrong else "[green]ok[/]")
+        console.print(table)
     wrong = [finding for finding in findings if finding.wrong]
     if not wrong:
         return

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from rich.progress import track
 from torch import Tensor
 
 from eclipse_pl.data.manifest import MANIFEST_NAME, SPACE_NAME, Manifest, ShardEntry, disk_error, write_json
@@ -84,7 +86,10 @@ def finished_shards(out: Path) -> dict[str, ShardEntry]:
             rows[path.name.removesuffix(".json")] = ShardEntry.from_json(json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, KeyError, TypeError, AttributeError):
             path.unlink()
-    return {name: row for name, row in rows.items() if shard_problem(out, row) is None}
+    quiet = not (rows and sys.stdout.isatty())
+    return {
+        row.name: row for row in track(rows.values(), "reading finished shards", disable=quiet) if not shard_problem(out, row)
+    }
 
 
 def shard_problem(folder: Path, shard: ShardEntry) -> str | None:

@@ -23,6 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from data_prep.__main__ import main
+from data_prep.verify import verify
 from eclipse_pl.data.manifest import Manifest
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.embed import embed_shards
@@ -296,6 +297,37 @@ def test_stopped_anywhere_and_started_again(tmp_path: Path, folder: Path, encode
             embed(sources, stopping, out)
         assert contents(out) == contents(tmp_path / "whole")
     assert kept == [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+class Interrupted(Stopping):
+    """Somebody types Ctrl-C at the sixth batch."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(model, None, device="cpu", stop_at=5, error=KeyboardInterrupt)
+
+
+def test_ctrl_c_ends_in_one_sentence(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sources, out = raw_set(tmp_path / "raw"), tmp_path / "shards"
+    args = ["embed", "--source", *sources, "--out", str(out), "--batch-size", "3", "--workers", "0"]
+    with pytest.raises(SystemExit) as left:
+        main([*args, "--encoder", "tests.test_embed.Interrupted", "--encoder.model", f"local-dir:{folder}"])
+    assert left.value.code == 130
+    assert "The finished shards are kept: run the same command again" in capsys.readouterr().err
+    assert any(finding.wrong and "The set is not finished" in finding.found for finding in verify([str(out)]))
+    again = ["--encoder.model", f"local-dir:{folder}", "--encoder.pretrained", "null"]
+    assert main([*args, *again]) == 0
+    assert "0000.tar" not in capsys.readouterr().out, "it was finished before"
+
+
+def test_bar_on_a_terminal(
+    tmp_path: Path, encoder: OpenClipEncoder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    embed(raw_set(tmp_path / "raw"), encoder, tmp_path / "shards")
+    printed = capsys.readouterr().out
+    assert "3 of 3 shards" in printed and "pairs/s" in printed and "left" in printed and "100%" in printed
+    assert "0000.tar: " not in printed
 
 
 def test_killed_and_started_again(tmp_path: Path, folder: Path, encoder: OpenClipEncoder) -> None:
