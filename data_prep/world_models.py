@@ -76,6 +76,7 @@ def world_models(
     encoder = OpenClipEncoder(f"local-dir:{folder}", None, name="world")
     pairs = list(held_out_scenes("test", test))
     to_image, to_text = retrieval(encoder, pairs)
+    threads = f"{torch.get_num_threads()} CPU thread{'s' * (torch.get_num_threads() > 1)}"
     sizes = sum(p.numel() for p in model.parameters())
     _write(
         folder / "README.md",
@@ -86,7 +87,7 @@ An open_clip model of {sizes:,} parameters, trained from scratch by
     python -m data_prep world-models --out {out} --steps {steps} --batch_size {batch_size} \\
         --learning_rate {learning_rate} --warm_up {warm_up} --seed {seed}
 
-in {seconds:,.0f} s with {torch.get_num_threads()} threads (torch {torch.__version__.split("+")[0]}).
+in {seconds:,.0f} s on {threads} (torch {torch.__version__.split("+")[0]}).
 
 R@1 among {test:,} scenes of the test split, all categories, half of them with colour-shape pairs held out of the prior's
 training (this model saw those pairs, in other scenes):
