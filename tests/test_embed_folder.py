@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jaxtyping import Float
+from torch import Tensor
+
+from data_prep.__main__ import main
+from data_prep.verify import verify
+from eclipse_pl.embed_folder import finished_shards, only_run
+from eclipse_pl.encoders.openclip import OpenClipEncoder
+from tests.raw_sets import contents, embed, raw_set, sample, write_tar
+from tests.test_openclip import tiny_folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_folder(tmp_path_factory.mktemp("clip") / "tiny", embed_dim=16)
+
+
+@pytest.fixture(scope="module")
+def encoder(folder: Path) -> OpenClipEncoder:
+    return OpenClipEncoder(f"local-dir:{folder}", None, device="cpu")
+
+
+class Stopping(OpenClipEncoder):
+    """Raises at the n-th batch of pictures, as a machine without memory does."""
+
+    def __init__(self, *args: Any, stop_at: int, error: type[BaseException] = RuntimeError, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.stop_at, self.error = stop_at, error
+
+    def encode_images(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
+        self.stop_at -= 1
+        if self.stop_at < 0:
+            raise self.error("stopped here")
+        return super().encode_images(pixels)
+
+
+def test_stopped_anywhere_and_started_again(tmp_path: Path, folder: Path, encoder: OpenClipEncoder) -> None:
+    sources = raw_set(tmp_path / "raw")
+    embed(sources, encoder, tmp_path / "whole")
+    kept = []
+    for stop_at in range(11):  # the space takes one batch, each of the three sources three
+        out = tmp_path / f"stopped_{stop_at}"
+        stopping = Stopping(
+            f"local-dir:{folder}", None, device="cpu", stop_at=stop_at, error=(RuntimeError, KeyboardInterrupt)[stop_at % 2]
+        )
+        if stop_at < 10:
+            with pytest.raises((RuntimeError, KeyboardInterrupt), match="stopped here"):
+                embed(sources, stopping, out)
+            assert not list(out.glob("*.partial")) and not (out / "manifest.json").exists()
+            kept.append(len(list(out.glob("*.tar"))))
+            before = {path.name: path.stat().st_ino for path in out.glob("*.tar")}
+            embed(sources, encoder, out)
+            assert all((out / name).stat().st_ino == inode for name, inode in before.items())
+        else:
+            embed(sources, stopping, out)
+        assert contents(out) == contents(tmp_path / "whole")
+    assert kept == [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+class Interrupted(Stopping):
+    """Somebody types Ctrl-C at the sixth batch."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(model, None, device="cpu", stop_at=5, error=KeyboardInterrupt)
+
+
+def test_ctrl_c_ends_in_one_sentence(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sources, out = raw_set(tmp_path / "raw"), tmp_path / "shards"
+    args = ["embed", "--source", *sources, "--out", str(out), "--batch-size", "3", "--workers", "0"]
+    with pytest.raises(SystemExit) as left:
+        main([*args, "--encoder", "tests.test_embed_folder.Interrupted", "--encoder.model", f"local-dir:{folder}"])
+    assert left.value.code == 130
+    assert "The finished shards are kept: run the same command again" in capsys.readouterr().err
+    assert any(finding.wrong and "The set is not finished" in finding.found for finding in verify([str(out)]))
+    again = ["--encoder.model", f"local-dir:{folder}", "--encoder.pretrained", "null"]
+    assert main([*args, *again]) == 0
+    assert "0000.tar" not in capsys.readouterr().out, "it was finished before"
+
+
+def test_killed_and_started_again(tmp_path: Path, folder: Path, encoder: OpenClipEncoder) -> None:
+    sources = raw_set(tmp_path / "raw", tars=30)
+    script = f"""
+import time
+from pathlib import Path
+
+import torch
+
+from eclipse_pl.encoders.openclip import OpenClipEncoder
+from tests.raw_sets import embed
+
+class Slow(OpenClipEncoder):
+    def encode_images(self, pixels):
+        time.sleep(0.05)
+        return super().encode_images(pixels)
+
+torch.set_num_threads(1)
+slow = Slow({f"local-dir:{folder}"!r}, None, device="cpu")
+embed({sources!r}, slow, Path({str(tmp_path / "killed")!r}), workers=1)
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[1], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(list((tmp_path / "killed").glob("*.tar.json"))) < 2:
+        assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    finished = finished_shards(tmp_path / "killed")
+    assert 2 <= len(finished) < 30 and not (tmp_path / "killed" / "manifest.json").exists()
+    embed(sources, encoder, tmp_path / "killed")
+    embed(sources, encoder, tmp_path / "whole")
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+def damage_missing(path: Path) -> None:
+    path.unlink()
+
+
+def damage_cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-700])
+
+
+def damage_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["0001.tar", "manifest.json", "space.safetensors"])
+@pytest.mark.parametrize("damage", [damage_missing, damage_cut, damage_byte])
+def test_run_again_it_repairs_what_is_damaged_alone(
+    tmp_path: Path, encoder: OpenClipEncoder, name: str, damage: Callable[[Path], None]
+) -> None:
+    sources, out = raw_set(tmp_path / "raw"), tmp_path / "shards"
+    embed(sources, encoder, out)
+    whole = contents(out)
+    if name == "manifest.json" and damage is not damage_missing:
+        (out / name).write_bytes(b'{"schema": 1, "spa')
+    else:
+        damage(out / name)
+    before = {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in out.iterdir()}
+    embed(sources, encoder, out)
+    assert contents(out) == whole
+    touched = {path.name for path in out.iterdir() if before.get(path.name) != (path.stat().st_ino, path.stat().st_mtime_ns)}
+    if name == "manifest.json":  # with it went all that vouched for the shards
+        assert name in touched and "space.safetensors" not in touched
+    else:
+        assert touched == {name}
+
+
+def test_a_finished_set_is_left_alone(tmp_path: Path, encoder: OpenClipEncoder) -> None:
+    sources, out = raw_set(tmp_path / "raw"), tmp_path / "shards"
+    embed(sources, encoder, out)
+    before = {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in out.iterdir()}
+    embed(sources, encoder, out, batch_size=5)
+    assert before == {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in out.iterdir()}
+    write_tar(tmp_path / "raw" / "0003.tar", {"new": sample(99)})
+    assert embed([str(tmp_path / "raw" / "*.tar")], encoder, out).pairs == 19
+    assert all((out / name).stat().st_ino == before[name][0] for name in ("0000.tar", "0001.tar", "0002.tar"))
+
+
+def test_nothing_is_mixed(tmp_path: Path, encoder: OpenClipEncoder) -> None:
+    sources, out = raw_set(tmp_path / "raw"), tmp_path / "shards"
+    embed(sources, encoder, out)
+    whole = contents(out)
+    with pytest.raises(ValueError, match=r"made in another way .chunk: 4 there, 8 now"):
+        embed(sources, encoder, out, chunk=8)
+    with pytest.raises(ValueError, match=r"val: 0.2 there, 0.3 now"):
+        embed(sources, encoder, out, val=0.3)
+    other = OpenClipEncoder(f"local-dir:{tiny_folder(tmp_path / 'other', embed_dim=8)}", None, device="cpu")
+    with pytest.raises(ValueError, match=r"space: .*'dim': 16.* there, .*'dim': 8"):
+        embed(sources, other, out)
+    with pytest.raises(ValueError, match=r"0002.tar, which the given sources do not make"):
+        embed([str(tmp_path / "raw" / "{0000..0001}.tar")], encoder, out)
+    assert contents(out) == whole
+    raw = contents(tmp_path / "raw")
+    with pytest.raises(ValueError, match=r"already holds 0000.tar"):
+        embed(sources, encoder, tmp_path / "raw")
+    raw["embed.lock"] = b""
+    assert contents(tmp_path / "raw") == raw
+
+
+def test_one_run_at_a_time(tmp_path: Path, encoder: OpenClipEncoder) -> None:
+    sources, out = raw_set(tmp_path / "raw"), tmp_path / "shards"
+    with only_run(out), pytest.raises(ValueError, match="Another run is embedding into"):
+        embed(sources, encoder, out)
+    embed(sources, encoder, out)
+
+
+@pytest.mark.parametrize("where", ["between files", "inside a picture", "damaged header", "empty"])
+def test_a_broken_source_is_named_and_the_others_are_kept(tmp_path: Path, encoder: OpenClipEncoder, where: str) -> None:
+    sources, out = raw_set(tmp_path / "raw"), tmp_path / "shards"
+    path = tmp_path / "raw" / "0001.tar"
+    good = path.read_bytes()
+    with tarfile.open(path) as tar:
+        member = tar.getmembers()[6]
+    cut = {"between files": member.offset, "inside a picture": member.offset_data + 600, "empty": 0}
+    if where == "damaged header":
+        path.write_bytes(good[: member.offset + 100] + b"garbage" + good[member.offset + 107 :])
+    else:
+        path.write_bytes(good[: cut[where]])
+    with pytest.raises(ValueError, match=r"1 of 3 sources could not be read to their end: .*raw/0001.tar \(.*after \d+ bytes"):
+        embed(sources, encoder, out)
+    assert sorted(finished_shards(out)) == ["0000.tar", "0002.tar"] and not (out / "manifest.json").exists()
+    assert not list(out.glob("*.partial"))
+    path.write_bytes(good)
+    embed(sources, encoder, out)
+    embed(sources, encoder, tmp_path / "whole")
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_full_disk(tmp_path: Path, encoder: OpenClipEncoder) -> None:
+    sources, out = raw_set(tmp_path / "raw", pairs=30), tmp_path / "shards"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))
+    try:
+        with pytest.raises(ValueError, match=f"Could not write to {out}"):
+            embed(sources, encoder, out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(out.glob("*.tar")) and not list(out.glob("*.partial"))
+    embed(sources, encoder, out)
+    embed(sources, encoder, tmp_path / "whole")
+    assert contents(out) == contents(tmp_path / "whole")
