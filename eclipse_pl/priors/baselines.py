@@ -93,7 +93,11 @@ class LinearPrior(Baseline):
             self.accumulate(batch)
         return super().losses(batch)
 
+    @torch.no_grad()
     def end_of_epoch(self) -> None:
+        """Solve from what all ranks accumulated."""
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(self.moments)
         self.solve()
 
     @torch.no_grad()
@@ -107,15 +111,13 @@ class LinearPrior(Baseline):
 
     @torch.no_grad()
     def solve(self) -> None:
-        """Set weights from all that was accumulated on all ranks, and forget it.
+        """Set weights from all that was accumulated here, and forget it.
 
         Raises:
             ValueError: fewer than two pairs were seen.
         """
         moments, dim = self.moments.clone(), self.space.dim
         self.moments.zero_()
-        if distributed.is_available() and distributed.is_initialized():
-            distributed.all_reduce(moments)
         pairs = float(moments[0, 0])
         if pairs < 2:
             raise ValueError(f"Ridge regression was given {pairs:.0f} pairs; it needs two at the least.")
