@@ -8,6 +8,7 @@ COMMANDS = {
     "fit": ("eclipse_pl.cli", "train a prior: fit --config experiments/quickstart.yaml"),
     "validate": ("eclipse_pl.cli", "latent metrics on the validation split: validate --config EXP --ckpt_path RUN"),
     "test": ("eclipse_pl.cli", "the same on the test split"),
+    "nearest": ("eclipse_pl.nearest", "the pictures nearest to what a prior makes of a prompt: nearest --run RUN --prompt P"),
     "speed": ("eclipse_pl.speed", "measure training step, loader and encoder on this machine"),
 }
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 import torch
+import yaml
 from jsonargparse import set_parsing_settings
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -23,7 +24,6 @@ from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.lit_prior import LitPrior
 from eclipse_pl.run import Run
 
-
 # a space is never written in YAML: it comes from the data, so its fields are no options
 set_parsing_settings(subclasses_enabled=[ClipSpace])
 
@@ -32,9 +32,7 @@ class SaveConfig(SaveConfigCallback):
     """config.yaml in the run's folder is what really ran; loggers get the same."""
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        from yaml import safe_load
-
-        config = safe_load(self.parser.dump(self.config, skip_none=False))
+        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         for logger in trainer.loggers:
             logger.log_hyperparams(config)
 
@@ -110,12 +108,13 @@ def checkpoint_path(value: str, folder: str, experiment: str) -> Path:
         path = path / "checkpoints" / "last.ckpt"
     if not path.is_file():
         near = difflib.get_close_matches(str(path), [str(file) for file in known], n=3, cutoff=0.3)
-        raise ValueError(f"There is no checkpoint {path}. {'Near it: ' + ', '.join(near) if near else f'None lies below {folder}.'}")
+        hint = f"Near it: {', '.join(near)}" if near else f"None lies below {folder}."
+        raise ValueError(f"There is no checkpoint {path}. {hint}")
     try:
         torch.load(path, weights_only=True, map_location="cpu", mmap=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise ValueError(
-            f"{path} is not a checkpoint that can be read safely: it is damaged, or holds pickled objects, which are never loaded."
+            f"{path} cannot be read safely: it is damaged, or holds pickled objects, which are never loaded."
         ) from error
     return path
 
@@ -132,8 +131,8 @@ def main(args: ArgsType = None) -> PriorCLI:
         raise ValueError(str(error)) from error
 
 
-def _main(args: ArgsType) -> PriorCLI:
-    return PriorCLI(
+def _main(args: ArgsType, cli: type[PriorCLI] = PriorCLI) -> PriorCLI:
+    return cli(
         LitPrior,
         EmbeddingDataModule,
         subclass_mode_data=True,
@@ -146,3 +145,30 @@ def _main(args: ArgsType) -> PriorCLI:
         auto_configure_optimizers=False,
         args=args,
     )
+
+
+def load_run(run: str | Path) -> tuple[LitPrior, EmbeddingDataModule]:
+    """Prior (with the weights of ``last.ckpt``) and data of a run's folder, for use without a trainer.
+
+    Raises:
+        ValueError: the folder is no run, or its checkpoint does not fit its config.
+    """
+    config = Path(run) / "config.yaml"
+    if not config.is_file():
+        raise ValueError(f"{run} is not the folder of a run: it holds no config.yaml.")
+    path = checkpoint_path(str(run), str(Path(run).parent.parent), Path(run).parent.name)
+    cli = _main(["validate", "--config", str(config), "--ckpt_path", str(path)], _Parts)
+    checkpoint = torch.load(path, weights_only=True, map_location="cpu")
+    cli.model.on_load_checkpoint(checkpoint)
+    cli.model.load_state_dict(checkpoint["state_dict"])
+    return cli.model.eval(), cli.datamodule
+
+
+class _Parts(PriorCLI):
+    """Builds the parts of a config and runs nothing."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> None:  # type: ignore[override]
+        return None
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        return None

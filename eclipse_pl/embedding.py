@@ -1,16 +1,16 @@
 """The words every part shares: a CLIP space, an encoded caption, a batch of pairs. The one place where shapes are drawn.
 
-    B  captions in the batch          E  width of an embedding (``dim``)
-    T  real tokens of all captions    W  width of a token state (``text_width``)
+B  captions in the batch          E  width of an embedding (``dim``)
+T  real tokens of all captions    W  width of a token state (``text_width``)
 
-    EmbeddingBatch
-        image_embed      (B, E)  float   raw CLIP image embedding, not normalised
-        text             TextCondition
-            text_embed   (B, E)  float   raw pooled and projected text embedding, not normalised
-            text_states  (T, W)  float   last hidden states after the final layer norm, real tokens only, captions end to end
-            lengths      (B,)    int64   real tokens (start ... end) of each caption; 0 where only the pooled one is known
-        negative_embed   (B, E)  float   image embedding of the scene with two attributes swapped; NaN where a pair has none
-        index            (B,)    int64   number of each pair in its set of shards
+EmbeddingBatch
+    image_embed      (B, E)  float   raw CLIP image embedding, not normalised
+    text             TextCondition
+        text_embed   (B, E)  float   raw pooled and projected text embedding, not normalised
+        text_states  (T, W)  float   last hidden states after the final layer norm, real tokens only, captions end to end
+        lengths      (B,)    int64   real tokens (start ... end) of each caption; 0 where only the pooled one is known
+    negative_embed   (B, E)  float   image embedding of the scene with two attributes swapped; NaN where a pair has none
+    index            (B,)    int64   number of each pair in its set of shards
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What can be measured without a decoder (tier A). No single number is enough, and each says what it must not be used for.
 
-A constant (the mean image embedding) has a high cosine and finds nothing; the text embedding finds nearly everything and lies far
-from every image embedding. A good prior beats the first on retrieval and the second on distance, so they are read together and
-beside both floors and the ceiling. Retrieval depends on the number of pairs: compare it only within one split.
+A constant (the mean image embedding) has a high cosine and finds nothing; the text embedding finds nearly everything and lies
+far from every image embedding. A good prior beats the first on retrieval and the second on distance, so they are read together
+and beside both floors and the ceiling. Retrieval depends on the number of pairs: compare it only within one split.
 """
 
 from __future__ import annotations
@@ -130,9 +130,9 @@ def retrieval_ranks(
 def hard_negative_accuracy(
     predicted: Float[Tensor, "pairs dim"], image: Float[Tensor, "pairs dim"], negative: Float[Tensor, "pairs dim"]
 ) -> Float[Tensor, ""]:
-    """Share of the captions whose prediction is nearer to its picture than to the one with two attributes swapped; ties count half.
+    """Share of captions whose prediction is nearer to its picture than to that with two attributes swapped; ties count half.
 
-    Chance is 0.5. NaN if no pair has a counterpart. It asks for binding only: a prediction far from every picture can be right.
+    Chance is 0.5. NaN if no pair has a counterpart. It asks for binding only: a prediction far from all pictures can be right.
     """
     known = negative.isfinite().all(-1)
     own = cosine_similarity(predicted[known], image[known])

@@ -35,7 +35,7 @@ class LitPrior(L.LightningModule):
     ) -> None:
         super().__init__()
         if log_gradient_norms_every < 0:
-            raise ValueError(f"log_gradient_norms_every is {log_gradient_norms_every}; it must be 0 (never) or a number of steps")
+            raise ValueError(f"log_gradient_norms_every is {log_gradient_norms_every}; use 0 (never) or a number of steps")
         self.prior = prior
         self.optimizer = optimizer
         self.scheduler = scheduler
@@ -89,11 +89,12 @@ class LitPrior(L.LightningModule):
     def gradient_norms(self, losses: dict[str, Tensor]) -> dict[str, float]:
         """Norm of the gradient of each loss term by itself, without its weight."""
         parameters = [parameter for parameter in self.prior.parameters() if parameter.requires_grad]
-        return {
-            f"gradient_norm/{name}": total_norm(torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)).item()
+        gradients = {
+            name: torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
             for name, loss in losses.items()
             if loss.requires_grad
         }
+        return {f"gradient_norm/{name}": total_norm(gradient).item() for name, gradient in gradients.items()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         tensors, identity = self.prior.space.state()
@@ -135,8 +136,8 @@ def require_finite(loss: Tensor, batch: EmbeddingBatch, step: int) -> None:
             "shards). `python -m data_prep verify FOLDER` names the record; the last checkpoint holds no trace of it."
         )
     raise ValueError(
-        f"The loss is {loss.item()} at step {step} although the batch is finite: training diverged. Lower the learning rate, or "
-        "set trainer.gradient_clip_val. The last checkpoint is from before."
+        f"The loss is {loss.item()} at step {step} although the batch is finite: training diverged. Lower the learning "
+        "rate, or set trainer.gradient_clip_val. The last checkpoint is from before."
     )
 
 

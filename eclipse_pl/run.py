@@ -47,17 +47,18 @@ class Run:
             ValueError: another run writes there, or wrote there before.
         """
         home = Path(self.folder) / self.experiment
-        resumed = checkpoint is not None and command == "fit" and Path(checkpoint).resolve().parent.parent.parent == home.resolve()
+        origin = None if checkpoint is None else Path(checkpoint).resolve().parent.parent
+        resumed = origin is not None and command == "fit" and origin.parent == home.resolve()
         if resumed:
-            assert checkpoint is not None
-            self.version = Path(checkpoint).resolve().parent.parent.name
+            assert origin is not None
+            self.version = origin.name
         elif self.version is not None and (home / self.version).exists():
             raise ValueError(
-                f"{home / self.version} holds a run already. Choose another run.version, leave it out for the next free number, "
-                f"or go on with that run: --ckpt_path {home / self.version / 'checkpoints' / 'last.ckpt'}"
+                f"{home / self.version} holds a run already. Choose another run.version, leave it out for the next free "
+                f"number, or go on with that run: --ckpt_path {home / self.version / 'checkpoints' / 'last.ckpt'}"
             )
         prefix = "version" if command == "fit" else command
-        if rank_zero_only.rank == 0:
+        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
             self.version = self._claim(home, prefix, resumed)
         # other ranks write nothing; they are told the folder by trainer.log_dir, which is broadcast
         self.version = self.version or f"{prefix}_0"
@@ -77,7 +78,9 @@ class Run:
             (home / version).mkdir(exist_ok=True)
             self._lock = os.open(home / version / ".lock", os.O_WRONLY | os.O_CREAT)
         except OSError as error:
-            raise ValueError(f"Cannot write to {home} ({error.strerror}). Set run.folder to a folder that can be written.") from error
+            raise ValueError(
+                f"Cannot write to {home} ({error.strerror}). Set run.folder to one that can be written."
+            ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -1,4 +1,4 @@
-"""ECLIPSE on 500 real CLIP pairs of MSCOCO: 400 to train, 100 to measure, ten splits, several lambdas; prints a markdown table.
+"""ECLIPSE on 500 real CLIP pairs of MSCOCO: 400 to train, 100 to measure, ten splits, several lambdas; prints a table.
 
     python experiments/coco500.py --pairs coco500_clip_vitb16.npz
 
@@ -44,12 +44,9 @@ BESIDE = {
 def fit(folder: Path, shards: Path, seed: int, options: dict[str, float | str]) -> dict[str, dict[str, float]]:
     """One run; {row: {metric: value}} of its validation split."""
     flags = [f"--{PRIOR}.{name}={value}" for name, value in options.items()]
+    flags += [f"--data.init_args.folder={shards}", f"--run.folder={folder / 'runs'}", f"--seed_everything={seed}"]
     with contextlib.redirect_stdout(io.StringIO()):
-        main(
-            ["fit", "--config", str(HERE / "coco500.yaml"), f"--data.init_args.folder={shards}", f"--seed_everything={seed}"]
-            + [f"--run.folder={folder / 'runs'}", "--run.wandb=disabled", "--trainer.enable_progress_bar=false"]
-            + ["--trainer.enable_model_summary=false", f"--checkpoint.every_n_steps={10**6}", *flags]
-        )
+        main(["fit", "--config", str(HERE / "coco500.yaml"), "--config", str(HERE / "overlays/quiet.yaml"), *flags])
     newest = max((folder / "runs" / "coco500").iterdir(), key=lambda run: int(run.name.rpartition("_")[2]))
     return {row: subsets["all"] for row, subsets in json.loads((newest / "latent.json").read_text())["rows"].items()}
 
@@ -70,19 +67,21 @@ def table(rows: dict[str, list[dict[str, float]]]) -> str:
 
 def run(pairs: str, splits: int) -> str:
     rows: dict[str, list[dict[str, float]]] = {}
-    logging.getLogger("lightning").setLevel(logging.ERROR)
+    for library in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for seed in range(splits):
             shards = folder / f"shards_{seed}"
-            import_embeddings(
-                ["--arrays", pairs, "--out", str(shards), "--val", "100", "--test", "0", "--seed", str(seed)]
-                + ["--name", "ViT-B-16/openai", "--encoder", "openai ViT-B/16"]
+            command = (
+                f"--arrays {pairs} --out {shards} --val 100 --test 0 --seed {seed} --name ViT-B-16/openai --encoder openai"
             )
+            import_embeddings(command.split())
             for name, options in RUNS.items():
                 result = fit(folder, shards, seed, options)
                 rows.setdefault(name, []).append(result["this prior"])
-                print(f"split {seed + 1}/{splits}: {name}", file=sys.stderr)
+                shown = ", ".join(f"{metric} {result['this prior'][metric]:.3f}" for metric in ("cosine", "R@1"))
+                print(f"split {seed + 1}/{splits}: {name}: {shown}", file=sys.stderr)
             for name, row in BESIDE.items():
                 rows.setdefault(name, []).append(result[row])
     return table(rows)

@@ -43,7 +43,17 @@ def test_coco_pictures_through_the_front_door(tmp_path: Path, capsys: pytest.Cap
     write_tar(tmp_path / "raw" / "a.tar", dict(list(samples.items())[:30]))
     write_tar(tmp_path / "raw" / "b.tar", dict(list(samples.items())[30:]))
     threads = torch.get_num_threads()
-    args = ["--source", f"{tmp_path}/raw/*.tar", "--out", f"{tmp_path}/shards", "--val", "0.2", "--batch-size", "16"]
+    args = [
+        "--source",
+        f"{tmp_path}/raw/a.tar",
+        f"{tmp_path}/raw/b.tar",
+        "--out",
+        f"{tmp_path}/shards",
+        "--val",
+        "0.2",
+        "--batch-size",
+        "16",
+    ]
     encoder = ["--encoder.model", "ViT-B-32", "--encoder.pretrained", "random"]
     assert main(["embed", *args, *encoder]) == 0
     assert torch.get_num_threads() == threads

@@ -85,7 +85,8 @@ def test_pairs_differ_in_the_lines_under_study_only(one, other):
 
 def test_projection_parts_are_eclipse_parts_without_the_contrastive_term():
     for size in ("33m", "world"):
-        left, right = (yaml.safe_load((ROOT / f"parts/prior/{kind}_{size}.yaml").read_text()) for kind in ("eclipse", "projection"))
+        parts = [ROOT / f"parts/prior/{kind}_{size}.yaml" for kind in ("eclipse", "projection")]
+        left, right = (yaml.safe_load(part.read_text()) for part in parts)
         assert right["init_args"].pop("contrastive_weight") == 0
         assert left["init_args"].pop("contrastive_weight") == 0.2
         assert left == right

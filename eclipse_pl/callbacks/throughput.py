@@ -34,7 +34,7 @@ class Throughput(L.Callback):
         self._seconds, self._last = self._seconds + now - self._last, now
         self._samples += len(batch) * trainer.world_size
         self.samples_seen += len(batch) * trainer.world_size
-        if trainer.global_step % trainer.log_every_n_steps == 0:
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             pl_module.log("samples_per_second", self._samples / self._seconds, prog_bar=True)
             pl_module.log("samples_seen", float(self.samples_seen))
             self._samples, self._seconds = 0, 0.0

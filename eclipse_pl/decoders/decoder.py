@@ -25,5 +25,7 @@ class Decoder(ABC):
         self.space.require_same(other, "the decoder", name)
 
     @abstractmethod
-    def decode(self, image_embed: Float[Tensor, "batch dim"], prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+    def decode(
+        self, image_embed: Float[Tensor, "batch dim"], prompts: Sequence[str], seeds: Sequence[int]
+    ) -> list[Image.Image]:
         """One picture an embedding. A picture depends on its embedding, prompt and seed alone, not on its batch."""

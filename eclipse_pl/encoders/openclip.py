@@ -148,7 +148,8 @@ def _load(model: str, pretrained: str | None) -> tuple[Any, Any, str]:
     return built, tokenizer, tag
 
 
-def _folder(folder: Path, pretrained: str | None) -> tuple[dict[str, Any], str]:
+def local_dir_tag(folder: Path) -> str:
+    """``ClipSpace.encoder`` of the model in a folder, without loading it."""
     weights = folder / "open_clip_model.safetensors"
     for file in (folder / "open_clip_config.json", weights):
         if not file.is_file():
@@ -156,9 +157,13 @@ def _folder(folder: Path, pretrained: str | None) -> tuple[dict[str, Any], str]:
                 f"There is no {file}. A `local-dir:` model is a folder with open_clip_config.json, "
                 "open_clip_model.safetensors and its tokenizer files; `python -m data_prep world-models` writes one."
             )
+    return f"open_clip:local-dir:sha256-{_sha256(weights)}"
+
+
+def _folder(folder: Path, pretrained: str | None) -> tuple[dict[str, Any], str]:
     if pretrained is not None:
         raise ValueError(f"A `local-dir:` model brings its weights, so pretrained={pretrained!r} has no use: set it to null.")
-    return {}, f"open_clip:local-dir:sha256-{_sha256(weights)}"
+    return {}, local_dir_tag(folder)
 
 
 def _built_in(model: str, pretrained: str | None) -> tuple[dict[str, Any], str]:

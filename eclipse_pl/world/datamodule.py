@@ -7,7 +7,8 @@ from typing import Any
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.data.manifest import MANIFEST_NAME, Manifest
 from eclipse_pl.embed import embed_shards
-from eclipse_pl.world.encoder import WorldEncoder
+from eclipse_pl.encoders.openclip import local_dir_tag
+from eclipse_pl.world.encoder import FOLDER, WorldEncoder
 from eclipse_pl.world.pairs import write_pairs
 
 
@@ -18,14 +19,19 @@ class WorldDataModule(EmbeddingDataModule):
 
     Args:
         folder: Where the shards lie, or will; the raw pairs lie in ``FOLDER/raw``.
-        train_pairs: Scenes to train on; the smaller world's scenes are not a part of the larger one's (use ``pairs`` for that).
+        train_pairs: Scenes to train on; to train on fewer of the same scenes, set ``pairs``.
         val_pairs: Scenes to validate on, half of them compositions that training never shows.
         test_pairs: Scenes to test on, likewise.
         **options: Those of EmbeddingDataModule.
     """
 
     def __init__(
-        self, folder: str = "data/world", train_pairs: int = 20_000, val_pairs: int = 1000, test_pairs: int = 1000, **options: Any
+        self,
+        folder: str = "data/world",
+        train_pairs: int = 20_000,
+        val_pairs: int = 1000,
+        test_pairs: int = 1000,
+        **options: Any,
     ) -> None:
         super().__init__(folder, **options)
         self.splits = {"train": train_pairs, "val": val_pairs, "test": test_pairs}
@@ -43,7 +49,7 @@ class WorldDataModule(EmbeddingDataModule):
     def _build(self, folder: Path) -> None:
         raw = folder / "raw"
         sizes = " ".join(f"--{split} {pairs}" for split, pairs in self.splits.items())
-        write_pairs(raw, **{split: pairs for split, pairs in self.splits.items()})
+        write_pairs(raw, self.splits["train"], self.splits["val"], self.splits["test"])
         embed_shards(
             sources=sorted(str(path) for path in raw.glob("*.tar")),
             encoder=WorldEncoder(),
@@ -53,9 +59,9 @@ class WorldDataModule(EmbeddingDataModule):
         )
 
     def _require_this_world(self, manifest: Manifest) -> None:
-        tag = WorldEncoder().tag
+        tag = local_dir_tag(FOLDER)
         if manifest.splits != self.splits or manifest.space["encoder"] != tag:
             raise ValueError(
-                f"{self.folder} holds another world: {manifest.splits} of {manifest.space['encoder']}, and the config asks for "
-                f"{self.splits} of {tag}. Choose another data.folder, or remove that one to build it anew."
+                f"{self.folder} holds another world: {manifest.splits} of {manifest.space['encoder']}, and the config asks "
+                f"for {self.splits} of {tag}. Choose another data.folder, or remove that one to build it anew."
             )
