@@ -69,8 +69,9 @@ def test_shards_to_measure_with_are_real(tmp_path: Path) -> None:
 
 def test_embed(tmp_path: Path) -> None:
     encoder = OpenClipEncoder(f"local-dir:{tiny_folder(tmp_path / 'clip', embed_dim=32)}", None, device="cpu")
-    (row,) = embed(tmp_path, encoder, pairs=5, batch_size=2)
-    assert (row.name, row.unit) == ("embed", "pairs/s") and row.ratio > 0
+    rows = embed(tmp_path, encoder, pairs=5, batch_size=2)
+    assert [(row.name, row.unit) for row in rows] == [("embed", "pairs/s"), ("embed/own-forward", "pairs/s")]
+    assert all(row.ratio > 0 for row in rows) and rows[0].ours == rows[1].ours
 
 
 def test_pictures_to_measure_with_have_captions_of_the_drawn_lengths(tmp_path: Path) -> None:
