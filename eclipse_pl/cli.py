@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import pickle
 import warnings
 from pathlib import Path
@@ -94,6 +95,11 @@ class PriorCLI(LightningCLI):
         return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
 
 
+def is_no_advertisement(record: logging.LogRecord) -> bool:
+    """Lightning 2.6 recommends a logger of its own at every start."""
+    return "litlogger" not in record.getMessage()
+
+
 def checkpoint_path(value: str, folder: str, experiment: str) -> Path:
     """The checkpoint meant by ``--ckpt_path``: a file, a run's folder, or "last" for the newest one of the experiment."""
     home = Path(folder) / experiment
@@ -123,6 +129,7 @@ def main(args: ArgsType = None) -> PriorCLI:
     """Run ``fit``, ``validate`` or ``test``; ``args`` as on the command line."""
     # Lightning 2.6 asks for torch's LeafSpec, which torch 2.12 renamed
     warnings.filterwarnings("ignore", r".isinstance\(treespec, LeafSpec\)", FutureWarning)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(is_no_advertisement)
     # a prior in closed form has nothing to step on
     warnings.filterwarnings("ignore", r".(LightningModule.configure_optimizers|training_step). returned `None`", UserWarning)
     try:

@@ -43,6 +43,13 @@ class LitPrior(L.LightningModule):
         self.loaded_step = 0
         """Steps behind the weights that were loaded from a checkpoint; validate and test count none themselves."""
 
+    def setup(self, stage: str) -> None:
+        if stage == "fit" and self.trainer.world_size > 1 and not any(p.requires_grad for p in self.prior.parameters()):
+            raise ValueError(
+                f"{type(self.prior).__name__} has nothing that is trained by gradient, and one pass over the shards is quick: "
+                "run it in one process (trainer.devices: 1)."
+            )
+
     def on_fit_start(self) -> None:
         self.seed = torch.initial_seed()
 

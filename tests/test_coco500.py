@@ -16,6 +16,7 @@ from eclipse_pl.latent_metrics import ALL, Predictions, measure
 from eclipse_pl.priors.baselines import LinearPrior, MeanImagePrior, TextAsImagePrior
 
 ROOT = Path(__file__).parent.parent
+EXPERIMENTS = ROOT / "experiments"
 PAIRS = ROOT.parent / "shared" / "data" / "coco500" / "coco500_clip_vitb16.npz"
 pytestmark = pytest.mark.skipif(not PAIRS.is_file(), reason="the 500 real pairs are not on this machine")
 
@@ -55,9 +56,7 @@ def ten_splits(tmp_path_factory):
     return {name: {key: np.mean([row[key] for row in splits]) for key in splits[0]} for name, splits in rows.items()}
 
 
-@pytest.mark.parametrize(
-    ("row", "cosine", "recall"), [("text", 0.31, 0.71), ("mean", 0.73, 0.01), ("ridge", 0.81, 0.21)]
-)
+@pytest.mark.parametrize(("row", "cosine", "recall"), [("text", 0.31, 0.71), ("mean", 0.73, 0.01), ("ridge", 0.81, 0.21)])
 def test_what_is_known_of_these_pairs(ten_splits, row, cosine, recall):
     assert ten_splits[row]["cosine"] == pytest.approx(cosine, abs=0.006)
     assert ten_splits[row]["R@1"] == pytest.approx(recall, abs=0.03)
@@ -70,11 +69,9 @@ def test_the_contrastive_term_pulls_towards_the_text(tmp_path, monkeypatch):
     torch.set_num_threads(1)
     rows = {}
     for weight in (0.0, 1.0):
-        main(
-            ["fit", "--config", str(ROOT / "experiments/coco500.yaml"), "--config", str(ROOT / "experiments/overlays/quiet.yaml")]
-            + [f"--data.init_args.folder={folder}", "--trainer.max_steps=60", "--trainer.val_check_interval=60"]
-            + [f"--model.prior.init_args.contrastive_weight={weight}", f"--run.version=weight_{weight}"]
-        )
+        command = f"fit --config {EXPERIMENTS / 'coco500.yaml'} --config {EXPERIMENTS / 'overlays/quiet.yaml'}"
+        command += f" --data.init_args.folder={folder} --trainer.max_steps=60 --trainer.val_check_interval=60"
+        main([*command.split(), f"--model.prior.init_args.contrastive_weight={weight}", f"--run.version=weight_{weight}"])
         report = json.loads((tmp_path / "runs/coco500" / f"weight_{weight}" / "latent.json").read_text())
         assert report["pairs"] == 100
         rows[weight] = report["rows"]["this prior"]["all"]

@@ -42,6 +42,11 @@ class LatentEvaluation(L.Callback):
         self._beside: Rows = {}
         self._rows: Rows = {}
         self._report: dict[str, Any] = {}
+        self._folder: Path | None = None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        folder = trainer.log_dir  # rank 0 tells the others, so all must ask
+        self._folder = None if folder is None else Path(folder)
 
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: EmbeddingBatch, *args: Any, **kwargs: Any
@@ -60,14 +65,13 @@ class LatentEvaluation(L.Callback):
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Last of all, when the progress bar has gone."""
-        if not self._report or not trainer.is_global_zero or trainer.log_dir is None:
+        if not self._report or not trainer.is_global_zero:
             return
         latent_table(self._report)
-        folder = Path(trainer.log_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / "latent.json.tmp"
-        temporary.write_text(json.dumps(self._report, indent=1))
-        os.replace(temporary, folder / "latent.json")
+        if self._folder is not None:
+            temporary = self._folder / "latent.json.tmp"
+            temporary.write_text(json.dumps(self._report, indent=1))
+            os.replace(temporary, self._folder / "latent.json")
 
     def _evaluate(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         assert isinstance(pl_module, LitPrior)
@@ -82,8 +86,8 @@ class LatentEvaluation(L.Callback):
         logged = {"" if subset == ALL else f"{subset}/": metrics for subset, metrics in self._rows[THIS_PRIOR].items()}
         logged |= {f"{row}/": subsets[ALL] for row, subsets in self._beside.items()}
         for path, metrics in logged.items():
-            # every rank holds the same values, so nothing is left to reduce
-            pl_module.log_dict({f"{stage}/{path}{name}": value for name, value in metrics.items()})
+            # every rank holds the same values already; sync_dist only tells Lightning so
+            pl_module.log_dict({f"{stage}/{path}{name}": value for name, value in metrics.items()}, sync_dist=True)
 
     def _rows_beside(self, trainer: L.Trainer, prior: Prior, predictions: Predictions) -> Rows:
         space = prior.space

@@ -1,0 +1,65 @@
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from eclipse_pl.__main__ import main as command
+from eclipse_pl.cli import load_run
+from eclipse_pl.nearest import nearest
+from tests.runs import write_experiment
+
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+
+
+@pytest.fixture(scope="module")
+def world_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("nearest")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        arguments = [
+            "fit",
+            "--config",
+            str(EXPERIMENTS / "quickstart.yaml"),
+            "--config",
+            str(EXPERIMENTS / "overlays/smoke.yaml"),
+        ]
+        assert command([*arguments, f"--data.init_args.folder={folder / 'world'}"]) == 0
+    return folder / "runs" / "quickstart" / "version_0"
+
+
+def test_a_picture_with_the_neighbours_of_each_prompt(world_run, tmp_path):
+    found = nearest(str(world_run), ["a red circle", "two blue stars"], str(tmp_path / "out.png"), count=3)
+    assert [one.prompt for one in found] == ["a red circle", "two blue stars"]
+    for one in found:
+        assert len(set(one.keys)) == 3
+        assert one.cosines == sorted(one.cosines, reverse=True)
+        assert one.tokens == 2 + len(one.prompt.split())
+    with Image.open(tmp_path / "out.png") as picture:
+        assert picture.width > picture.height > 100
+
+
+def test_the_same_seed_gives_the_same_embedding(world_run, tmp_path):
+    first, again, other = (
+        nearest(str(world_run), ["a red circle"], str(tmp_path / "out.png"), seed=seed)[0].image_embed for seed in (0, 0, 1)
+    )
+    assert first.equal(again)
+    assert not first.equal(other)
+
+
+def test_a_loaded_run_has_the_weights_of_its_checkpoint(world_run):
+    module, data = load_run(world_run)
+    assert not module.training
+    assert data.space.name == "world"
+
+
+def test_mistakes(world_run, tmp_path, capfd):
+    for arguments, said in (
+        (["--run", str(tmp_path)], "is not the folder of a run"),
+        (["--run", str(world_run), "--split", "dev"], "has no split 'dev'"),
+        (["--run", str(world_run), "--pictures", str(tmp_path / "*.tar")], "say where they lie with --pictures"),
+    ):
+        assert command(["nearest", "--prompt", '["a red circle"]', *arguments]) == 2
+        assert said in capfd.readouterr().err
+    assert command(["fit", "--config", str(write_experiment(tmp_path))]) == 0
+    assert command(["nearest", "--prompt", '["a star"]', "--run", str(tmp_path / "runs/tiny/version_0")]) == 2
+    assert "--encoder is needed" in capfd.readouterr().err
