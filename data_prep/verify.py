@@ -169,9 +169,7 @@ def _space(shards: ShardSet) -> Finding:
             wrong.append(name)
     told = f"{space}, context {space.context_length}; empty prompt {'known' if space.empty_embed is not None else 'unknown'}"
     if wrong:
-        return Finding(
-            f"{shards.folder}: space", f"{told}; wrong: {', '.join(wrong)}", wrong=True, repair=shards.manifest.made_by
-        )
+        return Finding("space", f"{told}; wrong: {', '.join(wrong)}", wrong=True, repair=shards.manifest.made_by)
     return Finding("space", f"{told}; statistics equal the data's")
 
 

@@ -33,6 +33,9 @@ def main(args: list[str] | None = None) -> int:
         command = importlib.import_module(module).main
         # the Lightning commands share one parser, which wants their name
         command(args if module == "eclipse_pl.cli" else args[1:])
+    except KeyboardInterrupt:  # outside of training, which has an ending of its own
+        print("stopped; the same command goes on with what is finished, or begins anew", file=sys.stderr)
+        return 130
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

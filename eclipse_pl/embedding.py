@@ -198,6 +198,7 @@ class EmbeddingBatch:
             self,
             text=TextCondition(text.text_embed.pin_memory(), text.text_states.pin_memory(), text.lengths.pin_memory()),
             image_embed=self.image_embed.pin_memory(),
+            index=self.index.pin_memory(),
             negative_embed=None if negative is None else negative.pin_memory(),
         )
 

@@ -68,7 +68,7 @@ def nearest(
     embeds = module.prior.sample(text, [torch.Generator().manual_seed(seed + row) for row in range(len(prompt))])
     found = search(data.shards, split, embeds, prompt, text.lengths.tolist(), count)
     tars = sorted(glob(pictures or str(Path(data.folder) / "raw" / "*.tar")))
-    draw(found, read_pictures(tars, {key for one in found for key in one.keys}), Path(out))
+    draw(found, read_pictures(tars, {key for one in found for key in one.keys}), split, Path(out))
     for one in found:
         print(one.prompt)
         for cosine, caption in zip(one.cosines, one.captions, strict=True):
@@ -110,7 +110,7 @@ def read_pictures(tars: list[str], keys: set[str]) -> dict[str, Image.Image]:
     return pictures
 
 
-def draw(found: list[Neighbours], pictures: dict[str, Image.Image], out: Path) -> None:
+def draw(found: list[Neighbours], pictures: dict[str, Image.Image], split: str, out: Path) -> None:
     """One row a prompt: caption, tokens, prior, embedding, nearest pictures."""
     from matplotlib.figure import Figure
 
@@ -139,7 +139,7 @@ def draw(found: list[Neighbours], pictures: dict[str, Image.Image], out: Path) -
             axes.set_yticks([])
             axes.set_xlabel(f"{cosine:.3f}", fontsize=8, labelpad=2)
             if row == 0 and place == count // 2:
-                axes.set_title("nearest pictures of the test split, by cosine", fontsize=9)
+                axes.set_title(f"nearest pictures of the {split} split, by cosine", fontsize=9)
         if row == 0:
             words.set_title("prompt", fontsize=9)
             strip.set_title("image embedding", fontsize=9)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import fcntl
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +49,15 @@ class WorldDataModule(EmbeddingDataModule):
 
     def _build(self, folder: Path) -> None:
         raw = folder / "raw"
+        tars, where, shards = (shlex.quote(str(path)) for path in (raw / "*.tar", raw, folder))
         sizes = " ".join(f"--{split} {pairs}" for split, pairs in self.splits.items())
         write_pairs(raw, self.splits["train"], self.splits["val"], self.splits["test"])
         embed_shards(
             sources=sorted(str(path) for path in raw.glob("*.tar")),
             encoder=WorldEncoder(),
             out=folder,
-            made_by=f"python -m data_prep world --out {raw} {sizes} && "
-            f"python -m data_prep embed --source '{raw}/*.tar' --encoder eclipse_pl.world.encoder.WorldEncoder --out {folder}",
+            made_by=f"python -m data_prep world --out {where} {sizes} && "
+            f"python -m data_prep embed --source {tars} --encoder eclipse_pl.world.encoder.WorldEncoder --out {shards}",
         )
 
     def _require_this_world(self, manifest: Manifest) -> None:
