@@ -196,6 +196,15 @@ def test_damaged_manifest(broken: Path, changes: dict[str, object]) -> None:
         ShardSet(broken)
 
 
+def test_records_that_do_not_add_up_to_their_shard(broken: Path) -> None:
+    manifest = json.loads((broken / "manifest.json").read_text())
+    manifest["shards"][0]["pairs"] += 5
+    manifest["pairs"] += 5
+    (broken / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=rf"records of {manifest['shards'][0]['name']} do not add up.*Repair it with"):
+        ShardSet(broken)
+
+
 def test_manifest_that_is_not_json(broken: Path) -> None:
     (broken / "manifest.json").write_text("{")
     with pytest.raises(ValueError, match=r"is not JSON"):

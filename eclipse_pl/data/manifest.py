@@ -150,6 +150,9 @@ class Manifest:
             )
             totals = {"pairs": manifest.pairs, "tokens": manifest.tokens, "splits": manifest.splits}
             wrong = [name for name, total in totals.items() if content[name] != total]
+            for shard in manifest.shards:
+                sums = (sum(record.pairs for record in shard.records), sum(record.tokens for record in shard.records))
+                wrong += [f"records of {shard.name}"] if sums != (shard.pairs, shard.tokens) else []
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(
                 f"{path} is damaged ({type(error).__name__}: {error}). Run the `data_prep` command that made the set again."
