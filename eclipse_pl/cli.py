@@ -20,6 +20,7 @@ from eclipse_pl.callbacks.interrupt import Interrupt
 from eclipse_pl.callbacks.latent import LatentEvaluation
 from eclipse_pl.callbacks.progress import Progress
 from eclipse_pl.callbacks.throughput import Throughput
+from eclipse_pl.checkpoint_io import AtomicCheckpointIO
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.lit_prior import LitPrior
@@ -74,14 +75,17 @@ class PriorCLI(LightningCLI):
         if trainer.enable_progress_bar is not False:
             callbacks.append(Progress())
         logger: Any = trainer.logger
+        if logger is False:
+            raise ValueError("trainer.logger is false, but a run always writes metrics.csv. Leave it out; see run.wandb.")
         if not trainer.fast_dev_run:
             path = settings.run.open(self.subcommand, settings.ckpt_path)
-            extra = logger if isinstance(logger, list) else [] if logger in (None, True, False) else [logger]
+            extra = logger if isinstance(logger, list) else [] if logger in (None, True) else [logger]
             logger = [*settings.run.loggers(path), *extra]
             self.save_config_kwargs = {"overwrite": True}  # Run.open has made sure that the folder is this run's own
         return super().instantiate_trainer(
             logger=logger,
             callbacks=[*(trainer.callbacks or []), *callbacks],
+            plugins=[*(trainer.plugins or []), AtomicCheckpointIO()],
             **kwargs,
         )
 

@@ -58,6 +58,8 @@ class LitPrior(L.LightningModule):
         torch.manual_seed(place_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
         losses = self.prior.losses(batch)
         require_finite(losses["total"], batch, self.global_step)
+        if self.trainer.is_last_batch:  # any hook of the epoch's end would come after its checkpoint or its validation
+            self.prior.end_of_epoch()
         if self.log_gradient_norms_every and self.global_step % self.log_gradient_norms_every == 0:
             norms = self.gradient_norms(losses)
             for logger in self.loggers:  # self.log would repeat the value at every step until the next one
@@ -79,10 +81,6 @@ class LitPrior(L.LightningModule):
         losses = self.prior.losses(batch)
         self.log_dict({f"{stage}/{name}": value for name, value in losses.items()}, batch_size=len(batch), sync_dist=True)
         return self.prior.sample(batch.text, pair_generators(batch))
-
-    def on_train_batch_end(self, outputs: Any, batch: EmbeddingBatch, batch_idx: int) -> None:
-        if self.trainer.is_last_batch:  # on_train_epoch_end would come after the epoch's validation
-            self.prior.end_of_epoch()
 
     def configure_optimizers(self) -> Any:
         parameters = [parameter for parameter in self.prior.parameters() if parameter.requires_grad]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import fcntl
 import netrc
 import os
+import uuid
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlparse
@@ -51,8 +52,13 @@ class Run:
         resumed = origin is not None and command == "fit" and origin.parent == home.resolve()
         if resumed:
             assert origin is not None
+            if self.version not in (None, origin.name):
+                raise ValueError(
+                    f"run.version is {self.version}, but the run goes on in {origin}. Leave run.version out, or start a new run "
+                    "from these weights under another run.experiment."
+                )
             self.version = origin.name
-        elif self.version is not None and (home / self.version).exists():
+        elif rank_zero_only.rank == 0 and self.version is not None and (home / self.version).exists():  # type: ignore[attr-defined]
             raise ValueError(
                 f"{home / self.version} holds a run already. Choose another run.version, leave it out for the next free "
                 f"number, or go on with that run: --ckpt_path {home / self.version / 'checkpoints' / 'last.ckpt'}"
@@ -104,10 +110,11 @@ class Run:
         mode = self.wandb_mode()
         if mode != "disabled":
             os.environ.setdefault("WANDB_SILENT", "true")
+            identity = wandb_identity(path)
+            name = f"{self.experiment}/{path.name}"
+            offline = mode == "offline"
             loggers.append(
-                WandbLogger(
-                    name=f"{self.experiment}/{path.name}", save_dir=path, project=self.project, offline=mode == "offline"
-                )
+                WandbLogger(name=name, save_dir=path, project=self.project, offline=offline, id=identity, resume="allow")
             )
         return loggers
 
@@ -122,6 +129,16 @@ class Run:
             return "online"
         rank_zero_info("No Weights & Biases account found: logging offline; `wandb sync` uploads a run later (run.wandb).")
         return "offline"
+
+
+def wandb_identity(path: Path) -> str | None:
+    """A run that goes on is the same run on Weights & Biases, too; only rank 0 talks to it."""
+    if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
+        return None
+    file = path / "wandb.id"
+    if not file.is_file():
+        file.write_text(uuid.uuid4().hex[:12])
+    return file.read_text()
 
 
 def has_wandb_account() -> bool:

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +122,9 @@ def test_baselines_go_through_fit(tmp_path, prior):
     rows = json.loads((tmp_path / "runs/tiny/version_0/latent.json").read_text())["rows"]
     twin = {"TextAsImagePrior": "text_as_image", "MeanImagePrior": "mean_image", "LinearPrior": "ridge"}[prior]
     assert rows["this prior"]["all"] == pytest.approx(rows[twin]["all"], abs=1e-5)
+    main(["validate", "--config", str(experiment), "--ckpt_path", str(tmp_path / "runs/tiny/version_0")])
+    again = json.loads((tmp_path / "runs/tiny/validate_0/latent.json").read_text())["rows"]
+    assert again["this prior"]["all"] == pytest.approx(rows["this prior"]["all"], abs=1e-5)
 
 
 # mistakes
@@ -275,10 +277,7 @@ def test_a_full_disk_is_one_sentence(tmp_path, capfd, monkeypatch):
     assert "No space left" in refused(capfd, "fit", "--config", str(experiment))
 
 
-def test_help_is_quick():
-    start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "eclipse_pl", "--help"], check=True, capture_output=True)
-    assert time.perf_counter() - start < 10, "nothing heavy may be imported for --help"
+def test_help_imports_nothing_heavy():
     code = (
         "import sys; from eclipse_pl.__main__ import main; main(['--help']); assert not {'torch', 'numpy'} & set(sys.modules)"
     )

@@ -1,9 +1,11 @@
 import multiprocessing
+import shlex
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from data_prep.__main__ import main as data_prep
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.world.datamodule import WorldDataModule
 
@@ -49,3 +51,15 @@ def test_another_world_in_the_folder_is_refused(tmp_path):
     build(str(tmp_path))
     with pytest.raises(ValueError, match=r"holds another world: .*'train': 24.* asks for .*'train': 25"):
         WorldDataModule(str(tmp_path), **SIZES | {"train_pairs": 25}).prepare_data()
+
+
+def test_its_command_repairs_it(tmp_path):
+    folder = tmp_path / "a world"  # a blank in the name must not break the command
+    build(str(folder))
+    manifest = ShardSet(folder).manifest
+    shard = folder / manifest.shards[0].name
+    before = shard.read_bytes()
+    shard.write_bytes(before[:-512])
+    for command in manifest.made_by.split(" && "):
+        assert data_prep(shlex.split(command)[3:]) == 0
+    assert shard.read_bytes() == before

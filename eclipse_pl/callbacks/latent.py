@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 import torch.distributed as dist
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from eclipse_pl.callbacks.latent_table import latent_table
 from eclipse_pl.data.datamodule import EmbeddingDataModule
@@ -40,7 +41,6 @@ class LatentEvaluation(L.Callback):
         self.ridge_pairs = ridge_pairs
         self._parts: list[Predictions] = []
         self._beside: Rows = {}
-        self._rows: Rows = {}
         self._report: dict[str, Any] = {}
         self._folder: Path | None = None
 
@@ -76,15 +76,18 @@ class LatentEvaluation(L.Callback):
     def _evaluate(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         assert isinstance(pl_module, LitPrior)
         space = pl_module.prior.space
-        predictions = Predictions.join(gather(self._parts))
-        self._parts = []
-        if not self._beside:
-            self._beside = self._rows_beside(trainer, pl_module.prior, predictions)
-        self._rows = {THIS_PRIOR: measure(predictions, space.image_mean.cpu()), **self._beside}
-        step = max(trainer.global_step, pl_module.loaded_step)
-        self._report = {"stage": stage, "step": step, "pairs": len(predictions.predicted), "rows": self._rows}
-        logged = {"" if subset == ALL else f"{subset}/": metrics for subset, metrics in self._rows[THIS_PRIOR].items()}
-        logged |= {f"{row}/": subsets[ALL] for row, subsets in self._beside.items()}
+        parts, self._parts = gather_on_first_rank(self._parts), []
+        rows: Rows = {}
+        if trainer.is_global_zero:
+            predictions = Predictions.join(parts)
+            if not self._beside:
+                self._beside = self._rows_beside(trainer, pl_module.prior, predictions)
+            rows = {THIS_PRIOR: measure(predictions, space.image_mean.cpu()), **self._beside}
+            step = max(trainer.global_step, pl_module.loaded_step)
+            self._report = {"stage": stage, "step": step, "pairs": len(predictions.predicted), "rows": rows}
+        rows = trainer.strategy.broadcast(rows)
+        logged = {"" if subset == ALL else f"{subset}/": metrics for subset, metrics in rows[THIS_PRIOR].items()}
+        logged |= {f"{row}/": subsets[ALL] for row, subsets in rows.items() if row != THIS_PRIOR}
         for path, metrics in logged.items():
             # every rank holds the same values already; sync_dist only tells Lightning so
             pl_module.log_dict({f"{stage}/{path}{name}": value for name, value in metrics.items()}, sync_dist=True)
@@ -93,7 +96,7 @@ class LatentEvaluation(L.Callback):
         space = prior.space
         baselines: dict[str, Prior] = {"mean_image": MeanImagePrior(space), "text_as_image": TextAsImagePrior(space)}
         if self.ridge_pairs:
-            baselines["ridge"] = self._fit_ridge(trainer, LinearPrior(space))
+            baselines |= self._fit_ridge(trainer, LinearPrior(space))
         pairs = len(predictions.predicted)
         # baselines read the pooled embedding alone
         text = TextCondition(predictions.text_embed, torch.zeros(0, space.text_width), torch.zeros(pairs, dtype=torch.int64))
@@ -101,19 +104,22 @@ class LatentEvaluation(L.Callback):
         predicted["ceiling"] = predictions.image_embed
         return {name: measure(predictions.replace(embed), space.image_mean.cpu()) for name, embed in predicted.items()}
 
-    def _fit_ridge(self, trainer: L.Trainer, ridge: LinearPrior) -> LinearPrior:
+    def _fit_ridge(self, trainer: L.Trainer, ridge: LinearPrior) -> dict[str, Prior]:
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, EmbeddingDataModule)
+        if not len(data.shards.records("train")):
+            rank_zero_info(f"{data.folder} has no training pairs: the table goes without ridge regression.")
+            return {}
         for batch in data.single_pass(self.ridge_pairs):
             ridge.accumulate(batch)
         ridge.solve()
-        return ridge
+        return {"ridge": ridge}
 
 
-def gather(parts: list[Predictions]) -> list[Predictions]:
-    """The parts of all ranks, on all ranks."""
+def gather_on_first_rank(parts: list[Predictions]) -> list[Predictions]:
+    """The parts of all ranks on rank 0, nothing on the others: a large split is held once."""
     if not dist.is_initialized():
         return parts
-    everyone: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(everyone, parts)
-    return [part for rank in everyone for part in rank]
+    everyone: list[Any] | None = [None] * dist.get_world_size() if dist.get_rank() == 0 else None
+    dist.gather_object(parts, everyone)
+    return [part for rank in everyone or [] for part in rank]

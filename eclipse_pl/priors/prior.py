@@ -56,7 +56,7 @@ def gaussian_noise(
     if isinstance(generator, list):
         if len(generator) != len(like):
             raise ValueError(f"{len(generator)} generators for {len(like)} captions: pass one a caption, or a single one.")
-        return torch.stack([_draw(like[0], one) for one in generator])
+        return torch.stack([torch.randn(like.shape[1:], generator=one, device=one.device) for one in generator]).to(like)
     return _draw(like, generator)
 
 

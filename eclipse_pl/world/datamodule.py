@@ -39,13 +39,14 @@ class WorldDataModule(EmbeddingDataModule):
 
     def prepare_data(self) -> None:
         folder = Path(self.folder)
+        if (folder / MANIFEST_NAME).is_file():  # written last; a finished world may lie where nothing can be written
+            self._require_this_world(Manifest.load(folder))
+            return
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / ".building", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if (folder / MANIFEST_NAME).is_file():
-                self._require_this_world(Manifest.load(folder))
-                return
-            self._build(folder)
+            if not (folder / MANIFEST_NAME).is_file():
+                self._build(folder)
 
     def _build(self, folder: Path) -> None:
         raw = folder / "raw"
