@@ -109,7 +109,8 @@ def _header_problem(folder: Path, shard: ShardEntry) -> str | None:
 def _contents(shards: ShardSet) -> Iterator[Finding]:
     """What the arrays hold."""
     repair = shards.manifest.made_by
-    image_norms, text_norms, lengths, matched, mismatched = ([np.empty(0)] for _ in range(5))
+    nothing: list[np.ndarray] = [np.empty(0)]  # of any dtype: numpy 2.5 takes it for one of float64 otherwise
+    image_norms, text_norms, lengths, matched, mismatched = (nothing.copy() for _ in range(5))
     for number, entry in enumerate(shards.entries):
         shard = shards.manifest.shards[int(shards.shard_numbers[number])].name
         chunk = shards.read_chunk(number)

@@ -54,8 +54,8 @@ class Run:
             assert origin is not None
             if self.version not in (None, origin.name):
                 raise ValueError(
-                    f"run.version is {self.version}, but the run goes on in {origin}. Leave run.version out, or start a new run "
-                    "from these weights under another run.experiment."
+                    f"run.version is {self.version}, but the run goes on in {origin}. Leave run.version out, or start a new "
+                    "run from these weights under another run.experiment."
                 )
             self.version = origin.name
         elif rank_zero_only.rank == 0 and self.version is not None and (home / self.version).exists():  # type: ignore[attr-defined]

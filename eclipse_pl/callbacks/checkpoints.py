@@ -10,8 +10,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 class Checkpoints(ModelCheckpoint):
     """``checkpoints/last.ckpt`` is the newest state of the run, also of its end; ``best-*.ckpt`` the best by ``monitor``.
 
-    A state is written when everything that belongs to its step is done: after the step's validation where one is due, so that a
-    run that is resumed from it lacks none.
+    A state is written when everything that belongs to its step is done: after the step's validation where one is due, so that
+    a run that is resumed from it lacks none.
 
     Args:
         every_n_steps: How often ``last.ckpt`` is written.

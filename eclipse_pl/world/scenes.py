@@ -177,7 +177,7 @@ def _draw_objects(category: str, rng: np.random.Generator) -> tuple[SceneObject,
     same = category == "shape"  # here colours may repeat; elsewhere each object has its own
     colours = rng.integers(len(COLOURS), size=kinds) if same else rng.permutation(len(COLOURS))[:kinds]
     if category in ("colour", "shape"):
-        textures = np.repeat(rng.integers(len(TEXTURES)) * (rng.random() < 0.5), kinds)
+        textures: np.ndarray = np.repeat(rng.integers(len(TEXTURES)) * (rng.random() < 0.5), kinds)
     elif category == "texture":
         textures = rng.permutation(len(TEXTURES))[:kinds]
     else:
