@@ -14,7 +14,7 @@ from data_prep.overlap import overlap
 from eclipse_pl.data.manifest import Manifest, ShardEntry
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.data.shards import Chunk
-from eclipse_pl.embed_folder import SETTINGS_NAME, image_statistics, shard_problem
+from eclipse_pl.embed_folder import SETTINGS_NAME, image_statistics
 
 NORMALISED_WITHIN = 0.01
 STATISTICS_WITHIN = 1e-3
@@ -78,7 +78,7 @@ def _files(folder: Path, manifest: Manifest) -> Iterator[Finding]:
     )
     sound = 0
     for shard in manifest.shards:
-        problem = shard_problem(folder, shard) or _header_problem(folder, shard)
+        problem = shard.problem(folder) or _header_problem(folder, shard)
         sound += problem is None
         if problem:
             yield Finding(f"shard {shard.name}", problem, wrong=True, repair=manifest.made_by)

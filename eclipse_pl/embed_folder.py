@@ -6,7 +6,6 @@ and started again keeps the shards whose row is there and whose bytes are right.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
@@ -87,23 +86,7 @@ def finished_shards(out: Path) -> dict[str, ShardEntry]:
         except (ValueError, KeyError, TypeError, AttributeError):
             path.unlink()
     quiet = not (rows and sys.stdout.isatty())
-    return {
-        row.name: row for row in track(rows.values(), "reading finished shards", disable=quiet) if not shard_problem(out, row)
-    }
-
-
-def shard_problem(folder: Path, shard: ShardEntry) -> str | None:
-    """What is wrong with the file of a shard: missing, truncated, or other bytes than were written. Reads it once."""
-    path = folder / shard.name
-    if not path.is_file():
-        return "is missing"
-    if (size := path.stat().st_size) != shard.bytes:
-        return f"has {size} bytes instead of {shard.bytes}"
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return None if digest.hexdigest() == shard.sha256 else "has other bytes than were written (sha256 differs)"
+    return {row.name: row for row in track(rows.values(), "reading finished shards", disable=quiet) if not row.problem(out)}
 
 
 def image_statistics(folder: Path, shards: list[ShardEntry], dim: int) -> tuple[Float[Tensor, "dim"], Float[Tensor, "dim"]]:

@@ -10,7 +10,6 @@ Ours and the peer take turns, and medians are compared, so that a machine that s
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import statistics
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from eclipse_pl.data.manifest import write_json
 from eclipse_pl.embedding import TextCondition
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.speed_inputs import CONTEXT, draw_lengths, write_pictures, write_shards
@@ -66,7 +66,7 @@ def main(args: list[str] | None = None) -> None:
     machine = describe_machine(device)
     print_table(rows, machine)
     if options.json:
-        write_json(options.json, rows, machine)
+        write_json(options.json, [{**asdict(row), "ratio": row.ratio, "machine": machine} for row in rows])
 
 
 def step_rows(device: torch.device) -> list[Row]:
@@ -269,13 +269,6 @@ def print_table(rows: Sequence[Row], machine: dict[str, str | int]) -> None:
     for row in rows:
         table.add_row(row.name, f"{row.ours:,.1f}", f"{row.peer:,.1f}", row.unit, f"{row.ratio:.2f}")
     Console().print(table)
-
-
-def write_json(path: Path, rows: Sequence[Row], machine: dict[str, str | int]) -> None:
-    content = [{**asdict(row), "ratio": row.ratio, "machine": machine} for row in rows]
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(partial, path)
 
 
 MEASUREMENTS = {"step": step_rows, "loader": loader_rows, "embed": embed_rows}

@@ -31,7 +31,8 @@ def test_a_checkpoint_of_another_batch_size(folder: Path, tmp_path: Path) -> Non
 def test_the_same_data_module_begins_a_new_run_at_the_beginning(folder: Path) -> None:
     data = data_of(folder)
     first = fit(data, max_steps=5, max_epochs=-1).seen
-    assert data.state_dict() == {"epoch": 0, "batches": 5, "global_batch": 8}
+    order = {"seed": data.seed, "pairs": None, "window": data.window, "group_by_length": data.group_by_length}
+    assert data.state_dict() == {"epoch": 0, "batches": 5, "global_batch": 8, "order": order}
     assert fit(data, max_steps=5, max_epochs=-1).seen == first
 
 
@@ -134,7 +135,7 @@ def test_sha256_is_checked_on_request(tmp_path: Path) -> None:
     content[700] ^= 1
     (folder / "0000.tar").write_bytes(content)
     assert data_of(folder).space.dim == 8
-    with pytest.raises(ValueError, match=r"another sha256"):
+    with pytest.raises(ValueError, match=r"sha256 differs"):
         _ = data_of(folder, check="sha256").space
 
 

@@ -41,6 +41,7 @@ def test_header(path):
     head = path.read_text().splitlines()[:4]
     for line, word in zip(head, ("Question", "Run", "Cost", "Expect"), strict=True):
         assert re.match(rf"# {word} +\S", line), line
+        assert not re.search(r" [A-Z_]{4,}$", line), f"a placeholder was left: {line}"
     assert f"experiments/{path.name}" in head[1]
     assert yaml.safe_load(path.read_text())["run"]["experiment"] == path.stem
 

@@ -134,7 +134,7 @@ def test_shard_that_shrinks_before_it_is_read(broken: Path) -> None:
 def test_tampered_shard(broken: Path) -> None:
     overwrite(broken, 1, "image_embed.npy", b"\x01", at=140)
     ShardSet(broken)
-    with pytest.raises(ValueError, match=r"0000.tar was changed: it has another sha256. Repair it"):
+    with pytest.raises(ValueError, match=r"0000.tar has other bytes than were written .sha256 differs.. Repair it"):
         ShardSet(broken, check="sha256")
 
 

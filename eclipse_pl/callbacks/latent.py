@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-import json
-import os
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from eclipse_pl.callbacks.latent_table import latent_table
 from eclipse_pl.data.datamodule import EmbeddingDataModule
+from eclipse_pl.data.manifest import write_json
 from eclipse_pl.embedding import EmbeddingBatch, TextCondition
 from eclipse_pl.latent_metrics import ALL, Predictions, measure
 from eclipse_pl.lit_prior import LitPrior
@@ -69,9 +69,7 @@ class LatentEvaluation(L.Callback):
             return
         latent_table(self._report)
         if self._folder is not None:
-            temporary = self._folder / "latent.json.tmp"
-            temporary.write_text(json.dumps(self._report, indent=1))
-            os.replace(temporary, self._folder / "latent.json")
+            write_json(self._folder / "latent.json", without_nan(self._report))
 
     def _evaluate(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         assert isinstance(pl_module, LitPrior)
@@ -114,6 +112,13 @@ class LatentEvaluation(L.Callback):
             ridge.accumulate(batch)
         ridge.solve()
         return {"ridge": ridge}
+
+
+def without_nan(tree: Any) -> Any:
+    """NaN, which JSON does not know, as None."""
+    if isinstance(tree, dict):
+        return {key: without_nan(value) for key, value in tree.items()}
+    return None if isinstance(tree, float) and math.isnan(tree) else tree
 
 
 def gather_on_first_rank(parts: list[Predictions]) -> list[Predictions]:

@@ -139,13 +139,19 @@ class EmbeddingDataModule(L.LightningDataModule):
         """One copy an array, in float16; float32 is made on the device."""
         return batch.to(device, non_blocking=True)
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         """Where the run stands, in numbers that are the same on every rank."""
         position = self._position if self._training_loader is None else self._training_loader.position
-        return {"epoch": position.epoch, "batches": position.batches, "global_batch": self._global_batch}
+        return {"epoch": position.epoch, "batches": position.batches, "global_batch": self._global_batch, "order": self._order}
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Called by Lightning before any loader is made."""
+        changed = {name: value for name, value in self._order.items() if state_dict["order"][name] != value}
+        if changed:
+            rank_zero_warn(
+                f"The order of the batches is another than before the checkpoint: data was {state_dict['order']} and is now "
+                f"{changed}. The run goes on, but is not the one that was interrupted."
+            )
         saved, ours = state_dict["global_batch"], self._global_batch
         done = state_dict["batches"] * saved
         if saved != ours:
@@ -164,6 +170,11 @@ class EmbeddingDataModule(L.LightningDataModule):
             self._position = self._training_loader.position
             self._training_loader.close()
             self._training_loader = None
+
+    @property
+    def _order(self) -> dict[str, int | bool | None]:
+        """All that the order of the pairs depends on, beside the global batch."""
+        return {name: getattr(self, name) for name in ("seed", "pairs", "window", "group_by_length")}
 
     @property
     def _rank(self) -> int:

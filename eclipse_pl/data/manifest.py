@@ -10,11 +10,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 SCHEMA = 1
 MANIFEST_NAME = "manifest.json"
@@ -53,6 +54,21 @@ class ShardEntry:
     cut: int
     skipped: list[SkippedPair]
     records: list[RecordEntry]
+
+    def problem(self, folder: Path, check: Literal["size", "sha256"] = "sha256") -> str | None:
+        """What is wrong with the file of the shard: missing, truncated, or (read once) other bytes than were written."""
+        path = folder / self.name
+        if not path.is_file():
+            return "is missing"
+        if (size := path.stat().st_size) != self.bytes:
+            return f"has {size} bytes instead of {self.bytes}"
+        if check == "size":
+            return None
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+        return None if digest.hexdigest() == self.sha256 else "has other bytes than were written (sha256 differs)"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

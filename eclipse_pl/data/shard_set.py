@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import mmap
@@ -57,9 +56,7 @@ class ShardSet:
         self._files: OrderedDict[int, mmap.mmap] = OrderedDict()
         self._records: OrderedDict[int, MappedRecord] = OrderedDict()
         for shard in self.manifest.shards:
-            self.check_size(shard)
-            if check == "sha256":
-                self.check_sha256(shard)
+            self._require_sound(shard, check)
 
     def __len__(self) -> int:
         """Pairs in the set."""
@@ -145,20 +142,9 @@ class ShardSet:
             subsets=texts.get("subsets"),
         )
 
-    def check_size(self, shard: ShardEntry) -> None:
-        path = self.folder / shard.name
-        if not path.is_file():
-            raise ValueError(f"The shard {path} is missing. {self._remedy}")
-        if (size := path.stat().st_size) != shard.bytes:
-            raise ValueError(f"The shard {path} has {size} bytes instead of {shard.bytes}: it was changed. {self._remedy}")
-
-    def check_sha256(self, shard: ShardEntry) -> None:
-        digest = hashlib.sha256()
-        with open(self.folder / shard.name, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        if digest.hexdigest() != shard.sha256:
-            raise ValueError(f"The shard {self.folder / shard.name} was changed: it has another sha256. {self._remedy}")
+    def _require_sound(self, shard: ShardEntry, check: Literal["size", "sha256"]) -> None:
+        if problem := shard.problem(self.folder, check):
+            raise ValueError(f"The shard {self.folder / shard.name} {problem}. {self._remedy}")
 
     @property
     def _remedy(self) -> str:
@@ -236,7 +222,7 @@ class ShardSet:
             self._files.move_to_end(number)
             return self._files[number]
         shard = self.manifest.shards[number]
-        self.check_size(shard)  # again: reading a map beyond the end of a file that shrank would kill the process
+        self._require_sound(shard, "size")  # again: reading a map beyond the end of a file that shrank would kill the process
         with open(self.folder / shard.name, "rb") as file:
             self._files[number] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         if len(self._files) > OPEN_SHARDS:
