@@ -28,7 +28,7 @@ def assert_same_run(run: Path, reference: Path) -> None:
     ours, theirs = metrics(run), metrics(reference)
     assert ours.keys() == theirs.keys()
     for step, expected in theirs.items():
-        assert ours[step] == pytest.approx(expected, abs=1e-6, nan_ok=True), step
+        assert ours[step] == pytest.approx(expected, rel=1e-6, abs=1e-6, nan_ok=True), step
     for name, tensor in weights(reference).items():
         torch.testing.assert_close(weights(run)[name], tensor, rtol=0, atol=1e-6)
 
@@ -113,7 +113,7 @@ def test_ctrl_c_writes_a_checkpoint_that_resumes(tmp_path, reference):
     shared = min(done + 3, STEPS)
     expected = metrics(reference)
     for step in range(shared):
-        assert metrics(run)[step] == pytest.approx(expected[step], abs=1e-6, nan_ok=True), step
+        assert metrics(run)[step] == pytest.approx(expected[step], rel=1e-6, abs=1e-6, nan_ok=True), step
 
 
 def wait_for(path: Path, seconds: float = 60) -> None:
