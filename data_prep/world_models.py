@@ -123,7 +123,7 @@ def clip_config(vocabulary_size: int) -> dict[str, Any]:
     """CLIP's ResNet on 64 pixels; a context of 32 tokens holds every caption of the grammar (31 at most).
 
     With few steps convolutions learn small shapes far sooner than a ViT: at half the cost a step, R@1 among 1,000 test scenes
-    was 0.61 after 200 steps, and 0.57 after 1,000 steps for a ViT of three layers, width 128 and patch 8. (The two trials differ
+    was 0.61 after 200 steps, and 0.57 after 1,000 steps for a ViT of three layers, width 128 and patch 8. (The trials differ
     in one more thing: only that of the ResNet had counterparts in its batches.)
     """
     text = {
