@@ -7,6 +7,8 @@ from typing import Any
 
 from PIL import Image
 
+from eclipse_pl.prompts.prompt import Prompt
+
 
 @dataclass(frozen=True)
 class Score:
@@ -24,5 +26,5 @@ class Scorer(ABC):
     version: str
 
     @abstractmethod
-    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[Score]:
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[Prompt]) -> list[Score]:
         """One score a picture, in order."""

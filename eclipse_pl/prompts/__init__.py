@@ -1,0 +1,1 @@
+"""Captions to paint, and what must be in a picture of each."""
