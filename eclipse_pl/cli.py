@@ -2,13 +2,11 @@ from __future__ import annotations
 
 import difflib
 import logging
-import pickle
 import warnings
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 import yaml
 from jsonargparse import set_parsing_settings
 from lightning.pytorch.callbacks import WeightAveraging
@@ -24,6 +22,7 @@ from eclipse_pl.checkpoint_io import AtomicCheckpointIO
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.lit_prior import LitPrior
+from eclipse_pl.priors.weights import read_checkpoint
 from eclipse_pl.run import Run
 
 # a space is never written in YAML: it comes from the data, so its fields are no options
@@ -120,12 +119,7 @@ def checkpoint_path(value: str, folder: str, experiment: str) -> Path:
         near = difflib.get_close_matches(str(path), [str(file) for file in known], n=3, cutoff=0.3)
         hint = f"Near it: {', '.join(near)}" if near else f"None lies below {folder}."
         raise ValueError(f"There is no checkpoint {path}. {hint}")
-    try:
-        torch.load(path, weights_only=True, map_location="cpu", mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(
-            f"{path} cannot be read safely: it is damaged, or holds pickled objects, which are never loaded."
-        ) from error
+    read_checkpoint(path)
     return path
 
 
@@ -169,7 +163,7 @@ def load_run(run: str | Path) -> tuple[LitPrior, EmbeddingDataModule]:
         raise ValueError(f"{run} is not the folder of a run: it holds no config.yaml.")
     path = checkpoint_path(str(run), str(Path(run).parent.parent), Path(run).parent.name)
     cli = _main(["validate", "--config", str(config), "--ckpt_path", str(path)], _Parts)
-    checkpoint = torch.load(path, weights_only=True, map_location="cpu")
+    checkpoint = read_checkpoint(path)
     cli.model.on_load_checkpoint(checkpoint)
     cli.model.load_state_dict(checkpoint["state_dict"])
     return cli.model.eval(), cli.datamodule

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -151,6 +151,18 @@ class TextCondition:
         """The captions at ``rows``, in that order; a row may stand there more than once."""
         captions = self.split()
         return TextCondition.join([captions[row] for row in rows])
+
+    def replaced(self, rows: Bool[Tensor, "batch"], by: TextCondition) -> TextCondition:
+        """The caption ``by``, a batch of one, in place of each one where ``rows`` is True."""
+        lengths = torch.where(rows, by.lengths, self.lengths)
+        start = torch.where(rows, len(self.text_states), self.lengths.cumsum(0) - self.lengths)
+        shift = (start - (lengths.cumsum(0) - lengths)).repeat_interleave(lengths)
+        states = torch.cat([self.text_states, by.text_states])
+        return TextCondition(
+            torch.where(rows[:, None], by.text_embed, self.text_embed),
+            states[shift + torch.arange(len(shift), device=shift.device)],
+            lengths,
+        )
 
     @staticmethod
     def join(parts: Sequence[TextCondition]) -> TextCondition:

@@ -10,8 +10,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from eclipse_pl.embedding import ClipSpace, EmbeddingBatch
+from eclipse_pl.embedding import EmbeddingBatch
 from eclipse_pl.priors.prior import Prior
+from eclipse_pl.priors.released import require_same_weights
+from eclipse_pl.priors.weights import checkpoint_space
 
 
 class LitPrior(L.LightningModule):
@@ -107,12 +109,9 @@ class LitPrior(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another space or architecture in one sentence, before torch lists every key."""
-        if "space" not in checkpoint:
-            raise ValueError("This checkpoint was not written by eclipse_pl: it names no CLIP space.")
-        space = ClipSpace.from_state(checkpoint["space"]["tensors"], checkpoint["space"]["identity"])
-        self.prior.space.require_same(space, "the prior", "the checkpoint")
+        self.prior.space.require_same(checkpoint_space(checkpoint, "This checkpoint"), "the prior", "the checkpoint")
         self.loaded_step = checkpoint["global_step"]
-        require_same_weights(self.state_dict(), checkpoint["state_dict"])
+        require_same_weights(self.state_dict(), checkpoint["state_dict"], "The weights of the checkpoint")
 
 
 def place_seed(*place: int) -> int:
@@ -144,19 +143,3 @@ def require_finite(loss: Tensor, batch: EmbeddingBatch, step: int) -> None:
         f"The loss is {loss.item()} at step {step} although the batch is finite: training diverged. Lower the learning "
         "rate, or set trainer.gradient_clip_val. The last checkpoint is from before."
     )
-
-
-def require_same_weights(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
-    missing = sorted(ours.keys() - theirs.keys())
-    unknown = sorted(theirs.keys() - ours.keys())
-    reshaped = [key for key in ours.keys() & theirs.keys() if ours[key].shape != theirs[key].shape]
-    parts = [
-        f"{len(keys)} {what}, such as {min(keys)}"
-        for what, keys in (("missing", missing), ("unknown", unknown), ("of another shape", reshaped))
-        if keys
-    ]
-    if parts:
-        raise ValueError(
-            f"The checkpoint belongs to another architecture than the prior in the config: weights {'; '.join(parts)}. "
-            "Use the config.yaml that lies in the checkpoint's run folder."
-        )

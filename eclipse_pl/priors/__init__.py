@@ -1,8 +1,20 @@
 """Priors: what is compared."""
 
 from eclipse_pl.priors.baselines import LinearPrior, MeanImagePrior, TextAsImagePrior
+from eclipse_pl.priors.diffusion import DiffusionPrior
 from eclipse_pl.priors.eclipse import EclipsePrior
+from eclipse_pl.priors.mlp import MLPPrior
 from eclipse_pl.priors.network import PriorNetwork
 from eclipse_pl.priors.prior import Prior, gaussian_noise
 
-__all__ = ["EclipsePrior", "LinearPrior", "MeanImagePrior", "Prior", "PriorNetwork", "TextAsImagePrior", "gaussian_noise"]
+__all__ = [
+    "DiffusionPrior",
+    "EclipsePrior",
+    "LinearPrior",
+    "MLPPrior",
+    "MeanImagePrior",
+    "Prior",
+    "PriorNetwork",
+    "TextAsImagePrior",
+    "gaussian_noise",
+]

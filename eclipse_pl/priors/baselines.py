@@ -63,13 +63,14 @@ class LinearPrior(Baseline):
         ridge: penalty as a fraction of the mean eigenvalue of the text embeddings' covariance, so that one value means the
             same for any CLIP and any number of pairs. None: the fraction in 1e-6 ... 1e2 with the least generalised
             cross-validation error (Golub, Heath & Wahba 1979), which the moments alone give, with no second pass.
+        weights: weights of another run; see `Prior.start_from`.
     """
 
     weight: Float[Tensor, "dim dim"]
     bias: Float[Tensor, "dim"]
     moments: Float[Tensor, "rows columns"]
 
-    def __init__(self, space: ClipSpace, ridge: float | None = None) -> None:
+    def __init__(self, space: ClipSpace, ridge: float | None = None, weights: str | None = None) -> None:
         super().__init__(space)
         if ridge is not None and not 0 < ridge < float("inf"):
             raise ValueError(
@@ -84,6 +85,7 @@ class LinearPrior(Baseline):
         self.register_buffer("bias", space.image_mean.clone().float())
         # [1, text, image]^T [1, text, image] without the image-image block, whose trace is all that is needed (last row).
         self.register_buffer("moments", torch.zeros(dim + 2, 2 * dim + 1, dtype=torch.float64))
+        self.start_from(weights)
 
     def predict(self, text_embed: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
         return text_embed @ self.weight.to(text_embed) + self.bias.to(text_embed)

@@ -20,6 +20,20 @@ class Prior(nn.Module, ABC):
         super().__init__()
         self.space = space
 
+    def start_from(self, weights: str | None) -> None:
+        """Begin with the weights of another prior, to go on training it or to compare it; None leaves the prior as it is.
+
+        ``weights`` is the folder of a run or one of its checkpoints (any prior, of the same space), or a folder or hub id that
+        diffusers' ``PriorTransformer`` or ECLIPSE's authors published (see `released`). Constructors call it last.
+
+        Raises:
+            ValueError: there are no such weights, or they belong to another architecture or space.
+        """
+        if weights is not None:
+            from eclipse_pl.priors.weights import load_weights
+
+            load_weights(self, weights)
+
     @abstractmethod
     def losses(self, batch: EmbeddingBatch) -> dict[str, Tensor]:
         """Scalars by name: ``total``, which is minimised, and every term that goes into it.

@@ -1,0 +1,84 @@
+"""Where a published model lies on this machine: a local folder, or a repository of the hub that is fetched once."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+def find_model_folder(source: str, wanted: Sequence[str] = ("*.json", "*.safetensors", "*.txt")) -> Path:
+    """The folder of ``source``: itself if it is one, else the ``wanted`` files of the hub's repository of that name.
+
+    Raises:
+        ValueError: it is neither, with the folders of similar names; or the hub cannot be reached.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return path
+    near = difflib.get_close_matches(path.name, [other.name for other in siblings(path)], n=3, cutoff=0.5)
+    hint = f" Near it: {', '.join(str(path.parent / name) for name in near)}." if near else ""
+    if path.exists() or not HUB_ID.fullmatch(source):
+        raise ValueError(f"There is no folder {source}, and it is no hub id (OWNER/NAME).{hint}")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(source, allow_patterns=list(wanted)))
+    except Exception as error:  # the hub's client raises a dozen kinds, for the network and for names
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"{source} is no folder here, and could not be fetched from the hub ({reason}).{hint} Connect this machine once, "
+            "or copy the repository here and pass its folder."
+        ) from error
+
+
+def siblings(path: Path) -> list[Path]:
+    return [other for other in path.parent.iterdir() if other.is_dir()] if path.parent.is_dir() else []
+
+
+def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    """The JSON object in a model's folder."""
+    path = folder / name
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(
+            f"{folder} holds no {name}: it is no folder of a model that diffusers or transformers saved."
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}). Fetch it again.") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no object. Fetch it again.")
+    return content
+
+
+def find_weights(folder: Path, stem: str = "diffusion_pytorch_model") -> list[Path]:
+    """The safetensors files that together hold a model's weights.
+
+    Raises:
+        ValueError: there are none, or only pickles, with the way to convert them.
+    """
+    index = folder / f"{stem}.safetensors.index.json"
+    if index.is_file():
+        names = sorted(set(read_config(folder, index.name)["weight_map"].values()))
+        if missing := [name for name in names if not (folder / name).is_file()]:
+            raise ValueError(f"{folder} lacks {missing[0]}, which {index.name} names. Fetch it again.")
+        return [folder / name for name in names]
+    whole = folder / f"{stem}.safetensors"
+    found = [whole] if whole.is_file() else sorted(folder.glob(f"{stem}.*.safetensors"))
+    if found:
+        return found[:1]
+    pickles = sorted(path for pattern in PICKLES for path in folder.glob(pattern))
+    if pickles:
+        raise ValueError(
+            f"{folder} holds its weights as a pickle only ({pickles[0].name}), and pickles from somebody else are not loaded. "
+            'Convert it once: python -c "import torch; from safetensors.torch import save_file; '
+            f"save_file(torch.load('{pickles[0]}', weights_only=True), '{whole}')\""
+        )
+    raise ValueError(f"{folder} holds no {whole.name}. Fetch it again, or name the folder that holds it.")

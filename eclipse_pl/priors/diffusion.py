@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import math
+import warnings
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
+from eclipse_pl.priors.network import PriorNetwork
+from eclipse_pl.priors.prior import Prior, gaussian_noise
+from eclipse_pl.priors.schedule import Curve, NoiseSchedule, Predict, Prediction, Spacing
+
+
+class DiffusionPrior(Prior):
+    """unCLIP's diffusion prior (Ramesh et al. 2022, section 2.2) on ECLIPSE's network with a time token: the paper's
+    "Diffusion-Baseline", and with 20 layers of 32 heads of 64 the prior of Karlo and Kandinsky 2.2.
+
+    What the ECLIPSE paper says of its baseline: same size and settings, "linear scheduler", 1,000 DDPM steps, x0 prediction;
+    sampled in 25 steps with guidance 4. Where it is silent the default is that of the published priors.
+
+    Args:
+        space: CLIP space of captions and image embeddings; sets all widths, standardises, and holds the empty prompt.
+        num_layers: transformer blocks. Paper: 10; published priors: 20.
+        num_attention_heads: paper: 16; published priors: 32.
+        attention_head_dim: paper: 32; published priors: 64.
+        schedule: "cosine" as in all published priors, or "linear", the paper's word.
+        num_train_timesteps: steps of the forward process.
+        prediction: what the network says: "x0", "eps" or "v".
+        condition_dropout: share of captions replaced by the empty prompt in training, which guidance needs. DALLE2-pytorch's
+            example: 0.1; Karlo's config: 0.2.
+        standardise: work on embeddings standardised by the space's mean and standard deviation, as published priors do. Their
+            norm would otherwise decide how much noise is much.
+        steps: network evaluations of `sample`; each is two forward passes under guidance.
+        guidance_scale: w of ``empty + w (caption - empty)`` (Ho & Salimans 2022, scaled as in Imagen, Eq. 2). 1 is none.
+        eta: 1 samples as DDPM does, 0 as DDIM; see `NoiseSchedule`.
+        clamp: bound of every number of the predicted clean embedding while sampling; null for none. Karlo's and Kandinsky's
+            own code: 10 (standard deviations).
+        spacing: which training steps are visited; see `NoiseSchedule.timesteps`.
+        weights: weights to begin with; see `Prior.start_from`.
+
+    Raises:
+        ValueError: a value that is not among the choices, or a space without empty prompt or statistics where they are needed.
+    """
+
+    def __init__(
+        self,
+        space: ClipSpace,
+        num_layers: int = 10,
+        num_attention_heads: int = 16,
+        attention_head_dim: int = 32,
+        schedule: Curve = "cosine",
+        num_train_timesteps: int = 1000,
+        prediction: Prediction = "x0",
+        condition_dropout: float = 0.1,
+        standardise: bool = True,
+        steps: int = 25,
+        guidance_scale: float = 4.0,
+        eta: float = 1.0,
+        clamp: float | None = 10.0,
+        spacing: Spacing = "linspace",
+        weights: str | None = None,
+    ) -> None:
+        super().__init__(space)
+        if not 0 <= condition_dropout < 1:
+            raise ValueError(
+                f"condition_dropout is {condition_dropout}; it must be 0 (none) or more, and below 1 (ours: 0.1)."
+            )
+        if not (guidance_scale >= 0 and math.isfinite(guidance_scale)):
+            raise ValueError(
+                f"guidance_scale is {guidance_scale}; it must be 0 or more: 1 is no guidance, published priors use 4."
+            )
+        if not 0 <= eta <= 1:
+            raise ValueError(f"eta is {eta}; it must be between 0 (DDIM) and 1 (DDPM).")
+        if clamp is not None and not clamp > 0:
+            raise ValueError(f"clamp is {clamp}; it must be above 0 (published priors: 5 or 10), or null for no clamp.")
+        self.condition_dropout = condition_dropout
+        self.guidance_scale = guidance_scale
+        self.eta = eta
+        self.clamp = clamp
+        self.schedule = NoiseSchedule(schedule, num_train_timesteps, prediction)
+        self.timesteps = self.schedule.timesteps(steps, spacing)
+        self.network = PriorNetwork(
+            space.dim, space.text_width, space.context_length, num_layers, num_attention_heads, attention_head_dim, True
+        )
+        if condition_dropout or guidance_scale != 1:
+            space.empty_prompt()  # raises here, not after the first epoch
+        if guidance_scale != 1 and not condition_dropout:
+            warnings.warn(
+                f"guidance_scale is {guidance_scale}, but condition_dropout is 0: trained so, the network never sees the "
+                "empty prompt that guidance leads away from. Set condition_dropout above 0 (0.1), or guidance_scale to 1.",
+                UserWarning,
+                stacklevel=2,
+            )
+        if standardise:
+            self.network.set_statistics(space.image_mean, space.image_std)
+        self.start_from(weights)
+
+    def losses(self, batch: EmbeddingBatch) -> dict[str, Tensor]:
+        """``diffusion``: mean squared error of what the network says of noisy embeddings at random steps (unCLIP, Eq. 2)."""
+        embed = self.network.standardise(batch.image_embed)
+        time = torch.randint(self.schedule.steps, (len(batch),), device=embed.device)
+        noise = gaussian_noise(embed)
+        text = batch.text
+        if self.training and self.condition_dropout:
+            dropped = torch.rand(len(batch), device=embed.device) < self.condition_dropout
+            text = text.replaced(dropped, self.space.empty_prompt().to(embed.device, text.text_embed.dtype))
+        output = self.network(self.schedule.add_noise(embed, noise, time), text, time)
+        diffusion = F.mse_loss(output.float(), self.schedule.target(embed, noise, time))
+        return {"diffusion": diffusion, "total": diffusion}
+
+    @torch.no_grad()
+    def sample(
+        self, text: TextCondition, generator: torch.Generator | list[torch.Generator] | None = None
+    ) -> Float[Tensor, "batch dim"]:
+        """From Gaussian noise in ``steps`` steps. The generator draws that noise, and what eta above 0 adds at every step."""
+        noise = gaussian_noise(text.text_embed.float(), generator)
+        *_, embed = self.schedule.denoise(self.guided(text), noise, self.timesteps, self.eta, self.clamp, generator)
+        return self.network.raw(embed).float()
+
+    def guided(self, text: TextCondition) -> Predict:
+        """What the network says under guidance, the captions' own tokens computed once for all steps."""
+        if self.guidance_scale == 1:
+            prefix = self.network.prefix(text)
+            return lambda noisy, time: self.network.continue_prefix(noisy, prefix, time)
+        batch, device = len(text), text.text_embed.device
+        captions = TextCondition.join([text, self.space.empty_prompt().to(device, text.text_embed.dtype)])
+        rows = torch.cat([torch.arange(batch, device=device), torch.full((batch,), batch, device=device)])
+        doubled = self.network.prefix(captions).select(rows)
+
+        def predict(noisy: Float[Tensor, "batch dim"], time: Int[Tensor, "batch"]) -> Float[Tensor, "batch dim"]:
+            captioned, empty = self.network.continue_prefix(noisy.repeat(2, 1), doubled, time.repeat(2)).chunk(2)
+            return empty + self.guidance_scale * (captioned - empty)
+
+        return predict

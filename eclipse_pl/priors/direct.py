@@ -1,0 +1,156 @@
+"""DirectPrior: one forward pass from noise to image embedding, trained as ECLIPSE is (Patel et al., CVPR 2024, 2312.04655).
+
+``L = L_proj + lambda * L_CLS`` (Eq. 5). Projection-only, the paper's first baseline, is ``contrastive_weight: 0``.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
+from eclipse_pl.losses import contrastive_loss, duplicates, first_of_rank, gather_ranks, one_of, projection_loss
+from eclipse_pl.priors.prior import Prior, gaussian_noise
+from eclipse_pl.priors.standardised import StandardisedNetwork
+
+Target = Literal["text", "image", "symmetric"]
+Negatives = Literal["all_ranks", "this_rank"]
+Noise = Literal["gaussian", "zero", "learned"]
+
+LARGEST_SCALE = math.log(100)
+"""CLIP's bound on the logarithm of a learned inverse temperature."""
+
+
+class DirectPrior(Prior):
+    """ECLIPSE's training rule around any network. Where the paper is silent the default is *ours*, with its reason.
+
+    Args:
+        space: CLIP space of captions and image embeddings.
+        network: what predicts, called with noise and text; every width must be that of the space.
+        contrastive_weight: lambda of Eq. 5. Paper: 0.2 ("optimal range 0.2-0.4"). At 0 the contrastive term is still
+            computed and logged, without gradient, so that projection-only and ECLIPSE can be compared.
+        reduction: of the squared error over dimensions. Ours: "mean"; Eq. 3 prints a squared norm ("sum"), but then 0.2 times
+            the contrastive term would hardly matter, and in the paper it does.
+        temperature: of Eq. 4. Ours: 0.01, that of the frozen CLIP.
+        learn_temperature: start from ``temperature`` and learn it, bounded as CLIP's. Ours: False, because a free
+            temperature changes the weight of the term under study.
+        negatives: "all_ranks" or "this_rank". Ours: all ranks (one gather of constants), so that the loss does not depend on
+            how many GPUs a global batch is spread over. In evaluation mode always this rank's.
+        target: what a prediction is told apart by. Paper: "text", predictions against text embeddings, one direction.
+            "image": against true image embeddings. "symmetric": "text", averaged with text embeddings against predictions.
+        mask_duplicates: do not count a column as negative whose target equals the row's own. Ours: False, the paper's text as
+            it stands; worth True where captions repeat.
+        noise: the input beside the caption. Paper: "gaussian", fresh for each pair in training and sampling. "zero" and
+            "learned" (one vector) make the prior deterministic.
+        standardise: predict embeddings standardised by the space's mean and standard deviation, which is where L_proj is then
+            taken; L_CLS and `sample` stay raw. Ours: False, as in ECLIPSE's inference code, which returns the raw output.
+        weights: weights to begin with; see `Prior.start_from`.
+
+    Raises:
+        ValueError: a value that is not among the choices, with the choices.
+    """
+
+    def __init__(
+        self,
+        space: ClipSpace,
+        network: StandardisedNetwork,
+        contrastive_weight: float = 0.2,
+        reduction: Literal["mean", "sum"] = "mean",
+        temperature: float = 0.01,
+        learn_temperature: bool = False,
+        negatives: Negatives = "all_ranks",
+        target: Target = "text",
+        mask_duplicates: bool = False,
+        noise: Noise = "gaussian",
+        standardise: bool = False,
+        weights: str | None = None,
+    ) -> None:
+        super().__init__(space)
+        one_of("reduction", reduction, ("mean", "sum"))
+        one_of("negatives", negatives, ("all_ranks", "this_rank"))
+        one_of("target", target, ("text", "image", "symmetric"))
+        one_of("noise", noise, ("gaussian", "zero", "learned"))
+        if not (contrastive_weight >= 0 and math.isfinite(contrastive_weight)):
+            raise ValueError(
+                f"contrastive_weight is {contrastive_weight}; it must be 0 (projection only) or more (ECLIPSE: 0.2)."
+            )
+        if not (0.01 <= temperature <= 100 if learn_temperature else 0 < temperature < math.inf):
+            valid = "between 0.01 and 100, where CLIP bounds a learned one" if learn_temperature else "above 0 (ours: 0.01)"
+            raise ValueError(f"temperature is {temperature}; it must be {valid}.")
+        if learn_temperature and contrastive_weight == 0:
+            raise ValueError(
+                "learn_temperature is True but contrastive_weight is 0, so nothing would teach it. "
+                "Set learn_temperature to False, or contrastive_weight above 0."
+            )
+        self.contrastive_weight = contrastive_weight
+        self.reduction = reduction
+        self.temperature = temperature
+        self.negatives = negatives
+        self.target = target
+        self.mask_duplicates = mask_duplicates
+        self.noise = noise
+        self.network = network
+        if standardise:
+            self.network.set_statistics(space.image_mean, space.image_std)
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature))) if learn_temperature else None
+        self.learned_noise = nn.Parameter(torch.zeros(space.dim)) if noise == "learned" else None
+        self.start_from(weights)
+
+    def losses(self, batch: EmbeddingBatch) -> dict[str, Tensor]:
+        """``projection`` (Eq. 3), ``contrastive`` (Eq. 4, before its weight) and ``total`` (Eq. 5)."""
+        prediction = self._predict(batch.text, self._noise(batch.text.text_embed, None))
+        projection = projection_loss(prediction, self.network.standardise(batch.image_embed), self.reduction)
+        with nullcontext() if self.contrastive_weight else torch.no_grad():
+            contrastive = self._contrastive(self.network.raw(prediction), batch)
+        return {
+            "projection": projection,
+            "contrastive": contrastive,
+            "total": projection + self.contrastive_weight * contrastive if self.contrastive_weight else projection,
+        }
+
+    @torch.no_grad()
+    def sample(
+        self, text: TextCondition, generator: torch.Generator | list[torch.Generator] | None = None
+    ) -> Float[Tensor, "batch dim"]:
+        """One forward pass; the generator draws the Gaussian noise, and is not touched where noise is zero or learned."""
+        return self.network.raw(self._predict(text, self._noise(text.text_embed, generator))).float()
+
+    def _predict(self, text: TextCondition, noise: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
+        prediction: Tensor = self.network(noise, text)
+        return prediction
+
+    def _noise(
+        self, like: Float[Tensor, "batch dim"], generator: torch.Generator | list[torch.Generator] | None
+    ) -> Float[Tensor, "batch dim"]:
+        if self.noise == "gaussian":
+            return gaussian_noise(like, generator)
+        return torch.zeros_like(like) if self.learned_noise is None else self.learned_noise.expand_as(like)
+
+    def _contrastive(self, prediction: Float[Tensor, "batch dim"], batch: EmbeddingBatch) -> Float[Tensor, ""]:
+        targets = batch.image_embed if self.target == "image" else batch.text.text_embed
+        # Validation batches may differ in size between ranks, or run on one rank alone: no talking then.
+        together = self.training and self.negatives == "all_ranks"
+        columns = gather_ranks(targets) if together else targets
+        first = first_of_rank(len(targets)) if together else 0
+        positives = first + torch.arange(len(targets), device=targets.device)
+        ignored = duplicates(targets, columns) if self.mask_duplicates else None
+        temperature = self._temperature()
+        loss = contrastive_loss(prediction, columns, temperature, positives, ignored)
+        if self.target == "symmetric":
+            predictions = gather_ranks(prediction) if together else prediction
+            loss = (loss + contrastive_loss(targets, predictions, temperature, positives, ignored)) / 2
+        return loss
+
+    def _temperature(self) -> float | Tensor:
+        if self.log_scale is None:
+            return self.temperature
+        if self.training:
+            # The parameter itself, as CLIP does it: a clamp inside the graph would have no gradient to lead back.
+            with torch.no_grad():
+                self.log_scale.clamp_(-LARGEST_SCALE, LARGEST_SCALE)
+        return torch.exp(-self.log_scale)

@@ -1,0 +1,71 @@
+"""Weights to begin with: of a run of ours, or of a released prior."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from eclipse_pl.embedding import ClipSpace
+from eclipse_pl.priors.network import PriorNetwork
+from eclipse_pl.priors.prior import Prior
+from eclipse_pl.priors.released import read_released, require_same_weights
+from eclipse_pl.priors.standardised import StandardisedNetwork
+
+
+def load_weights(prior: Prior, source: str) -> None:
+    """Fill ``prior`` from the folder of a run, one of its checkpoints, or a released prior (folder or hub id).
+
+    Raises:
+        ValueError: there is nothing of that kind, or it belongs to another architecture or space.
+    """
+    network = getattr(prior, "network", None)
+    standardised = isinstance(network, StandardisedNetwork) and network.is_standardised
+    checkpoint = find_checkpoint(source)
+    if checkpoint is not None:
+        content = read_checkpoint(checkpoint)
+        prior.space.require_same(checkpoint_space(content, checkpoint), "the prior", f"the weights {source}")
+        tensors = {key.removeprefix("prior."): value for key, value in content["state_dict"].items()}
+        require_same_weights(prior.state_dict(), tensors, f"The weights {source}")
+        prior.load_state_dict(tensors)
+    else:
+        if not isinstance(network, PriorNetwork):
+            raise ValueError(
+                f"{source} is no run of this project, and {type(prior).__name__} has no prior transformer that a released "
+                "prior could fill. Take weights of a run, or the prior EclipsePrior or DiffusionPrior."
+            )
+        read_released(source).load_into(network)
+    if isinstance(network, StandardisedNetwork) and network.is_standardised != standardised:
+        raise ValueError(
+            f"The weights {source} predict {'standardised' if network.is_standardised else 'raw'} embeddings: set the prior's "
+            f"standardise to {str(network.is_standardised).lower()}."
+        )
+
+
+def find_checkpoint(source: str) -> Path | None:
+    """The checkpoint meant by a run's folder or a checkpoint's path; None where ``source`` is neither."""
+    path = Path(source)
+    if path.suffix == ".ckpt" and path.is_file():
+        return path
+    last = path / "checkpoints" / "last.ckpt"
+    return last if last.is_file() else None
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's content, tensors left in the file until they are used; nothing is ever unpickled."""
+    try:
+        content: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{path} cannot be read safely: it is damaged, or holds pickled objects, which are never loaded."
+        ) from error
+    return content
+
+
+def checkpoint_space(content: dict[str, Any], name: str | Path) -> ClipSpace:
+    """The space that a checkpoint of ours names."""
+    if "space" not in content:
+        raise ValueError(f"{name} was not written by eclipse_pl: it names no CLIP space.")
+    return ClipSpace.from_state(content["space"]["tensors"], content["space"]["identity"])
