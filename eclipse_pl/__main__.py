@@ -8,6 +8,12 @@ COMMANDS = {
     "fit": ("eclipse_pl.cli", "train a prior: fit --config experiments/quickstart.yaml"),
     "validate": ("eclipse_pl.cli", "latent metrics on the validation split: validate --config EXP --ckpt_path RUN"),
     "test": ("eclipse_pl.cli", "the same on the test split"),
+    "import": (
+        "eclipse_pl.import_prior",
+        "a released prior as a run: import --weights FOLDER --data SHARDS --experiment NAME",
+    ),
+    "export": ("eclipse_pl.export", "a prior for diffusers' pipelines: export --prior RUN --out FOLDER"),
+    "sample": ("eclipse_pl.sample", "image embeddings of prompts: sample --prior RUN --prompt P"),
     "nearest": ("eclipse_pl.nearest", "the pictures nearest to what a prior makes of a prompt: nearest --run RUN --prompt P"),
     "speed": ("eclipse_pl.speed", "measure training step, loader and encoder on this machine"),
 }

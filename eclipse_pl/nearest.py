@@ -18,7 +18,7 @@ from torch.nn.functional import normalize
 from eclipse_pl.cli import load_run
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.encoders.encoder import Encoder
-from eclipse_pl.world.encoder import WorldEncoder
+from eclipse_pl.load_prior import find_encoder
 
 PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
 
@@ -58,10 +58,7 @@ def nearest(
         seed: of the prior's noise.
     """
     module, data = load_run(run)
-    if encoder is None:
-        if data.space.name != "world":
-            raise ValueError(f"--encoder is needed: the run's shards belong to {data.space}.")
-        encoder = WorldEncoder(device="cpu")
+    encoder = encoder or find_encoder(data.space, "cpu")
     if encoder.tag != data.space.encoder:
         raise ValueError(f"--encoder is {encoder.tag}, but the run's shards were made by {data.space.encoder}.")
     text = encoder.encode_text(prompt).to("cpu")

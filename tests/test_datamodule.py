@@ -4,6 +4,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 
@@ -147,3 +148,12 @@ def test_shards_are_built_where_a_subclass_can(tmp_path: Path) -> None:
     data = Building(str(tmp_path / "s"), batch_size=8, workers=0)
     assert data.space.dim == 8
     assert len(list(data.train_dataloader())) == 2
+
+
+def test_the_order_follows_the_seed_of_the_run(folder: Path) -> None:
+    def first_batch(seed: int, **options: Any) -> tuple[int, ...]:
+        L.seed_everything(seed, verbose=False)
+        return fit(data_of(folder, **options), max_steps=1).seen[0]
+
+    assert first_batch(3) == first_batch(3) == first_batch(4, seed=3)
+    assert first_batch(3) != first_batch(4)

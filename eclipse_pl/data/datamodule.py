@@ -27,7 +27,8 @@ class EmbeddingDataModule(L.LightningDataModule):
         pairs: Train on so many pairs; a smaller number is inside every larger one. null uses all.
         window: Records whose pairs are shuffled together. More mixes better and keeps more of the files in use.
         workers: Processes that read training batches ahead; 0 reads in the main process.
-        seed: Of the order of the batches.
+        seed: Of the order of the batches; null is the seed of the run (``seed_everything``), so that runs of other seeds differ
+            in order, too.
         group_by_length: Batches of captions with similar numbers of tokens, which need less padding.
         check: What is looked at before the run: the "size" of each shard, or its "sha256", which reads every byte once.
         multiprocessing_context: How workers are started; null is Python's default.
@@ -41,14 +42,14 @@ class EmbeddingDataModule(L.LightningDataModule):
         pairs: int | None = None,
         window: int = 16,
         workers: int = 1,
-        seed: int = 0,
+        seed: int | None = None,
         group_by_length: bool = True,
         check: Literal["size", "sha256"] = "size",
         multiprocessing_context: Literal["fork", "spawn", "forkserver"] | None = None,
         val_batch_size: int | None = None,
     ) -> None:
         super().__init__()
-        least = {"batch_size": (batch_size, 1), "window": (window, 1), "workers": (workers, 0), "seed": (seed, 0)}
+        least = {"batch_size": (batch_size, 1), "window": (window, 1), "workers": (workers, 0), "seed": (seed or 0, 0)}
         least["val_batch_size"] = (batch_size if val_batch_size is None else val_batch_size, 1)
         for name, (value, smallest) in least.items():
             if value < smallest:
@@ -63,7 +64,8 @@ class EmbeddingDataModule(L.LightningDataModule):
         self.pairs = pairs
         self.window = window
         self.workers = workers
-        self.seed = seed
+        self.seed = 0 if seed is None else seed
+        self._seed_of_run = seed is None
         self.group_by_length = group_by_length
         self.check = check
         self.multiprocessing_context = multiprocessing_context
@@ -90,6 +92,9 @@ class EmbeddingDataModule(L.LightningDataModule):
         """A run begins at the first batch, unless a checkpoint that is loaded afterwards says otherwise."""
         if stage == "fit":
             self._position = Position()
+            if self._seed_of_run and self.trainer is not None:
+                # Ranks that were not seeded alike would read the same pairs twice and others never.
+                self.seed = self.trainer.strategy.broadcast(torch.initial_seed())
 
     def train_dataloader(self) -> TrainingLoader:
         trainer = self.trainer

@@ -18,6 +18,8 @@ class EclipsePrior(DirectPrior):
         **options: those of DirectPrior.
     """
 
+    network: PriorNetwork
+
     def __init__(
         self,
         space: ClipSpace,

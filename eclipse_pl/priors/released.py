@@ -17,12 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.model_folder import find_model_folder, find_weights, read_config
 from eclipse_pl.priors.diffusion import DiffusionPrior
 from eclipse_pl.priors.direct import DirectPrior
 from eclipse_pl.priors.network import PriorNetwork
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+SPACE = "space.safetensors"
+"""Beside the weights of what we export: which CLIP they belong to. Nobody else reads it."""
 PLAIN = {
     "norm_in_type": None,
     "embedding_proj_norm_type": None,
@@ -47,6 +50,8 @@ class ReleasedPrior:
     tensors: dict[str, Tensor]
     scheduler: dict[str, Any] | None = None
     """None for a folder of the network alone."""
+    space: ClipSpace | None = None
+    """Known where `export` wrote the folder."""
 
     @property
     def is_diffusion(self) -> bool:
@@ -107,7 +112,7 @@ def read_released(source: str) -> ReleasedPrior:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    root = find_model_folder(source, ["*.json", f"prior/{WEIGHTS}", WEIGHTS])
+    root = find_model_folder(source, ["*.json", "prior/*.safetensors", "*.safetensors"])
     pipeline = (root / "model_index.json").is_file()
     if pipeline and not (root / "prior").is_dir():
         raise ValueError(
@@ -133,7 +138,8 @@ def read_released(source: str) -> ReleasedPrior:
             raise ValueError(f"{path} is damaged ({error}). Fetch it again.") from error
     schedulers = [root / name for name in ("prior_scheduler", "scheduler") if pipeline and (root / name).is_dir()]
     scheduler = read_config(schedulers[0], "scheduler_config.json") if schedulers else None
-    return ReleasedPrior(source, config, {key: value.float() for key, value in tensors.items()}, scheduler)
+    space = ClipSpace.load(folder / SPACE) if (folder / SPACE).is_file() else None
+    return ReleasedPrior(source, config, {key: value.float() for key, value in tensors.items()}, scheduler, space)
 
 
 def prediction_of(scheduler: dict[str, Any], source: str) -> str:
@@ -182,6 +188,7 @@ def write_released(prior: DirectPrior | DiffusionPrior, folder: Path) -> None:
     partial = folder / f"{WEIGHTS}.part"
     save_file(tensors, partial, {"format": "pt"})
     os.replace(partial, folder / WEIGHTS)
+    prior.space.save(folder / SPACE)
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 

@@ -25,23 +25,30 @@ def load_weights(prior: Prior, source: str) -> None:
     standardised = isinstance(network, StandardisedNetwork) and network.is_standardised
     checkpoint = find_checkpoint(source)
     if checkpoint is not None:
-        content = read_checkpoint(checkpoint)
-        prior.space.require_same(checkpoint_space(content, checkpoint), "the prior", f"the weights {source}")
-        tensors = {key.removeprefix("prior."): value for key, value in content["state_dict"].items()}
-        require_same_weights(prior.state_dict(), tensors, f"The weights {source}")
-        prior.load_state_dict(tensors)
+        fill_from_checkpoint(prior, read_checkpoint(checkpoint), source)
     else:
         if not isinstance(network, PriorNetwork):
             raise ValueError(
                 f"{source} is no run of this project, and {type(prior).__name__} has no prior transformer that a released "
                 "prior could fill. Take weights of a run, or the prior EclipsePrior or DiffusionPrior."
             )
-        read_released(source).load_into(network)
+        released = read_released(source)
+        if released.space is not None:
+            prior.space.require_same(released.space, "the prior", f"the weights {source}")
+        released.load_into(network)
     if isinstance(network, StandardisedNetwork) and network.is_standardised != standardised:
         raise ValueError(
             f"The weights {source} predict {'standardised' if network.is_standardised else 'raw'} embeddings: set the prior's "
             f"standardise to {str(network.is_standardised).lower()}."
         )
+
+
+def fill_from_checkpoint(prior: Prior, content: dict[str, Any], source: str) -> None:
+    """Fill ``prior`` from the checkpoint of a run; ``source`` names it in errors."""
+    prior.space.require_same(checkpoint_space(content, source), "the prior", f"the weights {source}")
+    tensors = {key.removeprefix("prior."): value for key, value in content["state_dict"].items()}
+    require_same_weights(prior.state_dict(), tensors, f"The weights {source}")
+    prior.load_state_dict(tensors)
 
 
 def find_checkpoint(source: str) -> Path | None:
