@@ -151,8 +151,8 @@ def test_shards_are_built_where_a_subclass_can(tmp_path: Path) -> None:
 
 
 def test_the_order_follows_the_seed_of_the_run(folder: Path) -> None:
-    def first_batch(seed: int, **options: Any) -> tuple[int, ...]:
-        L.seed_everything(seed, verbose=False)
+    def first_batch(run: int, **options: Any) -> tuple[int, ...]:
+        L.seed_everything(run, verbose=False)
         return fit(data_of(folder, **options), max_steps=1).seen[0]
 
     assert first_batch(3) == first_batch(3) == first_batch(4, seed=3)

@@ -27,8 +27,8 @@ class EmbeddingDataModule(L.LightningDataModule):
         pairs: Train on so many pairs; a smaller number is inside every larger one. null uses all.
         window: Records whose pairs are shuffled together. More mixes better and keeps more of the files in use.
         workers: Processes that read training batches ahead; 0 reads in the main process.
-        seed: Of the order of the batches; null is the seed of the run (``seed_everything``), so that runs of other seeds differ
-            in order, too.
+        seed: Of the order of the batches; null is the seed of the run (``seed_everything``), so that runs of other seeds
+            differ in order, too.
         group_by_length: Batches of captions with similar numbers of tokens, which need less padding.
         check: What is looked at before the run: the "size" of each shard, or its "sha256", which reads every byte once.
         multiprocessing_context: How workers are started; null is Python's default.
