@@ -68,7 +68,8 @@ class LitPrior(L.LightningModule):
                 logger.log_metrics(norms, self.global_step)
         for name, value in losses.items():
             self.log(f"train/{name}", value.detach(), prog_bar=name == "total", batch_size=len(batch))
-        if not losses["total"].requires_grad:  # closed-form priors have nothing to step on
+        if not losses["total"].requires_grad:  # closed-form priors have nothing to step on, and one pass is all they need
+            self.trainer.should_stop |= self.trainer.is_last_batch
             return None
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return losses["total"]
@@ -92,6 +93,11 @@ class LitPrior(L.LightningModule):
         if self.scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"}}
+
+    def configure_gradient_clipping(self, optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
+        """Lightning's own, but for priors that have no gradient, of which torch would warn."""
+        if any(parameter.requires_grad for parameter in self.prior.parameters()):
+            super().configure_gradient_clipping(optimizer, *args, **kwargs)
 
     def gradient_norms(self, losses: dict[str, Tensor]) -> dict[str, float]:
         """Norm of the gradient of each loss term by itself, without its weight."""

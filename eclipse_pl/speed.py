@@ -111,9 +111,9 @@ def step(name: str, dim: int, device: torch.device, captions: int, layers: int, 
 
     packed, padded, reference = in_turns(
         [
-            training_step(ours, lambda: ours(noise, text, diffusion_step), image_embed),
-            training_step(ours, lambda: ours(noise, full, diffusion_step), image_embed),
-            training_step(peer, peer_forward, image_embed),
+            training_step(ours, lambda: F.mse_loss(ours(noise, text, diffusion_step), image_embed)),
+            training_step(ours, lambda: F.mse_loss(ours(noise, full, diffusion_step), image_embed)),
+            training_step(peer, lambda: F.mse_loss(peer_forward(), image_embed)),
         ],
         device,
     )
@@ -123,17 +123,27 @@ def step(name: str, dim: int, device: torch.device, captions: int, layers: int, 
     ]
 
 
-def training_step(network: nn.Module, forward: Callable[[], Tensor], image_embed: Tensor) -> Callable[[], None]:
+def training_step(network: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     # A step so small that the weights of both stay the same for all that a clock can tell.
     optimizer = torch.optim.AdamW(trained, lr=1e-9, fused=True)
 
     def one() -> None:
         optimizer.zero_grad()
-        F.mse_loss(forward(), image_embed).backward()
+        loss().backward()
         optimizer.step()
 
     return one
+
+
+def diffusion_rows(device: torch.device) -> list[Row]:
+    from eclipse_pl.speed_priors import diffusion_step, sampling
+
+    captions = 8 if device.type == "cpu" else 64
+    return [
+        *diffusion_step("diffusion/step/ViT-L-14", 768, device, captions=64),
+        *sampling("diffusion/sample/ViT-L-14", 768, device, captions=captions),
+    ]
 
 
 def loader_rows(device: torch.device) -> list[Row]:
@@ -224,7 +234,7 @@ def embed(folder: Path, encoder: OpenClipEncoder, pairs: int, batch_size: int = 
     ]
 
 
-def in_turns(runs: Sequence[Callable[[], None]], device: torch.device, repetitions: int = 3) -> list[float]:
+def in_turns(runs: Sequence[Callable[[], object]], device: torch.device, repetitions: int = 3) -> list[float]:
     """Median seconds of each, after one that is not counted."""
     seconds: list[list[float]] = [[] for _ in runs]
     for repetition in range(repetitions + 1):
@@ -274,4 +284,4 @@ def print_table(rows: Sequence[Row], machine: dict[str, str | int]) -> None:
     Console().print(table)
 
 
-MEASUREMENTS = {"step": step_rows, "loader": loader_rows, "embed": embed_rows}
+MEASUREMENTS = {"step": step_rows, "diffusion": diffusion_rows, "loader": loader_rows, "embed": embed_rows}

@@ -16,12 +16,12 @@ ROOT = Path(__file__).parent.parent / "experiments"
 EXPERIMENTS = sorted(ROOT.glob("*.yaml"))
 PARTS = sorted(ROOT.glob("parts/*/*.yaml"))
 OVERLAYS = sorted(ROOT.glob("overlays/*.yaml"))
+OTHERS = ("projection", "diffusion", "mlp", "linear", "text_as_image")
 PAIRS = {
-    ("eclipse_karlo", "projection_karlo"): {"run.experiment", "model.prior"},
-    ("eclipse_kandinsky", "projection_kandinsky"): {"run.experiment", "model.prior"},
-    ("quickstart", "projection_world"): {"run.experiment", "model.prior"},
-    ("eclipse_karlo", "eclipse_kandinsky"): {"run.experiment", "data"},
-}
+    (pair, f"{other}_{place}"): {"run.experiment", "model.prior"}
+    for pair, place in (("eclipse_karlo", "karlo"), ("eclipse_kandinsky", "kandinsky"), ("quickstart", "world"))
+    for other in OTHERS
+} | {("eclipse_karlo", "eclipse_kandinsky"): {"run.experiment", "data"}}
 
 
 def name(path: Path) -> str:

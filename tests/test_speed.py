@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from eclipse_pl import __main__, speed
+from eclipse_pl import __main__, speed, speed_priors
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.encoders.openclip import OpenClipEncoder
+from eclipse_pl.priors import DiffusionPrior
 from eclipse_pl.speed import Row, embed, in_turns, loader, step
 from eclipse_pl.speed_inputs import draw_lengths, write_pictures, write_shards
 from tests.test_openclip import tiny_folder
@@ -47,6 +48,33 @@ def test_step_is_four_times_as_fast_as_diffusers() -> None:
     torch.set_num_threads(2)
     for row in speed.step_rows(CPU):
         assert row.ratio > (1 if row.name.endswith("padded-77") else 4), row
+
+
+def test_diffusion() -> None:
+    sizes = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 16}
+    (row,) = speed_priors.diffusion_step("diffusion/step", 32, CPU, captions=8, **sizes)
+    assert row.unit == "ms" and row.ours > 0
+    rows = speed_priors.sampling("diffusion/sample", 32, CPU, captions=3, **sizes)
+    assert [row.name for row in rows] == ["diffusion/sample", "diffusion/sample/kandinsky"]
+    assert rows[0].ours == rows[1].ours and all(row.ratio > 0 for row in rows)
+
+
+def test_the_peer_is_kandinskys_loop_with_the_same_weights() -> None:
+    torch.manual_seed(0)
+    prior = DiffusionPrior(speed_priors.random_space(32), num_layers=2, num_attention_heads=2, attention_head_dim=16).eval()
+    text = speed_priors.random_text(32, torch.tensor([13, 13]))
+    empty = text.replaced(torch.tensor([True, True]), prior.space.empty_prompt())
+    loop = speed_priors.KandinskyLoop(prior, text, empty)
+    theirs = loop.pipeline(loop.prompts, guidance_scale=4.0, generator=torch.Generator().manual_seed(1)).image_embeds
+    ours = prior.sample(text, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3)  # UnCLIPScheduler rounds in float32: test_schedule.py
+
+
+@pytest.mark.slow
+def test_constant_keys_and_values_are_two_and_a_half_times_as_fast() -> None:
+    torch.set_num_threads(2)
+    step, sample, _ = speed.diffusion_rows(CPU)
+    assert step.ratio > 0.9 and sample.ratio > 2.5
 
 
 def test_loader(tmp_path: Path) -> None:
@@ -106,7 +134,7 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--only", "step,lader"], "--only lader is not a measurement; choose among step, loader, embed"),
+        (["--only", "step,lader"], "--only lader is not a measurement; choose among step, diffusion, loader, embed"),
         (["--device", "tpu"], "--device tpu is not one of auto, cpu, cuda"),
         (["--json", "/nowhere/speed.json"], "there is no folder /nowhere"),
     ],
