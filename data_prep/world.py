@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from data_prep.command import run
 from eclipse_pl.world.pairs import write_pairs
+from eclipse_pl.world.scenes import COLOURS
 
 
 def main(args: list[str]) -> None:
     run(world, args)
 
 
-def world(out: str, train: int = 20_000, val: int = 1_000, test: int = 1_000, shard_pairs: int = 1_000, seed: int = 0) -> None:
+def world(
+    out: str,
+    train: int = 20_000,
+    val: int = 1_000,
+    test: int = 1_000,
+    shard_pairs: int = 1_000,
+    seed: int = 0,
+    colours: list[str] | None = None,
+) -> None:
     """Write raw pairs of the world in img2dataset's layout: 0000.tar, 0001.tar, ... with .png, .txt and .json members.
 
     Args:
@@ -20,6 +29,7 @@ def world(out: str, train: int = 20_000, val: int = 1_000, test: int = 1_000, sh
         test: test pairs, likewise.
         shard_pairs: pairs in a tar.
         seed: of all scenes; the splits are disjoint for whatever seeds.
+        colours: only scenes of these, four at the least; all of them if not given.
     """
-    paths = write_pairs(out, train, val, test, shard_pairs, seed)
+    paths = write_pairs(out, train, val, test, shard_pairs, seed, colours=colours or COLOURS)
     print(f"{train + val + test:,} pairs in {len(paths)} tars: {paths[0]} ... {paths[-1].name}")

@@ -11,6 +11,7 @@ import yaml
 
 from eclipse_pl.cli import main
 from eclipse_pl.metrics_file import read_metrics
+from tests.released_folders import write_eclipse
 
 ROOT = Path(__file__).parent.parent / "experiments"
 EXPERIMENTS = sorted(ROOT.glob("*.yaml"))
@@ -98,10 +99,24 @@ def working_folder(tmp_path_factory):
     return tmp_path_factory.mktemp("experiments")
 
 
+@pytest.fixture(scope="module")
+def weights(working_folder):
+    """What fine-tuning begins with: a released folder of the published depth, and a run, both of the world's width."""
+    released = write_eclipse(working_folder / "released", embedding_dim=128, num_embeddings=32)
+    warm = ["--run.version", "fine_tuned", "--run.experiment", "weights"]
+    smoke = ["--config", str(ROOT / "overlays/smoke.yaml"), f"--run.folder={working_folder / 'runs'}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(working_folder)
+        main(["fit", "--config", str(ROOT / "warm_world.yaml"), *smoke, *warm])
+    run = working_folder / "runs" / "weights" / "fine_tuned"
+    return {"finetune_kandinsky": released, "finetune_world": run}
+
+
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=name)
-def test_every_experiment_trains_on_a_small_world(path, working_folder, monkeypatch):
+def test_every_experiment_trains_on_a_small_world(path, working_folder, monkeypatch, weights):
     monkeypatch.chdir(working_folder)
-    main(["fit", "--config", str(path), "--config", str(ROOT / "overlays/smoke.yaml")])
+    given = [f"--model.prior.init_args.weights={weights[path.stem]}"] if path.stem in weights else []
+    main(["fit", "--config", str(path), "--config", str(ROOT / "overlays/smoke.yaml"), *given])
     run = working_folder / "runs" / path.stem / "version_0"
     assert (run / "checkpoints" / "last.ckpt").is_file()
     assert read_metrics(run / "metrics.csv")[-1]["val/cosine"] != ""

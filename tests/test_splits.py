@@ -45,6 +45,16 @@ def test_the_encoder_never_sees_the_test_split() -> None:
     assert {pair.subset for pair in drawn} == {"seen", "unseen"}
 
 
+def test_a_world_of_part_of_the_colours() -> None:
+    warm = ("red", "orange", "yellow", "purple")
+    for pairs in (list(training_scenes(60, colours=warm)), list(held_out_scenes("val", 60, colours=warm))):
+        assert {thing.colour for pair in pairs for thing in pair.scene.objects} == set(warm)
+    with pytest.raises(ValueError, match="The world has no colour 'pink'; it has red"):
+        next(training_scenes(1, colours=("red", "pink")))
+    with pytest.raises(ValueError, match="3 colours are too few"):
+        next(held_out_scenes("val", 1, colours=warm[:3]))
+
+
 def test_unknown_split() -> None:
     with pytest.raises(ValueError, match=r"'tset' is not one of the held-out splits, val and test"):
         next(held_out_scenes("tset", 1))

@@ -63,3 +63,19 @@ def test_its_command_repairs_it(tmp_path):
     for command in manifest.made_by.split(" && "):
         assert data_prep(shlex.split(command)[3:]) == 0
     assert shard.read_bytes() == before
+
+
+def test_a_folder_of_other_colours_is_another_world(tmp_path):
+    half = ["red", "orange", "yellow", "purple"]
+    data = WorldDataModule(str(tmp_path / "half"), **SIZES, colours=half, batch_size=8)
+    data.prepare_data()
+    captions = [c for record in data.shards.records("train") for c in data.shards.read_chunk(int(record)).captions]
+    assert not any(word in caption.split() for caption in captions for word in ("blue", "green", "cyan", "white"))
+    WorldDataModule(str(tmp_path / "half"), **SIZES, colours=half, batch_size=8).prepare_data()
+    with pytest.raises(
+        ValueError, match=r"in red, orange, yellow, purple; and the config asks for .* in red, orange, yellow, green"
+    ):
+        WorldDataModule(str(tmp_path / "half"), **SIZES, batch_size=8).prepare_data()
+    made_by = data.shards.manifest.made_by
+    world, embed = (shlex.split(part) for part in made_by.split("&&"))
+    assert data_prep(world[3:]) == data_prep(embed[3:]) == 0, "the command in the manifest runs"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import fcntl
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from eclipse_pl.embed import embed_shards
 from eclipse_pl.encoders.openclip import local_dir_tag
 from eclipse_pl.world.encoder import FOLDER, WorldEncoder
 from eclipse_pl.world.pairs import write_pairs
+from eclipse_pl.world.scenes import COLOURS
+from eclipse_pl.world.splits import require_colours
 
 
 class WorldDataModule(EmbeddingDataModule):
@@ -23,6 +26,7 @@ class WorldDataModule(EmbeddingDataModule):
         train_pairs: Scenes to train on; to train on fewer of the same scenes, set ``pairs``.
         val_pairs: Scenes to validate on, half of them compositions that training never shows.
         test_pairs: Scenes to test on, likewise.
+        colours: Only scenes of these colours, four at the least, for a domain of its own; null is all of them.
         **options: Those of EmbeddingDataModule.
     """
 
@@ -32,9 +36,12 @@ class WorldDataModule(EmbeddingDataModule):
         train_pairs: int = 20_000,
         val_pairs: int = 1000,
         test_pairs: int = 1000,
+        colours: list[str] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(folder, **options)
+        self.colours = COLOURS if colours is None else tuple(colours)
+        require_colours(self.colours)
         self.splits = {"train": train_pairs, "val": val_pairs, "test": test_pairs}
 
     def prepare_data(self) -> None:
@@ -51,20 +58,28 @@ class WorldDataModule(EmbeddingDataModule):
     def _build(self, folder: Path) -> None:
         raw = folder / "raw"
         tars, where, shards = (shlex.quote(str(path)) for path in (raw / "*.tar", raw, folder))
-        sizes = " ".join(f"--{split} {pairs}" for split, pairs in self.splits.items())
-        write_pairs(raw, self.splits["train"], self.splits["val"], self.splits["test"])
+        write_pairs(raw, self.splits["train"], self.splits["val"], self.splits["test"], colours=self.colours)
         embed_shards(
             sources=sorted(str(path) for path in raw.glob("*.tar")),
             encoder=WorldEncoder(),
             out=folder,
-            made_by=f"python -m data_prep world --out {where} {sizes} && "
+            made_by=f"python -m data_prep world --out {where} {self._options} && "
             f"python -m data_prep embed --source {tars} --encoder eclipse_pl.world.encoder.WorldEncoder --out {shards}",
         )
 
+    @property
+    def _options(self) -> str:
+        """What `data_prep world` is told: which world this is."""
+        sizes = " ".join(f"--{split} {pairs}" for split, pairs in self.splits.items())
+        return sizes if self.colours == COLOURS else f"{sizes} --colours {' '.join(self.colours)}"
+
     def _require_this_world(self, manifest: Manifest) -> None:
         tag = local_dir_tag(FOLDER)
-        if manifest.splits != self.splits or manifest.space["encoder"] != tag:
+        made = re.search(r"--colours ([\w ]+) &&", manifest.made_by)
+        found = (manifest.splits, manifest.space["encoder"], tuple(made[1].split()) if made else COLOURS)
+        if found != (self.splits, tag, self.colours):
             raise ValueError(
-                f"{self.folder} holds another world: {manifest.splits} of {manifest.space['encoder']}, and the config asks "
-                f"for {self.splits} of {tag}. Choose another data.folder, or remove that one to build it anew."
+                f"{self.folder} holds another world: {found[0]} of {found[1]} in {', '.join(found[2])}; and the config asks "
+                f"for {self.splits} of {tag} in {', '.join(self.colours)}. Choose another data.folder, or remove that one to "
+                "build it anew."
             )

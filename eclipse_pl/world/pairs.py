@@ -10,13 +10,13 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from itertools import chain, islice
 from pathlib import Path
 
 from eclipse_pl.world.picture import picture
-from eclipse_pl.world.scenes import Scene
+from eclipse_pl.world.scenes import COLOURS, Scene
 from eclipse_pl.world.splits import ScenePair, held_out_scenes, training_scenes
 
 
@@ -28,6 +28,7 @@ def write_pairs(
     shard_pairs: int = 1_000,
     seed: int = 0,
     progress: bool = True,
+    colours: Collection[str] = COLOURS,
 ) -> list[Path]:
     """Write ``out/0000.tar`` ... and return their paths: the same bytes for the same arguments. No tar holds two splits.
 
@@ -47,9 +48,9 @@ def write_pairs(
         )
     Path(out).mkdir(parents=True, exist_ok=True)
     streams: dict[str, Iterator[ScenePair]] = {
-        "train": training_scenes(train, seed),
-        "val": held_out_scenes("val", val, seed),
-        "test": held_out_scenes("test", test, seed),
+        "train": training_scenes(train, seed, colours),
+        "val": held_out_scenes("val", val, seed, colours),
+        "test": held_out_scenes("test", test, seed, colours),
     }
     pairs = chain.from_iterable(zip([split] * n, streams[split], strict=True) for split, n in sizes.items())
     numbered = enumerate(track(pairs, "pictures of the world", total=sum(sizes.values()), disable=not progress))
