@@ -125,7 +125,8 @@ def retrieval_ranks(
 ) -> Float[Tensor, "pairs"]:
     """How many other pictures of the split lie nearer to each prediction than its own picture, by cosine; ties count half.
 
-    The text embedding is strong here, because CLIP was trained for just this: a prior below it has not failed.
+    The text embedding is strong here, because CLIP was trained for just this: a prior below it has not failed. NaN where a
+    prediction is not finite: it finds nothing.
     """
     gallery = normalize(image, dim=-1)
     ranks = []
@@ -134,7 +135,7 @@ def retrieval_ranks(
         own = similarity.diagonal(start)[:, None]
         nearer = (similarity > own).sum(-1)
         tied = (similarity == own).sum(-1) - 1
-        ranks.append(nearer + tied / 2)
+        ranks.append((nearer + tied / 2).where(own[:, 0].isfinite(), torch.nan))
     return torch.cat(ranks)
 
 

@@ -81,7 +81,7 @@ def test_samples_and_seconds_stand_beside_every_validation_and_go_on_after_a_res
     assert seen == [(step, 8.0 * (step + 1)) for step in (2, 3, 5, 7, 8)]
     seconds = [float(row["train_seconds"]) for row in rows if row["train_seconds"]]
     assert len(seconds) == 5
-    assert 0 < seconds[0]
+    assert seconds[0] > 0
     assert seconds == sorted(set(seconds))
     assert all(row["samples_seen"] for row in rows if row["val/cosine"])
 

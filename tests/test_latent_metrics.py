@@ -69,6 +69,16 @@ def test_ties_count_half():
     assert hard_negative(twins, twins, twins).tolist() == [0.5] * 3
 
 
+def test_a_prediction_that_is_not_finite_finds_nothing():
+    p = predictions()
+    broken = p.predicted.clone()
+    broken[:10] = torch.nan
+    metrics = measure(p.replace(broken), p.image_embed.mean(0))[ALL]
+    assert metrics["R@10"] <= 30 / 40
+    assert metrics["hard_negative"] < measure(p, p.image_embed.mean(0))[ALL]["hard_negative"]
+    assert math.isnan(metrics["cosine"])
+
+
 def test_hard_negatives_are_those_that_exist():
     p = predictions()
     nothing = torch.full_like(p.negative_embed, torch.nan)
