@@ -86,6 +86,13 @@ def test_samples_and_seconds_stand_beside_every_validation_and_go_on_after_a_res
     assert all(row["samples_seen"] for row in rows if row["val/cosine"])
 
 
+def test_what_comes_before_training_is_not_counted_as_training(tmp_path):
+    experiment = write_experiment(tmp_path, trainer__num_sanity_val_steps=2, trainer__max_steps=2)
+    main(["fit", "--config", str(experiment)])
+    rows = read_metrics(run_of(experiment) / "metrics.csv")
+    assert 0 < float(rows[-1]["train_seconds"]) < 60
+
+
 def test_the_digest_is_that_of_the_shards_and_not_of_their_place(tmp_path):
     digests = {
         name: Manifest.load(make_shard_set(tmp_path / name, **options)).digest

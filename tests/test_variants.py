@@ -83,7 +83,7 @@ finite = st.floats(-1e6, 1e6)
 def test_axes_hold_all_values_and_have_a_few_round_ticks(points, bounds):
     scale = axis(points, bounds, 0, 100)
     assert scale.low <= min(points) <= max(points) <= scale.high
-    assert 2 <= len(scale.ticks) <= 8
+    assert 2 <= len(scale.ticks) <= 9
     assert all(-1e-6 <= scale.at(tick) <= 100 + 1e-6 for tick in scale.ticks)
     texts = [text for _, text in labels(scale.ticks)]
     assert len(set(texts)) == len(texts)

@@ -25,10 +25,11 @@ class Throughput(L.Callback):
         self._last = time.perf_counter()
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._count_time()
+        if trains(trainer):
+            self._count_time()
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+        if trains(trainer):
             # equal on all ranks but for the clock's ticks; sync_dist only tells Lightning so
             self._log_totals(pl_module, sync_dist=True)
 
@@ -63,3 +64,8 @@ class Throughput(L.Callback):
     def _log_totals(self, pl_module: L.LightningModule, sync_dist: bool = False) -> None:
         pl_module.log("samples_seen", float(self.samples_seen), sync_dist=sync_dist)
         pl_module.log("train_seconds", self.train_seconds, sync_dist=sync_dist)
+
+
+def trains(trainer: L.Trainer) -> bool:
+    """False for a validation that belongs to no training, or comes before it."""
+    return trainer.state.fn == "fit" and not trainer.sanity_checking

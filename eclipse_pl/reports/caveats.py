@@ -108,12 +108,10 @@ def on_costs(comparison: Comparison) -> list[str]:
 
 def on_scope(comparison: Comparison) -> list[str]:
     pairs = comparison.reference.first.fact("pairs")
-    which = f"the same {pairs:,} pairs" if pairs else "one split"
-    return [
-        f"Intervals of means and differences are over training seeds, on {which}; those of win rates are over pairs, with the "
-        "seeds as they are. Neither speaks of other data.",
-        "These metrics are of embeddings. Whether pictures get better, a decoder and judges must say.",
-    ]
+    said = [f"All of it holds for {f'these {pairs:,} pairs' if pairs else 'this split'}: it does not speak of other data."]
+    if comparison.others:
+        said.append("Intervals of means and differences are over training seeds; those of win rates over pairs, seeds fixed.")
+    return [*said, "These metrics are of embeddings. Whether pictures get better, a decoder and judges must say."]
 
 
 def enumerate_names(names: list[str]) -> str:

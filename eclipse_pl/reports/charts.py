@@ -57,7 +57,7 @@ class Axis:
     @property
     def ticks(self) -> list[float]:
         """Round numbers inside the axis, about five."""
-        rough = (self.high - self.low) / 5
+        rough = (self.high - self.low) / 7
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
         first = math.ceil(self.low / step - 1e-9)
@@ -73,13 +73,7 @@ def line_chart(lines: list[Line], x_label: str, y_label: str, levels: dict[str, 
     x = axis([0.0, *(point.x for point in points)], [], LEFT, WIDTH - RIGHT)
     y = axis([point.y for point in points], [bound for p in points for bound in (p.low, p.high)], HEIGHT - BOTTOM, TOP)
     body = [frame(x, y, x_label, y_label)]
-    for name, level in levels.items():
-        if y.low < level < y.high:
-            height = y.at(level)
-            body.append(f'<line class="level" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{height:.1f}" y2="{height:.1f}"/>')
-            body.append(
-                f'<text class="level" x="{WIDTH - RIGHT - 3}" y="{height - 4:.1f}" text-anchor="end">{escape(name)}</text>'
-            )
+    body += [level_line(y.at(level), name) for name, level in together(levels, y).items()]
     for line in lines:
         banded = [point for point in line.points if finite(point.low, point.high)]
         if len(banded) > 1:
@@ -125,6 +119,25 @@ def interval_chart(whiskers: list[Whisker], label: str, zero: bool = False) -> s
         body += [f'<circle class="single {shade}" cx="{x.at(value):.1f}" cy="{y}" r="2.5"/>' for value in whisker.values]
         body.append(dot(x.at(whisker.point.y), y, whisker.number, whisker.point.title))
     return svg(label, height, body)
+
+
+def together(levels: dict[str, float], y: Axis) -> dict[str, float]:
+    """Levels inside the axis; those whose labels would cover each other share one label, at the highest of them."""
+    inside = sorted(((value, name) for name, value in levels.items() if y.low < value < y.high), reverse=True)
+    groups: list[tuple[float, list[str]]] = []
+    for value, name in inside:
+        if groups and y.at(value) - y.at(groups[-1][0]) < 13:
+            groups[-1][1].append(name)
+        else:
+            groups.append((value, [name]))
+    return {", ".join(names): value for value, names in groups}
+
+
+def level_line(height: float, name: str) -> str:
+    return (
+        f'<line class="level" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{height:.1f}" y2="{height:.1f}"/>'
+        f'<text class="level" x="{WIDTH - RIGHT - 3}" y="{height - 4:.1f}" text-anchor="end">{escape(name)}</text>'
+    )
 
 
 def swatch(number: int) -> str:

@@ -19,10 +19,9 @@ def html_table(table: Table, kind: str = "") -> str:
         f'<tr class="{row.kind}"><th>{breakable(row.name)}</th>{"".join(cell(text, kind) for text in row.cells)}</tr>'
         for row in table.rows
     ]
-    return (
-        f'<div class="scroll" tabindex="0"><table><thead><tr><th>{breakable(table.title)}</th>{"".join(header)}</tr></thead>'
-        f"<tbody>{''.join(body)}</tbody></table></div>{note(table.note)}"
-    )
+    head = f"<tr><th>{breakable(table.title)}</th>{''.join(header)}</tr>"
+    content = f'<table class="{kind}"><thead>{head}</thead><tbody>{"".join(body)}</tbody></table>'
+    return f'<div class="scroll" tabindex="0">{content}</div>{note(table.note)}'
 
 
 def breakable(text: str) -> str:

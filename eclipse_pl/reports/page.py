@@ -38,7 +38,7 @@ def facts(comparison: Comparison) -> str:
     counted = " or ".join(map(str, seeds)) + (" seed" if seeds == [1] else " seeds")
     pairs = first.fact("pairs")
     parts = [
-        f"<b>{len(comparison.runs)} runs</b>: {len(comparison.variants)} variants of {counted}",
+        f"<b>{plural(len(comparison.runs), 'run')}</b>: {plural(len(comparison.variants), 'variant')} of {counted}",
         f"<b>{pairs:,} pairs</b> of the {escape(str(first.fact('stage')))} split" if pairs else "",
         f"shards <b>{escape(str(first.fact('shards', 'folder') or first.config.get('data.init_args.folder')))}</b>",
         f"space <b>{escape(str((first.fact('shards', 'space') or {}).get('name', 'unknown')))}</b>",
@@ -46,6 +46,10 @@ def facts(comparison: Comparison) -> str:
         f"reference <b>{escape(comparison.reference.name)}</b>" if comparison.others else "",
     ]
     return " · ".join(part for part in parts if part)
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def warnings(comparison: Comparison, metrics: tuple[Metric, ...]) -> str:
