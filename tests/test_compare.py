@@ -109,7 +109,7 @@ def test_a_plot_of_a_metric_against_a_parameter(compared_runs, capfd):
     Path("compare.html").unlink()
     plot = [compared_runs, "--plot", "a.png"]
     assert "go together" in refused(capfd, *plot)
-    assert "contrastive_weight, steps, samples_seen" in refused(capfd, *plot, "--x", "temperature", "--y", "cosine")
+    assert "contrastive_weight, trained_steps, samples_seen" in refused(capfd, *plot, "--x", "temperature", "--y", "cosine")
     assert "the metrics are cosine" in refused(capfd, *plot, "--x", "contrastive_weight", "--y", "cosines")
     assert "all, seen, unseen" in refused(capfd, *plot, "--x", "contrastive_weight", "--y", "other/cosine")
     assert ".png, .pdf, .svg" in refused(capfd, compared_runs, "--plot", "a.gif", "--x", "contrastive_weight", "--y", "cosine")
@@ -199,7 +199,9 @@ def test_a_prior_measured_with_other_settings_is_another_variant(compared_runs, 
         train(["validate", "--config", str(run / "config.yaml"), "--ckpt_path", str(run), *options])
     compare(folder / "v_*", "--csv", "numbers.csv")
     assert {name for name, *_ in numbers()} >= {"noise=gaussian", "noise=zero"}
-    assert "measured with model.prior.init_args.noise = zero, trained with gaussian" in flowing(capsys)
+    said = flowing(capsys)
+    assert "noise is that of the measurement, not of training, in 1 of 2 runs" in said
+    assert "(measured with zero, trained with gaussian)" in said
 
 
 def test_a_run_stopped_and_resumed_is_no_other_variant(compared_runs, tmp_path):

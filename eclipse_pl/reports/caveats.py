@@ -22,6 +22,7 @@ def caveats(comparison: Comparison, metrics: tuple[Metric, ...] = METRICS) -> li
         *on_numbers(comparison),
         *on_costs(comparison),
         *on_scope(comparison),
+        *on_sampling(comparison),
         *comparison.remarks,
     ]
 
@@ -106,10 +107,21 @@ def on_costs(comparison: Comparison) -> list[str]:
     return said
 
 
+def on_sampling(comparison: Comparison) -> list[str]:
+    """One sentence for each setting that runs were measured with and not trained with: a sweep of it is many runs."""
+    runs = comparison.runs
+    changed = {key: [run for run in runs if key in run.resampled] for run in runs for key in run.resampled}
+    return [
+        f"{key} is that of the measurement, not of training, in {len(those)} of {len(runs)} runs, such as {those[0]} "
+        f"(measured with {those[0].resampled[key][0]}, trained with {those[0].resampled[key][1]})."
+        for key, those in changed.items()
+    ]
+
+
 def on_scope(comparison: Comparison) -> list[str]:
     pairs = comparison.reference.first.fact("pairs")
     said = [f"All of it holds for {f'these {pairs:,} pairs' if pairs else 'this split'}: it does not speak of other data."]
-    if comparison.others:
+    if comparison.others and max(len(variant.runs) for variant in comparison.variants) > 1:
         said.append("Intervals of means and differences are over training seeds; those of win rates over pairs, seeds fixed.")
     return [*said, "These metrics are of embeddings. Whether pictures get better, a decoder and judges must say."]
 

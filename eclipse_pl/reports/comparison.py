@@ -21,7 +21,7 @@ from eclipse_pl.reports.run_search import find_runs
 from eclipse_pl.reports.variants import Variant, group
 
 COSTS = (
-    "steps", "samples_seen", "train_pairs", "trained_parameters", "parameters", "train_seconds", "forward_passes",
+    "trained_steps", "samples_seen", "train_pairs", "trained_parameters", "parameters", "train_seconds", "forward_passes",
     "seconds_per_1000",
 )  # fmt: skip
 """The numbers of a `Cost`."""
@@ -46,7 +46,7 @@ class Cost:
     NaN or None where a run did not record it.
     """
 
-    steps: int
+    trained_steps: int
     samples_seen: float
     train_pairs: int | None
     trained_parameters: int | None
@@ -84,7 +84,6 @@ class Comparison:
         if problems and not anyway:
             others = f" ({len(problems) - 1} more like this.)" if len(problems) > 1 else ""
             raise ValueError(f"{problems[0].sentence}{others} With --anyway it is compared and marked.")
-        remarks += [remark for _, run in found for remark in run.remarks]
         return cls(variants, named(variants, reference), problems, remarks)
 
     @property
@@ -161,7 +160,7 @@ class Comparison:
         pairs = first.config.get("data.init_args.pairs") or first.fact("shards", "pairs", "train")
         machines = dict.fromkeys(machine_of(run) for run in runs)
         return Cost(
-            steps=first.step,
+            trained_steps=first.step,
             samples_seen=math.fsum(run.total("samples_seen") for run in runs) / len(runs),
             train_pairs=pairs,
             trained_parameters=first.fact("prior", "trained_parameters"),

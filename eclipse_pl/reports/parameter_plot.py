@@ -125,7 +125,8 @@ def lines_of(comparison: Comparison, key: str, values: dict[str, Any]) -> dict[s
     free = []
     for other in dict.fromkeys(name for variant in variants for name in variant.settings if name != key):
         pairs = {(values[variant.name], canonical(variant.settings.get(other))) for variant in variants}
-        if len(pairs) > len({value for value, _ in pairs}):
+        # a line from one method to another would show what is between them, which is nothing
+        if other.endswith("class_path") or len(pairs) > len({value for value, _ in pairs}):
             free.append(other)
     lines: dict[str, tuple[dict[str, Any], list[Variant]]] = {}
     for variant in variants:
@@ -138,11 +139,13 @@ def lines_of(comparison: Comparison, key: str, values: dict[str, Any]) -> dict[s
 def key_of(comparison: Comparison, x: str) -> str:
     """The dotted key or cost that is meant by the words of ``--x``."""
     keys = list(dict.fromkeys(key for variant in comparison.variants for key in variant.settings))
-    if x in keys or x in COSTS:
+    if x in keys:
         return x
     fitting = [key for key in keys if f".{'.'.join(word for word in key.split('.') if word != 'init_args')}".endswith(f".{x}")]
     if len(fitting) == 1:
         return fitting[0]
+    if x in COSTS:
+        return x
     choices = [*(shortest(keys)[key] for key in keys), *COSTS]
     raise ValueError(
         f"--x {x} is {'several' if fitting else 'none'} of what differs between the variants: {', '.join(choices)}."

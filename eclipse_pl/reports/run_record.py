@@ -39,27 +39,27 @@ class RunRecord:
     """latent.json; empty where the run has not finished."""
     training: Path
     """Folder of the run that trained: this one, unless it only measured."""
-    remarks: list[str] = field(default_factory=list)
+    resampled: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    """Settings of the prior with which it was measured, and others with which it was trained."""
 
     @classmethod
     def read(cls, folder: Path) -> RunRecord:
         config = flat(read_yaml(folder / "config.yaml"))
         report = read_json(folder / "latent.json") if (folder / "latent.json").is_file() else {}
-        training, remarks = folder, []
+        training, resampled = folder, {}
         checkpoint = config.get("ckpt_path")
         origin = None if checkpoint is None else run_of_checkpoint(str(checkpoint), folder)
         if origin is not None and report.get("command") in MEASURING:
             training = origin
             trained = flat(read_yaml(origin / "config.yaml"))
             own = {key: value for key, value in config.items() if key.startswith("model.prior.")}
-            changed = sorted(key for key, value in own.items() if trained.get(key, value) != value)
-            remarks = [f"{folder} measured with {key} = {own[key]}, trained with {trained[key]}." for key in changed]
+            resampled = {key: (value, trained[key]) for key, value in own.items() if trained.get(key, value) != value}
             config = {key: value for key, value in trained.items() if not key.startswith("model.prior.")} | own
             checkpoint = config.get("ckpt_path")
             origin = None if checkpoint is None else run_of_checkpoint(str(checkpoint), training)
         if origin is not None and origin.resolve() == training.resolve():
             config["ckpt_path"] = None  # the run was stopped, and went on from a checkpoint of its own
-        return cls(folder, config, report, training, remarks)
+        return cls(folder, config, report, training, resampled)
 
     @property
     def measures_only(self) -> bool:

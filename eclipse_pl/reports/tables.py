@@ -117,7 +117,7 @@ def cost_table(comparison: Comparison) -> Table:
     for variant in comparison.variants:
         cost = comparison.cost(variant)
         passes = "–" if cost.forward_passes is None else str(cost.forward_passes)
-        cells = [count(cost.trained_parameters), count(cost.parameters), count(cost.steps), count(cost.samples_seen)]
+        cells = [count(cost.trained_parameters), count(cost.parameters), count(cost.trained_steps), count(cost.samples_seen)]
         cells += [count(cost.train_pairs), span(cost.train_seconds, 0), passes, span(cost.seconds_per_1000, 2)]
         rows.append(Row(name_of(comparison, variant), cells, kind_of(comparison, variant)))
     header = ["trained parameters", "all parameters", "steps", "pairs seen", "distinct pairs", "training, s"]
