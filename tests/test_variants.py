@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from eclipse_pl.intervals import Estimate
 from eclipse_pl.reports.charts import axis, labels
+from eclipse_pl.reports.comparison import Comparison
 from eclipse_pl.reports.metric import decimals_of, number
+from eclipse_pl.reports.parameter_plot import key_of, lines_of, value_at
 from eclipse_pl.reports.run_record import RunRecord, flat
 from eclipse_pl.reports.run_search import natural
 from eclipse_pl.reports.variants import NOT_COUNTED, group, names_of, rank, shortest
@@ -105,3 +107,30 @@ def test_numbers_as_people_read_them():
     assert number(-1234.5, 1) == "−1,234.5"
     assert number(0.5, 2, sign=True) == "+0.50"
     assert number(math.nan, 2) == "–"
+
+
+def comparison(*runs: tuple[int, RunRecord]) -> Comparison:
+    variants, _ = group(list(runs))
+    return Comparison(variants, variants[0], [], [])
+
+
+def test_a_plot_has_a_line_for_each_setting_that_its_parameter_does_not_decide():
+    made = comparison(
+        *(run(f"{x}{y}", weight=x, twice=2 * x, noise=y) for x in (1, 3, 2) for y in ("zero", "gaussian")),
+        run("other", **{"model__prior__class_path": "p.MLPPrior"}),
+    )
+    key = key_of(made, "weight")
+    values = {variant.name: value_at(made, variant, key) for variant in made.variants}
+    lines = lines_of(made, key, values)
+    assert {name: [values[variant.name] for variant in line] for name, line in lines.items()} == {
+        "noise=gaussian": [1, 2, 3],
+        "noise=zero": [1, 2, 3],
+    }
+    assert list(values.values()).count(None) == 1, "a level across the picture"
+
+
+def test_a_plot_draws_no_line_from_one_method_to_another():
+    made = comparison(*(run(name, **{"model__prior__class_path": f"p.{name}"}, steps=at) for at, name in enumerate("AB")))
+    key = key_of(made, "steps")
+    values = {variant.name: value_at(made, variant, key) for variant in made.variants}
+    assert sorted(lines_of(made, key, values)) == ["A", "B"]
