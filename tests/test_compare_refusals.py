@@ -1,6 +1,7 @@
 """What cannot be compared, and what is typed wrongly."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,12 @@ def test_one_run_twice_is_not_two_seeds(compared_runs, tmp_path, capfd):
     assert f"{folder / 'again'} and {folder / LAST} are the same config with the same seeds" in said
     compare(folder, "--anyway", "--csv", "numbers.csv")
     assert numbers()[SECOND, "all", "cosine"]["n"] == "3"
+    assert numbers()[SECOND, "all", "cosine"]["marked"] == "yes"
+    edit_report(folder / "again", lambda report: report["rows"]["this prior"]["all"].update(cosine=1e6))
+    os.utime(folder / "again" / "latent.json", (2e9, 2e9))
+    compare(folder, "--anyway", "--csv", "numbers.csv")
+    assert float(numbers()[SECOND, "all", "cosine"]["mean"]) > 1e5, "the one that was measured last"
+    assert numbers()[SECOND, "all", "cosine"]["marked"] == "yes"
     compare(folder / LAST, folder / LAST)
 
 

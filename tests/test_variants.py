@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eclipse_pl.intervals import Estimate
-from eclipse_pl.reports.charts import axis, labels
+from eclipse_pl.reports.charts import COLOURS, axis, colour, dash, labels
 from eclipse_pl.reports.comparison import Comparison
 from eclipse_pl.reports.metric import decimals_of, number
 from eclipse_pl.reports.parameter_plot import key_of, lines_of, value_at
@@ -100,6 +100,12 @@ def test_intervals_are_told_in_two_digits(pairs):
     assert 0 <= digits <= 6
     if 1e-4 < typical < 9:
         assert float(number(typical, digits).replace(",", "")) == pytest.approx(typical, rel=0.051)
+
+
+def test_lines_differ_in_colour_or_dashes():
+    looks = [(colour(number), dash(number)) for number in range(4 * COLOURS)]
+    assert len(set(looks)) == len(looks)
+    assert len(set(map(colour, range(COLOURS)))) == COLOURS
 
 
 def test_numbers_as_people_read_them():

@@ -9,6 +9,9 @@ from html import escape
 
 WIDTH, HEIGHT = 460, 300
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 44
+EDGE, ROW = 12, 34
+"""Of an interval chart, whose names stand inside: its left margin, and the height of a row."""
+
 COLOURS = 7
 """The page defines so many colours; further lines repeat them with other dashes."""
 
@@ -92,27 +95,26 @@ def interval_chart(whiskers: list[Whisker], label: str, zero: bool = False) -> s
     whiskers = [whisker for whisker in whiskers if finite(whisker.point.y)]
     if not whiskers:
         return ""
-    spacing = 34
-    height = TOP + spacing * len(whiskers) + BOTTOM
+    height = TOP + ROW * len(whiskers) + BOTTOM
     means = [value for whisker in whiskers for value in (whisker.point.y, *whisker.values)]
     bounds = [bound for whisker in whiskers for bound in (whisker.point.low, whisker.point.high)]
     whole = [value for value in (*means, *bounds, *([0.0] if zero else [])) if finite(value)]
-    x = axis(whole, [], 12, WIDTH - RIGHT)
-    body = [f'<line class="axis" x1="12" x2="{WIDTH - RIGHT}" y1="{height - BOTTOM}" y2="{height - BOTTOM}"/>']
+    x = axis(whole, [], EDGE, WIDTH - RIGHT)
+    body = [f'<line class="axis" x1="{EDGE}" x2="{WIDTH - RIGHT}" y1="{height - BOTTOM}" y2="{height - BOTTOM}"/>']
     for tick, text in labels(x.ticks):
         body.append(f'<line class="grid" x1="{x.at(tick):.1f}" x2="{x.at(tick):.1f}" y1="{TOP}" y2="{height - BOTTOM}"/>')
         body.append(f'<text x="{x.at(tick):.1f}" y="{height - BOTTOM + 16}" text-anchor="middle">{text}</text>')
     body.append(
-        f'<text class="label" x="{(12 + WIDTH - RIGHT) / 2}" y="{height - 8}" text-anchor="middle">{escape(label)}</text>'
+        f'<text class="label" x="{(EDGE + WIDTH - RIGHT) / 2}" y="{height - 8}" text-anchor="middle">{escape(label)}</text>'
     )
     if zero:
         body.append(f'<line class="zero" x1="{x.at(0.0):.1f}" x2="{x.at(0.0):.1f}" y1="{TOP}" y2="{height - BOTTOM}"/>')
     for row, whisker in enumerate(whiskers):
-        top = TOP + row * spacing
+        top = TOP + row * ROW
         y = top + 24.0
         shade = "beside" if whisker.number is None else colour(whisker.number)
         name = whisker.name if len(whisker.name) < 62 else f"{whisker.name[:60]}…"
-        body.append(f'<text class="name" x="14" y="{top + 12}">{escape(name)}</text>')
+        body.append(f'<text class="name" x="{EDGE + 2}" y="{top + 12}">{escape(name)}</text>')
         if finite(whisker.point.low, whisker.point.high):
             ends = [f"{x.at(bound):.1f}" for bound in (whisker.point.low, whisker.point.high)]
             body.append(f'<line class="whisker {shade}" x1="{ends[0]}" x2="{ends[1]}" y1="{y}" y2="{y}"/>')
@@ -204,7 +206,8 @@ def colour(number: int) -> str:
 
 
 def dash(number: int) -> str:
-    return DASHES[number % len(DASHES)] if number < COLOURS else DASHES[(number // COLOURS + number) % len(DASHES)]
+    """Another one for each line of a colour."""
+    return DASHES[(number % COLOURS + number // COLOURS) % len(DASHES)]
 
 
 def clipped(scale: Axis, value: float) -> float:

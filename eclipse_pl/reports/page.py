@@ -52,7 +52,7 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def warnings(comparison: Comparison, metrics: tuple[Metric, ...]) -> str:
+def unfairness(comparison: Comparison, metrics: tuple[Metric, ...]) -> str:
     if not comparison.problems:
         return ""
     return box("Not a fair comparison: rows marked † are here by --anyway", [p.sentence for p in comparison.problems], "warn")
@@ -105,7 +105,7 @@ def configs(comparison: Comparison, metrics: tuple[Metric, ...]) -> str:
 
 
 SECTIONS: tuple[Section, ...] = (
-    warnings,
+    unfairness,
     limits,
     final_metrics,
     final_charts,

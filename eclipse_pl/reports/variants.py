@@ -43,7 +43,7 @@ class Variant:
 def group(runs: list[tuple[int, RunRecord]]) -> tuple[list[Variant], list[tuple[RunRecord, RunRecord]]]:
     """Variants in the order they were named in, those of one place by their settings; and runs that are one run twice.
 
-    Of runs with equal config and seeds the one that was measured last is kept.
+    Of runs with equal config and seeds the one that was measured last is kept: the second of each two.
     """
     configs = [counted(run.config) for _, run in runs]
     keys = differing(configs)
@@ -61,11 +61,9 @@ def group(runs: list[tuple[int, RunRecord]]) -> tuple[list[Variant], list[tuple[
     variants, twice = [], []
     for identity, name in zip(order, names, strict=True):
         by_seeds: dict[Seeds, RunRecord] = {}
-        for _, run in sorted(found[identity], key=lambda member: rank(list(member[1].seeds))):
+        for _, run in sorted(found[identity], key=lambda member: (rank(list(member[1].seeds)), measured_at(member[1]))):
             if run.seeds in by_seeds:
                 twice.append((by_seeds[run.seeds], run))
-                if measured_at(by_seeds[run.seeds]) > measured_at(run):
-                    continue
             by_seeds[run.seeds] = run
         variants.append(Variant(name, settings[identity], by_seeds))
     return variants, twice
