@@ -15,6 +15,7 @@ COMMANDS = {
     "export": ("eclipse_pl.export", "a prior for diffusers' pipelines: export --prior RUN --out FOLDER"),
     "sample": ("eclipse_pl.sample", "image embeddings of prompts: sample --prior RUN --prompt P"),
     "nearest": ("eclipse_pl.nearest", "the pictures nearest to what a prior makes of a prompt: nearest --run RUN --prompt P"),
+    "compare": ("eclipse_pl.reports.compare", "runs beside each other: compare runs/quickstart runs/projection_world"),
     "speed": ("eclipse_pl.speed", "measure training step, loader and encoder on this machine"),
 }
 

@@ -16,6 +16,9 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from eclipse_pl.embedding import EmbeddingBatch
 
+VERSION = 1
+"""Raised whenever a metric changes its meaning: numbers of different versions are not compared."""
+
 RECALLS = (1, 5, 10)
 ALL = "all"
 
@@ -67,46 +70,54 @@ class Predictions:
         """The same pairs, predicted by something else."""
         return Predictions(predicted, self.image_embed, self.text_embed, self.negative_embed, self.index, self.subsets)
 
-    def rows(self, subset: str) -> Tensor:
-        return torch.tensor([subset in (ALL, name) for name in self.subsets])
-
 
 def measure(predictions: Predictions, image_mean: Float[Tensor, "dim"]) -> dict[str, dict[str, float]]:
     """{subset: {metric: value}}; the first subset, "all", is the whole split.
 
     Retrieval of every subset searches the whole split, so that subsets of different sizes can be compared.
     """
-    ranks = retrieval_ranks(predictions.predicted, predictions.image_embed)
-    named = sorted({name for name in predictions.subsets if name})
+    return means(measure_pairs(predictions, image_mean), predictions.subsets)
+
+
+def measure_pairs(predictions: Predictions, image_mean: Float[Tensor, "dim"]) -> dict[str, Float[Tensor, "pairs"]]:
+    """Every metric of every pair. ``rank`` is what retrieval is made of, ``mse`` the mean over dimensions."""
+    predicted, image = predictions.predicted, predictions.image_embed
     return {
-        subset: _measure_rows(predictions, ranks, image_mean, predictions.rows(subset))
-        for subset in (ALL, *named)
-        if subset == ALL or len(named) > 1
-    }
-
-
-def _measure_rows(predictions: Predictions, ranks: Tensor, image_mean: Tensor, rows: Tensor) -> dict[str, float]:
-    predicted, image = predictions.predicted[rows], predictions.image_embed[rows]
-    values = {
-        "cosine": cosine_similarity(predicted, image).mean(),
+        "cosine": cosine_similarity(predicted, image),
         "centred_cosine": centred_cosine(predicted, image, image_mean),
-        "mse": (predicted - image).square().mean(),
-        "text_cosine": cosine_similarity(predicted, predictions.text_embed[rows]).mean(),
-        "norm": predicted.norm(dim=-1).mean(),
+        "mse": (predicted - image).square().mean(-1),
+        "text_cosine": cosine_similarity(predicted, predictions.text_embed),
+        "norm": predicted.norm(dim=-1),
+        "rank": retrieval_ranks(predicted, image),
+        "hard_negative": hard_negative(predicted, image, predictions.negative_embed),
     }
-    values |= {f"R@{k}": (ranks[rows] < k).float().mean() for k in RECALLS}
-    values["hard_negative"] = hard_negative_accuracy(predicted, image, predictions.negative_embed[rows])
+
+
+def means(pairs: dict[str, Float[Tensor, "pairs"]], subsets: list[str]) -> dict[str, dict[str, float]]:
+    """Means of `measure_pairs` over the whole split, and over each subset where there are several."""
+    named = sorted({name for name in subsets if name})
+    rows = {ALL: torch.ones(len(subsets), dtype=torch.bool)}
+    if len(named) > 1:
+        rows |= {subset: torch.tensor([name == subset for name in subsets]) for subset in named}
+    return {subset: _means({name: values[taken] for name, values in pairs.items()}) for subset, taken in rows.items()}
+
+
+def _means(pairs: dict[str, Tensor]) -> dict[str, float]:
+    averaged = ("cosine", "centred_cosine", "mse", "text_cosine", "norm")
+    values = {name: pairs[name].mean() for name in averaged}
+    values |= {f"R@{k}": (pairs["rank"] < k).float().mean() for k in RECALLS}
+    values["hard_negative"] = pairs["hard_negative"].nanmean()
     return {name: value.item() for name, value in values.items()}
 
 
 def centred_cosine(
     predicted: Float[Tensor, "pairs dim"], image: Float[Tensor, "pairs dim"], image_mean: Float[Tensor, "dim"]
-) -> Float[Tensor, ""]:
+) -> Float[Tensor, "pairs"]:
     """Cosine after the mean image embedding is subtracted from both: 0 for a constant, whose plain cosine is high.
 
     Do not compare it between data sets: it depends on how varied their pictures are.
     """
-    return cosine_similarity(predicted - image_mean, image - image_mean).mean()
+    return cosine_similarity(predicted - image_mean, image - image_mean)
 
 
 def retrieval_ranks(
@@ -114,7 +125,8 @@ def retrieval_ranks(
 ) -> Float[Tensor, "pairs"]:
     """How many other pictures of the split lie nearer to each prediction than its own picture, by cosine; ties count half.
 
-    The text embedding is strong here, because CLIP was trained for just this: a prior below it has not failed.
+    The text embedding is strong here, because CLIP was trained for just this: a prior below it has not failed. NaN where a
+    prediction is not finite: it finds nothing.
     """
     gallery = normalize(image, dim=-1)
     ranks = []
@@ -123,18 +135,19 @@ def retrieval_ranks(
         own = similarity.diagonal(start)[:, None]
         nearer = (similarity > own).sum(-1)
         tied = (similarity == own).sum(-1) - 1
-        ranks.append(nearer + tied / 2)
+        ranks.append((nearer + tied / 2).where(own[:, 0].isfinite(), torch.nan))
     return torch.cat(ranks)
 
 
-def hard_negative_accuracy(
+def hard_negative(
     predicted: Float[Tensor, "pairs dim"], image: Float[Tensor, "pairs dim"], negative: Float[Tensor, "pairs dim"]
-) -> Float[Tensor, ""]:
-    """Share of captions whose prediction is nearer to its picture than to that with two attributes swapped; ties count half.
+) -> Float[Tensor, "pairs"]:
+    """1 where a prediction is nearer to its picture than to that with two attributes swapped; ties count half.
 
-    Chance is 0.5. NaN if no pair has a counterpart. It asks for binding only: a prediction far from all pictures can be right.
+    Chance is 0.5. NaN where a pair has no counterpart. It asks for binding only: a prediction far from all pictures can be
+    right.
     """
-    known = negative.isfinite().all(-1)
-    own = cosine_similarity(predicted[known], image[known])
-    swapped = cosine_similarity(predicted[known], negative[known])
-    return ((own > swapped).float() + (own == swapped).float() / 2).mean()
+    own = cosine_similarity(predicted, image)
+    swapped = cosine_similarity(predicted, negative)
+    nearer = (own > swapped).float() + (own == swapped).float() / 2
+    return nearer.where(negative.isfinite().all(-1), torch.nan)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -44,6 +45,8 @@ class LitPrior(L.LightningModule):
         self.log_gradient_norms_every = log_gradient_norms_every
         self.loaded_step = 0
         """Steps behind the weights that were loaded from a checkpoint; validate and test count none themselves."""
+        self.sampling_seconds = 0.0
+        """Spent in ``prior.sample`` by this rank, in the evaluation that runs or ran last."""
 
     def setup(self, stage: str) -> None:
         if stage == "fit" and self.trainer.world_size > 1 and not any(p.requires_grad for p in self.prior.parameters()):
@@ -74,6 +77,11 @@ class LitPrior(L.LightningModule):
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return losses["total"]
 
+    def on_validation_epoch_start(self) -> None:
+        self.sampling_seconds = 0.0
+
+    on_test_epoch_start = on_validation_epoch_start
+
     def validation_step(self, batch: EmbeddingBatch, batch_idx: int) -> Tensor:
         return self._evaluation_step(batch, "val")
 
@@ -83,7 +91,11 @@ class LitPrior(L.LightningModule):
     def _evaluation_step(self, batch: EmbeddingBatch, stage: str) -> Tensor:
         losses = self.prior.losses(batch)
         self.log_dict({f"{stage}/{name}": value for name, value in losses.items()}, batch_size=len(batch), sync_dist=True)
-        return self.prior.sample(batch.text, pair_generators(batch))
+        generators = pair_generators(batch)
+        start = clock(batch.image_embed.device)
+        predicted = self.prior.sample(batch.text, generators)
+        self.sampling_seconds += clock(batch.image_embed.device) - start
+        return predicted
 
     def configure_optimizers(self) -> Any:
         parameters = [parameter for parameter in self.prior.parameters() if parameter.requires_grad]
@@ -128,6 +140,13 @@ def place_seed(*place: int) -> int:
 def pair_generators(batch: EmbeddingBatch) -> list[torch.Generator]:
     """One generator a pair, seeded by the pair: a prediction depends neither on its batch nor on the number of ranks."""
     return [torch.Generator().manual_seed(index) for index in batch.index.tolist()]
+
+
+def clock(device: torch.device) -> float:
+    """Seconds, read when the device has done all that it was asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def total_norm(gradients: Iterable[Tensor | None]) -> Tensor:

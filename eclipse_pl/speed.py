@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import mmap
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -27,6 +25,7 @@ from torch.nn import functional as F
 from eclipse_pl.data.manifest import write_json
 from eclipse_pl.embedding import TextCondition
 from eclipse_pl.encoders.openclip import OpenClipEncoder
+from eclipse_pl.machine import describe_machine
 from eclipse_pl.speed_inputs import CONTEXT, draw_lengths, write_pictures, write_shards
 
 TIMES = ("ms",)
@@ -254,22 +253,6 @@ def find_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: torch finds no GPU here. Leave --device away to measure the CPU.")
     return torch.device("cuda" if torch.cuda.is_available() and name != "cpu" else "cpu")
-
-
-def describe_machine(device: torch.device) -> dict[str, str | int]:
-    """What the figures depend on."""
-    cpu = platform.processor() or platform.machine()
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        names = [
-            line.split(":", 1)[1].strip() for line in information.read_text().splitlines() if line.startswith("model name")
-        ]
-        cpu = names[0] if names else cpu
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "none used"
-    return {
-        "cpu": cpu, "cores": os.cpu_count() or 1, "threads": torch.get_num_threads(), "gpu": gpu,
-        "torch": torch.__version__, "python": platform.python_version(),
-    }  # fmt: skip
 
 
 def print_table(rows: Sequence[Row], machine: dict[str, str | int]) -> None:

@@ -3,6 +3,15 @@ import os
 # One thread here and in every process that a test starts: equal sums, and no threads waiting for each other on a busy machine.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import pytest
 import torch
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def compared_runs(tmp_path_factory):
+    """Folder of two variants of three seeds each; whoever changes a run copies it first."""
+    from tests.compared_runs import make_runs
+
+    return make_runs(tmp_path_factory.mktemp("compare"))

@@ -10,7 +10,7 @@ import yaml
 from eclipse_pl.metrics_file import read_metrics
 from tests.shard_sets import make_shard_set
 
-TIMES = ("samples_per_second",)
+TIMES = ("samples_per_second", "train_seconds")
 
 
 def write_experiment(folder: Path, **changes: Any) -> Path:

@@ -226,3 +226,20 @@ def test_a_space_without_statistics(std: float) -> None:
     with pytest.raises(ValueError, match="16 dimensions never vary, or nothing is known of them"):
         DiffusionPrior(unknown, num_layers=1)
     DiffusionPrior(unknown, num_layers=1, standardise=False)
+
+
+@pytest.mark.parametrize(("guidance_scale", "expected"), [(1.0, 3), (4.0, 6)])
+def test_forward_passes_are_those_of_the_network(
+    guidance_scale: float, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = prior(steps=3, guidance_scale=guidance_scale)
+    rows: list[int] = []
+    step = made.network.continue_prefix
+
+    def counted(noisy: Tensor, *rest: Any) -> Tensor:
+        rows.append(len(noisy))
+        return step(noisy, *rest)
+
+    monkeypatch.setattr(made.network, "continue_prefix", counted)
+    made.sample(captions(LENGTHS, DIM))
+    assert sum(rows) / len(LENGTHS) == made.forward_passes == expected

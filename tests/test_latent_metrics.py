@@ -1,10 +1,11 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
-from eclipse_pl.latent_metrics import ALL, Predictions, hard_negative_accuracy, measure, retrieval_ranks
+from eclipse_pl.latent_metrics import ALL, Predictions, hard_negative, measure, measure_pairs, retrieval_ranks
 
 
 def predictions(pairs: int = 40, dim: int = 8, subsets: bool = True) -> Predictions:
@@ -65,17 +66,40 @@ def test_retrieval_in_pieces_is_retrieval_at_once():
 def test_ties_count_half():
     twins = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     assert retrieval_ranks(twins, twins).tolist() == [0.5, 0.5, 0]
-    assert hard_negative_accuracy(twins, twins, twins).item() == 0.5
+    assert hard_negative(twins, twins, twins).tolist() == [0.5] * 3
+
+
+def test_a_prediction_that_is_not_finite_finds_nothing():
+    p = predictions()
+    broken = p.predicted.clone()
+    broken[:10] = torch.nan
+    metrics = measure(p.replace(broken), p.image_embed.mean(0))[ALL]
+    assert metrics["R@10"] <= 30 / 40
+    assert metrics["hard_negative"] < measure(p, p.image_embed.mean(0))[ALL]["hard_negative"]
+    assert math.isnan(metrics["cosine"])
 
 
 def test_hard_negatives_are_those_that_exist():
     p = predictions()
     nothing = torch.full_like(p.negative_embed, torch.nan)
-    assert math.isnan(hard_negative_accuracy(p.predicted, p.image_embed, nothing).item())
-    odd = torch.arange(1, len(p.predicted), 2)
-    assert hard_negative_accuracy(p.predicted, p.image_embed, p.negative_embed) == hard_negative_accuracy(
-        p.predicted[odd], p.image_embed[odd], p.negative_embed[odd]
-    )
+    assert hard_negative(p.predicted, p.image_embed, nothing).isnan().all()
+    p = replace(p, negative_embed=p.image_embed.roll(1, 0).where(p.negative_embed.isfinite(), torch.nan))
+    won = hard_negative(p.predicted, p.image_embed, p.negative_embed)
+    assert won[::2].isnan().all()
+    own, swapped = (cosine_similarity(p.predicted, other) for other in (p.image_embed, p.image_embed.roll(1, 0)))
+    assert won[1::2].tolist() == (own > swapped)[1::2].float().tolist()
+    metrics = measure(p, p.image_embed.mean(0))[ALL]
+    assert metrics["hard_negative"] == pytest.approx(won[1::2].mean().item())
+    assert math.isnan(measure(replace(p, negative_embed=nothing), p.image_embed.mean(0))[ALL]["hard_negative"])
+
+
+def test_pairs_average_to_the_metrics():
+    p = predictions()
+    pairs, metrics = measure_pairs(p, p.image_embed.mean(0)), measure(p, p.image_embed.mean(0))
+    for name in ("cosine", "centred_cosine", "mse", "text_cosine", "norm"):
+        assert metrics[ALL][name] == pytest.approx(pairs[name].mean().item())
+        assert metrics["unseen"][name] == pytest.approx(pairs[name][1::2].mean().item())
+    assert metrics[ALL]["R@5"] == pytest.approx((pairs["rank"] < 5).float().mean().item())
 
 
 def test_subsets_search_the_whole_split():

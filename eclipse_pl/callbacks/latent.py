@@ -9,11 +9,12 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
+from eclipse_pl.callbacks.latent_facts import facts_of, write_pairs
 from eclipse_pl.callbacks.latent_table import latent_table
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.data.manifest import write_json
 from eclipse_pl.embedding import EmbeddingBatch, TextCondition
-from eclipse_pl.latent_metrics import ALL, Predictions, measure
+from eclipse_pl.latent_metrics import ALL, Predictions, means, measure, measure_pairs
 from eclipse_pl.lit_prior import LitPrior
 from eclipse_pl.priors.baselines import LinearPrior, MeanImagePrior, TextAsImagePrior
 from eclipse_pl.priors.prior import Prior
@@ -28,7 +29,9 @@ class LatentEvaluation(L.Callback):
     """Latent metrics at every validation, beside both floors, ridge regression and the ceiling.
 
     Logged are ``val/METRIC`` of the prior, ``val/SUBSET/METRIC`` for each subset and ``val/ROW/METRIC`` of each row beside it.
-    At the end of a run the whole table, rows by subset, is printed and written to ``latent.json`` in the run's folder.
+    At the end of a run the whole table, rows by subset, is printed and written to ``latent.json`` in the run's folder, with
+    what must be known to compare it with another (`latent_facts`); the prior's metrics of each pair go to
+    ``latent_pairs.npz``.
 
     Args:
         ridge_pairs: How many training pairs ridge regression is fitted to, once, before the first validation; 0 leaves the row
@@ -42,6 +45,7 @@ class LatentEvaluation(L.Callback):
         self._parts: list[Predictions] = []
         self._beside: Rows = {}
         self._report: dict[str, Any] = {}
+        self._pairs: dict[str, Any] = {}
         self._folder: Path | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -69,20 +73,26 @@ class LatentEvaluation(L.Callback):
             return
         latent_table(self._report)
         if self._folder is not None:
-            write_json(self._folder / "latent.json", without_nan(self._report))
+            write_pairs(self._folder / "latent_pairs.npz", self._pairs)
+            # last, because a run that has it has ended
+            report = {**self._report, "trained_steps": steps_behind(trainer, pl_module)}
+            write_json(self._folder / "latent.json", without_nan(report))
 
     def _evaluate(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         assert isinstance(pl_module, LitPrior)
-        space = pl_module.prior.space
+        mean = pl_module.prior.space.image_mean.cpu()
+        own = sum(len(part.index) for part in self._parts)
         parts, self._parts = gather_on_first_rank(self._parts), []
         rows: Rows = {}
         if trainer.is_global_zero:
             predictions = Predictions.join(parts)
             if not self._beside:
                 self._beside = self._rows_beside(trainer, pl_module.prior, predictions)
-            rows = {THIS_PRIOR: measure(predictions, space.image_mean.cpu()), **self._beside}
-            step = max(trainer.global_step, pl_module.loaded_step)
-            self._report = {"stage": stage, "step": step, "pairs": len(predictions.predicted), "rows": rows}
+            pairs, step = measure_pairs(predictions, mean), steps_behind(trainer, pl_module)
+            rows = {THIS_PRIOR: means(pairs, predictions.subsets), **self._beside}
+            facts = facts_of(trainer, pl_module, predictions, own)
+            self._report = {"stage": stage, "step": step, **facts, "rows": rows}
+            self._pairs = {"step": step, "index": predictions.index, "subset": predictions.subsets, **pairs}
         rows = trainer.strategy.broadcast(rows)
         logged = {"" if subset == ALL else f"{subset}/": metrics for subset, metrics in rows[THIS_PRIOR].items()}
         logged |= {f"{row}/": subsets[ALL] for row, subsets in rows.items() if row != THIS_PRIOR}
@@ -112,6 +122,12 @@ class LatentEvaluation(L.Callback):
             ridge.accumulate(batch)
         ridge.solve()
         return {"ridge": ridge}
+
+
+def steps_behind(trainer: L.Trainer, module: L.LightningModule) -> int:
+    """Training steps behind the weights, also where they were loaded and nothing was trained."""
+    assert isinstance(module, LitPrior)
+    return max(trainer.global_step, module.loaded_step)
 
 
 def without_nan(tree: Any) -> Any:

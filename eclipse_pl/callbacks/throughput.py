@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -7,13 +8,15 @@ import lightning as L
 
 
 class Throughput(L.Callback):
-    """Logs ``samples_per_second`` and ``samples_seen``, both over all ranks.
+    """Logs ``samples_per_second`` and ``samples_seen``, both over all ranks, and ``train_seconds``.
 
-    Time spent in validation does not count; time spent waiting for data does.
+    The last two are totals over all resumes, and also logged with every validation. Time spent in validation does not count;
+    time spent waiting for data does.
     """
 
     def __init__(self) -> None:
         self.samples_seen = 0
+        self.train_seconds = 0.0
         self._samples = 0
         self._seconds = 0.0
         self._last = 0.0
@@ -22,7 +25,13 @@ class Throughput(L.Callback):
         self._last = time.perf_counter()
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._seconds += time.perf_counter() - self._last
+        if trains(trainer):
+            self._count_time()
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trains(trainer):
+            # equal on all ranks but for the clock's ticks; sync_dist only tells Lightning so
+            self._log_totals(pl_module, sync_dist=True)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._last = time.perf_counter()
@@ -30,17 +39,33 @@ class Throughput(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        now = time.perf_counter()
-        self._seconds, self._last = self._seconds + now - self._last, now
+        self._count_time()
         self._samples += len(batch) * trainer.world_size
         self.samples_seen += len(batch) * trainer.world_size
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             pl_module.log("samples_per_second", self._samples / self._seconds, prog_bar=True)
-            pl_module.log("samples_seen", float(self.samples_seen))
+            self._log_totals(pl_module)
             self._samples, self._seconds = 0, 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        return {"samples_seen": self.samples_seen}
+        return {"samples_seen": self.samples_seen, "train_seconds": self.train_seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.samples_seen = state_dict["samples_seen"]
+        # a checkpoint from before times were kept: a total that lacks a part would be a wrong one
+        self.train_seconds = state_dict.get("train_seconds", math.nan)
+
+    def _count_time(self) -> None:
+        now = time.perf_counter()
+        self._seconds += now - self._last
+        self.train_seconds += now - self._last
+        self._last = now
+
+    def _log_totals(self, pl_module: L.LightningModule, sync_dist: bool = False) -> None:
+        pl_module.log("samples_seen", float(self.samples_seen), sync_dist=sync_dist)
+        pl_module.log("train_seconds", self.train_seconds, sync_dist=sync_dist)
+
+
+def trains(trainer: L.Trainer) -> bool:
+    """False for a validation that belongs to no training, or comes before it."""
+    return trainer.state.fn == "fit" and not trainer.sanity_checking

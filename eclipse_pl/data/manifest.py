@@ -123,6 +123,12 @@ class Manifest:
         }
         return {split: count for split, count in counts.items() if count}
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the set holds, wherever it lies and whichever command line made it."""
+        content = {name: value for name, value in self.to_json().items() if name != "made_by"}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
     def to_json(self) -> dict[str, Any]:
         return {
             "schema": SCHEMA,

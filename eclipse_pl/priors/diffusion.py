@@ -98,6 +98,10 @@ class DiffusionPrior(Prior):
             self.network.set_statistics(space.image_mean, space.image_std)
         self.start_from(weights)
 
+    @property
+    def forward_passes(self) -> int:
+        return len(self.timesteps) * (1 if self.guidance_scale == 1 else 2)
+
     def losses(self, batch: EmbeddingBatch) -> dict[str, Tensor]:
         """``diffusion``: mean squared error of what the network says of noisy embeddings at random steps (unCLIP, Eq. 2)."""
         embed = self.network.standardise(batch.image_embed)

@@ -101,6 +101,10 @@ class DirectPrior(Prior):
         self.learned_noise = nn.Parameter(torch.zeros(space.dim)) if noise == "learned" else None
         self.start_from(weights)
 
+    @property
+    def forward_passes(self) -> int:
+        return 1
+
     def losses(self, batch: EmbeddingBatch) -> dict[str, Tensor]:
         """``projection`` (Eq. 3), ``contrastive`` (Eq. 4, before its weight) and ``total`` (Eq. 5)."""
         prediction = self._predict(batch.text, self._noise(batch.text.text_embed, None))

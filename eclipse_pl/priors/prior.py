@@ -34,6 +34,11 @@ class Prior(nn.Module, ABC):
 
             load_weights(self, weights)
 
+    @property
+    def forward_passes(self) -> int | None:
+        """Network forward passes that one embedding costs; None where there is no network, or the prior does not say."""
+        return None
+
     @abstractmethod
     def losses(self, batch: EmbeddingBatch) -> dict[str, Tensor]:
         """Scalars by name: ``total``, which is minimised, and every term that goes into it.

@@ -1,0 +1,63 @@
+"""What a latent table says about its making, so that it can be compared with another: see `eclipse_pl.reports.fairness`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+
+from eclipse_pl.data.datamodule import EmbeddingDataModule
+from eclipse_pl.latent_metrics import VERSION, Predictions
+from eclipse_pl.lit_prior import LitPrior
+from eclipse_pl.machine import describe_machine
+
+
+def facts_of(trainer: L.Trainer, module: LitPrior, predictions: Predictions, own: int) -> dict[str, Any]:
+    """What was measured, on what, and what sampling cost. ``own`` counts the pairs that this rank predicted itself.
+
+    Training's own cost is in metrics.csv: ``samples_seen`` and ``train_seconds``.
+    """
+    data, prior = trainer.datamodule, module.prior  # type: ignore[attr-defined]
+    assert isinstance(data, EmbeddingDataModule)
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in prior.parameters()]
+    return {
+        "command": str(trainer.state.fn.value) if trainer.state.fn else "",
+        "metrics_version": VERSION,
+        "pairs": len(predictions.index),
+        "pairs_sha256": digest_of_pairs(predictions.index.numpy()),
+        "shards": {
+            "folder": data.folder,
+            "sha256": data.shards.manifest.digest,
+            "pairs": data.shards.manifest.splits,
+            "space": data.space.identity,
+        },
+        "prior": {
+            "class": f"{type(prior).__module__}.{type(prior).__qualname__}",
+            "trained_parameters": sum(size for size, trained in sizes if trained),
+            "parameters": sum(size for size, _ in sizes),
+        },
+        "sampling": {
+            "forward_passes": prior.forward_passes,
+            "seconds_per_1000": 1000 * module.sampling_seconds / max(own, 1),
+        },
+        "machine": describe_machine(module.device),
+    }
+
+
+def digest_of_pairs(index: np.ndarray) -> str:
+    """SHA-256 of the numbers of the pairs that were measured, in their order."""
+    return hashlib.sha256(index.astype("<i8").tobytes()).hexdigest()
+
+
+def write_pairs(path: Path, columns: dict[str, Any]) -> None:
+    """One array a column; atomic."""
+    arrays = {name: np.asarray(values) for name, values in columns.items()}
+    assert not any(array.dtype.hasobject for array in arrays.values()), "objects would be pickled"
+    temporary = path.with_name(f"{path.name}.partial")
+    with open(temporary, "wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+    os.replace(temporary, path)

@@ -1,0 +1,106 @@
+"""python -m eclipse_pl compare: runs beside each other, as a table and as one HTML page."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from eclipse_pl.reports.caveats import caveats
+from eclipse_pl.reports.comparison import Comparison
+from eclipse_pl.reports.metric import BY_NAME, Metric
+from eclipse_pl.reports.numbers_file import numbers_csv
+from eclipse_pl.reports.page import write_page
+from eclipse_pl.reports.parameter_plot import parameter_plot
+from eclipse_pl.reports.tables import Table, cost_table, difference_table, main_table, markdown, win_table
+
+HEADLINE = "cosine,centred_cosine,mse,text_cosine,norm,R@1,hard_negative"
+
+
+def main(args: list[str] | None = None) -> None:
+    """Compare, print, and write what was asked for."""
+    args = sys.argv[1:] if args is None else args
+    parser = argparse.ArgumentParser(
+        prog="python -m eclipse_pl compare",
+        description="Runs that differ in nothing but their seeds are one variant; variants are compared by paired seeds.",
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="folders of runs, folders above them, or globs in quotes")
+    parser.add_argument("--out", type=Path, default=Path("compare.html"), help="the page (default: compare.html)")
+    parser.add_argument("--reference", metavar="NAME", help="the variant that others are held against (default: the first)")
+    parser.add_argument("--metrics", default=HEADLINE, help=f"columns of the tables (default: {HEADLINE})")
+    parser.add_argument("--anyway", action="store_true", help="compare and mark what cannot be compared fairly")
+    parser.add_argument("--csv", metavar="FILE", type=Path, help="write all numbers there")
+    parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown, for a README")
+    parser.add_argument("--plot", metavar="FILE", type=Path, help="draw --y against --x: .png, .pdf or .svg")
+    parser.add_argument("--x", metavar="PARAMETER", help="for --plot: a key in which configs differ, or a cost")
+    parser.add_argument("--y", metavar="METRIC", help="for --plot: a metric, or SUBSET/METRIC such as unseen/cosine")
+    options = parser.parse_args(args)
+    metrics = metrics_of(options.metrics)
+    if (options.plot is not None) != (options.x is not None) or (options.x is not None) != (options.y is not None):
+        raise ValueError("--plot, --x and --y go together: --plot FILE.png --x PARAMETER --y METRIC.")
+    comparison = Comparison.of(options.runs, options.reference, options.anyway)
+    command = shlex.join(["python", "-m", "eclipse_pl", "compare", *args])
+    written = {"--out": (options.out, write_page(comparison, metrics, command).encode())}
+    if options.csv is not None:
+        written["--csv"] = (options.csv, numbers_csv(comparison).encode())
+    if options.plot is not None:
+        written["--plot"] = (options.plot, parameter_plot(comparison, options.x, options.y, options.plot.suffix))
+    tables = [main_table(comparison, metrics)]
+    if comparison.others:
+        tables += [difference_table(comparison, metrics), win_table(comparison)]
+    if options.markdown:
+        print("\n\n".join(f"{markdown(table)}\n\n{table.note}" for table in tables))
+    else:
+        show(comparison, [*tables, cost_table(comparison)], caveats(comparison, metrics))
+    for option, (path, content) in written.items():
+        write(path, content, option)
+        print(path, file=sys.stderr)
+
+
+def metrics_of(names: str) -> tuple[Metric, ...]:
+    chosen = names.split(",")
+    if unknown := [name for name in chosen if name not in BY_NAME]:
+        raise ValueError(f"--metrics: {', '.join(unknown)} is no metric; the metrics are {', '.join(BY_NAME)}.")
+    return tuple(BY_NAME[name] for name in chosen)
+
+
+def show(comparison: Comparison, tables: list[Table], sentences: list[str]) -> None:
+    """Print the tables, then what may not be concluded."""
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    console = Console(width=None if Console().is_terminal else 160, highlight=False)
+    for table in tables:
+        shown = RichTable(title=Text(table.title), title_justify="left", box=None, caption=Text(table.note))
+        shown.caption_justify = "left"
+        shown.add_column("", overflow="fold")
+        for name in table.header:
+            shown.add_column(name, justify="right")
+        for row in table.rows:
+            style = {"beside": "dim", "reference": "bold"}.get(row.kind)
+            shown.add_row(Text(row.name), *(Text(text) for text in row.cells), style=style)
+        console.print(Padding(shown, (0, 0, 1, 0)))
+    marks = [problem.sentence for problem in comparison.problems]
+    for title, lines in (("Not a fair comparison (†)", marks), ("What may not be concluded", sentences)):
+        if lines:
+            console.print(Text(title, style="bold"))
+        for line in lines:
+            console.print(Padding(Text(f"- {line}"), (0, 0, 0, 1)))
+
+
+def write(path: Path, content: bytes, option: str) -> None:
+    """Atomic."""
+    temporary = path.with_name(f"{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise ValueError(f"Cannot write {path} ({error.strerror}). Choose another file with {option}.") from error

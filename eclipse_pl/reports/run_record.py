@@ -1,0 +1,205 @@
+"""A run as its folder tells it: config, table, values of each pair, learning curves."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from eclipse_pl.callbacks.latent import THIS_PRIOR, Rows
+from eclipse_pl.callbacks.latent_table import ORDER
+from eclipse_pl.latent_metrics import ALL
+from eclipse_pl.metrics_file import read_metrics
+from eclipse_pl.reports.metric import BY_NAME
+
+SEEDS = ("seed_everything", "data.init_args.seed")
+Seeds = tuple[Any, ...]
+
+MEASURING = ("validate", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class RunRecord:
+    """One run, read from its folder.
+
+    A run of ``validate`` or ``test`` measures the weights of a training run. Its seeds, costs and curves are that run's, its
+    prior (which may sample in another way) is its own.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    """Dotted keys, as on the command line, and their values."""
+    report: dict[str, Any]
+    """latent.json; empty where the run has not finished."""
+    training: Path
+    """Folder of the run that trained: this one, unless it only measured."""
+    resampled: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    """Settings of the prior with which it was measured, and others with which it was trained."""
+
+    @classmethod
+    def read(cls, folder: Path) -> RunRecord:
+        config = flat(read_yaml(folder / "config.yaml"))
+        report = read_json(folder / "latent.json") if (folder / "latent.json").is_file() else {}
+        training, resampled = folder, {}
+        checkpoint = config.get("ckpt_path")
+        origin = None if checkpoint is None else run_of_checkpoint(str(checkpoint), folder)
+        if origin is not None and report.get("command") in MEASURING:
+            training = origin
+            trained = flat(read_yaml(origin / "config.yaml"))
+            own = {key: value for key, value in config.items() if key.startswith("model.prior.")}
+            resampled = {key: (value, trained[key]) for key, value in own.items() if trained.get(key, value) != value}
+            config = {key: value for key, value in trained.items() if not key.startswith("model.prior.")} | own
+            checkpoint = config.get("ckpt_path")
+            origin = None if checkpoint is None else run_of_checkpoint(str(checkpoint), training)
+        if origin is not None and origin.resolve() == training.resolve():
+            config["ckpt_path"] = None  # the run was stopped, and went on from a checkpoint of its own
+        return cls(folder, config, report, training, resampled)
+
+    @property
+    def measures_only(self) -> bool:
+        """True for runs of ``validate`` and ``test``."""
+        return self.report.get("command") in MEASURING
+
+    @property
+    def seeds(self) -> Seeds:
+        return tuple(self.config.get(key) for key in SEEDS)
+
+    @property
+    def unfinished(self) -> str | None:
+        """Why the run's table is not that of its end; None where it is."""
+        if not self.report:
+            last = f"its last validation is that of step {self.step}" if self.rows else "it has not been validated once"
+            return f"has no latent.json, because it has not finished ({last})"
+        rows = self._logged if self.training == self.folder else []
+        trained = self.report.get("trained_steps", self.report["step"])
+        if rows and int(rows[-1]["step"]) >= trained:
+            return f"went on to step {int(rows[-1]['step']) + 1} after its table was written at step {trained}"
+        return None
+
+    @cached_property
+    def rows(self) -> Rows:
+        """{row: {subset: {metric: value}}}, from the last validation where the run has not finished."""
+        if self.report:
+            table: Rows = self.report["rows"]
+        else:
+            validated = [row for row in self._logged if row.get("val/cosine")]
+            table = rows_of_log(validated[-1]) if validated else {}
+        return {
+            row: {subset: {name: as_float(metrics.get(name)) for name in BY_NAME} for subset, metrics in subsets.items()}
+            for row, subsets in table.items()
+        }
+
+    @property
+    def step(self) -> int:
+        """Training steps behind the table."""
+        if self.report:
+            return int(self.report["step"])
+        return max((int(row["step"]) + 1 for row in self._logged if row.get("val/cosine")), default=0)
+
+    def fact(self, *path: str) -> Any:
+        """A fact of latent.json; None where it is not there."""
+        node: Any = self.report
+        for name in path:
+            node = node.get(name) if isinstance(node, dict) else None
+        return node
+
+    def total(self, name: str) -> float:
+        """``samples_seen`` or ``train_seconds`` up to the table's step; NaN where it was not logged."""
+        values = [float(row[name]) for row in self._logged if row.get(name) and int(row["step"]) < self.step]
+        return values[-1] if values else math.nan
+
+    def curve(self, metric: str, subset: str = ALL) -> dict[int, tuple[float, float, float]]:
+        """{step: (samples seen, seconds of training, value)} of every validation."""
+        name = f"val/{metric}" if subset == ALL else f"val/{subset}/{metric}"
+        return {
+            int(row["step"]) + 1: (as_float(row.get("samples_seen")), as_float(row.get("train_seconds")), as_float(row[name]))
+            for row in self._logged
+            if row.get(name)
+        }
+
+    @cached_property
+    def pairs(self) -> dict[str, np.ndarray] | None:
+        """Values of each pair behind the table; None where they are missing or those of another evaluation."""
+        path = self.folder / "latent_pairs.npz"
+        if not self.report or not path.is_file():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                pairs = {name: file[name] for name in file.files}
+        except (ValueError, OSError, KeyError) as error:
+            raise ValueError(f"{path} is damaged ({error}). Make it anew with `python -m eclipse_pl validate`.") from error
+        return pairs if int(pairs["step"]) == self.step else None
+
+    @cached_property
+    def _logged(self) -> list[dict[str, str]]:
+        path = self.training / "metrics.csv"
+        return read_metrics(path) if path.is_file() else []
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+
+def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested groups as dotted keys, which are the flags of the command line. Lists are values."""
+    if not isinstance(tree, dict) or not tree:
+        return {prefix: tree}
+    return {
+        key: value
+        for name, child in tree.items()
+        for key, value in flat(child, f"{prefix}.{name}" if prefix else name).items()
+    }
+
+
+def rows_of_log(logged: dict[str, str]) -> Rows:
+    """The table that a validation's row of metrics.csv holds."""
+    rows: Rows = {}
+    for name, value in logged.items():
+        parts = name.split("/")
+        if parts[0] == "val" and parts[-1] in BY_NAME and value:
+            where = parts[1] if len(parts) == 3 else ALL
+            row, subset = (where, ALL) if where in ORDER else (THIS_PRIOR, where)
+            rows.setdefault(row, {}).setdefault(subset, {})[parts[-1]] = float(value)
+    return rows
+
+
+def run_of_checkpoint(checkpoint: str, folder: Path) -> Path | None:
+    """The run that a checkpoint belongs to; paths are those of the run's own working directory, or lie beside it."""
+    home = Path(checkpoint).parent.parent
+    for place in (home, folder.parent / home.name):
+        if (place / "config.yaml").is_file():
+            return place
+    return None
+
+
+def as_float(value: Any) -> float:
+    """NaN for what is missing: null in JSON, empty in CSV."""
+    return math.nan if value in (None, "") else float(value)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no YAML, so its folder is no run ({error}).") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is not the config of a run: it holds no groups.")
+    return content
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not {"step", "rows"} <= content.keys() or THIS_PRIOR not in content["rows"]:
+            raise ValueError("a table has a step and rows")
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}). Measure the run again: `python -m eclipse_pl validate --config "
+            f"{path.parent / 'config.yaml'} --ckpt_path {path.parent}`."
+        ) from error
+    return content

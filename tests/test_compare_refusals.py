@@ -1,0 +1,169 @@
+"""What cannot be compared, and what is typed wrongly."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from eclipse_pl.__main__ import main as command
+from eclipse_pl.reports.run_record import RunRecord
+from tests.compared_runs import compare, copy, edit_report, numbers, refused
+
+SECOND = "contrastive_weight=1.0"
+LAST = "weight_1.0_seed_2"
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def other(report: dict) -> dict:
+    return {
+        "other shards": lambda: report["shards"].update(sha256="f" * 64, folder="data/elsewhere"),
+        "another CLIP space": lambda: report["shards"]["space"].update(name="elsewhere"),
+        "other pairs": lambda: report.update(stage="test", pairs_sha256="0" * 64),
+        "other metrics": lambda: report.update(metrics_version=99),
+    }
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("other shards", "data/elsewhere"),
+        ("another CLIP space", "elsewhere (tiny-8, 8 wide)"),
+        ("other pairs", "16 pairs of test"),
+        ("other metrics", "version 99"),
+    ],
+)
+def test_what_was_measured_otherwise_is_refused_or_marked(compared_runs, tmp_path, capfd, what, told):
+    folder = copy(compared_runs, tmp_path / "runs")
+    edit_report(folder / LAST, lambda report: other(report)[what]())
+    said = refused(capfd, folder)
+    assert f"{folder / 'weight_0.0_seed_0'} and {folder / LAST} cannot be compared fairly" in said
+    assert what in said
+    assert told in said
+    assert "--anyway" in said
+    compare(folder, "--anyway", "--csv", "numbers.csv")
+    printed = " ".join(capfd.readouterr().out.split())
+    assert f"{SECOND} †" in printed
+    assert "Not a fair comparison" in printed
+    page = Path("compare.html").read_text()
+    assert "Not a fair comparison" in page
+    assert f"{SECOND} †" in page.replace("<wbr>", "")
+    assert numbers()[SECOND, "all", "cosine"]["marked"] == "yes"
+
+
+def test_an_unfinished_run_is_refused_or_shown_as_it_was_last_validated(compared_runs, tmp_path, capfd):
+    folder = copy(compared_runs, tmp_path / "runs")
+    expected = json.loads((folder / LAST / "latent.json").read_text())["rows"]
+    (folder / LAST / "latent.json").unlink()
+    said = refused(capfd, folder)
+    assert f"{folder / LAST} has no latent.json, because it has not finished (its last validation is that of step 4)" in said
+    assert f"--ckpt_path {folder / LAST}" in said
+    rows = RunRecord.read(folder / LAST).rows
+    assert rows["this prior"]["unseen"] == pytest.approx(expected["this prior"]["unseen"], abs=1e-6, nan_ok=True)
+    assert rows["ridge"]["all"] == pytest.approx(expected["ridge"]["all"], abs=1e-6, nan_ok=True)
+    compare(folder, "--anyway", "--csv", "numbers.csv")
+    assert numbers()[SECOND, "all", "cosine"]["n"] == "3"
+    assert numbers()[SECOND, "all", "cosine"]["win_rate_n"] == "", "the pairs of that validation are not known"
+
+
+def test_a_run_that_never_was_validated_is_left_out(compared_runs, tmp_path, capfd):
+    folder = copy(compared_runs, tmp_path / "runs")
+    for name in ("latent.json", "metrics.csv"):
+        (folder / LAST / name).unlink()
+    assert "it has not been validated once" in refused(capfd, folder)
+    compare(folder, "--anyway", "--csv", "numbers.csv")
+    assert f"{folder / LAST} is left out" in " ".join(capfd.readouterr().out.split())
+    assert numbers()[SECOND, "all", "cosine"]["n"] == "2"
+    Path("compare.html").unlink()
+    assert "nothing to compare" in refused(capfd, folder / LAST, "--anyway")
+
+
+def test_a_run_that_went_on_after_its_table_is_unfinished(compared_runs, tmp_path, capfd):
+    folder = copy(compared_runs, tmp_path / "runs")
+    edit_report(folder / LAST, lambda report: report.update(step=2, trained_steps=2))
+    assert f"{folder / LAST} went on to step 4 after its table was written at step 2" in refused(capfd, folder)
+
+
+def test_a_table_that_does_not_say_what_it_is_of(compared_runs, tmp_path, capfd):
+    folder = copy(compared_runs, tmp_path / "runs")
+    edit_report(folder / LAST, lambda report: [report.pop(name) for name in ("shards", "pairs_sha256", "metrics_version")])
+    said = refused(capfd, folder)
+    assert "does not say on which shards" in said
+    assert "python -m eclipse_pl validate" in said
+
+
+def test_one_run_twice_is_not_two_seeds(compared_runs, tmp_path, capfd):
+    folder = copy(compared_runs, tmp_path / "runs")
+    (folder / LAST).rename(folder / "again")
+    copy(compared_runs, tmp_path / "runs", LAST)
+    said = refused(capfd, folder)
+    assert f"{folder / 'again'} and {folder / LAST} are the same config with the same seeds" in said
+    compare(folder, "--anyway", "--csv", "numbers.csv")
+    assert numbers()[SECOND, "all", "cosine"]["n"] == "3"
+    assert numbers()[SECOND, "all", "cosine"]["marked"] == "yes"
+    edit_report(folder / "again", lambda report: report["rows"]["this prior"]["all"].update(cosine=1e6))
+    os.utime(folder / "again" / "latent.json", (2e9, 2e9))
+    compare(folder, "--anyway", "--csv", "numbers.csv")
+    assert float(numbers()[SECOND, "all", "cosine"]["mean"]) > 1e5, "the one that was measured last"
+    assert numbers()[SECOND, "all", "cosine"]["marked"] == "yes"
+    compare(folder / LAST, folder / LAST)
+
+
+def test_places_that_hold_no_run(compared_runs, tmp_path, capfd):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "sweep.csv").write_text("")
+    for place, said in (
+        (tmp_path / "empty", "holds no run"),
+        (tmp_path / "nowhere", "There is no"),
+        (tmp_path / "*.csv", "matches no run (1 files or folders match"),
+        (tmp_path / "sweep.csv", "is no folder"),
+        (compared_runs.parent / "tinny", f"Near it: {compared_runs}"),
+    ):
+        assert said in refused(capfd, place)
+    compare(str(compared_runs / "*"))
+
+
+def test_files_that_are_damaged(compared_runs, tmp_path, capfd):
+    folder = copy(compared_runs, tmp_path / "runs")
+    content = {name: (folder / LAST / name).read_bytes() for name in ("config.yaml", "latent.json", "latent_pairs.npz")}
+    for name, damage, said in (
+        ("config.yaml", b"a: [", "is no YAML"),
+        ("config.yaml", b"[]", "holds no groups"),
+        ("latent.json", b'{"step"', "is damaged"),
+        ("latent.json", b'{"step": 3}', "python -m eclipse_pl validate"),
+        ("latent_pairs.npz", b"PK", "is damaged"),
+    ):
+        (folder / LAST / name).write_bytes(damage)
+        said_here = refused(capfd, folder)
+        assert said in said_here
+        assert str(folder / LAST / name) in said_here
+        (folder / LAST / name).write_bytes(content[name])
+    (folder / LAST / "latent_pairs.npz").unlink()
+    compare(folder, "--csv", "numbers.csv")
+    assert numbers()[SECOND, "all", "cosine"]["win_rate_n"] == ""
+
+
+def test_a_folder_that_cannot_be_read(compared_runs, capfd, monkeypatch):
+    def deny(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", deny)
+    assert f"Cannot read {compared_runs} (Permission denied)" in refused(capfd, compared_runs)
+
+
+def test_files_that_cannot_be_written(compared_runs, tmp_path, capfd):
+    (tmp_path / "file").write_text("")
+    said = refused(capfd, compared_runs, "--out", tmp_path / "file" / "page.html")
+    assert "Cannot write" in said
+    assert "--out" in said
+    assert command(["compare", str(compared_runs), "--csv", str(tmp_path)]) == 2
+    assert "Choose another file with --csv" in capfd.readouterr().err
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_unknown_metrics(compared_runs, capfd):
+    assert "the metrics are cosine" in refused(capfd, compared_runs, "--metrics", "cosine,accuracy")

@@ -1,0 +1,103 @@
+"""What a run leaves behind for a comparison."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eclipse_pl.cli import main
+from eclipse_pl.data.manifest import Manifest
+from eclipse_pl.latent_metrics import RECALLS
+from eclipse_pl.metrics_file import read_metrics
+from tests.runs import write_experiment
+from tests.shard_sets import make_shard_set
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    path = write_experiment(tmp_path_factory.mktemp("facts"))
+    main(["fit", "--config", str(path), "--trainer.max_steps", "6"])
+    return path
+
+
+def run_of(experiment: Path, version: str = "version_0") -> Path:
+    return experiment.parent / "runs" / "tiny" / version
+
+
+def report_of(run: Path) -> dict:
+    return json.loads((run / "latent.json").read_text())
+
+
+def test_a_table_says_what_it_was_measured_on_and_what_it_cost(experiment):
+    report = report_of(run_of(experiment))
+    assert (report["command"], report["stage"], report["step"], report["trained_steps"]) == ("fit", "val", 6, 6)
+    manifest = Manifest.load(experiment.parent / "shards")
+    assert report["shards"]["sha256"] == manifest.digest
+    assert report["shards"]["pairs"] == {"train": 64, "val": 16, "test": 16}
+    assert report["prior"]["class"] == "eclipse_pl.priors.eclipse.EclipsePrior"
+    assert 0 < report["prior"]["trained_parameters"] <= report["prior"]["parameters"]
+    assert report["sampling"]["forward_passes"] == 1
+    assert 0 < report["sampling"]["seconds_per_1000"] < 1000
+    assert report["machine"]["cores"] > 0
+
+
+def test_validate_and_test_say_the_same_of_their_own_split(experiment):
+    run = run_of(experiment)
+    reports = {"fit": report_of(run)}
+    for command in ("validate", "test"):
+        main([command, "--config", str(experiment), "--ckpt_path", str(run)])
+        reports[command] = report_of(run_of(experiment, f"{command}_0"))
+    fitted, validated, tested = reports.values()
+    for name in ("pairs_sha256", "shards", "prior", "metrics_version", "stage", "step", "trained_steps"):
+        assert validated[name] == fitted[name]
+    assert tested["stage"] == "test"
+    assert tested["pairs_sha256"] != fitted["pairs_sha256"]
+    assert [report["command"] for report in reports.values()] == ["fit", "validate", "test"]
+
+
+def test_the_values_of_the_pairs_average_to_the_table(experiment):
+    run = run_of(experiment)
+    row = report_of(run)["rows"]["this prior"]
+    with np.load(run / "latent_pairs.npz", allow_pickle=False) as pairs:
+        assert pairs["step"] == 6
+        assert sorted(pairs["index"]) == pairs["index"].tolist() == list(range(64, 80))
+        for subset in ("all", "seen", "unseen"):
+            taken = (pairs["subset"] == subset) | (subset == "all")
+            for name in ("cosine", "centred_cosine", "mse", "text_cosine", "norm"):
+                assert row[subset][name] == pytest.approx(pairs[name][taken].mean(), rel=1e-5)
+            for k in RECALLS:
+                assert row[subset][f"R@{k}"] == pytest.approx((pairs["rank"][taken] < k).mean())
+            assert row[subset]["hard_negative"] == pytest.approx(np.nanmean(pairs["hard_negative"][taken]))
+
+
+def test_samples_and_seconds_stand_beside_every_validation_and_go_on_after_a_resume(tmp_path):
+    experiment = write_experiment(tmp_path, trainer__log_every_n_steps=4)
+    for steps in ("5", "10"):
+        more = ["--ckpt_path", str(run_of(experiment))] if steps == "10" else []
+        main(["fit", "--config", str(experiment), "--trainer.max_steps", steps, *more])
+    rows = read_metrics(run_of(experiment) / "metrics.csv")
+    seen = [(int(row["step"]), float(row["samples_seen"])) for row in rows if row["samples_seen"]]
+    assert seen == [(step, 8.0 * (step + 1)) for step in (2, 3, 5, 7, 8)]
+    seconds = [float(row["train_seconds"]) for row in rows if row["train_seconds"]]
+    assert len(seconds) == 5
+    assert seconds[0] > 0
+    assert seconds == sorted(set(seconds))
+    assert all(row["samples_seen"] for row in rows if row["val/cosine"])
+
+
+def test_what_comes_before_training_is_not_counted_as_training(tmp_path):
+    experiment = write_experiment(tmp_path, trainer__num_sanity_val_steps=2, trainer__max_steps=2)
+    main(["fit", "--config", str(experiment)])
+    rows = read_metrics(run_of(experiment) / "metrics.csv")
+    assert 0 < float(rows[-1]["train_seconds"]) < 60
+
+
+def test_the_digest_is_that_of_the_shards_and_not_of_their_place(tmp_path):
+    digests = {
+        name: Manifest.load(make_shard_set(tmp_path / name, **options)).digest
+        for name, options in {"here": {}, "there": {}, "other": {"seed": 1}}.items()
+    }
+    assert digests["here"] == digests["there"] != digests["other"]
+    manifest = Manifest.load(tmp_path / "here")
+    assert Manifest(manifest.space, "another command", manifest.shards).digest == digests["here"]
