@@ -199,7 +199,9 @@ def test_two_supervisors_never_work_in_one_folder(tmp_path):
     assert codes == [130]
 
 
-def test_a_command_that_outlives_its_supervisor_keeps_the_folder(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_supervisor_that_is_killed(tmp_path, monkeypatch, number):
+    """It takes its command with it if it can; if not, the command keeps the folder from the next try."""
     supervisors = []
     monkeypatch.setattr(launch, "start_supervisor", lambda task: supervisors.append(start_supervisor(task)) or supervisors[-1])
     code = f"import os, time; print(os.getpid(), flush=True); open(r'{tmp_path}/one/started', 'w'); time.sleep(60)"
@@ -208,10 +210,13 @@ def test_a_command_that_outlives_its_supervisor_keeps_the_folder(tmp_path, monke
 
     def kill_supervisor(statuses):
         if (tmp_path / "one" / "started").exists():
-            supervisors[0].kill()
+            supervisors[0].send_signal(number)
 
     run_here(statuses, 1, kill_supervisor)
     assert statuses[0].state == "failed"
+    if number == signal.SIGTERM:
+        assert nothing_runs(tmp_path)
+        return
     with pytest.raises(ValueError, match="another process still works in"):
         supervise(task, lifeline=-1, patience=0.3)
     os.kill(int(statuses[0].last_words), signal.SIGKILL)
