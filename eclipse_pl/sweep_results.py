@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,11 +60,11 @@ class SweepResults:
         variant = [parameter.name for parameter in self.plan.file.varying if not parameter.is_seed]
         for column in (*(short[name] for name in variant), "n", *([metric] if metric else [])):
             table.add_column(column, justify="right")
-        for values, rows in self._variants(variant).items():
+        for rows in self._variants(variant).values():
             done = [row for row in rows if row["state"] == "finished"]
             measured = [float(row[metric]) for row in done if row.get(metric)] if metric else []
             cells = [with_interval(measured)] if metric else []
-            table.add_row(*values, str(len(measured if metric else done)), *cells)
+            table.add_row(*(text(rows[0][name]) for name in variant), str(len(measured if metric else done)), *cells)
         console.print(table)
         if metric and self.rows and not any(row.get(metric) for row in self.rows):
             logged = {column for row in self.rows for column in row}
@@ -73,7 +74,7 @@ class SweepResults:
     def _variants(self, variant: list[str]) -> dict[tuple[str, ...], Rows]:
         groups: dict[tuple[str, ...], Rows] = {}
         for row in self.rows:
-            groups.setdefault(tuple(text(row[name]) for name in variant), []).append(row)
+            groups.setdefault(tuple(str(row[name]) for name in variant), []).append(row)
         return groups
 
 
@@ -86,7 +87,10 @@ def last_metrics(folder: Path) -> dict[str, str]:
 
 
 def with_interval(values: list[float]) -> str:
+    """With as many decimals as tell two digits of the half-width, and at least four."""
     if not values:
         return "-"
     mean, half = mean_interval(values)
-    return f"{mean:.4f} ± {half:.4f}" if half == half else f"{mean:.4f}"
+    size = abs(mean) if math.isnan(half) else half
+    decimals = max(4, 1 - math.floor(math.log10(size))) if size > 0 else 4
+    return f"{mean:.{decimals}f}" + ("" if math.isnan(half) else f" ± {half:.{decimals}f}")

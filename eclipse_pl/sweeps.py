@@ -28,7 +28,7 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("file", help="the sweep file, which `wandb sweep` takes as well")
     parser.add_argument("--jobs", type=int, help="runs at once on this machine, which share its processors (default: 1)")
     parser.add_argument("--count", type=int, help="at most so many runs: the first of a grid, or draws")
-    parser.add_argument("--seed", type=int, default=0, help="of random draws (default: 0)")
+    parser.add_argument("--seed", type=int, help="of random draws (default: 0)")
     parser.add_argument("--dry-run", action="store_true", help="print the commands that would run, and what is finished")
     parser.add_argument("--engine", choices=("here", "ray"), default="here", help="this machine (default), or a Ray cluster")
     parser.add_argument("--ray-address", help="of a cluster whose nodes share this folder; one of this machine if not given")
@@ -55,9 +55,11 @@ def require_meaning(options: argparse.Namespace) -> None:
 
 def sweep(options: argparse.Namespace) -> None:
     file = SweepFile.read(options.file)
+    if file.method == "grid" and options.seed is not None:
+        raise ValueError("--seed is that of random draws, and means nothing for a grid; sweep over seed_everything instead.")
     from eclipse_pl.sweep_plan import SweepPlan  # it reads command lines, which takes all of torch
 
-    plan = SweepPlan(file, options.count, options.seed, threads_of_a_run(options))
+    plan = SweepPlan(file, options.count, options.seed or 0, threads_of_a_run(options))
     statuses = [Status.of(run.task) for run in plan.runs]
     if options.dry_run:
         return print_commands(plan, statuses)
@@ -112,5 +114,5 @@ def report_failures(statuses: Sequence[Status]) -> None:
         return
     print(f"{len(failed)} of {len(statuses)} runs failed; the same command tries them again:", file=sys.stderr)
     for status in failed:
-        print(f"  {status.task.log}: {status.message}: {status.last_words}", file=sys.stderr)
+        print("  " + ": ".join(filter(None, (str(status.task.log), status.message, status.last_words))), file=sys.stderr)
     raise SystemExit(1)

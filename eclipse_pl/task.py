@@ -26,7 +26,7 @@ from eclipse_pl.data.manifest import write_json
 LOG, RECORD, LOCK = "log.txt", "task.json", ".task.lock"
 OWN = (LOG, RECORD, LOCK)
 INTERPRETER = "${interpreter}"
-GRACE = 30.0
+GRACE = 60.0
 """Seconds that a command has to write a checkpoint after SIGINT, before it is killed."""
 
 
@@ -107,7 +107,7 @@ class Record:
         return self.exit_code == 0
 
 
-def supervise(task: Task, lifeline: int, patience: float = 2 * GRACE) -> int:
+def supervise(task: Task, lifeline: int, patience: float = GRACE + 30) -> int:
     """Run a task until it ends or the file descriptor ``lifeline`` is closed at its other end; its exit code.
 
     Raises:

@@ -24,6 +24,7 @@ from eclipse_pl.intervals import mean_interval
 from eclipse_pl.locks import only_process
 from eclipse_pl.sweep_file import SweepFile
 from eclipse_pl.sweep_plan import SweepPlan
+from eclipse_pl.sweep_results import with_interval
 from eclipse_pl.task import Record, Task
 from tests.runs import metrics, wait_for, write_experiment
 
@@ -188,6 +189,21 @@ def test_the_table_has_a_row_for_each_variant_and_the_csv_one_for_each_run(tmp_p
     assert list(table[4].values())[1:] == ["0.2", "1", "finished", "3.0", "2", "3.0", "0.5"]
 
 
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([], "-"),
+        ([0.25], "0.2500"),
+        ([0.00075], "0.00075"),
+        ([0.5, 0.5], "0.5000 ± 0.0000"),
+        ([0.00071, 0.00072, 0.00073], "0.000720 ± 0.000025"),
+        ([float("nan")], "nan"),
+    ],
+)
+def test_decimals_tell_the_interval(values, shown):
+    assert with_interval(values) == shown
+
+
 def test_a_metric_that_no_run_logs_is_told(tmp_path, capfd):
     path = write_sweep(tmp_path, metric={"name": "val/cosin"})
     finish(path, [0.1, 0.2, 0.3, 0.4])
@@ -314,7 +330,15 @@ def test_two_sweeps_of_one_name_do_not_both_write(tmp_path, capfd):
     assert not list((tmp_path / "runs" / "tiny").glob("*/task.json"))
 
 
-MEANINGLESS = ["--jobs 0", "--gpus 1", "--ray-address x", "--engine ray --jobs 2", "--engine ray --cpus 0", "--count 0"]
+MEANINGLESS = [
+    "--jobs 0",
+    "--gpus 1",
+    "--ray-address x",
+    "--engine ray --jobs 2",
+    "--engine ray --cpus 0",
+    "--count 0",
+    "--seed 1",
+]
 
 
 @pytest.mark.parametrize("options", MEANINGLESS)
