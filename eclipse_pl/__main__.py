@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import sys
 
 COMMANDS = {
@@ -14,6 +15,7 @@ COMMANDS = {
     ),
     "export": ("eclipse_pl.export", "a prior for diffusers' pipelines: export --prior RUN --out FOLDER"),
     "sample": ("eclipse_pl.sample", "image embeddings of prompts: sample --prior RUN --prompt P"),
+    "sweep": ("eclipse_pl.sweeps", "many runs of a Weights & Biases sweep file: sweep experiments/sweeps/lambda_world.yaml"),
     "nearest": ("eclipse_pl.nearest", "the pictures nearest to what a prior makes of a prompt: nearest --run RUN --prompt P"),
     "compare": ("eclipse_pl.reports.compare", "runs beside each other: compare runs/quickstart runs/projection_world"),
     "speed": ("eclipse_pl.speed", "measure training step, loader and encoder on this machine"),
@@ -43,6 +45,9 @@ def main(args: list[str] | None = None) -> int:
     except KeyboardInterrupt:  # outside of training, which has an ending of its own
         print("stopped; the same command goes on with what is finished, or begins anew", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

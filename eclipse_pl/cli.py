@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import difflib
+import io
 import logging
 import warnings
 from pathlib import Path
@@ -145,7 +147,8 @@ def _main(args: ArgsType, cli: type[PriorCLI] = PriorCLI) -> PriorCLI:
         seed_everything_default=0,
         # our sampler knows the ranks; Lightning's would replace it
         trainer_defaults={"use_distributed_sampler": False, "num_sanity_val_steps": 0},
-        parser_kwargs={"prog": "python -m eclipse_pl"},
+        # a typo could be an abbreviation
+        parser_kwargs={"prog": "python -m eclipse_pl", "allow_abbrev": False},
         load_from_checkpoint_support=False,
         auto_configure_optimizers=False,
         args=args,
@@ -177,3 +180,44 @@ class _Parts(PriorCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         return None
+
+
+class ArgumentReader:
+    """What ``fit``, ``validate`` and ``test`` would run with; nothing is built from it."""
+
+    def __init__(self) -> None:
+        self._cli: PriorCLI | None = None  # made once: its parser takes longer to build than to use
+
+    def read(self, args: list[str]) -> Any:
+        """All options, defaults included.
+
+        Raises:
+            ValueError: what the command would have answered to these arguments.
+        """
+        said = io.StringIO()
+        try:
+            with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+                if self._cli is None:
+                    self._cli = _main(args, _Reader)
+                else:
+                    self._cli.parse_arguments(self._cli.parser, args)
+        except SystemExit as stop:
+            raise ValueError(" ".join(said.getvalue().rpartition("error: ")[2].split())) from stop
+        return self._cli.config[self._cli.config.subcommand]
+
+    def stated(self) -> dict[str, Any]:
+        """What was read last, as config.yaml would state it."""
+        assert self._cli is not None
+        command = self._cli.config.subcommand
+        config: dict[str, Any] = yaml.safe_load(self._cli._parser(command).dump(self._cli.config[command], skip_none=False))
+        return config
+
+
+class _Reader(_Parts):
+    """Reads arguments and builds nothing."""
+
+    def _set_seed(self) -> None:
+        pass
+
+    def instantiate_classes(self) -> None:
+        pass

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,29 +23,16 @@ from torch import Tensor
 
 from eclipse_pl.data.manifest import MANIFEST_NAME, SPACE_NAME, Manifest, ShardEntry, disk_error, write_json
 from eclipse_pl.embedding import ClipSpace
+from eclipse_pl.locks import only_process
 
 SETTINGS_NAME = "embed.json"
 """What all shards of a set must share: space, chunk and the fractions of the splits."""
 LOCK_NAME = "embed.lock"
 
 
-@contextmanager
-def only_run(out: Path) -> Iterator[None]:
+def only_run(out: Path) -> AbstractContextManager[None]:
     """Hold ``out`` for this process; ValueError where another one embeds into it."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(out / LOCK_NAME, timeout=0)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise ValueError(f"Another run is embedding into {out}. Wait for it, or choose another folder.") from None
-    except OSError as error:
-        raise disk_error(error, out) from error
-    try:
-        yield
-    finally:
-        lock.release()
+    return only_process(out, LOCK_NAME, f"Another run is embedding into {out}. Wait for it, or choose another folder.")
 
 
 def require_same_settings(out: Path, settings: dict[str, Any], named: Collection[str]) -> None:

@@ -58,7 +58,7 @@ class Run:
                     "run from these weights under another run.experiment."
                 )
             self.version = origin.name
-        elif rank_zero_only.rank == 0 and self.version is not None and (home / self.version).exists():  # type: ignore[attr-defined]
+        elif rank_zero_only.rank == 0 and self.version is not None and holds_run(home / self.version):  # type: ignore[attr-defined]
             raise ValueError(
                 f"{home / self.version} holds a run already. Choose another run.version, leave it out for the next free "
                 f"number, or go on with that run: --ckpt_path {home / self.version / 'checkpoints' / 'last.ckpt'}"
@@ -129,6 +129,11 @@ class Run:
             return "online"
         rank_zero_info("No Weights & Biases account found: logging offline; `wandb sync` uploads a run later (run.wandb).")
         return "offline"
+
+
+def holds_run(path: Path) -> bool:
+    """A folder may lie ready with nothing of a run in it: `sweep` keeps a run's output there, from before it starts."""
+    return (path / "config.yaml").exists() or (path / "checkpoints").exists()
 
 
 def wandb_identity(path: Path) -> str | None:

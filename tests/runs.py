@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +62,10 @@ def metrics(run: Path) -> dict[int, dict[str, float]]:
         values = {name: float(value) for name, value in row.items() if value and name not in (*TIMES, "step")}
         steps.setdefault(int(row["step"]), {}).update(values)
     return steps
+
+
+def wait_for(path: Path, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} did not appear"
+        time.sleep(0.05)

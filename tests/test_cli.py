@@ -273,8 +273,15 @@ def test_a_full_disk_is_one_sentence(tmp_path, capfd, monkeypatch):
     assert "No space left" in refused(capfd, "fit", "--config", str(experiment))
 
 
-def test_help_imports_nothing_heavy():
-    code = (
-        "import sys; from eclipse_pl.__main__ import main; main(['--help']); assert not {'torch', 'numpy'} & set(sys.modules)"
-    )
+@pytest.mark.parametrize("words", [["--help"], ["sweep", "--help"]], ids=" ".join)
+def test_help_imports_nothing_heavy(words):
+    code = f"import sys; from eclipse_pl.__main__ import main\ntry: main({words})\nexcept SystemExit: pass\n"
+    code += "assert not {'torch', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_no_option_is_abbreviated(tmp_path, capfd):
+    """A typo would be one."""
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", str(write_experiment(tmp_path)), "--trainer.max_step=3"])
+    assert "--trainer.max_step=3" in capfd.readouterr().err

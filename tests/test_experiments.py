@@ -9,14 +9,18 @@ from pathlib import Path
 import pytest
 import yaml
 
+from eclipse_pl.__main__ import main as command
 from eclipse_pl.cli import main
 from eclipse_pl.metrics_file import read_metrics
+from eclipse_pl.sweep_file import SweepFile
+from eclipse_pl.sweep_plan import flat
 from tests.released_folders import write_eclipse
 
 ROOT = Path(__file__).parent.parent / "experiments"
 EXPERIMENTS = sorted(ROOT.glob("*.yaml"))
 PARTS = sorted(ROOT.glob("parts/*/*.yaml"))
 OVERLAYS = sorted(ROOT.glob("overlays/*.yaml"))
+SWEEPS = sorted(ROOT.glob("sweeps/*.yaml"))
 OTHERS = ("projection", "diffusion", "mlp", "linear", "text_as_image")
 PAIRS = {
     (pair, f"{other}_{place}"): {"run.experiment", "model.prior"}
@@ -29,22 +33,15 @@ def name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def flat(tree: dict, prefix: str = "") -> dict:
-    """{"a": {"b": 1}} as {"a.b": 1}."""
-    leaves = {}
-    for key, value in tree.items():
-        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return leaves
-
-
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=name)
+@pytest.mark.parametrize("path", EXPERIMENTS + SWEEPS, ids=name)
 def test_header(path):
     head = path.read_text().splitlines()[:4]
     for line, word in zip(head, ("Question", "Run", "Cost", "Expect"), strict=True):
         assert re.match(rf"# {word} +\S", line), line
         assert not re.search(r" [A-Z_]{4,}$", line), f"a placeholder was left: {line}"
-    assert f"experiments/{path.name}" in head[1]
-    assert yaml.safe_load(path.read_text())["run"]["experiment"] == path.stem
+    assert f"experiments/{name(path)}" in head[1]
+    tree = yaml.safe_load(path.read_text())
+    assert (tree["name"] if path in SWEEPS else tree["run"]["experiment"]) == path.stem
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS + PARTS + OVERLAYS, ids=name)
@@ -134,3 +131,23 @@ def test_overlays_parse_over_every_experiment(path, capsys):
         printed = flat(yaml.safe_load(capsys.readouterr().out))
         for key, value in flat(yaml.safe_load(path.read_text())).items():
             assert printed[key] == value
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=name)
+def test_sweeps_would_run(path, tmp_path, monkeypatch, capsys):
+    """From a folder without runs: every command line is read, base config and parameters included."""
+    (tmp_path / "experiments").symlink_to(ROOT)
+    monkeypatch.chdir(tmp_path)
+    assert command(["sweep", f"experiments/{name(path)}", "--dry-run"]) == 0
+    file = SweepFile.read(path)
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head == f"# {path.stem}: {len(lines)} runs in runs/{path.stem}, 0 of them finished"
+    assert len(lines) == len(set(lines)) == len(file.runs())
+    assert all(f"--{parameter.name}=" in line for parameter in file.parameters for line in lines)
+
+
+def test_the_first_sweep_has_every_lambda_with_every_seed():
+    runs = SweepFile.read(ROOT / "sweeps" / "lambda_world.yaml").runs()
+    weights = [0, 0.2, 0.4, 0.6, 0.8, 1]
+    found = [(run["model.prior.init_args.contrastive_weight"], run["seed_everything"]) for run in runs]
+    assert found == [(weight, seed) for weight in weights for seed in range(5)]

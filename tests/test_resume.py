@@ -4,14 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from eclipse_pl.cli import main
-from tests.runs import metrics, write_experiment
+from tests.runs import metrics, wait_for, write_experiment
 
 STEPS = 10  # 8 batches an epoch: one epoch ends inside the run
 
@@ -114,10 +113,3 @@ def test_ctrl_c_writes_a_checkpoint_that_resumes(tmp_path, reference):
     expected = metrics(reference)
     for step in range(shared):
         assert metrics(run)[step] == pytest.approx(expected[step], rel=1e-6, abs=1e-6, nan_ok=True), step
-
-
-def wait_for(path: Path, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < end, f"{path} did not appear"
-        time.sleep(0.05)

@@ -16,9 +16,18 @@ def test_versions_count_up_and_commands_have_their_own(tmp_path):
 
 
 def test_a_version_that_exists_is_refused(tmp_path):
-    Run("exp", str(tmp_path), version="mine").open("fit", None)
+    path = Run("exp", str(tmp_path), version="mine").open("fit", None)
+    with pytest.raises(ValueError, match=r"Another process is writing to .*mine"):
+        Run("exp", str(tmp_path), version="mine").open("fit", None)
+    (path / "config.yaml").write_text("")
     with pytest.raises(ValueError, match=r"mine holds a run already.*--ckpt_path"):
         Run("exp", str(tmp_path), version="mine").open("fit", None)
+
+
+def test_a_folder_that_lies_ready_is_taken(tmp_path):
+    (tmp_path / "exp" / "mine").mkdir(parents=True)
+    (tmp_path / "exp" / "mine" / "log.txt").write_text("the run will be written here")
+    assert Run("exp", str(tmp_path), version="mine").open("fit", None) == tmp_path / "exp" / "mine"
 
 
 def test_a_run_goes_on_in_its_own_folder_only(tmp_path):

@@ -202,5 +202,5 @@ def disk_error(error: OSError, folder: Path) -> ValueError:
     """One sentence for a write that failed."""
     return ValueError(
         f"Could not write to {folder} ({error.strerror or error}). Nothing half-written was left there; free some space or "
-        "choose another folder, and run the command again: it continues after the last finished shard."
+        "choose another folder, and run the command again: it goes on after what is finished."
     )

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import difflib
+import hashlib
+import itertools
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import yaml
+
+from eclipse_pl.sweep_parameter import Parameter
+from eclipse_pl.task import INTERPRETER
+
+Values = dict[str, Any]
+"""One run: {parameter: value}."""
+
+KEYS = ("name", "method", "metric", "parameters", "command", "program", "run_cap", "description", "project", "entity")
+"""The last three say where Weights & Biases files a sweep, and mean nothing here."""
+
+EXAMPLE = "command: [${env}, ${interpreter}, -m, eclipse_pl, fit, --config, experiments/quickstart.yaml, ${args}]"
+MACROS = ("${env}", INTERPRETER, "${program}", "${args}", "${args_no_equals}")
+IDENTITY = ("--run.experiment", "--run.version")
+LONGEST_NAME = 100
+
+
+@dataclass(frozen=True)
+class SweepFile:
+    """A sweep file of Weights & Biases: `wandb sweep` and `wandb agent` take the same file as it is.
+
+    Raises:
+        ValueError: what it says cannot be done here, or would be done in another way by the agent.
+    """
+
+    path: Path
+    name: str
+    method: str
+    command: list[str]
+    program: str | None
+    parameters: list[Parameter]
+    run_cap: int | None
+    metric: str | None
+
+    @classmethod
+    def read(cls, path: str | Path) -> SweepFile:
+        try:
+            return cls._of(Path(path), load(Path(path)))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}.") from error
+
+    @classmethod
+    def _of(cls, path: Path, content: dict[str, Any]) -> SweepFile:
+        for key in content:
+            if key not in KEYS:
+                meant = difflib.get_close_matches(str(key), KEYS, n=1)
+                raise ValueError(f"the key {key} means nothing here; known are {', '.join(meant or KEYS)}")
+        method = content.get("method")
+        if method == "bayes":
+            raise ValueError("method bayes needs the server of Weights & Biases (`wandb sweep`); here it is grid or random")
+        if method not in ("grid", "random"):
+            raise ValueError(f"method is {method}; it must be grid or random")
+        parameters, metric = content.get("parameters"), content.get("metric", {})
+        if not isinstance(parameters, dict) or not parameters:
+            raise ValueError("parameters is empty, so there is nothing to sweep")
+        if not isinstance(metric, dict) or not isinstance(metric.get("name", ""), str):
+            raise ValueError(f"metric is {metric}; write {{name: val/cosine, goal: maximize}}")
+        file = cls(
+            path=path,
+            name=safe(str(content.get("name") or path.stem)),
+            method=method,
+            command=command_words(content.get("command")),
+            program=content.get("program"),
+            parameters=[Parameter(name, specification, method) for name, specification in parameters.items()],
+            run_cap=content.get("run_cap"),
+            metric=metric.get("name"),
+        )
+        if "${program}" in file.command and not file.program:
+            raise ValueError("command has ${program}, but program is not given")
+        if given := [parameter.name for parameter in file.parameters if f"--{parameter.name}" in IDENTITY]:
+            raise ValueError(f"{given[0]} cannot be swept: every run lies in a folder of its own, FOLDER/NAME/VERSION")
+        if not file.varying:
+            raise ValueError("no parameter varies, so there is nothing to sweep; give one of them `values`")
+        return file
+
+    @property
+    def varying(self) -> list[Parameter]:
+        return [parameter for parameter in self.parameters if parameter.varies]
+
+    def words(self, values: Values) -> list[str]:
+        """The command of one run, with the flags that the agent would make; ``${interpreter}`` is left to Task."""
+        flags = [(f"--{name}", str(values[name])) for name in in_order(values)]
+        macros = {
+            "${env}": ["/usr/bin/env"],
+            "${program}": [str(self.program)],
+            "${args}": ["=".join(flag) for flag in flags],
+            "${args_no_equals}": [word for flag in flags for word in flag],
+        }
+        return [word for part in self.command for word in macros.get(part, [part])]
+
+    def runs(self, count: int | None = None, seed: int = 0) -> list[Values]:
+        """Every combination (grid), the last parameter of the file fastest, or ``count`` different draws (random).
+
+        Both end at ``run_cap``, and a larger ``count`` begins with the runs of a smaller one.
+        """
+        caps = [cap for cap in (count, self.run_cap) if cap is not None]
+        if any(type(cap) is not int or cap < 1 for cap in caps):
+            raise ValueError(f"run_cap and --count must be at least 1, and are {', '.join(map(str, caps))}.")
+        names = [parameter.name for parameter in self.parameters]
+        if self.method == "grid":
+            combinations = itertools.product(*(parameter.axis() for parameter in self.parameters))
+            return [dict(zip(names, each, strict=True)) for each in itertools.islice(combinations, min(caps, default=None))]
+        if not caps:
+            raise ValueError(f"{self.path}: random draws have no end of their own; give run_cap, or --count.")
+        wanted, rng = min(caps), Random(seed)
+        found: list[Values] = []
+        for _ in range(100 * wanted):
+            values = {parameter.name: parameter.draw(rng) for parameter in self.parameters}
+            if values not in found:
+                found.append(values)
+            if len(found) == wanted:
+                return found
+        raise ValueError(f"{self.path}: {100 * wanted} draws gave only {len(found)} different runs; use a grid, or --count.")
+
+    def versions(self, runs: list[Values]) -> list[str]:
+        """A name for each run, made of what varies: ``contrastive_weight=0.2,seed_everything=3``."""
+        short = short_names([parameter.name for parameter in self.varying])
+        names = [",".join(f"{short[name]}={safe(text(values[name]))}" for name in short) for values in runs]
+        often = Counter(name.casefold() for name in names)  # there are file systems that do not tell A from a
+        unclear = [len(name) > LONGEST_NAME or often[name.casefold()] > 1 for name in names]
+        hashed = [f"{name[: LONGEST_NAME - 9]}-{digest(values)}" for name, values in zip(names, runs, strict=True)]
+        return [other if long else name for name, other, long in zip(names, hashed, unclear, strict=True)]
+
+
+def load(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"there is no such sweep file{near(path)}")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"this is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ValueError("a sweep file is a mapping with method, parameters and command")
+    return content
+
+
+def near(path: Path) -> str:
+    """What may have been meant by a file that is not there."""
+    names = difflib.get_close_matches(path.name, [file.name for file in path.parent.glob("*.yaml")], n=3)
+    return f"; near it: {', '.join(str(path.with_name(name)) for name in names)}" if names else ""
+
+
+def command_words(command: Any) -> list[str]:
+    """The words of ``command`` with ``${envvar:NAME}`` filled in as the agent does."""
+    if not isinstance(command, list) or not command:
+        raise ValueError(f"the command is missing, or no list of words; write, for example, {EXAMPLE}")
+    words = [
+        re.sub(r"\$\{envvar:([A-Z0-9_]*)\}", lambda name: os.environ.get(name[1], name[1]), str(word)) for word in command
+    ]
+    unknown = [word for word in words if word.startswith("${") and word not in MACROS]
+    if unknown:  # the agent would leave it out
+        raise ValueError(f"the command has {unknown[0]}; it may have {', '.join(MACROS)} and ${{envvar:NAME}}")
+    if sum(word in ("${args}", "${args_no_equals}") for word in words) != 1:
+        raise ValueError("the command must have ${args} once, or the parameters would not reach the runs")
+    if given := [word for word in words if word.startswith(IDENTITY)]:
+        raise ValueError(f"the command has {given[0]}, but every run lies in a folder of its own, FOLDER/NAME/VERSION")
+    return words
+
+
+def in_order(values: Values) -> list[str]:
+    """Sorted, as the agent's flags are; but a config comes before what changes it."""
+    return sorted(values, key=lambda name: (name != "config", name))
+
+
+def short_names(names: list[str]) -> dict[str, str]:
+    """The last words of each dotted name that no other one ends with."""
+    short = {}
+    for name in names:
+        words = name.replace(".init_args.", ".").split(".")
+        ends = (".".join(words[-length:]) for length in range(1, len(words) + 1))
+        others = [f".{other.replace('.init_args.', '.')}" for other in names if other != name]
+        short[name] = next((end for end in ends if not any(other.endswith(f".{end}") for other in others)), name)
+    return short
+
+
+def text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return Path(value).stem if isinstance(value, str) and value.endswith(".yaml") else str(value)
+
+
+def safe(name: str) -> str:
+    """For file systems, shells and Weights & Biases."""
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", name).strip("-") or "-"
+
+
+def digest(values: Values) -> str:
+    return hashlib.sha256(repr(sorted(values.items())).encode()).hexdigest()[:8]

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+
+
+def log_uniform(rng: Random, low: float, high: float) -> float:
+    return min(high, max(low, math.exp(rng.uniform(math.log(low), math.log(high)))))  # exp and log may leave by a rounding
+
+
+BOUNDS: dict[str, tuple[str, str]] = {"normal": ("mu", "sigma"), "log_normal": ("mu", "sigma"), "beta": ("a", "b")}
+DRAW: dict[str, Callable[[Random, Any, Any], float]] = {
+    "uniform": Random.uniform,
+    "int_uniform": Random.randint,
+    "log_uniform_values": log_uniform,
+    "normal": Random.gauss,
+    "log_normal": Random.lognormvariate,
+    "beta": Random.betavariate,
+}
+"""Distributions as Weights & Biases defines them, of BOUNDS, or of min and max. ``q_NAME`` rounds to multiples of q."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One entry of ``parameters`` in a sweep file: a constant (``value``), a list (``values``) or a distribution.
+
+    Raises:
+        ValueError: it cannot be swept by ``method``, or Weights & Biases would understand it in another way.
+    """
+
+    name: Any  # a string if the file is right, as the specification is a mapping
+    specification: Any
+    method: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
+            raise ValueError(f"the parameter {self.name} must be a path of letters, digits, `_`, `-` and dots")
+        if not isinstance(self.specification, dict):
+            raise ValueError(f"{self.name} must be {{value: ...}}, {{values: [...]}} or {{min: ..., max: ...}}")
+        if "parameters" in self.specification:
+            raise ValueError(f"{self.name} is nested, which the agent passes as one mapping; write dotted names instead")
+        if self.values is None:
+            self._check_distribution()
+        else:
+            self._check_values(self.values)
+
+    @property
+    def varies(self) -> bool:
+        """A list of one does, too, so that its runs keep their names when the list grows."""
+        return "value" not in self.specification
+
+    @property
+    def is_seed(self) -> bool:
+        """Runs that differ in seeds only are repetitions of one variant."""
+        return self.name.rpartition(".")[2] in ("seed", "seed_everything")
+
+    @property
+    def values(self) -> Any:
+        """Constants and lists; None for distributions."""
+        found = self.specification.get("values")
+        return [self.specification["value"]] if not self.varies else found
+
+    @property
+    def distribution(self) -> str | None:
+        """The stated one; otherwise integers are drawn from integer bounds and floats from floats."""
+        kinds = {type(self.specification.get(bound)) for bound in ("min", "max")}
+        implied = {frozenset({int}): "int_uniform", frozenset({float}): "uniform"}.get(frozenset(kinds))
+        return self.specification.get("distribution", implied)
+
+    def axis(self) -> list[Any]:
+        """What a grid goes through."""
+        if self.values is not None:
+            return self.values
+        return list(range(self.specification["min"], self.specification["max"] + 1))
+
+    def draw(self, rng: Random) -> Any:
+        if self.values is not None:
+            return rng.choices(self.values, self.specification.get("probabilities"))[0]
+        kind, step = self._kind_and_step()
+        value = DRAW[kind](rng, *self._bounds(kind))
+        if step is None:
+            return value
+        return round(value / step) * step if isinstance(step, int) else round(round(value / step) * step, 12)
+
+    def _kind_and_step(self) -> tuple[str, Any]:
+        kind = str(self.distribution)
+        return kind.removeprefix("q_"), self.specification.get("q", 1) if kind.startswith("q_") else None
+
+    def _bounds(self, kind: str) -> list[Any]:
+        default = {"mu": 0.0, "sigma": 1.0, "a": 1.0, "b": 1.0}
+        return [self.specification.get(bound, default.get(bound)) for bound in BOUNDS.get(kind, ("min", "max"))]
+
+    def _check_values(self, values: Any) -> None:
+        if not isinstance(values, list) or not values:
+            raise ValueError(f"{self.name} has no list of values: {values}")
+        if None in values:
+            raise ValueError(f"{self.name} has null, which the agent passes as the word None; leave it to the config")
+        twice = [value for place, value in enumerate(values) if any(same(value, other) for other in values[:place])]
+        if twice:
+            raise ValueError(f"{self.name} has the value {twice[0]} twice")
+        chances = self.specification.get("probabilities")
+        if chances is not None and (self.method == "grid" or len(chances) != len(values) or not math.isclose(sum(chances), 1)):
+            raise ValueError(f"{self.name} has probabilities {chances}: one a value, adding up to 1, and drawn (random)")
+        self._check_fields("values" if self.varies else "value", "probabilities", "distribution")
+
+    def _check_distribution(self) -> None:
+        if self.distribution is None:
+            raise ValueError(f"{self.name} needs value, values, or min and max: both integers, or both floats (as in 1.0)")
+        kind, step = self._kind_and_step()
+        if kind not in DRAW:
+            hint = "; bounds are values, not exponents, with log_uniform_values" if "log_uniform" in kind else ""
+            raise ValueError(f"{self.name}: {kind} is none of {', '.join(DRAW)}, with or without q_ before it{hint}")
+        if self.method == "grid" and self.distribution != "int_uniform":
+            raise ValueError(f"{self.name} is drawn ({kind}), which a grid cannot do; list its values, or use method: random")
+        bounds = BOUNDS.get(kind, ("min", "max"))
+        self._check_fields(*bounds, "distribution", *([] if step is None else ["q"]))
+        low, high = self._bounds(kind)
+        numbers = all(type(bound) in ((int,) if kind == "int_uniform" else (int, float)) for bound in (low, high))
+        if not numbers or (kind not in BOUNDS and low >= high) or (kind == "log_uniform_values" and low <= 0):
+            raise ValueError(f"{self.name} has {bounds[0]} {low} and {bounds[1]} {high}, of which {kind} makes no sense")
+        if step is not None and (type(step) not in (int, float) or step <= 0):
+            raise ValueError(f"{self.name} has q {step}; it must be a positive number")
+
+    def _check_fields(self, *known: str) -> None:
+        if unknown := sorted(self.specification.keys() - set(known)):
+            raise ValueError(f"{self.name} has {unknown[0]}, which means nothing there; known are {', '.join(known)}")
+
+
+def same(one: Any, other: Any) -> bool:
+    """0.2 and "0.2" are the same run, and so are 1 and 1.0; 1 and True are not."""
+    return str(one) == str(other) or (one == other and isinstance(one, bool) == isinstance(other, bool))

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from eclipse_pl.cli import ArgumentReader
+from eclipse_pl.sweep_file import SweepFile, Values, in_order, near
+from eclipse_pl.task import Task
+
+COMMANDS = ("fit", "validate", "test")
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One run of a sweep: its name, its parameters, and the task that makes it."""
+
+    version: str
+    values: Values
+    task: Task
+
+
+class SweepPlan:
+    """All runs of a sweep, each checked by reading its real command line before the first of them starts.
+
+    Args:
+        file: What is swept.
+        count: At most so many runs.
+        seed: Of random draws.
+        threads: OMP_NUM_THREADS of each run.
+
+    Raises:
+        ValueError: a parameter that is unknown or cannot have its value; a folder that holds other results than the sweep's.
+    """
+
+    def __init__(self, file: SweepFile, count: int | None, seed: int, threads: str) -> None:
+        self.file = file
+        self._reader = ArgumentReader()
+        values = file.runs(count, seed)
+        self.runs = [self._run(*each, threads) for each in zip(file.versions(values), values, strict=True)]
+        folders = {Path(run.task.folder).parent for run in self.runs}
+        if len(folders) > 1:
+            raise self._error(f"the runs would lie in {' and '.join(sorted(map(str, folders)))}, but run.folder must be one")
+        (self.folder,) = folders
+
+    def _error(self, message: str) -> ValueError:
+        return ValueError(f"{self.file.path}: {message}.")
+
+    def _run(self, version: str, values: Values, threads: str) -> SweepRun:
+        command = [*self.file.words(values), f"--run.experiment={self.file.name}", f"--run.version={version}"]
+        try:
+            folder = Path(self._reader.read(arguments(command)).run.folder) / self.file.name / version
+        except ValueError as error:
+            raise self._blame(values, error) from None
+        task = Task(
+            name=version,
+            command=command,
+            folder=str(folder),
+            checkpoint=str(folder / "checkpoints" / "last.ckpt"),  # validate and test never write one
+            resume=["--ckpt_path", str(folder)],
+            environment={"OMP_NUM_THREADS": threads},
+        )
+        task.require_own_folder()
+        if (folder / "config.yaml").is_file():
+            require_same_config(folder, self._reader.stated())
+        return SweepRun(version, values, task)
+
+    def _blame(self, values: Values, error: ValueError) -> ValueError:
+        """The parameter without which, and without those after it, the command can be read; is it unknown, or its value?"""
+        names = in_order(values)
+        for place in reversed(range(len(names))):
+            try:
+                self._reader.read(arguments(self.file.words({name: values[name] for name in names[:place]})))
+            except ValueError as earlier:
+                error = earlier
+                continue
+            name, known = names[place], list(flat(self._reader.stated()))
+            if name == "config" or is_known(name, known):
+                return self._error(f"{name} cannot be {values[name]} ({error})")
+            ends = [path for path in known if path.rpartition(".")[2] == name.rpartition(".")[2]]
+            alike = list(dict.fromkeys(ends + difflib.get_close_matches(name, known, n=3)))
+            hint = f"Near it: {', '.join(alike)}" if alike else "--print_config lists all"
+            return self._error(f"there is no parameter {name}. {hint}")
+        return self._error(str(error))
+
+
+def arguments(command: list[str]) -> list[str]:
+    """What eclipse_pl is given: ``fit`` and all that follows.
+
+    Raises:
+        ValueError: another program is run, or a config that is not there.
+    """
+    starts = [place + 2 for place in range(len(command) - 2) if command[place : place + 2] == ["-m", "eclipse_pl"]]
+    if not starts or command[starts[0]] not in COMMANDS:
+        raise ValueError(f"the command must run `-m eclipse_pl {'|'.join(COMMANDS)} ...`, and is {' '.join(command)}")
+    for word, following in zip(command, [*command[1:], ""], strict=True):
+        path = following if word in ("-c", "--config") else word.removeprefix("--config=")
+        if path != word and not Path(path).is_file():
+            raise ValueError(f"there is no config {path}{near(Path(path))}")
+    return command[starts[0] :]
+
+
+def require_same_config(folder: Path, config: dict[str, Any]) -> None:
+    """Raise ValueError where a config that the command includes has changed since the run began.
+
+    Options that only one of them has are left aside: an option that is new in the code changes nothing in old runs.
+    """
+    then, now = flat(yaml.safe_load((folder / "config.yaml").read_text())), flat(config)
+    changed = [path for path in then if path in now and then[path] != now[path] and path != "ckpt_path"]
+    if changed:
+        examples = "; ".join(f"{path} was {then[path]} and is {now[path]}" for path in changed[:3])
+        raise ValueError(
+            f"{folder} was made with another config: {examples}. Results of both would be mixed. Give the sweep another name, "
+            "or move the folder away."
+        )
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} as {"a.b": 1}."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return leaves
+
+
+def is_known(name: str, paths: Iterable[str]) -> bool:
+    """An option, or a group of options; init_args may be left out of either."""
+    name = name.replace(".init_args", "")
+    return any(f"{path.replace('.init_args', '')}.".startswith(f"{name}.") for path in paths)

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import csv
+import difflib
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from eclipse_pl.intervals import mean_interval
+from eclipse_pl.launch import Status
+from eclipse_pl.metrics_file import read_metrics
+from eclipse_pl.sweep_file import short_names, text
+from eclipse_pl.sweep_plan import SweepPlan
+
+Rows = list[dict[str, Any]]
+
+
+class SweepResults:
+    """What the runs of a sweep came to: ``sweep.csv`` with a row for each, and a table with a row for each variant.
+
+    A row has ``version``, the parameters by their whole names, ``state``, ``seconds`` (of all tries), and the last value of
+    every metric in the run's metrics.csv.
+    """
+
+    def __init__(self, plan: SweepPlan, statuses: Sequence[Status]) -> None:
+        self.plan = plan
+        self.rows: Rows = [
+            {
+                "version": run.version,
+                **run.values,
+                "state": status.state,
+                "seconds": round(status.seconds, 1),
+                **last_metrics(run.task.path),
+            }
+            for run, status in zip(plan.runs, statuses, strict=True)
+        ]
+
+    def write(self) -> Path:
+        """``sweep.csv`` in the sweep's folder; atomic."""
+        path = self.plan.folder / "sweep.csv"
+        columns = list(dict.fromkeys(column for row in self.rows for column in row))
+        with open(path.with_suffix(".tmp"), "w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(self.rows)
+        os.replace(path.with_suffix(".tmp"), path)
+        return path
+
+    def print_table(self, console: Console) -> None:
+        """Variants (parameters without the seeds) with the metric's mean over seeds and its 95 % t-interval."""
+        metric = self.plan.file.metric
+        console.print(f"{self.plan.file.name}: mean of the n finished runs and its 95 % interval", markup=False)
+        table = Table(box=None)
+        short = short_names([parameter.name for parameter in self.plan.file.varying])
+        variant = [parameter.name for parameter in self.plan.file.varying if not parameter.is_seed]
+        for column in (*(short[name] for name in variant), "n", *([metric] if metric else [])):
+            table.add_column(column, justify="right")
+        for rows in self._variants(variant).values():
+            done = [row for row in rows if row["state"] == "finished"]
+            measured = [float(row[metric]) for row in done if row.get(metric)] if metric else []
+            cells = [with_interval(measured)] if metric else []
+            table.add_row(*(text(rows[0][name]) for name in variant), str(len(measured if metric else done)), *cells)
+        console.print(table)
+        if metric and self.rows and not any(row.get(metric) for row in self.rows):
+            logged = {column for row in self.rows for column in row}
+            near = difflib.get_close_matches(metric, logged, n=3)
+            console.print(f"No run logged {metric}." + (f" Near it: {', '.join(near)}." if near else ""), markup=False)
+
+    def _variants(self, variant: list[str]) -> dict[tuple[str, ...], Rows]:
+        groups: dict[tuple[str, ...], Rows] = {}
+        for row in self.rows:
+            groups.setdefault(tuple(str(row[name]) for name in variant), []).append(row)
+        return groups
+
+
+def last_metrics(folder: Path) -> dict[str, str]:
+    """{metric: its last value} of a run."""
+    if not (folder / "metrics.csv").is_file():
+        return {}
+    rows = read_metrics(folder / "metrics.csv")
+    return {name: value for row in rows for name, value in row.items() if value}
+
+
+def with_interval(values: list[float]) -> str:
+    """With as many decimals as tell two digits of the half-width, and at least four."""
+    if not values:
+        return "-"
+    estimate = mean_interval(values)
+    half = (estimate.high - estimate.low) / 2
+    size = half if estimate.has_interval else abs(estimate.mean)
+    decimals = max(4, 1 - math.floor(math.log10(size))) if size > 0 else 4
+    return f"{estimate.mean:.{decimals}f}" + (f" ± {half:.{decimals}f}" if estimate.has_interval else "")

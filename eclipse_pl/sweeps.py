@@ -1,0 +1,118 @@
+"""python -m eclipse_pl sweep: all runs of a Weights & Biases sweep file, here or on a Ray cluster."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from eclipse_pl.launch import Status, run_here
+from eclipse_pl.launch_ray import run_on_ray
+from eclipse_pl.locks import only_process
+from eclipse_pl.sweep_file import SweepFile
+
+if TYPE_CHECKING:
+    from eclipse_pl.sweep_plan import SweepPlan
+
+
+def main(args: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m eclipse_pl sweep",
+        description="Run a Weights & Biases sweep file (grid or random). Each run is a process of its own and lies in "
+        "runs/NAME/VERSION. The same command again goes on with what is not finished. At the end stand a table of the "
+        "variants and runs/NAME/sweep.csv.",
+    )
+    parser.add_argument("file", help="the sweep file, which `wandb sweep` takes as well")
+    parser.add_argument("--jobs", type=int, help="runs at once on this machine, which share its processors (default: 1)")
+    parser.add_argument("--count", type=int, help="at most so many runs: the first of a grid, or draws")
+    parser.add_argument("--seed", type=int, help="of random draws (default: 0)")
+    parser.add_argument("--dry-run", action="store_true", help="print the commands that would run, and what is finished")
+    parser.add_argument("--engine", choices=("here", "ray"), default="here", help="this machine (default), or a Ray cluster")
+    parser.add_argument("--ray-address", help="of a cluster whose nodes share this folder; one of this machine if not given")
+    parser.add_argument("--cpus", type=float, help="processors of a run on Ray (default: 1)")
+    parser.add_argument("--gpus", type=float, help="GPUs of a run on Ray, which it has to itself (default: 0)")
+    options = parser.parse_args(args)
+    require_meaning(options)
+    sweep(options)
+
+
+def require_meaning(options: argparse.Namespace) -> None:
+    """Raise ValueError for an option that would be ignored, or that allows nothing to run."""
+    others = ("ray_address", "cpus", "gpus") if options.engine == "here" else ("jobs",)
+    for name in others:
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} means nothing with --engine {options.engine}.")
+    if options.jobs is not None and options.jobs < 1:
+        raise ValueError(f"--jobs is {options.jobs}; at least one run must be allowed to run.")
+    if options.cpus is not None and options.cpus <= 0:
+        raise ValueError(f"--cpus is {options.cpus}; a run needs some of a processor.")
+    if options.gpus is not None and options.gpus < 0:
+        raise ValueError(f"--gpus is {options.gpus}; it must be 0 or more.")
+
+
+def sweep(options: argparse.Namespace) -> None:
+    file = SweepFile.read(options.file)
+    if file.method == "grid" and options.seed is not None:
+        raise ValueError("--seed is that of random draws, and means nothing for a grid; sweep over seed_everything instead.")
+    from eclipse_pl.sweep_plan import SweepPlan  # it reads command lines, which takes all of torch
+
+    plan = SweepPlan(file, options.count, options.seed or 0, threads_of_a_run(options))
+    statuses = [Status.of(run.task) for run in plan.runs]
+    if options.dry_run:
+        return print_commands(plan, statuses)
+    from eclipse_pl.sweep_progress import SweepProgress
+    from eclipse_pl.sweep_results import SweepResults
+
+    with only_process(plan.folder, ".sweep.lock", f"Another process runs the sweep in {plan.folder}. Wait for it or stop it."):
+        print(heading(plan, statuses))
+        progress = SweepProgress(file.name, file.metric)
+        try:
+            with progress:
+                if options.engine == "here":
+                    run_here(statuses, options.jobs or 1, progress)
+                else:
+                    run_on_ray(statuses, progress, options.ray_address, options.cpus or 1.0, options.gpus or 0.0)
+        finally:
+            results = SweepResults(plan, statuses)
+            path = results.write()
+        results.print_table(progress.console)
+    print(f"All runs and their metrics: {path}")
+    report_failures(statuses)
+
+
+def threads_of_a_run(options: argparse.Namespace) -> str:
+    """OMP_NUM_THREADS: the user's, or a fair share."""
+    share = processors() // (options.jobs or 1) if options.engine == "here" else int(options.cpus or 1)
+    return os.environ.get("OMP_NUM_THREADS") or str(max(share, 1))
+
+
+def processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def heading(plan: SweepPlan, statuses: Sequence[Status]) -> str:
+    finished = sum(status.state == "finished" for status in statuses)
+    return f"{plan.file.name}: {len(statuses)} runs in {plan.folder}, {finished} of them finished"
+
+
+def print_commands(plan: SweepPlan, statuses: Sequence[Status]) -> None:
+    """A shell script of what would run."""
+    print(f"# {heading(plan, statuses)}")
+    for status in statuses:
+        settings = [f"{name}={value}" for name, value in status.task.environment.items()]
+        finished = f"# finished: {status.task.folder}"
+        print(finished if status.state == "finished" else shlex.join([*settings, *status.task.words()]))
+
+
+def report_failures(statuses: Sequence[Status]) -> None:
+    """Say which runs failed and where their logs lie, and end with exit code 1 if any did."""
+    failed = [status for status in statuses if status.state == "failed"]
+    if not failed:
+        return
+    print(f"{len(failed)} of {len(statuses)} runs failed; the same command tries them again:", file=sys.stderr)
+    for status in failed:
+        print("  " + ": ".join(filter(None, (str(status.task.log), status.message, status.last_words))), file=sys.stderr)
+    raise SystemExit(1)

@@ -1,0 +1,222 @@
+"""Many commands, each in a process and a folder of its own: what is done stays done, and nothing runs on unseen."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from eclipse_pl import launch
+from eclipse_pl import task as task_module
+from eclipse_pl.launch import Status, run_here, start_supervisor
+from eclipse_pl.task import INTERPRETER, Record, Task, supervise
+from tests.runs import wait_for
+
+
+def make_task(folder: Path, code: str, name: str = "one", **fields) -> Task:
+    home = folder / name
+    return Task(name, [INTERPRETER, "-c", code], str(home), str(home / "checkpoint"), ["--resume"], **fields)
+
+
+def run(*tasks: Task, jobs: int = 2, watch=lambda statuses: None) -> list[Status]:
+    statuses = [Status.of(task) for task in tasks]
+    run_here(statuses, jobs, watch)
+    return statuses
+
+
+def nothing_runs(folder: Path) -> bool:
+    """No process holds a lock below ``folder``: commands and supervisors are gone."""
+    for path in folder.glob("*/.task.lock"):
+        with open(path) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return True
+
+
+def test_a_failure_does_not_stop_the_rest(tmp_path):
+    codes = dict(zip("abcd", (3, 0, 1, 0), strict=True))
+    tasks = [make_task(tmp_path, f"print('task', {code}); exit({code})", name) for name, code in codes.items()]
+    statuses = run(*tasks)
+    assert [status.state for status in statuses] == ["failed", "finished", "failed", "finished"]
+    assert statuses[0].message == "exit code 3"
+    assert statuses[0].last_words == "task 3"
+    assert Record.read(tmp_path / "d").command == tasks[3].command
+    assert (tmp_path / "d" / "log.txt").read_text().startswith(f"$ {sys.executable} -c")
+
+
+def test_what_is_finished_is_not_run_again_and_what_failed_is(tmp_path):
+    tasks = [make_task(tmp_path, f"print('x'); exit({code})", str(code)) for code in (0, 1)]
+    for _ in range(2):
+        statuses = run(*tasks)
+    assert [status.state for status in statuses] == ["finished", "failed"]
+    assert [(tmp_path / name / "log.txt").read_text().count("\nx\n") for name in "01"] == [1, 2]
+    assert [Record.read(tmp_path / name).tries for name in "01"] == [1, 2]
+
+
+def test_so_many_at_once_and_no_more(tmp_path):
+    code = f"import os, time; now = f'{tmp_path}/now.{{os.getpid()}}'; open(now, 'w'); time.sleep(.3); os.remove(now)"
+    seen = []
+
+    def watch(statuses):
+        seen.append((len(list(tmp_path.glob("now.*"))), sum(status.state == "running" for status in statuses)))
+
+    run(*(make_task(tmp_path, code, str(number)) for number in range(5)), jobs=2, watch=watch)
+    assert max(running for running, _ in seen) == 2
+    assert max(told for _, told in seen) == 2
+
+
+def test_environment_and_working_folder(tmp_path):
+    task = make_task(tmp_path, "import os; print(os.getcwd(), os.environ['OMP_NUM_THREADS'])",
+                     environment={"OMP_NUM_THREADS": "7"}, cwd=str(tmp_path))  # fmt: skip
+    (status,) = run(task)
+    assert status.last_words == f"{tmp_path} 7"
+
+
+def test_a_command_that_does_not_exist(tmp_path):
+    home = tmp_path / "one"
+    (status,) = run(Task("one", ["no-such-program"], str(home), str(home / "checkpoint"), []))
+    assert (status.state, status.message) == ("failed", "exit code 127")
+    assert "cannot start no-such-program" in status.last_words
+
+
+def test_a_task_goes_on_from_its_checkpoint(tmp_path):
+    code = f"import sys; open(r'{tmp_path}/one/checkpoint', 'w'); print(sys.argv[1:]); exit('--resume' not in sys.argv)"
+    task = make_task(tmp_path, code)
+    assert [run(task)[0].state for _ in range(2)] == ["failed", "finished"]
+    log = (tmp_path / "one" / "log.txt").read_text()
+    assert "[]\n" in log
+    assert "['--resume']\n" in log
+
+
+def test_without_a_checkpoint_it_begins_in_an_empty_folder(tmp_path):
+    code = "import os; print(sorted(os.listdir())); os.makedirs('made/below'); open('half', 'w'); exit(1)"
+    task = make_task(tmp_path, f"import os; os.chdir(r'{tmp_path}/one'); {code}")
+    run(task), run(task)
+    lines = (tmp_path / "one" / "log.txt").read_text().splitlines()
+    assert [line for line in lines if line.startswith("[")] == ["['.task.lock', 'log.txt', 'task.json']"] * 2
+
+
+def test_a_folder_with_other_results_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "precious").write_text("")
+    with pytest.raises(ValueError, match=r"holds something that was not made by this command"):
+        make_task(tmp_path, "").require_own_folder()
+    (status,) = run(make_task(tmp_path, "print(1)"))
+    assert status.state == "failed"
+    assert "not made by this command" in status.message
+    assert (tmp_path / "one" / "precious").exists()
+
+
+def test_another_command_is_refused_by_the_words_that_differ(tmp_path):
+    run(make_task(tmp_path, "print(1)", "same"))
+    with pytest.raises(ValueError, match=r"made by another command: 'print\(1\)' there is 'print\(2\)' now\. .*mixed"):
+        make_task(tmp_path, "print(2)", "same").require_own_folder()
+    make_task(tmp_path, "print(1)", "same").require_own_folder()
+
+
+SAY_WHEN_STOPPED = """
+import pathlib, time
+folder = pathlib.Path({!r})
+try:
+    (folder / "started").touch()
+    time.sleep(60)
+except KeyboardInterrupt:
+    (folder / "stopped").touch()
+    exit(130)
+"""
+
+
+def test_an_interruption_stops_every_command_and_goes_on(tmp_path):
+    tasks = [make_task(tmp_path, SAY_WHEN_STOPPED.format(str(tmp_path / name)), name) for name in "abc"]
+    statuses = [Status.of(task) for task in tasks]
+
+    def watch(statuses):
+        if all((tmp_path / name / "started").exists() for name in "ab") and statuses[0].state == "running":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_here(statuses, 2, watch)
+    assert [status.state for status in statuses] == ["stopped", "stopped", "waiting"]
+    assert all((tmp_path / name / "stopped").exists() for name in "ab")
+    assert Record.read(tmp_path / "a").exit_code == 130
+    assert nothing_runs(tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_nothing_runs_on_when_the_caller_is_killed(tmp_path, number):
+    task = make_task(tmp_path, SAY_WHEN_STOPPED.format(str(tmp_path / "one")))
+    code = f"from eclipse_pl.launch import *; run_here([Status.of(Task(**{asdict(task)!r}))], 1, print)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL) as caller:
+        wait_for(tmp_path / "one" / "started")
+        caller.send_signal(number)
+    wait_for(tmp_path / "one" / "stopped")
+    end = time.monotonic() + 10
+    while Record.read(tmp_path / "one").exit_code is None:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    record = Record.read(tmp_path / "one")
+    assert record.exit_code == 130
+    assert record.seconds > 0
+
+
+def in_thread(task: Task, lifeline: int, **options) -> tuple[threading.Thread, list]:
+    codes = []
+    thread = threading.Thread(target=lambda: codes.append(supervise(task, lifeline, **options)))
+    thread.start()
+    return thread, codes
+
+
+def test_a_command_that_is_deaf_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(task_module, "GRACE", 0.3)
+    code = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    code += f"open(r'{tmp_path}/one/started', 'w'); time.sleep(60)"
+    read, write = os.pipe()
+    thread, codes = in_thread(make_task(tmp_path, code), read)
+    wait_for(tmp_path / "one" / "started")
+    os.close(write)
+    thread.join(10)
+    os.close(read)
+    assert codes == [128 + signal.SIGKILL]
+
+
+def test_two_supervisors_never_work_in_one_folder(tmp_path):
+    task = make_task(tmp_path, SAY_WHEN_STOPPED.format(str(tmp_path / "one")))
+    read, write = os.pipe()
+    thread, codes = in_thread(task, read)
+    wait_for(tmp_path / "one" / "started")
+    with pytest.raises(ValueError, match="another process still works in"):
+        supervise(task, read, patience=0.3)
+    os.close(write)
+    thread.join(10)
+    os.close(read)
+    assert codes == [130]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_supervisor_that_is_killed(tmp_path, monkeypatch, number):
+    """It takes its command with it if it can; if not, the command keeps the folder from the next try."""
+    supervisors = []
+    monkeypatch.setattr(launch, "start_supervisor", lambda task: supervisors.append(start_supervisor(task)) or supervisors[-1])
+    code = f"import os, time; print(os.getpid(), flush=True); open(r'{tmp_path}/one/started', 'w'); time.sleep(60)"
+    task = make_task(tmp_path, code)
+    statuses = [Status.of(task)]
+
+    def kill_supervisor(statuses):
+        if (tmp_path / "one" / "started").exists():
+            supervisors[0].send_signal(number)
+
+    run_here(statuses, 1, kill_supervisor)
+    assert statuses[0].state == "failed"
+    if number == signal.SIGTERM:
+        assert nothing_runs(tmp_path)
+        return
+    with pytest.raises(ValueError, match="another process still works in"):
+        supervise(task, lifeline=-1, patience=0.3)
+    os.kill(int(statuses[0].last_words), signal.SIGKILL)

@@ -1,0 +1,353 @@
+"""A sweep through the front door: real runs, kills, and what a mistake is answered with."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import yaml
+
+from eclipse_pl import sweeps
+from eclipse_pl.__main__ import main as command
+from eclipse_pl.cli import main as fit
+from eclipse_pl.data.manifest import write_json
+from eclipse_pl.intervals import mean_interval
+from eclipse_pl.locks import only_process
+from eclipse_pl.sweep_file import SweepFile
+from eclipse_pl.sweep_plan import SweepPlan
+from eclipse_pl.sweep_results import with_interval
+from eclipse_pl.task import Record, Task
+from tests.runs import metrics, wait_for, write_experiment
+
+ROOT = Path(__file__).parent.parent
+WEIGHT = "model.prior.init_args.contrastive_weight"
+
+
+def write_sweep(folder: Path, *more: str, config: Path | None = None, subcommand: str = "fit", **changes) -> Path:
+    """A sweep over weights and seeds on a tiny experiment, and ``more`` words in its command."""
+    config = config or write_experiment(folder, trainer__max_steps=2, trainer__val_check_interval=2)
+    content = {
+        "name": "tiny",
+        "method": "grid",
+        "metric": {"name": "val/cosine"},
+        "parameters": {WEIGHT: {"values": [0.0, 0.2]}, "seed_everything": {"values": [0, 1]}},
+        "command": ["${env}", "${interpreter}", "-m", "eclipse_pl", subcommand, "--config", str(config), *more, "${args}"],
+    }
+    path = folder / "sweep.yaml"
+    path.write_text(yaml.safe_dump(content | changes, sort_keys=False))
+    return path
+
+
+def refused(capfd, *args: str | Path) -> str:
+    """The one line that a mistake is answered with, before anything runs."""
+    capfd.readouterr()
+    assert command(["sweep", *map(str, args)]) == 2
+    (line,) = (line for line in capfd.readouterr().err.splitlines() if line.startswith("error: "))
+    return line
+
+
+def dry_run(capfd, path: Path, *more: str) -> list[str]:
+    capfd.readouterr()
+    assert command(["sweep", str(path), "--dry-run", *more]) == 0
+    return capfd.readouterr().out.splitlines()
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def kill(pattern: str) -> None:
+    """SIGKILL the one process with these words in its command line."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if pattern.encode() in words and b"eclipse_pl.task" not in words:
+            os.kill(int(folder.name), signal.SIGKILL)
+            return
+    raise AssertionError(f"no process has {pattern}")
+
+
+def start_sweep(path: Path, *more: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "eclipse_pl", "sweep", str(path), *more], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def wait_until(condition, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds the runs in /proc")
+@pytest.mark.parametrize("size", ["tiny", pytest.param("30 world runs", marks=pytest.mark.slow)])
+def test_kills_repeat_nothing_that_is_finished(tmp_path, monkeypatch, capfd, size):
+    """One run is killed, then the whole sweep; the same command ends both, and no finished run is made again."""
+    monkeypatch.chdir(tmp_path)
+    if size == "tiny":
+        trainer = {"trainer__max_steps": 40, "trainer__val_check_interval": 40}
+        seeds, more, config = 1, (), write_experiment(tmp_path, **trainer, checkpoint__every_n_steps=20)
+    else:
+        seeds, config, smoke = 10, ROOT / "experiments/quickstart.yaml", ROOT / "experiments/overlays/smoke.yaml"
+        more = ("--config", str(smoke), "--trainer.max_steps=60", "--checkpoint.every_n_steps=20")
+    parameters = {WEIGHT: {"values": [0.0, 0.2, 0.4]}, "seed_everything": {"values": list(range(seeds))}}
+    path = write_sweep(tmp_path, *more, config=config, parameters=parameters)
+    weights = ("0", "0.2", "0.4")
+    versions = [f"contrastive_weight={weight},seed_everything={seed}" for weight in weights for seed in range(seeds)]
+    runs = [tmp_path / "runs" / "tiny" / version for version in versions]
+    finished = lambda run: (record := Record.read(run)) is not None and record.finished  # noqa: E731
+
+    with start_sweep(path, "--jobs", "2") as process:
+        wait_for(runs[0] / "checkpoints" / "last.ckpt")
+        wait_until(lambda: max(metrics(runs[0])) > 20)
+        kill(f"--run.version={versions[0]}")
+        wait_until(lambda: finished(runs[1]))
+        wait_until(lambda: any((run / "checkpoints" / "last.ckpt").is_file() and not finished(run) for run in runs[2:]))
+        process.kill()
+    assert Record.read(runs[0]).exit_code == 128 + signal.SIGKILL
+    wait_until(lambda: all(record is None or record.exit_code is not None for record in map(Record.read, runs)))
+    before = {run: (Record.read(run), (run / "metrics.csv").stat().st_mtime_ns) for run in runs if finished(run)}
+    begun = [run for run in runs if (run / "checkpoints" / "last.ckpt").is_file() and run not in before]
+    assert runs[1] in before
+    assert runs[0] in begun
+    assert len(begun) > 1
+
+    lines = dry_run(capfd, path)
+    assert sum(line.startswith("# finished: ") for line in lines) == len(before)
+    assert sum("--ckpt_path" in line for line in lines) == len(begun)
+    assert command(["sweep", str(path), "--jobs", "2"]) == 0
+    for run, was in before.items():
+        assert (Record.read(run), (run / "metrics.csv").stat().st_mtime_ns) == was
+    for run in begun:
+        log = (run / "log.txt").read_text()
+        again = [line for line in log.splitlines() if line.startswith("$ ") and "--ckpt_path" in line]
+        assert len(again) == 1
+        assert again[0].endswith(str(run.relative_to(tmp_path)))
+        assert "Going on with the run in" in log
+        assert Record.read(run).tries == 2
+    assert all(sorted(metrics(run)) == list(range(len(metrics(run)))) for run in runs), "no step is missing in any run"
+    assert [row["state"] for row in rows(tmp_path / "runs" / "tiny" / "sweep.csv")] == ["finished"] * len(runs)
+
+
+def test_sampling_options_of_one_checkpoint_and_a_run_that_fails(tmp_path, capfd):
+    experiment = write_experiment(tmp_path, trainer__max_steps=2, trainer__val_check_interval=2)
+    fit(["fit", "--config", str(experiment)])
+    (tmp_path / "gone").mkdir()
+    path = write_sweep(
+        tmp_path, f"--ckpt_path={tmp_path}/runs/tiny/version_0", config=experiment, subcommand="validate", name="sampling",
+        parameters={"data.init_args.folder": {"values": [str(tmp_path / "gone"), str(tmp_path / "shards")]}},
+    )  # fmt: skip
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        command(["sweep", str(path), "--jobs", "2"])
+    assert stop.value.code == 1
+    out, err = capfd.readouterr()
+    assert "1 of 2 runs failed" in err
+    assert re.search(r"sampling/folder=\S+-gone/log\.txt: exit code 2: error: .*gone", err)
+    failed, finished = rows(tmp_path / "runs" / "sampling" / "sweep.csv")
+    assert [failed["state"], finished["state"]] == ["failed", "finished"]
+    trained = metrics(tmp_path / "runs" / "tiny" / "version_0")[1]["val/cosine"]
+    assert float(finished["val/cosine"]) == pytest.approx(trained, abs=1e-5)
+    assert f"{float(finished['val/cosine']):.4f}" in out
+
+
+def finish(path: Path, cosines: list[float]) -> list[Task]:
+    """Leave behind what finished runs leave, and return their tasks."""
+    tasks = [run.task for run in SweepPlan(SweepFile.read(path), None, 0, "1").runs]
+    for task, cosine in zip(tasks, cosines, strict=False):
+        task.path.mkdir(parents=True)
+        write_json(task.path / "task.json", asdict(Record(task.command, tries=1, seconds=3.0, exit_code=0)))
+        metrics = ["step,train/total,val/cosine", "0,5.0,", f"1,4.0,{cosine / 2}", f"1,,{cosine}", "2,3.0,", ""]
+        (task.path / "metrics.csv").write_text("\n".join(metrics))
+    return tasks
+
+
+def test_the_table_has_a_row_for_each_variant_and_the_csv_one_for_each_run(tmp_path, capfd):
+    path = write_sweep(tmp_path, parameters={WEIGHT: {"values": [0.0, 0.2]}, "seed_everything": {"values": [0, 1, 2]}})
+    finish(path, [0.1, 0.2, 0.6, 0.4, 0.5, 0.9])
+    capfd.readouterr()
+    assert command(["sweep", str(path)]) == 0
+    out = capfd.readouterr().out
+    assert out.startswith(f"tiny: 6 runs in {tmp_path}/runs/tiny, 6 of them finished\n")
+    for weight, cosines in (("0", [0.1, 0.2, 0.6]), ("0.2", [0.4, 0.5, 0.9])):
+        mean, half = mean_interval(cosines)
+        assert re.search(rf"^ +{weight} +3 +{mean:.4f} ± {half:.4f} *$", out, re.MULTILINE)
+    table = rows(tmp_path / "runs" / "tiny" / "sweep.csv")
+    assert list(table[0]) == ["version", WEIGHT, "seed_everything", "state", "seconds", "step", "train/total", "val/cosine"]
+    assert table[4]["version"] == "contrastive_weight=0.2,seed_everything=1"
+    assert list(table[4].values())[1:] == ["0.2", "1", "finished", "3.0", "2", "3.0", "0.5"]
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([], "-"),
+        ([0.25], "0.2500"),
+        ([0.00075], "0.00075"),
+        ([0.5, 0.5], "0.5000 ± 0.0000"),
+        ([0.00071, 0.00072, 0.00073], "0.000720 ± 0.000025"),
+        ([float("nan")], "nan"),
+    ],
+)
+def test_decimals_tell_the_interval(values, shown):
+    assert with_interval(values) == shown
+
+
+def test_a_metric_that_no_run_logs_is_told(tmp_path, capfd):
+    path = write_sweep(tmp_path, metric={"name": "val/cosin"})
+    finish(path, [0.1, 0.2, 0.3, 0.4])
+    assert command(["sweep", str(path)]) == 0
+    assert "No run logged val/cosin. Near it: val/cosine" in capfd.readouterr().out
+
+
+def test_wandbs_agent_runs_the_same_command(tmp_path, monkeypatch):
+    """The agent's own code, offline: it starts a run of the sweep file as it is."""
+    from wandb.wandb_agent import Agent
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("WANDB_DIR", "WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH"):
+        monkeypatch.setenv(name, str(tmp_path / "agent") if name == "WANDB_DIR" else "agent")
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    path = write_sweep(tmp_path, parameters={WEIGHT: {"values": [0.3]}, "trainer.enable_progress_bar": {"value": False}})
+    (values,) = SweepFile.read(path).runs()
+    agent = Agent(api=None, queue=None)
+    agent._sweep_command = yaml.safe_load(path.read_text())["command"]
+    agent._command_run({"run_id": "one", "program": "", "args": {name: {"value": value} for name, value in values.items()}})
+    (process,) = agent._run_processes.values()
+    assert process.wait() == 0
+    config = yaml.safe_load((tmp_path / "runs" / "tiny" / "version_0" / "config.yaml").read_text())
+    assert config["model"]["prior"]["init_args"]["contrastive_weight"] == 0.3
+    assert config["trainer"]["enable_progress_bar"] is False
+
+
+def test_a_dry_run_prints_what_would_run_and_runs_nothing(tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    path = write_sweep(tmp_path)
+    head, *lines = dry_run(capfd, path)
+    config = str(tmp_path / "experiment.yaml")
+    assert head == f"# tiny: 4 runs in {tmp_path}/runs/tiny, 0 of them finished"
+    assert not (tmp_path / "runs").exists()
+    assert shlex.split(lines[1]) == [
+        "OMP_NUM_THREADS=3", "/usr/bin/env", sys.executable, "-m", "eclipse_pl", "fit", "--config", config, f"--{WEIGHT}=0.0",
+        "--seed_everything=1", "--run.experiment=tiny", "--run.version=contrastive_weight=0,seed_everything=1",
+    ]  # fmt: skip
+    first, *_ = finish(path, [0.5])
+    assert dry_run(capfd, path)[1:] == [f"# finished: {first.folder}", *lines[1:]]
+    assert len(dry_run(capfd, path, "--count", "2")) == 3
+
+
+def test_threads_are_shared_by_the_jobs(tmp_path, capfd, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(sweeps, "processors", lambda: 7)
+    path = write_sweep(tmp_path)
+    for jobs, threads in (("1", 7), ("2", 3), ("30", 1)):
+        assert dry_run(capfd, path, "--jobs", jobs)[1].startswith(f"OMP_NUM_THREADS={threads} ")
+    assert dry_run(capfd, path, "--engine", "ray", "--cpus", "4")[1].startswith("OMP_NUM_THREADS=4 ")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({WEIGHT[:-1]: {"values": [0.1]}}, f"no parameter {WEIGHT[:-1]}. Near it: {WEIGHT}"),
+        ({"contrastive_weight": {"values": [0.1]}}, f"no parameter contrastive_weight. Near it: {WEIGHT}"),
+        ({"seed_everythin": {"values": [1]}}, "no parameter seed_everythin. Near it: seed_everything"),
+        ({"seed_everything": {"values": [0]}, WEIGHT: {"values": [0.1, "high"]}}, f"{WEIGHT} cannot be high"),
+        ({"trainer.max_steps": {"values": [1.5]}, "seed_everything": {"values": [0]}}, "trainer.max_steps cannot be 1.5"),
+        ({"model.prior": {"values": ["no/such/part.yaml"]}}, "model.prior cannot be no/such/part.yaml"),
+        ({"config": {"values": ["experimen.yaml"]}}, "there is no config experimen.yaml; near it: experiment.yaml"),
+        ({"ckpt_path": {"values": ["lst"]}}, "ckpt_path cannot be lst (There is no checkpoint lst"),
+        ({"run.folder": {"values": ["here", "there"]}}, "run.folder must be one"),
+    ],
+    ids=lambda value: str(value)[:60],
+)  # fmt: skip
+def test_a_parameter_that_cannot_be_is_refused_before_anything_runs(tmp_path, capfd, monkeypatch, parameters, said):
+    monkeypatch.chdir(tmp_path)
+    path = write_sweep(tmp_path, parameters=parameters)
+    line = refused(capfd, path)
+    assert said in line
+    assert str(path) in line
+    assert not (tmp_path / "runs").exists()
+
+
+def test_parameters_may_be_written_without_init_args_or_be_parts_and_configs(tmp_path, capfd):
+    other = tmp_path / "other"
+    other.mkdir()
+    values = {"model.prior.num_layers": [1, 2], "config": [str(write_experiment(other, run__folder=str(tmp_path / "runs")))]}
+    path = write_sweep(tmp_path, parameters={name: {"values": each} for name, each in values.items()})
+    first, second = dry_run(capfd, path)[1:]
+    assert first.index("--config=") < first.index("--model.prior.num_layers=1"), "a config never undoes what is swept"
+    assert "--run.version=num_layers=2,config=experiment" in second
+
+
+def test_the_command_must_be_one_of_ours_with_a_config_that_exists(tmp_path, capfd):
+    write_experiment(tmp_path)
+    missing = tmp_path / "experimen.yaml"
+    line = refused(capfd, write_sweep(tmp_path, config=missing))
+    assert f"there is no config {missing}; near it: {tmp_path}/experiment.yaml" in line
+    assert "fit|validate|test" in refused(capfd, write_sweep(tmp_path, subcommand="nearest"))
+    assert "fit|validate|test" in refused(capfd, write_sweep(tmp_path, command=["python", "train.py", "${args}"]))
+
+
+def test_results_of_two_commands_are_never_mixed(tmp_path, capfd):
+    path = write_sweep(tmp_path)
+    task, *_ = finish(path, [0.5])
+    line = refused(capfd, write_sweep(tmp_path, "--trainer.max_steps=3"))
+    assert f"{task.folder} was made by another command: nothing there is --trainer.max_steps=3 now" in line
+    earlier = {"trainer": {"max_steps": 7}, "of_an_older_release": 1, "ckpt_path": "x"}
+    (task.path / "config.yaml").write_text(yaml.safe_dump(earlier))
+    line = refused(capfd, write_sweep(tmp_path))
+    assert f"{task.folder} was made with another config: trainer.max_steps was 7 and is 2" in line
+
+
+def test_a_folder_that_the_sweep_did_not_make_is_left_alone(tmp_path, capfd):
+    run = tmp_path / "runs" / "tiny" / "contrastive_weight=0.2,seed_everything=0"
+    run.mkdir(parents=True)
+    (run / "metrics.csv").write_text("precious")
+    assert "holds something that was not made by this command" in refused(capfd, write_sweep(tmp_path))
+    assert (run / "metrics.csv").read_text() == "precious"
+
+
+def test_a_runs_folder_that_cannot_be_written(tmp_path, capfd):
+    (tmp_path / "runs").write_text("")
+    assert "Could not write to" in refused(capfd, write_sweep(tmp_path))
+
+
+def test_two_sweeps_of_one_name_do_not_both_write(tmp_path, capfd):
+    path = write_sweep(tmp_path)
+    with only_process(tmp_path / "runs" / "tiny", ".sweep.lock", ""):
+        assert "Another process runs the sweep" in refused(capfd, path)
+    assert not list((tmp_path / "runs" / "tiny").glob("*/task.json"))
+
+
+MEANINGLESS = [
+    "--jobs 0",
+    "--gpus 1",
+    "--ray-address x",
+    "--engine ray --jobs 2",
+    "--engine ray --cpus 0",
+    "--count 0",
+    "--seed 1",
+]
+
+
+@pytest.mark.parametrize("options", MEANINGLESS)
+def test_options_that_mean_nothing_are_refused(tmp_path, capfd, options):
+    assert options.split()[-2] in refused(capfd, write_sweep(tmp_path), *options.split())
+
+
+def test_ray_that_is_not_installed_is_told(tmp_path, capfd, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert "pip install 'eclipse_pl[ray]'" in refused(capfd, write_sweep(tmp_path), "--engine", "ray")
