@@ -50,7 +50,7 @@ def prompts(
     before = PromptsRecord.load(folder)
     if before is not None and before.suite != record.suite:
         raise ValueError(f"{folder} holds prompts of the suite {before.suite!r}. Choose another folder for {record.suite!r}.")
-    earlier = [(place, found) for place in (staging, folder) if (found := PromptsRecord.load(place))]
+    earlier = [(place, known) for place in (staging, folder) if (known := PromptsRecord.load(place))]
     absent = []
     for name, place in places.items():
         try:

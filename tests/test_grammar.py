@@ -13,6 +13,7 @@ from eclipse_pl.prompts.grammar import GrammarParser
 from eclipse_pl.prompts.lexicon import lexicon, word_classes
 
 PARSER = GrammarParser()
+CAPTIONS = Path(__file__).parent.parent.parent / "shared" / "data" / "coco" / "captions_val2017.txt"
 PARSER_FOLDER = Path(grammar.__file__).parent
 PHRASES = {
     # attributes
@@ -45,6 +46,9 @@ PHRASES = {
     "The pale moon rose above the hill.": "The pale moon | the hill",
     "a red rose in a vase": "a red rose | a vase",
     "The only cups left in the kitchen were green.": "The only cups | the kitchen",
+    "a barn with a bell tower that is painted white": "a barn | a bell tower | that",
+    "two boys with a kite run on the beach": "two boys | a kite | the beach",
+    "A fox devours the last of the grapes.": "A fox | the last | the grapes",
     # people who do something
     "A girl is watching her brother play at the lake.": "A girl | her brother | the lake",
     "A boy is holding a saw and painting a fence.": "A boy | a saw | a fence",
@@ -74,6 +78,13 @@ PHRASES = {
 @pytest.mark.parametrize("text", PHRASES)
 def test_phrases(text: str) -> None:
     assert " | ".join(PARSER.read(text).phrases) == PHRASES[text]
+
+
+@pytest.mark.skipif(not CAPTIONS.is_file(), reason="MSCOCO's captions are not on this machine")
+def test_captions_of_people_have_phrases() -> None:
+    captions = CAPTIONS.read_text(encoding="utf-8").splitlines()[::25]
+    assert len(captions) > 1000
+    assert not [caption for caption in captions if not PARSER.read(caption).phrases]
 
 
 def test_parts_of_speech() -> None:
@@ -108,6 +119,12 @@ def test_every_line_of_the_lexicon_has_a_class_that_is_used() -> None:
         (PARSER_FOLDER / name).read_text(encoding="utf-8") for name in ("lexicon.py", "sentence.py", "tagger.py")
     )
     assert not [name for name in classes if f'"{name}"' not in sources]
+
+
+def test_classes_that_refine_others() -> None:
+    classes = lexicon()
+    for finer, coarser in (("noun_too", "verb"), ("causative", "verb"), ("alone", "adjective"), ("several", "determiner")):
+        assert not [word for word in classes if finer in classes[word] and coarser not in classes[word]]
 
 
 def test_endings() -> None:

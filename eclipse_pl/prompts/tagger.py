@@ -40,6 +40,8 @@ class Tagger(Sentence):
         """Classes of the last verb of the clause: what "and" adds is of the same form."""
         self._joined = False
         """Whether "and" joined two phrases that no verb followed yet, which makes a plural."""
+        self._subject: frozenset[str] = frozenset()
+        """Classes of the noun of the clause's first phrase."""
         self._causative = False
         for i in range(len(words)):
             tag = self._choose(i)
@@ -99,8 +101,9 @@ class Tagger(Sentence):
         pronoun = self._tag_before() == "PRON"
         first = frozenset() if self._start is None else self.classes[self._start]
         several = self.is_(i - 1, "plural")
-        plural, joined = several or "several" in first, self._joined and not self._finite
-        has_object = self.is_(i + 1, "determiner", "pronoun") and not self.is_(i + 1, "number")
+        governor = self.tags[self._start - 1] if self._start else ""
+        plural, joined = several or "several" in first, self._joined or (governor == "ADP" and "plural" in self._subject)
+        has_object = self.is_(i + 1, "determiner", "pronoun") and not self.is_(i + 1, "number", "relative")
         if classes & {"noun", "shade"}:
             return "NOUN"
         if "compound_participle" in classes and follows and not pronoun:
@@ -115,8 +118,7 @@ class Tagger(Sentence):
         if "third" in classes:
             if pronoun or has_object or "noun_too" not in classes:
                 return "VERB"
-            governed = bool(self._start) and self.tags[(self._start or 0) - 1] in ("ADP", "VERB")
-            compound = "several" in first or (governed and "one" not in first)
+            compound = "several" in first or (governor in ("ADP", "VERB") and "one" not in first)
             return "NOUN" if self._finite or (compound and not several) or self.is_(i + 1, "auxiliary") else "VERB"
         if "base" in classes:
             if pronoun or (self._causative and (complement or plural)):
@@ -176,7 +178,7 @@ class Tagger(Sentence):
             self._end = None  # its noun is still to come: "the bride's beauty"
         elif self._describes(i, tag):
             self._begin(i)
-        elif not (self._lacking and self.tags[-1] in ("ADJ", "PUNCT") and self.joins_adjectives(i)):
+        elif not (self._start is not None and self.tags[-1] in ("ADJ", "PUNCT") and self.joins_adjectives(i)):
             self._close()
 
     def _describes(self, i: int, tag: str) -> bool:
@@ -198,6 +200,7 @@ class Tagger(Sentence):
                 end = len(self.tags) - (tags[-1] == "PART")
             if end is not None:
                 self.phrases.append((self._start, end))
+                self._subject = self._subject or self.classes[end - 1] | {"noun"}
         self._start = self._end = None
 
     def _remember(self, i: int, tag: str) -> None:
@@ -211,6 +214,7 @@ class Tagger(Sentence):
             self._finite = self._causative = False
         elif tag == "SCONJ" or (tag == "PRON" and "relative" in self.classes[i]) or self.words[i] in (".", ";", ":", "!", "?"):
             self._finite, self._verb, self._joined, self._causative = False, frozenset(), False, False
+            self._subject = frozenset()
 
     @property
     def _lacking(self) -> bool:
