@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, get_type_hints
 
 
@@ -35,7 +36,7 @@ def _options(args: list[str], flags: set[str]) -> list[str]:
     written: list[str] = []
     starts = [place for place, word in enumerate(args) if word.startswith("--")]
     written += args[: starts[0]] if starts else args
-    for start, end in zip(starts, [*starts[1:], len(args)], strict=True):
+    for start, end in pairwise([*starts, len(args)]):
         name, equals, value = args[start].partition("=")
         name = name[2:].replace("-", "_")
         words = ([value] if equals else []) + args[start + 1 : end] or ["true"] * (name in flags)

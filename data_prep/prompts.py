@@ -45,6 +45,7 @@ def prompts(
         accept_changed: take files that differ from those of the last run, or in their number of lines from upstream's.
         parser: what finds noun phrases: eclipse_pl's own grammar, or eclipse_pl.prompts.spacy_phrases.SpacyParser.
     """
+    reader = parser()  # before anything is downloaded
     folder, staging = Path(out), Path(out) / STAGING
     record, places = plan(suite, source, revision)
     before = PromptsRecord.load(folder)
@@ -67,7 +68,7 @@ def prompts(
         write_atomically(staging / name, content)
         record.files[name] = FileEntry(place, sha256(content).hexdigest())
         record.save(staging)
-    found = load_prompts(staging, record.suite, parser=parser())
+    found = load_prompts(staging, record.suite, parser=reader)
     record.parser = found.parser
     record.save(staging)
     _move(staging, folder, before)
