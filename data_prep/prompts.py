@@ -51,7 +51,7 @@ def prompts(
     before = PromptsRecord.load(folder)
     if before is not None and before.suite != record.suite:
         raise ValueError(f"{folder} holds prompts of the suite {before.suite!r}. Choose another folder for {record.suite!r}.")
-    earlier = [(place, known) for place in (staging, folder) if (known := PromptsRecord.load(place))]
+    earlier = [(where, known) for where in (staging, folder) if (known := PromptsRecord.load(where))]
     absent = []
     for name, place in places.items():
         try:
@@ -68,6 +68,9 @@ def prompts(
         write_atomically(staging / name, content)
         record.files[name] = FileEntry(place, sha256(content).hexdigest())
         record.save(staging)
+    for path in staging.iterdir():  # of an earlier run that asked for something else
+        if path.name not in {RECORD_NAME, *record.files}:
+            path.unlink()
     found = load_prompts(staging, record.suite, parser=reader)
     record.parser = found.parser
     record.save(staging)

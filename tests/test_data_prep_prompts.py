@@ -181,6 +181,15 @@ def test_a_stop_by_the_user_keeps_whole_files(server: Server, out: Path, monkeyp
     assert "color_val.txt" not in server.asked and "texture_val.txt" in server.asked
 
 
+def test_what_another_run_left_behind_is_not_taken(server: Server, small: Path, tmp_path: Path, out: Path) -> None:
+    server.broken["complex_val.txt"] = cut_off
+    assert run(out, "--source", f"{server.url}/{COMMIT}") == 2
+    assert (out / prompts.STAGING / "color_val.txt").is_file()
+    (tmp_path / "mine.txt").write_text("a boat\n")
+    assert run(out, suite=str(tmp_path / "mine.txt")) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["mine.txt", "mine.txt.parsed.json", "prompts.json"]
+
+
 def test_a_missing_file(server: Server, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("color_val_seen.txt", "color_val_unseen.txt"):
         (server.folder / name).unlink()
@@ -210,7 +219,7 @@ def test_a_prompt_that_cannot_be_read(server: Server, out: Path, capsys: pytest.
     lines = (server.folder / "spatial_val.txt").read_text().splitlines()
     write(server.folder / "spatial_val.txt", [*lines[:-1], "a kettle beyond a canoe"])
     assert run(out, "--source", server.url) == 2
-    assert "spatial_val.txt, line 20, 'a kettle beyond a canoe': it names no relation" in capsys.readouterr().err
+    assert "spatial_val.txt, line 20, 'a kettle beyond a canoe': it names no relation" in error_of(capsys)
     assert not (out / "prompts.json").exists()
 
 

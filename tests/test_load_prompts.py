@@ -93,6 +93,12 @@ def test_a_file_that_changed_after_its_download_is_refused(tmp_path: Path) -> No
         load_prompts(folder, "compbench")
     with pytest.raises(ValueError, match="holds prompts of the suite 'compbench', not 'geneval'"):
         load_prompts(folder, "geneval")
+    assert len(load_prompts(folder / "color_val.txt", "file")) == 3
+    with pytest.raises(ValueError, match=r"shape_val.txt has changed"):
+        load_prompts(folder / "shape_val.txt", "file")
+    (folder / "shape_val.txt").unlink()
+    with pytest.raises(ValueError, match=r"shape_val.txt is missing. Run `python -m data_prep prompts --suite compbench"):
+        load_prompts(folder, "compbench", ["color"])
 
 
 @pytest.mark.parametrize(

@@ -42,8 +42,7 @@ def compbench(folder: Path, parser: Parser, categories: Sequence[str] = CATEGORI
     The id of a prompt is its category and the number of its line from 0: images of ``color/0007`` are 70 to 79 in
     T2I-CompBench's layout. Subsets: ``spatial``, ``action`` and ``spatialaction`` of complex; ``seen`` and ``unseen`` of
     color, shape and texture where these files are there ("" for a prompt that neither lists: five of color were changed after
-    it was split).
-    ValueError names every prompt that lacks what its category is scored by.
+    it was split). ValueError tells which prompts lack what their category is scored by, and what.
     """
     if unknown := [category for category in categories if category not in CATEGORIES]:
         raise ValueError(f"T2I-CompBench has no category {unknown[0]!r}; its categories are {', '.join(CATEGORIES)}.")
@@ -63,11 +62,10 @@ def compbench(folder: Path, parser: Parser, categories: Sequence[str] = CATEGORI
             except ValueError as error:
                 problems.append(f"{path.name}, line {line + 1}, {text!r}: {error}")
     if problems:
+        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise ValueError(
-            f"{len(problems)} of {len(problems) + len(prompts)} prompts in {folder} cannot be read:\n  "
-            + "\n  ".join(problems[:5])
-            + ("\n  ..." if len(problems) > 5 else "")
-            + "\nWrite them in the category's own pattern, or load them as plain prompts (suite 'file')."
+            f"{len(problems)} of {len(problems) + len(prompts)} prompts in {folder} cannot be read: {'; '.join(problems[:3])}"
+            f"{more}. Write them in the category's own pattern, or load them as plain prompts (suite file)."
         )
     return PromptSet("T2I-CompBench", tuple(prompts), parser.version)
 

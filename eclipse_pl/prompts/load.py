@@ -53,7 +53,9 @@ def load_prompts(
             f"There is no folder {path}. `python -m data_prep prompts --suite compbench --out {path}` downloads the prompts."
         )
     if record is not None:
-        record.require(folder, suite, [path.name] if path.is_file() else list(record.files))
+        if Path(source).is_dir() and record.suite != suite:
+            raise ValueError(f"{folder} holds prompts of the suite {record.suite!r}, not {suite!r}.")
+        record.require(folder, [name for name in record.files if path.is_dir() or name == path.name])
     if suite == "compbench":
         found = compbench(path, parser, CATEGORIES if categories is None else categories)
     elif suite == "geneval":

@@ -57,14 +57,14 @@ class PromptsRecord:
             raise ValueError(f"{path} has schema {schema}; this version of eclipse_pl reads {SCHEMA}. Update eclipse_pl.")
         return record
 
-    def require(self, folder: Path, suite: str, names: Iterable[str]) -> None:
-        """ValueError where the set is of another suite, or one of the files ``names`` is not the one that was downloaded."""
+    def require(self, folder: Path, names: Iterable[str]) -> None:
+        """ValueError where one of the files ``names`` is missing, or is not the one that was downloaded."""
         again = f"Run `python -m data_prep prompts --suite {self.suite} --out {folder}` again"
-        if self.suite != suite:
-            raise ValueError(f"{folder} holds prompts of the suite {self.suite!r}, not {suite!r}.")
         for name in names:
             path = folder / name
-            if name in self.files and path.is_file() and file_sha256(path) != self.files[name].sha256:
+            if not path.is_file():
+                raise ValueError(f"{path} is missing. {again}.")
+            if file_sha256(path) != self.files[name].sha256:
                 raise ValueError(
                     f"{path} has changed since it was downloaded, so scores of its prompts cannot stand beside earlier ones. "
                     f"{again} with --accept-changed, or copy your own prompts to a folder of their own."
