@@ -11,6 +11,7 @@ COMMANDS = {
     "embed": "data_prep.embed",
     "verify": "data_prep.verify",
     "import-embeddings": "data_prep.import_embeddings",
+    "prompts": "data_prep.prompts",
 }
 
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable
-from typing import Any
+from itertools import pairwise
+from typing import Any, get_type_hints
 
 
 def run(function: Callable[..., Any], args: list[str], **defaults: Any) -> Any:
     """Call ``function`` with the options in ``args``.
 
     ``--batch-size`` may be written for ``--batch_size``, and several words after an option are a list, as a shell makes of
-    ``--source raw/*.tar``. ``defaults`` are those that the signature cannot know, such as the command line itself.
+    ``--source raw/*.tar``; an option that is true or false is true where it stands alone. ``defaults`` are those that the
+    signature cannot know, such as the command line itself.
     """
     from jsonargparse import auto_cli
 
     prog = f"python -m data_prep {command_name(function)}"
-    return auto_cli(function, args=_options(args), as_positional=False, set_defaults=defaults, prog=prog)
+    flags = {name for name, kind in get_type_hints(function).items() if kind is bool}
+    return auto_cli(function, args=_options(args, flags), as_positional=False, set_defaults=defaults, prog=prog)
 
 
 def command_line(function: Callable[..., Any], args: list[str]) -> str:
@@ -29,13 +32,14 @@ def command_name(function: Callable[..., Any]) -> str:
     return function.__name__.replace("_", "-")
 
 
-def _options(args: list[str]) -> list[str]:
+def _options(args: list[str], flags: set[str]) -> list[str]:
     written: list[str] = []
     starts = [place for place, word in enumerate(args) if word.startswith("--")]
     written += args[: starts[0]] if starts else args
-    for start, end in zip(starts, [*starts[1:], len(args)], strict=True):
+    for start, end in pairwise([*starts, len(args)]):
         name, equals, value = args[start].partition("=")
-        words = ([value] if equals else []) + args[start + 1 : end]
-        written.append("--" + name[2:].replace("-", "_"))
+        name = name[2:].replace("-", "_")
+        words = ([value] if equals else []) + args[start + 1 : end] or ["true"] * (name in flags)
+        written.append(f"--{name}")
         written += words if len(words) < 2 else [json.dumps(words)]
     return written

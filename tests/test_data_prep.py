@@ -29,6 +29,13 @@ def test_unknown_command_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> 
     assert error.startswith("error: there is no command 'wrold'; the commands are world, ") and error.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_without_its_options_says_what_is_missing(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([command])
+    assert stopped.value.code == 2 and "required" in capsys.readouterr().err
+
+
 def test_world_writes_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sizes = ["--train", "12", "--val", "6", "--test", "6", "--shard-pairs", "10"]
     assert main(["world", "--out", str(tmp_path), *sizes]) == 0

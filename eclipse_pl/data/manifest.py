@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from eclipse_pl.atomic import json_bytes, write_atomically
 
 SCHEMA = 1
 MANIFEST_NAME = "manifest.json"
@@ -189,12 +190,9 @@ class Manifest:
 
 def write_json(path: Path, content: Any) -> None:
     """Atomic; the same content gives the same bytes."""
-    partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, path)
+        write_atomically(path, json_bytes(content))
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise disk_error(error, path.parent) from error
 
 

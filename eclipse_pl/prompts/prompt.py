@@ -56,6 +56,8 @@ class PromptSet:
     name: str
     prompts: tuple[Prompt, ...]
     parser: str
+    failed: tuple[tuple[str, str], ...] = ()
+    """(id, why) of the prompts that the parser found no phrase in. They stay in the set: not every judge asks by phrase."""
 
     def __post_init__(self) -> None:
         seen: set[str] = set()

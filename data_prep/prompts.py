@@ -1,0 +1,173 @@
+"""python -m data_prep prompts: T2I-CompBench, GenEval or a file of prompts -> a folder with hashes, every prompt read."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+from data_prep.command import run
+from data_prep.download import MissingFileError, fetch, is_url
+from data_prep.upstream import UPSTREAMS
+from eclipse_pl.atomic import write_atomically
+from eclipse_pl.prompts.grammar import GrammarParser
+from eclipse_pl.prompts.load import load_prompts
+from eclipse_pl.prompts.parser import Parser
+from eclipse_pl.prompts.prompt_lines import cache_path
+from eclipse_pl.prompts.prompt_table import SUFFIXES
+from eclipse_pl.prompts.record import RECORD_NAME, FileEntry, PromptsRecord, file_sha256
+
+STAGING = ".download"
+"""Folder inside ``out`` where whole files wait until all are there and every prompt of them was read."""
+
+
+def prompts(
+    suite: str,
+    out: str,
+    source: str = "",
+    revision: str = "",
+    accept_changed: bool = False,
+    parser: Callable[[], Parser] = GrammarParser,
+) -> None:
+    """Download prompts (or copy them from a folder), check them, and write down where they came from.
+
+    A run that was interrupted goes on behind the last whole file. Files that changed since the last run are refused.
+
+    Args:
+        suite: compbench, geneval, or a file or URL of prompts (.txt: one a line; .csv, .tsv, .jsonl: a column Prompt).
+        out: folder for the files and prompts.json.
+        source: folder or URL of a folder that holds the suite's files by upstream's names; {revision} in it is replaced.
+        revision: commit of the upstream repository, instead of the one that this version of eclipse_pl was tested with.
+        accept_changed: take files that differ from those of the last run, or in their number of lines from upstream's.
+        parser: what finds noun phrases: eclipse_pl's own grammar, or eclipse_pl.prompts.spacy_phrases.SpacyParser.
+    """
+    reader = parser()  # before anything is downloaded
+    folder, staging = Path(out), Path(out) / STAGING
+    record, places = plan(suite, source, revision)
+    before = PromptsRecord.load(folder)
+    if before is not None and before.suite != record.suite:
+        raise ValueError(f"{folder} holds prompts of the suite {before.suite!r}. Choose another folder for {record.suite!r}.")
+    earlier = [(where, known) for where in (staging, folder) if (known := PromptsRecord.load(where))]
+    absent = []
+    for name, place in places.items():
+        try:
+            content = _kept(name, place, earlier) or fetch(place)
+        except MissingFileError:
+            if suite not in UPSTREAMS or name not in UPSTREAMS[suite].optional:
+                raise
+            absent.append(name)
+            continue
+        _check(name, place, content, suite, pinned=not (source or revision), accept_changed=accept_changed)
+        if not accept_changed:
+            _require_unchanged(folder / name, place, before.files.get(name) if before else None, content)
+        staging.mkdir(parents=True, exist_ok=True)
+        write_atomically(staging / name, content)
+        record.files[name] = FileEntry(place, sha256(content).hexdigest())
+        record.save(staging)
+    for path in staging.iterdir():  # of an earlier run that asked for something else
+        if path.name not in {RECORD_NAME, *record.files}:
+            path.unlink()
+    found = load_prompts(staging, record.suite, parser=reader)
+    record.parser = found.parser
+    record.save(staging)
+    _move(staging, folder, before)
+    counts = ", ".join(f"{category} {sum(prompt.category == category for prompt in found)}" for category in found.categories)
+    print(f"{folder}: {len(found):,} prompts ({counts}), read by {found.parser}, sha256 {found.sha256[:12]}")
+    if absent:
+        print(f"Done without {', '.join(absent)}: not at the source, and only needed to tell these parts apart.")
+    for _, reason in found.failed:
+        print(f"warning: {reason}", file=sys.stderr)
+
+
+def plan(suite: str, source: str, revision: str) -> tuple[PromptsRecord, dict[str, str]]:
+    """The record to be, and {name of a file: its URL or path}. ValueError for options that contradict each other."""
+    if suite not in UPSTREAMS:
+        if source or revision:
+            raise ValueError(f"--suite {suite} is itself the file to read: leave out --source and --revision.")
+        name = re.split(r"[?#]", suite)[0].rpartition("/")[2] if is_url(suite) else Path(suite).name
+        if not name.endswith(SUFFIXES):
+            raise ValueError(
+                f"--suite {suite} is neither {' nor '.join(UPSTREAMS)} nor a file or URL of prompts, which ends in "
+                f"{', '.join(SUFFIXES)}."
+            )
+        return PromptsRecord("file", suite), {name: suite}
+    upstream = UPSTREAMS[suite]
+    folder = source or upstream.source
+    if revision and "{revision}" not in folder:
+        raise ValueError(f"--source {source} has no {{revision}} in it, so --revision {revision} would say nothing. Drop one.")
+    revision = revision or ("" if "{revision}" not in folder else upstream.revision)
+    folder = folder.replace("{revision}", revision).rstrip("/")
+    if not is_url(folder) and not Path(folder).is_dir():
+        raise ValueError(f"There is no folder {folder}. --source is a folder or the URL of one.")
+    places = {name: f"{folder}/{name}" for name in (*upstream.files, *upstream.optional)}
+    return PromptsRecord(suite, folder, revision, upstream.licence), places
+
+
+def main(args: list[str]) -> None:
+    run(prompts, args)
+
+
+def _kept(name: str, place: str, earlier: list[tuple[Path, PromptsRecord]]) -> bytes | None:
+    """The file as an earlier run downloaded it, where its URL names a commit and so cannot mean another file today."""
+    if not re.search(r"/[0-9a-f]{40}/", place):
+        return None
+    for folder, record in earlier:
+        path, entry = folder / name, record.files.get(name)
+        if entry is not None and entry.source == place and path.is_file() and file_sha256(path) == entry.sha256:
+            return path.read_bytes()
+    return None
+
+
+def _check(name: str, place: str, content: bytes, suite: str, pinned: bool, accept_changed: bool) -> None:
+    """ValueError where the content is not the file that was asked for."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{place} is not UTF-8 text ({error}), so it is no file of prompts.") from error
+    if re.match(r"\s*<(!doctype|html|\?xml)", text, re.IGNORECASE):
+        raise ValueError(f"{place} is a web page, not a file of prompts. On GitHub, take the address of the raw file.")
+    upstream = UPSTREAMS.get(suite)
+    if upstream is None:
+        return
+    digest, lines = sha256(content).hexdigest(), len(text.splitlines())
+    if pinned and digest != upstream.sha256.get(name, digest):
+        raise ValueError(
+            f"{place} has sha256 {digest}, not {upstream.sha256[name]} as this commit of upstream has. Something between here "
+            "and there changes files; nothing was kept of it."
+        )
+    if name in upstream.lines and lines != upstream.lines[name] and not accept_changed:
+        raise ValueError(
+            f"{place} has {lines} lines, {name} of upstream has {upstream.lines[name]}. Check --source; --accept-changed "
+            "takes a set of another size."
+        )
+
+
+def _require_unchanged(path: Path, place: str, known: FileEntry | None, content: bytes) -> None:
+    """ValueError where the file changed at its source since the last run, or here."""
+    digest = sha256(content).hexdigest()
+    if known is not None and known.sha256 != digest:
+        raise ValueError(
+            f"{place} has changed since the last run: its sha256 was {known.sha256} and is {digest}. Scores from before and "
+            f"after would not be of the same prompts, so {path} stays as it was; --accept-changed takes the new one."
+        )
+    if path.is_file() and file_sha256(path) != digest:
+        raise ValueError(
+            f"{path} is not what {place} holds: it was changed here, or comes from somewhere else. Choose another folder; "
+            "--accept-changed overwrites it."
+        )
+
+
+def _move(staging: Path, folder: Path, before: PromptsRecord | None) -> None:
+    """Put the finished set in its place, the record last: until then the folder is whole in its old or its new state, or its
+    files do not fit its record, which is told to whoever loads it."""
+    new = {path.name for path in staging.iterdir()}
+    for name in set(before.files if before else ()) - new:
+        for path in (folder / name, cache_path(folder / name)):
+            path.unlink(missing_ok=True)
+    for name in sorted(new, key=lambda name: name == RECORD_NAME):
+        os.replace(staging / name, folder / name)
+    shutil.rmtree(staging)

@@ -1,0 +1,117 @@
+"""T2I-CompBench and T2I-CompBench++: the validation prompts of eight categories, from a folder with upstream's file names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from eclipse_pl.prompts.parser import Parser, Reading
+from eclipse_pl.prompts.prompt import Prompt, PromptSet
+from eclipse_pl.prompts.prompt_lines import read_all, read_lines
+from eclipse_pl.prompts.templates import RELATIONS_2D, RELATIONS_3D, adjectives, counts, relation
+
+CATEGORIES = ("color", "shape", "texture", "spatial", "3d_spatial", "numeracy", "non_spatial", "complex")
+"""In the order of T2I-CompBench++'s tables."""
+ATTRIBUTES = ("color", "shape", "texture")
+ASKED_BY_PHRASE = (*ATTRIBUTES, "complex")
+"""Categories whose score asks for every noun phrase; a prompt without one cannot be scored."""
+COMPLEX_SUBSETS = ("spatial", "action", "spatialaction")
+NOUNS_NAME = "new_objects.txt"
+
+
+def file_name(category: str, subset: str = "") -> str:
+    """Upstream's name of the validation prompts of a category, or of the file that lists a part of them."""
+    return f"{category}_val{'_' * bool(subset)}{subset}.txt"
+
+
+FILES = (*map(file_name, CATEGORIES), *(file_name("complex", subset) for subset in COMPLEX_SUBSETS), NOUNS_NAME)
+OPTIONAL_FILES = tuple(file_name(category, subset) for category in ATTRIBUTES for subset in ("seen", "unseen"))
+LINES = {
+    **{file_name(category): 300 for category in CATEGORIES},
+    **{file_name("complex", subset): n for subset, n in zip(COMPLEX_SUBSETS, (58, 212, 30), strict=True)},
+    **{file_name(category, subset): n for category in ATTRIBUTES for subset, n in (("seen", 200), ("unseen", 100))},
+    NOUNS_NAME: 101,
+}
+"""Prompts (nouns) in each file, in every version that upstream published."""
+
+
+def compbench(folder: Path, parser: Parser, categories: Sequence[str] = CATEGORIES) -> PromptSet:
+    """Prompts of the ``categories``, in upstream's order.
+
+    The id of a prompt is its category and the number of its line from 0: images of ``color/0007`` are 70 to 79 in
+    T2I-CompBench's layout. Subsets: ``spatial``, ``action`` and ``spatialaction`` of complex; ``seen`` and ``unseen`` of
+    color, shape and texture where these files are there ("" for a prompt that neither lists: five of color were changed after
+    it was split). ValueError tells which prompts lack what their category is scored by, and what.
+    """
+    if unknown := [category for category in categories if category not in CATEGORIES]:
+        raise ValueError(f"T2I-CompBench has no category {unknown[0]!r}; its categories are {', '.join(CATEGORIES)}.")
+    prompts: list[Prompt] = []
+    problems: list[str] = []
+    for category in (category for category in CATEGORIES if category in categories):
+        path = folder / file_name(category)
+        lines = read_lines(path)
+        subsets = _subsets(folder, category)
+        nouns = read_nouns(folder / NOUNS_NAME) if category == "numeracy" else {}
+        for (line, text), reading in zip(lines, read_all(path, [text for _, text in lines], parser), strict=True):
+            prompt = Prompt(
+                f"{category}/{line:04d}", category, text, subset=subsets.get(_joined_by(text), ""), phrases=reading.phrases
+            )
+            try:
+                prompts.append(_with_needs(prompt, reading, nouns))
+            except ValueError as error:
+                problems.append(f"{path.name}, line {line + 1}, {text!r}: {error}")
+    if problems:
+        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise ValueError(
+            f"{len(problems)} of {len(problems) + len(prompts)} prompts in {folder} cannot be read: {'; '.join(problems[:3])}"
+            f"{more}. Write them in the category's own pattern, or load them as plain prompts (suite file)."
+        )
+    return PromptSet("T2I-CompBench", tuple(prompts), parser.version)
+
+
+def read_nouns(path: Path) -> dict[str, str]:
+    """The numeracy score's table of nouns, ``apple - apples`` a line, as {singular or plural: singular}."""
+    table: dict[str, str] = {}
+    for number, line in read_lines(path):
+        singular, dash, plural = (part.strip() for part in line.lower().partition(" - "))
+        if not (singular and dash and plural):
+            raise ValueError(f"{path}, line {number + 1}, is {line!r}; a line of the table is 'singular - plural'.")
+        table[singular] = table[plural] = singular
+    return table
+
+
+def _with_needs(prompt: Prompt, reading: Reading, nouns: dict[str, str]) -> Prompt:
+    """The prompt with what its category is scored by. ValueError where the text does not say it."""
+    if prompt.category in ASKED_BY_PHRASE and not prompt.phrases:
+        raise ValueError("it has no noun phrase")
+    if prompt.category == "numeracy":
+        return replace(prompt, required=counts(prompt.text, nouns))
+    if prompt.category == "complex":
+        if not prompt.subset:
+            raise ValueError(f"none of {', '.join(file_name('complex', subset) for subset in COMPLEX_SUBSETS)} lists it")
+        prompt = replace(prompt, adjectives=adjectives(reading))
+    names = RELATIONS_3D if prompt.category == "3d_spatial" else RELATIONS_2D
+    if prompt.category in ("spatial", "3d_spatial") or prompt.subset in ("spatial", "spatialaction"):
+        prompt = replace(prompt, relation=relation(reading, names, nearest=prompt.category == "complex"))
+        # upstream lists one prompt as spatialaction that names another relation ("below"), and scores no place in it
+        if prompt.relation is None and prompt.subset != "spatialaction":
+            raise ValueError(f"it names no relation; the relations are {', '.join(names)}")
+    return prompt
+
+
+def _subsets(folder: Path, category: str) -> dict[str, str]:
+    """{text by which prompts are joined: subset}. Where two files list a text, the first counts, as upstream looks it up."""
+    names = COMPLEX_SUBSETS if category == "complex" else ("seen", "unseen") if category in ATTRIBUTES else ()
+    found: dict[str, str] = {}
+    for subset in names:
+        path = folder / file_name(category, subset)
+        if category == "complex" or path.is_file():
+            for _, text in read_lines(path):
+                found.setdefault(_joined_by(text), subset)
+    return found
+
+
+def _joined_by(text: str) -> str:
+    """Upstream finds the part of a complex prompt by its text in lower case up to the first full stop."""
+    return text.lower().split(".")[0].strip()

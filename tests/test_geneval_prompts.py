@@ -1,0 +1,99 @@
+"""GenEval's metadata as prompts: every tag by hand, the whole file where it is given."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eclipse_pl.prompts.geneval import TAGS
+from eclipse_pl.prompts.load import load_prompts
+from eclipse_pl.prompts.prompt import Required
+
+REAL = os.environ.get("GENEVAL_METADATA", "")
+ROWS: list[dict[str, Any]] = [
+    {"tag": "single_object", "include": [{"class": "kite", "count": 1}], "prompt": "a photo of a kite"},
+    {
+        "tag": "two_object",
+        "include": [{"class": "kite", "count": 1}, {"class": "sink", "count": 1}],
+        "prompt": "a photo of a kite and a sink",
+    },
+    {
+        "tag": "counting",
+        "include": [{"class": "kite", "count": 3}],
+        "exclude": [{"class": "kite", "count": 4}],
+        "prompt": "a photo of three kites",
+    },
+    {"tag": "colors", "include": [{"class": "kite", "count": 1, "color": "pink"}], "prompt": "a photo of a pink kite"},
+    {
+        "tag": "position",
+        "include": [{"class": "sink", "count": 1}, {"class": "kite", "count": 1, "position": ["left of", 0]}],
+        "prompt": "a photo of a kite left of a sink",
+    },
+    {
+        "tag": "color_attr",
+        "include": [{"class": "kite", "count": 1, "color": "red"}, {"class": "sink", "count": 1, "color": "blue"}],
+        "prompt": "a photo of a red kite and a blue sink",
+    },
+]
+
+
+def write_geneval(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    (folder / "evaluation_metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def test_every_tag(tmp_path: Path) -> None:
+    prompts = load_prompts(write_geneval(tmp_path, ROWS), "geneval")
+    assert prompts.name == "GenEval" and prompts.categories == list(TAGS)
+    assert [prompt.id for prompt in prompts] == [f"{tag}/{line:04d}" for line, tag in enumerate(TAGS)]
+    single, two, counting, colours, position, attributes = prompts
+    assert single.required == (Required("kite", 1),) and single.excluded == () and single.phrases == ("a photo", "a kite")
+    assert two.required == (Required("kite", 1), Required("sink", 1))
+    assert counting.required == (Required("kite", 3),) and counting.excluded == (Required("kite", 4),)
+    assert colours.required == (Required("kite", 1, "pink"),)
+    assert position.required == (Required("sink", 1), Required("kite", 1, None, ("left of", 0)))
+    assert attributes.required == (Required("kite", 1, "red"), Required("sink", 1, "blue"))
+
+
+def test_some_tags_keep_the_numbers_of_their_lines(tmp_path: Path) -> None:
+    prompts = load_prompts(write_geneval(tmp_path, ROWS), "geneval", ["counting"])
+    assert [prompt.id for prompt in prompts] == ["counting/0002"]
+    file = load_prompts(tmp_path / "evaluation_metadata.jsonl", "geneval", ["counting"])
+    assert file == prompts
+    with pytest.raises(ValueError, match="no category 'count'; its categories are single_object"):
+        load_prompts(tmp_path, "geneval", ["count"])
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"tag": "shape"}, "its tag is 'shape'; the tags are single_object"),
+        ({"prompt": " "}, "its prompt is empty"),
+        ({"include": [{"class": "kite"}]}, "'count' is missing"),
+        ({"include": [{"class": "kite", "count": 0}]}, "its count is 0"),
+        ({"include": [{"class": "kite", "count": 1, "color": "teal"}]}, "its color is 'teal'; the colours are red"),
+        (
+            {"include": [{"class": "kite", "count": 1, "position": ["near", 0]}]},
+            "its position is 'near'; the positions are left of",
+        ),
+        ({"include": [{"class": "kite", "count": 1, "position": ["above", 0]}]}, "entry 0, which is not before it"),
+        ({"include": 3}, "is no line of GenEval's metadata"),
+    ],
+)
+def test_bad_lines(tmp_path: Path, change: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=r"evaluation_metadata.jsonl, line 2, is no line of GenEval") as error:
+        load_prompts(write_geneval(tmp_path, [ROWS[0], {**ROWS[1], **change}]), "geneval")
+    assert why in str(error.value)
+
+
+@pytest.mark.skipif(not REAL, reason="GENEVAL_METADATA does not name GenEval's evaluation_metadata.jsonl")
+def test_the_whole_file() -> None:
+    prompts = load_prompts(REAL, "geneval")
+    assert Counter(prompt.category for prompt in prompts) == TAGS and len(prompts) == 553
+    assert all(prompt.phrases for prompt in prompts)
+    assert all(bool(prompt.excluded) == (prompt.category == "counting") for prompt in prompts)
