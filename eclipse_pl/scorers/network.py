@@ -1,0 +1,189 @@
+"""What judges are made of: networks in published folders, read from safetensors only, built when first used, then freed."""
+
+from __future__ import annotations
+
+import gc
+import json
+from abc import ABC, abstractmethod
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+
+from eclipse_pl.losses import one_of
+from eclipse_pl.weights import find_folder, sha256_of
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+FILES = ("*.json", "*.txt", "*.model", "*.jinja", "model.safetensors", "model-?????-of-?????.safetensors")
+"""What is downloaded of a repository of the hub: configs, tokenizer, weights; never pickles and never code."""
+
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
+
+_CONVERT = (
+    'python -c "import glob, torch; from safetensors.torch import save_file; weights = {{}}; '
+    "[weights.update(torch.load(file, weights_only=True)) for file in glob.glob('{0}/*.bin')]; "
+    "save_file({{key: value.clone().contiguous() for key, value in weights.items()}}, '{0}/model.safetensors', "
+    "{{'format': 'pt'}})\""
+)
+
+
+class JudgeNetwork(ABC):
+    """A network that is built when first used and freed by `close`."""
+
+    def __init__(self, device: str = "auto") -> None:
+        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Short: ``grounding-dino-tiny``."""
+
+    @property
+    @abstractmethod
+    def version(self) -> str:
+        """Name and hash of the weights, and what else its answers depend on."""
+
+    @abstractmethod
+    def build(self) -> Any:
+        """The module, with its weights."""
+
+    @cached_property
+    def model(self) -> Any:
+        return self.build().requires_grad_(False).eval().to(self.device)
+
+    def load(self) -> torch.device:
+        """Build it unless it is there, and say where."""
+        assert self.model is not None
+        return self.device
+
+    def close(self) -> None:
+        """Give its memory back."""
+        if self.__dict__.pop("model", None) is not None:
+            gc.collect()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+
+class PretrainedNetwork(JudgeNetwork):
+    """A network of transformers, in the layout that ``save_pretrained`` writes.
+
+    Args:
+        path: a folder, or the id of a repository of the Hugging Face hub (``owner/name``, ``owner/name@revision``).
+        precision: of weights and computation; numbers of different precisions have different versions.
+        device: ``auto`` takes a GPU where there is one.
+    """
+
+    classes: ClassVar[tuple[str, ...]]
+    """Classes of transformers that the judge can work with."""
+
+    def __init__(self, path: str, precision: Precision = "float32", device: str = "auto") -> None:
+        super().__init__(device)
+        one_of("precision", precision, ("float32", "bfloat16", "float16"))
+        self.path = str(path)
+        self.precision: torch.dtype = getattr(torch, precision)
+
+    @property
+    def name(self) -> str:
+        return Path(self.path.partition("@")[0]).name
+
+    @property
+    def version(self) -> str:
+        precision = "" if self.precision == torch.float32 else f" {self.precision}".replace("torch.", "")
+        return f"{self.name} sha256-{weights_hash(self.folder)}{precision}"
+
+    @cached_property
+    def folder(self) -> Path:
+        return find_folder(self.path, FILES)
+
+    def build(self) -> Any:
+        import transformers
+        from safetensors import SafetensorError
+
+        kind = getattr(transformers, class_in(self.folder, self.classes))
+        weight_files(self.folder)
+        try:
+            model, info = kind.from_pretrained(
+                self.folder,
+                dtype=self.precision,
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise ValueError(f"{self.folder} could not be loaded as {kind.__name__} ({reason}).") from error
+        if missing := sorted(info["missing_keys"]):
+            # transformers would go on with random weights in their place
+            raise ValueError(
+                f"The weights in {self.folder} lack {len(missing)} of the tensors of {kind.__name__}, {missing[0]} among "
+                "them. Download them again, or convert the right checkpoint."
+            )
+        return model
+
+    def processor(self, kind: str) -> Any:
+        """A tokenizer or processor of the same folder, by its class in transformers (``AutoTokenizer``)."""
+        return load_processor(kind, self.folder)
+
+
+def load_processor(kind: str, folder: Path) -> Any:
+    """A tokenizer or processor, by its class in transformers; ValueError where its files are not there."""
+    import transformers
+
+    try:
+        if kind != "AutoImageProcessor" and not any((folder / file).is_file() for file in TOKENIZERS):
+            # transformers 5 would go on with a tokenizer that knows no words
+            raise OSError(f"none of {', '.join(TOKENIZERS)} is there")
+        return getattr(transformers, kind).from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ValueError(
+            f"{folder} has no {kind} that can be loaded ({reason}). Copy tokenizer and processor beside the weights."
+        ) from error
+
+
+def class_in(folder: Path, classes: tuple[str, ...]) -> str:
+    """The class that the folder's config.json names, if it is one of ``classes``; ValueError naming both otherwise."""
+    import transformers
+
+    file = folder / "config.json"
+    if not file.is_file():
+        raise ValueError(f"There is no {file}; {folder} is no folder as transformers' save_pretrained writes it.")
+    try:
+        config = json.loads(file.read_text())
+        named = list(config.get("architectures") or [])
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{file} is no config of transformers ({error}). Copy it again.") from error
+    for name in classes:
+        # old configs name their model type only
+        of_type = not named and getattr(transformers, name).config_class.model_type == config.get("model_type")
+        if name in named or of_type:
+            return name
+    found = ", ".join(named) or f"a model of type {config.get('model_type')!r}"
+    wanted = " or ".join(classes[:3]) + (f" or {len(classes) - 3} others" if len(classes) > 3 else "")
+    raise ValueError(f"{folder} holds {found}, and this judge works with {wanted}.")
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The folder's safetensors files; ValueError with the way to convert where there are none."""
+    index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
+    if index.is_file():
+        files = [folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+    else:
+        files = [single]
+    if missing := [file for file in files if not file.is_file()]:
+        raise ValueError(
+            f"There is no {missing[0]}. Weights are read from safetensors only, because files that are pickled can run code. "
+            "A pickled checkpoint in a folder (`hf download OWNER/NAME --local-dir FOLDER`) is converted, unpickling nothing "
+            f"but tensors, by: {_CONVERT.format(folder)}"
+        )
+    return files
+
+
+def weights_hash(folder: Path) -> str:
+    """16 digits that name the weights: equal exactly where all files are equal."""
+    hashes = [sha256_of(file) for file in weight_files(folder)]
+    return hashes[0] if len(hashes) == 1 else sha256("".join(hashes).encode()).hexdigest()[:16]
