@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from eclipse_pl.prompts.prompt import Prompt
+from eclipse_pl.scorers.detections import Box
 
 _WORDS = """
 [PAD] [unused] [UNK] [CLS] [SEP] [MASK] yes no a an the of in on and is there red green blue bench bowl table cat dog circle
@@ -33,6 +35,10 @@ def broken_picture() -> Image.Image:
 
 def prompt(text: str = "a green bench and a blue bowl", number: int = 0, category: str = "color", **parts: Any) -> Prompt:
     return Prompt(f"{category}/{number:04d}", category, text, **parts)
+
+
+def box(*corners: float) -> Box:
+    return Box(*map(float, corners))
 
 
 def save(model: Any, folder: Path, *processors: Any) -> Path:
@@ -66,3 +72,68 @@ def tiny_blip(folder: Path, extra_tokens: int = 2) -> Path:
     }  # fmt: skip
     config = BlipConfig(text_config=text, vision_config={**size, "image_size": 32, "patch_size": 8}, projection_dim=32)
     return save(BlipForQuestionAnswering(config), folder, bert_tokenizer(folder))
+
+
+def tiny_grounding_dino(folder: Path, queries: int = 6) -> Path:
+    """The special tokens keep the ids of BERT's vocabulary, because the model knows them by number."""
+    from transformers import GroundingDinoConfig, GroundingDinoForObjectDetection, GroundingDinoImageProcessor, SwinConfig
+
+    words = [f"[unused{i}]" for i in range(1100)]
+    for number, word in {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]", 1012: ".", 1029: "?"}.items():
+        words[number] = word
+    words[200 : 200 + len(WORDS)] = [word if word.isalpha() else f"[other{i}]" for i, word in enumerate(WORDS)]
+    bert = {
+        "model_type": "bert", "vocab_size": 1100, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "intermediate_size": 16, "max_position_embeddings": 256,
+    }  # fmt: skip
+    swin = SwinConfig(
+        image_size=98,
+        window_size=7,
+        embed_dim=8,
+        depths=[1, 1, 1, 1],
+        num_heads=[1, 1, 1, 1],
+        out_features=["stage2", "stage3", "stage4"],
+    )
+    config = GroundingDinoConfig(
+        backbone_config=swin, text_config=bert, d_model=32, encoder_layers=2, decoder_layers=2, encoder_ffn_dim=32,
+        decoder_ffn_dim=32, encoder_attention_heads=4, decoder_attention_heads=4, num_queries=queries, num_feature_levels=4,
+        encoder_n_points=2, decoder_n_points=2, max_text_len=64,
+    )  # fmt: skip
+    size = {"shortest_edge": 98, "longest_edge": 98}
+    return save(
+        GroundingDinoForObjectDetection(config), folder, bert_tokenizer(folder, words), GroundingDinoImageProcessor(size=size)
+    )
+
+
+def clip_tokenizer(folder: Path) -> Any:
+    """One token a letter, as CLIP's byte pairs end where nothing was merged."""
+    from transformers import CLIPTokenizer
+
+    folder.mkdir(parents=True, exist_ok=True)
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789.,!?'"
+    vocabulary = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(vocabulary)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
+
+
+def tiny_owlv2(folder: Path) -> Path:
+    from transformers import Owlv2Config, Owlv2ForObjectDetection, Owlv2ImageProcessor, Owlv2Processor
+
+    tokenizer = clip_tokenizer(folder)
+    tokenizer.model_max_length = 77
+    size = {"hidden_size": 32, "intermediate_size": 37, "num_hidden_layers": 2, "num_attention_heads": 4}
+    text = {**size, "vocab_size": len(tokenizer), "max_position_embeddings": 77, "bos_token_id": 82, "eos_token_id": 83}
+    config = Owlv2Config(text_config=text, vision_config={**size, "image_size": 32, "patch_size": 8}, projection_dim=32)
+    images = Owlv2ImageProcessor(size={"height": 32, "width": 32})
+    return save(Owlv2ForObjectDetection(config), folder, Owlv2Processor(image_processor=images, tokenizer=tokenizer))
+
+
+def tiny_dpt(folder: Path) -> Path:
+    from transformers import DPTConfig, DPTForDepthEstimation, DPTImageProcessor
+
+    config = DPTConfig(
+        image_size=32, patch_size=16, hidden_size=32, num_hidden_layers=4, num_attention_heads=4, intermediate_size=37,
+        backbone_out_indices=[0, 1, 2, 3], neck_hidden_sizes=[16, 16, 16, 16], fusion_hidden_size=16, head_in_index=-1,
+    )  # fmt: skip
+    return save(DPTForDepthEstimation(config), folder, DPTImageProcessor(size={"height": 32, "width": 32}))
