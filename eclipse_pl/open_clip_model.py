@@ -18,10 +18,7 @@ def load_open_clip(model: str, pretrained: str | None) -> tuple[Any, Any, str]:
     """The open_clip model, its tokenizer, and the tag that names its weights."""
     import open_clip
 
-    if model.startswith(LOCAL):
-        options, tag = _folder(Path(model.removeprefix(LOCAL)), pretrained)
-    else:
-        options, tag = _built_in(model, pretrained)
+    options, tag = _find(model, pretrained)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -43,6 +40,11 @@ def load_open_clip(model: str, pretrained: str | None) -> tuple[Any, Any, str]:
     return built, tokenizer, tag
 
 
+def open_clip_tag(model: str, pretrained: str | None) -> str:
+    """What names the weights, without loading them; of ``random`` ones it lacks their hash."""
+    return _find(model, pretrained)[1]
+
+
 def local_dir_tag(folder: Path) -> str:
     """``ClipSpace.encoder`` of the model in a folder, without loading it."""
     weights = folder / "open_clip_model.safetensors"
@@ -53,6 +55,13 @@ def local_dir_tag(folder: Path) -> str:
                 "open_clip_model.safetensors and its tokenizer files; `python -m data_prep world-models` writes one."
             )
     return f"open_clip:local-dir:sha256-{sha256_of(weights)}"
+
+
+def _find(model: str, pretrained: str | None) -> tuple[dict[str, Any], str]:
+    """Options of ``open_clip.create_model``, and the tag."""
+    if model.startswith(LOCAL):
+        return _folder(Path(model.removeprefix(LOCAL)), pretrained)
+    return _built_in(model, pretrained)
 
 
 def _folder(folder: Path, pretrained: str | None) -> tuple[dict[str, Any], str]:

@@ -4,5 +4,10 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
+from hypothesis import settings
 
 torch.set_num_threads(1)
+
+# A deadline per example measures how busy the machine is.
+settings.register_profile("eclipse_pl", deadline=None)
+settings.load_profile("eclipse_pl")

@@ -137,3 +137,14 @@ def tiny_dpt(folder: Path) -> Path:
         backbone_out_indices=[0, 1, 2, 3], neck_hidden_sizes=[16, 16, 16, 16], fusion_hidden_size=16, head_in_index=-1,
     )  # fmt: skip
     return save(DPTForDepthEstimation(config), folder, DPTImageProcessor(size={"height": 32, "width": 32}))
+
+
+def tiny_clip(folder: Path) -> Path:
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
+
+    tokenizer = clip_tokenizer(folder)
+    size = {"hidden_size": 32, "intermediate_size": 37, "num_hidden_layers": 2, "num_attention_heads": 4}
+    text = {**size, "vocab_size": len(tokenizer), "max_position_embeddings": 40, "bos_token_id": 82, "eos_token_id": 83}
+    config = CLIPConfig(text_config=text, vision_config={**size, "image_size": 32, "patch_size": 8}, projection_dim=16)
+    images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    return save(CLIPModel(config), folder, CLIPProcessor(image_processor=images, tokenizer=tokenizer))

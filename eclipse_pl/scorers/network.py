@@ -17,7 +17,8 @@ from eclipse_pl.weights import find_folder, sha256_of
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
-FILES = ("*.json", "*.txt", "*.model", "*.jinja", "model.safetensors", "model-?????-of-?????.safetensors")
+TOKENIZER_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
+FILES = (*TOKENIZER_FILES, "model.safetensors", "model-?????-of-?????.safetensors")
 """What is downloaded of a repository of the hub: configs, tokenizer, weights; never pickles and never code."""
 
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
