@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from eclipse_pl.weights import did_you_mean, sha256_of
+from eclipse_pl.model_folder import sha256_of
 
 LOCAL = "local-dir:"
 
@@ -77,7 +77,7 @@ def _built_in(model: str, pretrained: str | None) -> tuple[dict[str, Any], str]:
     if model not in open_clip.list_models():
         near = get_close_matches(model, open_clip.list_models(), n=3, cutoff=0.4)
         raise ValueError(
-            f"open_clip has no model {model!r}. {did_you_mean(near)}`open_clip.list_models()` lists all; a model of your own "
+            f"open_clip has no model {model!r}. {_near(near)}`open_clip.list_models()` lists all; a model of your own "
             "is `local-dir:/folder`."
         )
     tags = open_clip.list_pretrained_tags_by_model(model)
@@ -96,6 +96,10 @@ def _built_in(model: str, pretrained: str | None) -> tuple[dict[str, Any], str]:
     what = f"{pretrained!r} is neither a file nor a tag of {model}" if pretrained else "Nothing says which weights to take"
     near = get_close_matches(pretrained or "", tags, n=3, cutoff=0.4)
     raise ValueError(
-        f"{what}. {did_you_mean(near)}Tags of {model}: {', '.join(tags) or 'none'}. A path to a checkpoint file works too, "
+        f"{what}. {_near(near)}Tags of {model}: {', '.join(tags) or 'none'}. A path to a checkpoint file works too, "
         "and pretrained='random' gives untrained weights."
     )
+
+
+def _near(matches: list[str]) -> str:
+    return f"Did you mean {' or '.join(matches)}? " if matches else ""

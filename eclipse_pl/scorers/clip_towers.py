@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from eclipse_pl.model_folder import find_model_folder
 from eclipse_pl.open_clip_model import LOCAL, load_open_clip, open_clip_tag
 from eclipse_pl.scorers.network import TOKENIZER_FILES, JudgeNetwork, Precision, PretrainedNetwork, load_processor
-from eclipse_pl.weights import find_folder
 
 
 class ClipTowers(JudgeNetwork):
@@ -58,7 +58,7 @@ class TransformersClip(PretrainedNetwork, ClipTowers):
 
     @cached_property
     def processor_folder(self) -> Path:
-        return self.folder if self.processor_path is None else find_folder(self.processor_path, TOKENIZER_FILES)
+        return self.folder if self.processor_path is None else find_model_folder(self.processor_path, TOKENIZER_FILES)
 
     @cached_property
     def tokenizer(self) -> Any:

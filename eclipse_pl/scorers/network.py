@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 from abc import ABC, abstractmethod
 from functools import cached_property
 from hashlib import sha256
@@ -13,7 +12,7 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from eclipse_pl.losses import one_of
-from eclipse_pl.weights import find_folder, sha256_of
+from eclipse_pl.model_folder import find_model_folder, find_weights, read_config, sha256_of
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -22,13 +21,6 @@ FILES = (*TOKENIZER_FILES, "model.safetensors", "model-?????-of-?????.safetensor
 """What is downloaded of a repository of the hub: configs, tokenizer, weights; never pickles and never code."""
 
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
-
-_CONVERT = (
-    'python -c "import glob, torch; from safetensors.torch import save_file; weights = {{}}; '
-    "[weights.update(torch.load(file, weights_only=True)) for file in glob.glob('{0}/*.bin')]; "
-    "save_file({{key: value.clone().contiguous() for key, value in weights.items()}}, '{0}/model.safetensors', "
-    "{{'format': 'pt'}})\""
-)
 
 
 class JudgeNetwork(ABC):
@@ -97,14 +89,14 @@ class PretrainedNetwork(JudgeNetwork):
 
     @cached_property
     def folder(self) -> Path:
-        return find_folder(self.path, FILES)
+        return find_model_folder(self.path, FILES)
 
     def build(self) -> Any:
         import transformers
         from safetensors import SafetensorError
 
         kind = getattr(transformers, class_in(self.folder, self.classes))
-        weight_files(self.folder)
+        find_weights(self.folder, "model")
         try:
             model, info = kind.from_pretrained(
                 self.folder,
@@ -150,14 +142,8 @@ def class_in(folder: Path, classes: tuple[str, ...]) -> str:
     """The class that the folder's config.json names, if it is one of ``classes``; ValueError naming both otherwise."""
     import transformers
 
-    file = folder / "config.json"
-    if not file.is_file():
-        raise ValueError(f"There is no {file}; {folder} is no folder as transformers' save_pretrained writes it.")
-    try:
-        config = json.loads(file.read_text())
-        named = list(config.get("architectures") or [])
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{file} is no config of transformers ({error}). Copy it again.") from error
+    config = read_config(folder)
+    named = list(config.get("architectures") or [])
     for name in classes:
         # old configs name their model type only
         of_type = not named and getattr(transformers, name).config_class.model_type == config.get("model_type")
@@ -168,23 +154,7 @@ def class_in(folder: Path, classes: tuple[str, ...]) -> str:
     raise ValueError(f"{folder} holds {found}, and this judge works with {wanted}.")
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The folder's safetensors files; ValueError with the way to convert where there are none."""
-    index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
-    if index.is_file():
-        files = [folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
-    else:
-        files = [single]
-    if missing := [file for file in files if not file.is_file()]:
-        raise ValueError(
-            f"There is no {missing[0]}. Weights are read from safetensors only, because files that are pickled can run code. "
-            "A pickled checkpoint in a folder (`hf download OWNER/NAME --local-dir FOLDER`) is converted, unpickling nothing "
-            f"but tensors, by: {_CONVERT.format(folder)}"
-        )
-    return files
-
-
 def weights_hash(folder: Path) -> str:
     """16 digits that name the weights: equal exactly where all files are equal."""
-    hashes = [sha256_of(file) for file in weight_files(folder)]
+    hashes = [sha256_of(file) for file in find_weights(folder, "model")]
     return hashes[0] if len(hashes) == 1 else sha256("".join(hashes).encode()).hexdigest()[:16]
