@@ -1,4 +1,4 @@
-"""Where a published model lies on this machine: a local folder, or a repository of the hub that is fetched once. And its files."""
+"""Where a published model lies on this machine: a local folder, or a repository of the hub that is fetched once."""
 
 from __future__ import annotations
 
