@@ -148,3 +148,61 @@ def tiny_clip(folder: Path) -> Path:
     config = CLIPConfig(text_config=text, vision_config={**size, "image_size": 32, "patch_size": 8}, projection_dim=16)
     images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     return save(CLIPModel(config), folder, CLIPProcessor(image_processor=images, tokenizer=tokenizer))
+
+
+CHAT = """{% for message in messages %}<|im_start|>{{ message['role'] }}
+{% for part in message['content'] -%}
+{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part['text'] }}{% endif %}
+{%- endfor %}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+
+def qwen_tokenizer(words: tuple[str, ...] = ("Yes", "No", "yes", "two", "three")) -> Any:
+    """Letters, and a few words that are one token each, "Two" not among them."""
+    from transformers import Qwen2TokenizerFast
+
+    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,!?'\":ĠĊ"
+    pairs = dict.fromkeys((word[:i], word[i]) for word in words for i in range(1, len(word)))
+    vocabulary = [*letters, *dict.fromkeys("".join(pair) for pair in pairs)]
+    special = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+    return Qwen2TokenizerFast(
+        vocab={token: number for number, token in enumerate(vocabulary)}, merges=list(pairs), eos_token="<|im_end|>",
+        pad_token="<|endoftext|>", unk_token="<|endoftext|>", additional_special_tokens=special,
+    )  # fmt: skip
+
+
+def tiny_qwen(folder: Path) -> Path:
+    from transformers import (
+        Qwen2VLImageProcessor,
+        Qwen3VLConfig,
+        Qwen3VLForConditionalGeneration,
+        Qwen3VLProcessor,
+        Qwen3VLVideoProcessor,
+    )
+
+    tokenizer = qwen_tokenizer()
+    places = {
+        f"{kind}_id": tokenizer.convert_tokens_to_ids(f"<|{token}|>")
+        for kind, token in {
+            "image_token": "image_pad", "video_token": "video_pad",
+            "vision_start_token": "vision_start", "vision_end_token": "vision_end",
+        }.items()
+    }  # fmt: skip
+    text = {
+        "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 37, "num_hidden_layers": 2, "head_dim": 8,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512,
+        "rope_scaling": {"rope_type": "default", "mrope_section": [2, 1, 1], "mrope_interleaved": True},
+    }  # fmt: skip
+    vision = {
+        "depth": 2, "hidden_size": 32, "intermediate_size": 37, "num_heads": 4, "patch_size": 8, "out_hidden_size": 32,
+        "num_position_embeddings": 64, "deepstack_visual_indexes": [0],
+    }  # fmt: skip
+    processor = Qwen3VLProcessor(
+        image_processor=Qwen2VLImageProcessor(patch_size=8, min_pixels=1024, max_pixels=4096),
+        video_processor=Qwen3VLVideoProcessor(patch_size=8),
+        tokenizer=tokenizer,
+        chat_template=CHAT,
+    )
+    config = Qwen3VLConfig(text_config=text, vision_config=vision, **places)
+    return save(Qwen3VLForConditionalGeneration(config), folder, processor)

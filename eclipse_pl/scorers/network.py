@@ -69,7 +69,7 @@ class PretrainedNetwork(JudgeNetwork):
         device: ``auto`` takes a GPU where there is one.
     """
 
-    classes: ClassVar[tuple[str, ...]]
+    classes: ClassVar[tuple[str, ...]] = ()
     """Classes of transformers that the judge can work with."""
 
     def __init__(self, path: str, precision: Precision = "float32", device: str = "auto") -> None:
@@ -91,11 +91,14 @@ class PretrainedNetwork(JudgeNetwork):
     def folder(self) -> Path:
         return find_model_folder(self.path, FILES)
 
+    def accepted(self) -> tuple[str, ...]:
+        return self.classes
+
     def build(self) -> Any:
         import transformers
         from safetensors import SafetensorError
 
-        kind = getattr(transformers, class_in(self.folder, self.classes))
+        kind = getattr(transformers, class_in(self.folder, self.accepted()))
         find_weights(self.folder, "model")
         try:
             model, info = kind.from_pretrained(
