@@ -20,13 +20,13 @@ from eclipse_pl.scorers.network import TOKENIZER_FILES, JudgeNetwork, Precision,
 
 
 class ClipTowers(JudgeNetwork):
-    """Features of norm 1, in float32. Texts are cut at the context of the model."""
+    """Raw embeddings, in float32. Texts are cut at the context of the model."""
 
     @abstractmethod
-    def image_features(self, images: Sequence[Image.Image]) -> Float[Tensor, "pictures dim"]: ...
+    def embed_images(self, images: Sequence[Image.Image]) -> Float[Tensor, "pictures dim"]: ...
 
     @abstractmethod
-    def text_features(self, texts: Sequence[str]) -> Float[Tensor, "texts dim"]: ...
+    def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "texts dim"]: ...
 
     @property
     def scale(self) -> float:
@@ -36,8 +36,8 @@ class ClipTowers(JudgeNetwork):
     def cosines(self, images: Sequence[Image.Image], texts: Sequence[str]) -> Float[Tensor, "pictures"]:
         """Of each picture and its own text. A text that several pictures share is encoded once."""
         distinct = list(dict.fromkeys(texts))
-        features = self.text_features(distinct)[[distinct.index(text) for text in texts]]
-        return (self.image_features(images) * features).sum(1)
+        embeddings = self.embed_texts(distinct)[[distinct.index(text) for text in texts]]
+        return F.cosine_similarity(self.embed_images(images), embeddings)
 
 
 class TransformersClip(PretrainedNetwork, ClipTowers):
@@ -70,18 +70,18 @@ class TransformersClip(PretrainedNetwork, ClipTowers):
 
     # The towers and projections are called by themselves: get_image_features and get_text_features return a tensor in
     # transformers 4 and an object in 5.
-    def image_features(self, images: Sequence[Image.Image]) -> Float[Tensor, "pictures dim"]:
+    def embed_images(self, images: Sequence[Image.Image]) -> Float[Tensor, "pictures dim"]:
         pixels = self.image_processor(images=list(images), return_tensors="pt")["pixel_values"]
         pooled = self.model.vision_model(pixel_values=pixels.to(self.device, self.precision)).pooler_output
-        return F.normalize(self.model.visual_projection(pooled).float(), dim=1)
+        return self.model.visual_projection(pooled).float()
 
-    def text_features(self, texts: Sequence[str]) -> Float[Tensor, "texts dim"]:
+    def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "texts dim"]:
         context = self.model.config.text_config.max_position_embeddings
         tokens = self.tokenizer(list(texts), padding=True, truncation=True, max_length=context, return_tensors="pt")
         pooled = self.model.text_model(
             input_ids=tokens["input_ids"].to(self.device), attention_mask=tokens["attention_mask"].to(self.device)
         ).pooler_output
-        return F.normalize(self.model.text_projection(pooled).float(), dim=1)
+        return self.model.text_projection(pooled).float()
 
 
 class OpenClip(ClipTowers):
@@ -114,9 +114,9 @@ class OpenClip(ClipTowers):
         self.transform = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
         return model
 
-    def image_features(self, images: Sequence[Image.Image]) -> Float[Tensor, "pictures dim"]:
+    def embed_images(self, images: Sequence[Image.Image]) -> Float[Tensor, "pictures dim"]:
         pixels = torch.stack([self.transform(image) for image in images])
-        return self.model.encode_image(pixels.to(self.device), normalize=True).float()
+        return self.model.encode_image(pixels.to(self.device)).float()
 
-    def text_features(self, texts: Sequence[str]) -> Float[Tensor, "texts dim"]:
-        return self.model.encode_text(self.tokenizer(list(texts)).to(self.device), normalize=True).float()
+    def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "texts dim"]:
+        return self.model.encode_text(self.tokenizer(list(texts)).to(self.device)).float()

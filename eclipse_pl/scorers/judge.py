@@ -13,6 +13,9 @@ from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.scorers.network import JudgeNetwork
 from eclipse_pl.scorers.scorer import Score, Scorer
 
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""Pillow reads files late, and says of broken ones what their decoder says."""
+
 
 class Judge(Scorer):
     """Scores batches of readable pictures with networks that are built when first used.
@@ -50,8 +53,7 @@ class Judge(Scorer):
                 continue
             try:
                 pictures[i] = image.convert("RGB")
-            # Pillow reads files late and says of broken ones what their decoder says
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            except UNREADABLE as error:
                 scores[i] = Score.failed(f"The picture of prompt {prompt.id} cannot be read ({error}).")
         good = list(pictures)
         with ExitStack() as contexts:
