@@ -138,6 +138,18 @@ def test_prompts_that_cannot_be_judged(models: Path) -> None:
         score(models, [], relation=Relation("cat", "behind", "box"))
 
 
+def test_a_complex_prompt_without_a_known_relation_scores_nothing_and_stays_in_the_mean(models: Path) -> None:
+    """One of T2I-CompBench's 30 spatialaction prompts says "below"."""
+    below = prompt("the cup is below the shelf", category="complex", subset="spatialaction")
+    relation = Relation("cat", "on the left of", "dog")
+    scorer = DetectorScorer(HandMade(models / "tiny-dino", [CAT, DOG]))
+    prompts = [below, prompt(category="complex", subset="spatial", relation=relation), below]
+    scores = scorer.score([picture()] * 3, prompts)
+    assert [score.value for score in scores] == [0.0, pytest.approx(0.925), 0.0] and scores[0].failure is None
+    action = prompt("the dog ran", category="complex", subset="action")
+    assert scorer.score([picture()], [action])[0].failure
+
+
 def test_name_and_version(models: Path) -> None:
     dino, owl = GroundingDino(str(models / "tiny-dino")), Owlv2(str(models / "tiny-owl"))
     assert [DetectorScorer(d).name for d in (dino, owl)] == ["unidet_rules[tiny-dino]", "unidet_rules[tiny-owl]"]
