@@ -66,7 +66,9 @@ class DetectorScorer(Judge):
 
     def lack(self, prompt: Prompt) -> str | None:
         if prompt.relation is None:
-            return None if prompt.required or _without_place(prompt) else "relation and no counted objects"
+            # Officially a complex prompt of place that names none of the known relations scores 0 and stays in the mean.
+            placed = prompt.category == "complex" and prompt.subset != "action"
+            return None if prompt.required or placed else "relation and no counted objects"
         if prompt.relation.name not in RELATIONS:
             return f"relation among {', '.join(RELATIONS)} (it has {prompt.relation.name!r})"
         if prompt.relation.name in DEPTH and self.depth is None:
@@ -77,25 +79,17 @@ class DetectorScorer(Judge):
         return None
 
     def judge(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
-        placed = [i for i, prompt in enumerate(prompts) if not _without_place(prompt)]
-        judged = iter(self.look([images[i] for i in placed], [prompts[i] for i in placed]))
-        # Officially a complex prompt whose relation is none of the known ones gets no points, and stays in the mean.
-        return [
-            Score(0.0, {"rule": "spatial_2d", "relation": None}) if _without_place(prompt) else next(judged)
-            for prompt in prompts
-        ]
-
-    def look(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
-        """Scores of pictures whose prompts name objects."""
         found = self.detector.detect(images, [_nouns(prompt) for prompt in prompts])
         deep = [i for i, prompt in enumerate(prompts) if prompt.relation and prompt.relation.name in DEPTH]
         maps = dict(zip(deep, self.depth.nearness([images[i] for i in deep]), strict=True)) if self.depth and deep else {}
         scores = []
         for i, (image, prompt, detections) in enumerate(zip(images, prompts, found, strict=True)):
-            if prompt.relation is None:
+            if prompt.relation is not None:
+                value, why = self.place(image, prompt.relation, detections, maps.get(i))
+            elif prompt.required:
                 value, why = self.count(image, prompt, detections)
             else:
-                value, why = self.place(image, prompt.relation, detections, maps.get(i))
+                value, why = 0.0, {"rule": "spatial_2d", "relation": None}
             boxes = [detection.evidence() for detection in detections]
             scores.append(Score(value, {**why, "size": list(image.size), "boxes": boxes}))
         return scores
@@ -124,11 +118,6 @@ class DetectorScorer(Judge):
             score = cut_off(score)
         judged = [object_ and object_.evidence() for object_ in (first, second)]
         return score, {**why, "position": round(position, 4), "judged": judged}
-
-
-def _without_place(prompt: Prompt) -> bool:
-    """Whether T2I-CompBench lists the prompt as one of place, and it names no relation that the rules know."""
-    return prompt.category == "complex" and prompt.subset != "action" and prompt.relation is None
 
 
 def _nouns(prompt: Prompt) -> list[str]:

@@ -41,12 +41,12 @@ class Detector(PretrainedNetwork):
 
     def detect(self, images: list[Image.Image], nouns: list[list[str]]) -> list[list[Detection]]:
         """What was found of each picture's own nouns, in pixels of the picture, the most confident first."""
-        found: dict[int, list[Detection]] = {}
+        found: dict[int, list[Detection]] = {i: [] for i in range(len(images))}
         # Pictures of one size together: padding would change what is found, with the company that a picture happens to be in.
         for size in {image.size for image in images}:
-            rows = [i for i, image in enumerate(images) if image.size == size]
-            found.update(zip(rows, self.find([images[i] for i in rows], [nouns[i] for i in rows]), strict=True))
-        return [suppress(found[i], self.nms_iou) for i in range(len(images))]
+            if rows := [i for i, image in enumerate(images) if image.size == size and nouns[i]]:
+                found.update(zip(rows, self.find([images[i] for i in rows], [nouns[i] for i in rows]), strict=True))
+        return [suppress(detections, self.nms_iou) for detections in found.values()]
 
     @abstractmethod
     def find(self, images: list[Image.Image], nouns: list[list[str]]) -> list[list[Detection]]:
