@@ -35,6 +35,8 @@ from tests.judges import prompt
         ("the leather wallet", "complex", ("brown",), ("the", "", "leather wallet")),
         ("the orange", "complex", ("orange",), ("the", "", "orange")),
         ("bench", "color", (), ("", "", "bench")),
+        ("its oval reflection", "shape", (), ("its", "oval", "reflection")),
+        ("two brown dogs", "color", (), ("two", "brown", "dogs")),
     ],
 )
 def test_phrases_are_split(phrase: str, category: str, adjectives: tuple[str, ...], parts: tuple[str, str, str]) -> None:
@@ -53,7 +55,7 @@ def asked(*args: object, **parts: object) -> list[tuple[str, str]]:
 def test_attributes() -> None:
     assert asked("texture", phrases=("a fluffy blanket", "an apple")) == [
         ("object", "Does this picture show a blanket?"),
-        ("attribute", "Would you describe the blanket in this picture as fluffy in texture or material?"),
+        ("attribute", "Would you describe the blanket in this picture as fluffy?"),
         ("object", "Does this picture show an apple?"),
     ]
 
@@ -73,7 +75,7 @@ def test_relations() -> None:
 
 
 def test_counts() -> None:
-    atoms = atom_questions(prompt("", 0, "numeracy", required=(Required("egg", 4),)))
+    atoms = atom_questions(prompt("", 0, "numeracy", required=(Required("egg", 4),), phrases=("four eggs",)))
     assert [atom.kind for atom in atoms] == ["object", "count"]
     assert atoms[1].question.startswith('How many objects of the kind "egg" are there in this picture?')
     assert atoms[1].answers == ("4", "four", "Four") and atoms[0].answers == ("Yes", "yes")

@@ -17,9 +17,12 @@ VERSION = 1
 
 YES = ("Yes", "yes")
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-KINDS = {"color": " in color", "colour": " in colour", "shape": " in shape", "texture": " in texture or material"}
-"""Categories whose phrases are an attribute before a noun, and how their questions end."""
-_ARTICLES = ("a", "an", "the", "some")
+ATTRIBUTE_CATEGORIES = ("color", "colour", "shape", "texture")
+"""Their phrases are an attribute before a noun."""
+_DETERMINERS = {
+    "a", "an", "the", "some", "any", "this", "that", "these", "those", "each", "every", "another", "several", "many", "both",
+    "its", "his", "her", "their", "our", "your", "my", *NUMBERS,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,39 +37,37 @@ class Atom:
 
 def atom_questions(prompt: Prompt) -> list[Atom]:
     """All that can be asked about a prompt, each question once; none where nothing was parsed."""
-    atoms: list[Atom] = []
-    for phrase in prompt.phrases:
-        atoms += _of_phrase(phrase, prompt)
-    if prompt.relation is not None:
-        atoms += _of_relation(prompt.relation, objects=not prompt.phrases)
-    for required in prompt.required if prompt.relation is None else ():
-        atoms += _of_required(required, objects=not prompt.phrases)
+    if prompt.required:
+        atoms = [atom for required in prompt.required for atom in _of_required(required)]
+    else:
+        atoms = [atom for phrase in prompt.phrases for atom in _of_phrase(phrase, prompt)]
+        if prompt.relation is not None:
+            atoms += _of_relation(prompt.relation, objects=not prompt.phrases)
     return list({atom.question: atom for atom in atoms}.values())
 
 
 def split_phrase(phrase: str, category: str, adjectives: Sequence[str]) -> tuple[str, str, str]:
-    """Article, attribute and noun: ("a", "green", "bench"). "" for a part that is not there.
+    """Determiner, attribute and noun: ("a", "green", "bench"). "" for a part that is not there.
 
     The attribute is the adjectives that the phrase begins with, where the parser found any in the prompt. Otherwise, in the
     categories of attributes, it is the first word of several: what remains is still a noun ("oval | picture frame").
     """
     words = phrase.strip(" .,!?").split()
-    article = words.pop(0).lower() if len(words) > 1 and words[0].lower() in _ARTICLES else ""
+    determiner = words.pop(0).lower() if len(words) > 1 and words[0].lower() in _DETERMINERS else ""
     known = {adjective.lower() for adjective in adjectives}
     first = 0
     while first < len(words) - 1 and (words[first].lower().strip(",") in known or (first and words[first].lower() == "and")):
         first += 1
-    if not known and category in KINDS and len(words) > 1:
+    if not known and category in ATTRIBUTE_CATEGORIES and len(words) > 1:
         first = 1
-    return article, " ".join(words[:first]), " ".join(words[first:])
+    return determiner, " ".join(words[:first]), " ".join(words[first:])
 
 
 def _of_phrase(phrase: str, prompt: Prompt) -> list[Atom]:
-    article, attribute, noun = split_phrase(phrase, prompt.category, prompt.adjectives)
-    atoms = [_yes("object", f"Does this picture show {_one(noun) if article in ('a', 'an') else f'any {noun}'}?")]
+    determiner, attribute, noun = split_phrase(phrase, prompt.category, prompt.adjectives)
+    atoms = [_yes("object", f"Does this picture show {_one(noun) if determiner in ('a', 'an') else f'any {noun}'}?")]
     if attribute:
-        ending = KINDS.get(prompt.category, "")
-        atoms.append(_yes("attribute", f"Would you describe the {noun} in this picture as {attribute}{ending}?"))
+        atoms.append(_yes("attribute", f"Would you describe the {noun} in this picture as {attribute}?"))
     return atoms
 
 
@@ -79,10 +80,10 @@ def _of_relation(relation: Relation, objects: bool) -> list[Atom]:
     return [*atoms, _yes("relation", f"{subject} in this picture?")]
 
 
-def _of_required(required: Required, objects: bool) -> list[Atom]:
-    atoms = [_yes("object", f"Does this picture show {_one(required.noun)}?")] if objects else []
+def _of_required(required: Required) -> list[Atom]:
     question = f'How many objects of the kind "{required.noun}" are there in this picture? Please answer with one number.'
-    return [*atoms, Atom("count", question, number_forms(required.count))]
+    there = _yes("object", f"Does this picture show {_one(required.noun)}?")
+    return [there, Atom("count", question, number_forms(required.count))]
 
 
 def _yes(kind: str, question: str) -> Atom:
