@@ -82,6 +82,17 @@ def test_counts() -> None:
     assert number_forms(11) == ("11",) and number_forms(0) == ("0", "zero", "Zero")
 
 
+def test_genevals_requirements() -> None:
+    dog, cat = Required("dog", 1, colour="black"), Required("cat", 1, position=("left of", 0))
+    assert asked("color_attr", required=(dog, cat)) == [
+        ("object", "Does this picture show a dog?"),
+        ("attribute", "Would you describe the dog in this picture as black?"),
+        ("object", "Does this picture show a cat?"),
+        ("relation", "Is the cat left of the dog in this picture?"),
+    ]
+    assert [kind for kind, _ in asked("counting", required=(Required("clock", 2),))] == ["object", "count"]
+
+
 def test_sentences() -> None:
     """Complex: what is there, what it is like, where it is."""
     adjectives = ("red", "brown")

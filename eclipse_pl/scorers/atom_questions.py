@@ -38,7 +38,7 @@ class Atom:
 def atom_questions(prompt: Prompt) -> list[Atom]:
     """All that can be asked about a prompt, each question once; none where nothing was parsed."""
     if prompt.required:
-        atoms = [atom for required in prompt.required for atom in _of_required(required)]
+        atoms = [atom for required in prompt.required for atom in _of_required(required, prompt)]
     else:
         atoms = [atom for phrase in prompt.phrases for atom in _of_phrase(phrase, prompt)]
         if prompt.relation is not None:
@@ -80,10 +80,18 @@ def _of_relation(relation: Relation, objects: bool) -> list[Atom]:
     return [*atoms, _yes("relation", f"{subject} in this picture?")]
 
 
-def _of_required(required: Required) -> list[Atom]:
-    question = f'How many objects of the kind "{required.noun}" are there in this picture? Please answer with one number.'
-    there = _yes("object", f"Does this picture show {_one(required.noun)}?")
-    return [there, Atom("count", question, number_forms(required.count))]
+def _of_required(required: Required, prompt: Prompt) -> list[Atom]:
+    noun = required.noun
+    atoms = [_yes("object", f"Does this picture show {_one(noun)}?")]
+    if required.count > 1 or prompt.category == "numeracy":  # elsewhere "a dog" asks for one at least
+        question = f'How many objects of the kind "{noun}" are there in this picture? Please answer with one number.'
+        atoms.append(Atom("count", question, number_forms(required.count)))
+    if required.colour is not None:
+        atoms.append(_yes("attribute", f"Would you describe the {noun} in this picture as {required.colour}?"))
+    if required.position is not None:
+        name, other = required.position
+        atoms += _of_relation(Relation(noun, name, prompt.required[other].noun), objects=False)
+    return atoms
 
 
 def _yes(kind: str, question: str) -> Atom:
