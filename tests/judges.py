@@ -206,3 +206,23 @@ def tiny_qwen(folder: Path) -> Path:
     )
     config = Qwen3VLConfig(text_config=text, vision_config=vision, **places)
     return save(Qwen3VLForConditionalGeneration(config), folder, processor)
+
+
+def tiny_mask2former(folder: Path) -> Path:
+    """Needs scipy. The classes are called as some published configs call them, "sofa" and "mouse"."""
+    from transformers import (
+        Mask2FormerConfig,
+        Mask2FormerForUniversalSegmentation,
+        Mask2FormerImageProcessor,
+        SwinConfig,
+    )
+
+    stages = ["stage1", "stage2", "stage3", "stage4"]
+    swin = SwinConfig(image_size=64, window_size=2, embed_dim=8, depths=[1] * 4, num_heads=[1] * 4, out_features=stages)
+    config = Mask2FormerConfig(
+        backbone_config=swin, feature_size=32, mask_feature_size=32, hidden_dim=32, encoder_feedforward_dim=16,
+        dim_feedforward=16, num_attention_heads=2, encoder_layers=1, decoder_layers=2, num_queries=10,
+        id2label={0: "person", 1: "sofa", 2: "mouse", 3: "dog"}, label2id={"person": 0, "sofa": 1, "mouse": 2, "dog": 3},
+    )  # fmt: skip
+    processor = Mask2FormerImageProcessor(size={"shortest_edge": 64, "longest_edge": 128}, size_divisor=32)
+    return save(Mask2FormerForUniversalSegmentation(config), folder, processor)
