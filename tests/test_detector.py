@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import astuple
 from itertools import pairwise
 from pathlib import Path
@@ -239,6 +240,23 @@ def test_depth_agrees_with_transformers_and_has_the_pictures_size(models: Path) 
         assert depth.min() >= 0 and depth.max() <= 1
         corner = (raw[0, 0] - raw.min()) / (raw.max() - raw.min())  # corners are aligned
         assert float(depth[0, 0]) == pytest.approx(float(corner), abs=1e-5)
+
+
+def test_a_published_depth_model_lacks_what_nothing_reads(models: Path, tmp_path: Path) -> None:
+    """Intel's checkpoints have no residual layer in the first fusion layer, which has no residual."""
+    from safetensors.torch import load_file, save_file
+
+    copy = Path(shutil.copytree(models / "tiny-dpt", tmp_path / "tiny-dpt"))
+    weights = load_file(copy / "model.safetensors")
+    first = [key for key in weights if key.startswith("neck.fusion_stage.layers.0.residual_layer1.")]
+    save_file({key: value for key, value in weights.items() if key not in first}, copy / "model.safetensors", {"format": "pt"})
+    with torch.inference_mode():
+        ours, whole = (DptDepth(str(f), device="cpu").nearness([picture(0)])[0] for f in (copy, models / "tiny-dpt"))
+    assert first and torch.equal(ours, whole)
+    weights.pop("head.head.0.weight")
+    save_file(weights, copy / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match="lack 1 of the tensors of DPTForDepthEstimation, head"):
+        DptDepth(str(copy), device="cpu").load()
 
 
 def test_real_models_end_to_end(models: Path) -> None:

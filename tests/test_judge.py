@@ -35,7 +35,7 @@ def copy(folder: Path, tmp_path: Path) -> Path:
 
 
 def judge(where: Path | str, **options: Any) -> BlipVqaScorer:
-    return BlipVqaScorer(str(where), resolution=32, device="cpu", **options)
+    return BlipVqaScorer(str(where), **{"resolution": 32, "device": "cpu", **options})
 
 
 def one_score(where: Path | str) -> Score:
@@ -194,12 +194,20 @@ def test_a_folder_without_tokenizer(copy: Path) -> None:
     [
         ({"precision": "int8"}, "precision is 'int8'; choose one of 'float32', 'bfloat16', 'float16'"),
         ({"batch_size": 0}, "batch_size is 0"),
+        ({"device": "gpu"}, "device is 'gpu'; choose auto, cpu, cuda"),
     ],
 )
 def test_bad_options(folder: Path, wrong: dict[str, Any], match: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(ValueError, match=match):
         judge(folder, **wrong)
+
+
+def test_a_gpu_that_is_not_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"device is 'cuda:1', and torch finds no GPU here\. Take auto or cpu"):
+        judge(folder, device="cuda:1")
+    assert judge(folder, device="auto").blip.device.type == "cpu"
 
 
 def test_nothing_of_a_folder_is_run(copy: Path) -> None:

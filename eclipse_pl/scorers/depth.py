@@ -15,9 +15,10 @@ from eclipse_pl.scorers.network import PretrainedNetwork
 
 
 class DptDepth(PretrainedNetwork):
-    """A ``DPTForDepthEstimation``; T2I-CompBench's is ``Intel/dpt-hybrid-midas``."""
+    """A ``DPTForDepthEstimation``; T2I-CompBench's is ``Intel/dpt-hybrid-midas``, read at 480 pixels, and here at its 384."""
 
     classes: ClassVar[tuple[str, ...]] = ("DPTForDepthEstimation",)
+    unused = r"neck\.fusion_stage\.layers\.0\.residual_layer1\."  # the first layer has no residual to read; Intel's lack it
 
     @cached_property
     def image_processor(self) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,14 @@ from eclipse_pl.scorers.network import JudgeNetwork
 class FeatureExtractor(JudgeNetwork):
     """A network that turns pictures into features, for distances between distributions."""
 
-    @abstractmethod
     def features(self, images: Sequence[Image.Image]) -> Float[Tensor, "pictures dim"]:
-        """Float32, of RGB pictures of one size."""
+        """Float32, of RGB pictures of one size. Here: by a module that reads (pictures, 3, height, width) uint8."""
+        pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
+        return self.model(pixels.permute(0, 3, 1, 2).to(self.device)).float()
 
 
 class ModuleFeatures(FeatureExtractor):
-    """Any module that turns (pictures, 3, height, width) uint8 into (pictures, ``num_features``).
+    """Any module that turns (pictures, 3, height, width) uint8 into (pictures, features).
 
     Args:
         module: built, with its weights.
@@ -50,23 +50,21 @@ class ModuleFeatures(FeatureExtractor):
     def build(self) -> Any:
         return self.module
 
-    def features(self, images: Sequence[Image.Image]) -> Float[Tensor, "pictures dim"]:
-        pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
-        return self.model(pixels.permute(0, 3, 1, 2).to(self.device)).float()
 
-
-class InceptionFeatures(ModuleFeatures):
+class InceptionFeatures(FeatureExtractor):
     """FID's own extractor, by a local file of its weights (see `fid_inception`)."""
 
+    name = "inception-v3-2015"
+
     def __init__(self, weights: str, device: str = "auto") -> None:
-        super().__init__(nn.Identity(), "inception-v3-2015", device)
+        super().__init__(device)
         self.weights = weights
 
     @property
     def version(self) -> str:
         if not Path(self.weights).is_file():
             raise ValueError(f"There is no file {self.weights} with the weights of FID's Inception-v3.")
-        return f"{self.tag} sha256-{sha256_of(Path(self.weights))}"
+        return f"{self.name} sha256-{sha256_of(Path(self.weights))}"
 
     def build(self) -> Any:
         return fid_inception(self.weights)

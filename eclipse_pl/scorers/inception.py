@@ -40,8 +40,6 @@ def fid_inception(weights: str | Path) -> nn.Module:
 
 
 class _Preprocessed(nn.Module):
-    num_features = 2048
-
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network

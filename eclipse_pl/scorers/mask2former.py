@@ -29,6 +29,7 @@ class Mask2Former(Detector):
     """
 
     classes: ClassVar[tuple[str, ...]] = ("Mask2FormerForUniversalSegmentation",)
+    unused = r"criterion\."  # of training
 
     def __init__(
         self, path: str, threshold: float = 0.3, nms_iou: float = 1.0, precision: Precision = "float32", device: str = "auto"

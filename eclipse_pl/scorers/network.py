@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from abc import ABC, abstractmethod
 from functools import cached_property
 from hashlib import sha256
@@ -27,7 +28,13 @@ class JudgeNetwork(ABC):
     """A network that is built when first used and freed by `close`."""
 
     def __init__(self, device: str = "auto") -> None:
-        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        cuda = torch.cuda.is_available()
+        try:
+            self.device = torch.device(("cuda" if cuda else "cpu") if device == "auto" else device)
+        except RuntimeError as error:
+            raise ValueError(f"device is {device!r}; choose auto, cpu, cuda or cuda:0, cuda:1 and so on.") from error
+        if self.device.type == "cuda" and not cuda:
+            raise ValueError(f"device is {device!r}, and torch finds no GPU here. Take auto or cpu.")
 
     @property
     @abstractmethod
@@ -71,6 +78,8 @@ class PretrainedNetwork(JudgeNetwork):
 
     classes: ClassVar[tuple[str, ...]] = ()
     """Classes of transformers that the judge can work with."""
+    unused: ClassVar[str] = "$^"
+    """Pattern of tensors that a published checkpoint may lack, because they have no part in what the judge computes."""
 
     def __init__(self, path: str, precision: Precision = "float32", device: str = "auto") -> None:
         super().__init__(device)
@@ -112,7 +121,7 @@ class PretrainedNetwork(JudgeNetwork):
         except (OSError, RuntimeError, ValueError, SafetensorError) as error:
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise ValueError(f"{self.folder} could not be loaded as {kind.__name__} ({reason}).") from error
-        if missing := sorted(info["missing_keys"]):
+        if missing := sorted(key for key in info["missing_keys"] if not re.match(self.unused, key)):
             # transformers would go on with random weights in their place
             raise ValueError(
                 f"The weights in {self.folder} lack {len(missing)} of the tensors of {kind.__name__}, {missing[0]} among "
