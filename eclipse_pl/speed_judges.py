@@ -36,7 +36,7 @@ def blip_vqa_rows(device: torch.device) -> list[Row]:
 
     with tempfile.TemporaryDirectory(prefix="eclipse_pl_speed_") as folder:
         blip = RandomBlip(BlipConfig(), Path(folder), 480, device)
-        return blip_vqa(blip, pictures=2 if device.type == "cpu" else 32, questions=8)
+        return blip_vqa(blip, pictures=1 if device.type == "cpu" else 32, questions=8)
 
 
 def blip_vqa(blip: BlipVqa, pictures: int, questions: int) -> list[Row]:
