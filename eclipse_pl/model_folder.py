@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 def find_model_folder(source: str, wanted: Sequence[str] = ("*.json", "*.safetensors", "*.txt")) -> Path:
     """The folder of ``source``: itself if it is one, else the ``wanted`` files of the hub's repository of that name.
 
+    ``OWNER/NAME@REVISION`` names a branch, a tag, a commit or a pull request (``refs/pr/3``) of the repository.
+
     Raises:
         ValueError: it is neither, with the folders of similar names; or the hub cannot be reached.
     """
-    path = Path(source)
+    path = Path(source).expanduser()
     if path.is_dir():
         return path
     near = difflib.get_close_matches(path.name, [other.name for other in siblings(path)], n=3, cutoff=0.5)
     hint = f" Near it: {', '.join(str(path.parent / name) for name in near)}." if near else ""
-    if path.exists() or not HUB_ID.fullmatch(source):
+    # with such a parent it is more likely a mistyped path than a repository
+    if path.exists() or path.parent.is_dir() or not HUB_ID.fullmatch(source):
         raise ValueError(f"There is no folder {source}, and it is no hub id (OWNER/NAME).{hint}")
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(source, allow_patterns=list(wanted)))
+        repository, _, revision = source.partition("@")
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(wanted)))
     except Exception as error:  # the hub's client raises a dozen kinds, for the network and for names
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(
@@ -76,9 +82,35 @@ def find_weights(folder: Path, stem: str = "diffusion_pytorch_model") -> list[Pa
         return found[:1]
     pickles = sorted(path for pattern in PICKLES for path in folder.glob(pattern))
     if pickles:
+        convert = (
+            "import torch; from safetensors.torch import save_file; weights = {}; "
+            f"[weights.update(torch.load(file, weights_only=True)) for file in {[str(path) for path in pickles]}]; "
+            "save_file({key: value.clone().contiguous() for key, value in weights.items()}, "
+            f"'{whole}', {{'format': 'pt'}})"
+        )
         raise ValueError(
             f"{folder} holds its weights as a pickle only ({pickles[0].name}), and pickles from somebody else are not loaded. "
-            'Convert it once: python -c "import torch; from safetensors.torch import save_file; '
-            f"save_file(torch.load('{pickles[0]}', weights_only=True), '{whole}')\""
+            f'Convert it once: python -c "{convert}"'
         )
-    raise ValueError(f"{folder} holds no {whole.name}. Fetch it again, or name the folder that holds it.")
+    raise ValueError(
+        f"{folder} holds no {whole.name}. Fetch it again, or name the folder that holds it. Where a repository holds pickles "
+        "only, fetch those into a folder and name that: the answer will be the way to convert them."
+    )
+
+
+def sha256_of(path: Path) -> str:
+    """First 16 digits of the file's hash. The hub's cache names large files by theirs; others are read once a process."""
+    blob = path.resolve()
+    if blob.parent.name == "blobs" and re.fullmatch("[0-9a-f]{64}", blob.name):
+        return blob.name[:16]
+    stat = blob.stat()
+    return _sha256(blob, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache
+def _sha256(path: Path, _modified: int, _size: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()[:16]

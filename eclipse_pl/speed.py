@@ -3,6 +3,7 @@
     step      one training step of `PriorNetwork`, against diffusers' ``PriorTransformer`` with the same weights and batch
     loader    an epoch of training batches, against reading the same files one after another into memory
     embed     `embed_shards` on JPEG pictures, against the bare forward pass of the same model on ready tensors
+    blip-vqa  eight questions about a picture by `BlipVqa`, against a full pass of the same model for every question
 
 Ours and the peer take turns, and medians are compared, so that a machine that slows down slows both.
 """
@@ -50,7 +51,7 @@ class Row:
 def main(args: list[str] | None = None) -> None:
     """Measure, print the table, and write it with ``--json``."""
     parser = argparse.ArgumentParser(
-        prog="python -m eclipse_pl speed", description="Measure this machine; about five minutes on two idle cores."
+        prog="python -m eclipse_pl speed", description="Measure this machine; about seven minutes on two idle cores."
     )
     parser.add_argument("--only", default=",".join(MEASUREMENTS), help=f"some of {','.join(MEASUREMENTS)} (default: all)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the rows there too, each with this machine beside it")
@@ -233,6 +234,12 @@ def embed(folder: Path, encoder: OpenClipEncoder, pairs: int, batch_size: int = 
     ]
 
 
+def judge_rows(device: torch.device) -> list[Row]:
+    from eclipse_pl.speed_judges import blip_vqa_rows
+
+    return blip_vqa_rows(device)
+
+
 def in_turns(runs: Sequence[Callable[[], object]], device: torch.device, repetitions: int = 3) -> list[float]:
     """Median seconds of each, after one that is not counted."""
     seconds: list[list[float]] = [[] for _ in runs]
@@ -267,4 +274,10 @@ def print_table(rows: Sequence[Row], machine: dict[str, str | int]) -> None:
     Console().print(table)
 
 
-MEASUREMENTS = {"step": step_rows, "diffusion": diffusion_rows, "loader": loader_rows, "embed": embed_rows}
+MEASUREMENTS = {
+    "step": step_rows,
+    "diffusion": diffusion_rows,
+    "loader": loader_rows,
+    "embed": embed_rows,
+    "blip-vqa": judge_rows,
+}

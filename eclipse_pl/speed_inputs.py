@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Int
+from PIL import Image
 from torch import Tensor
 
 from eclipse_pl.data.manifest import SPACE_NAME, Manifest, ShardEntry
@@ -55,17 +56,20 @@ def write_shards(folder: Path, shards: int, records: int, chunk: int, dim: int) 
 
 def write_pictures(path: Path, pairs: int) -> list[str]:
     """Pairs in img2dataset's layout, with smooth random pictures and captions as long as MSCOCO's; returns the captions."""
-    from PIL import Image
-
     rng = np.random.default_rng(0)
     captions = [" ".join(rng.choice(WORDS, int(length) - 2)) for length in draw_lengths(pairs)]
     with tarfile.open(path, "w") as tar:
         for number, caption in enumerate(captions):
-            coarse = Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8))
             picture = io.BytesIO()
-            coarse.resize((256, 256), Image.Resampling.BICUBIC).save(picture, "JPEG", quality=95)
+            smooth_picture(256, number).save(picture, "JPEG", quality=95)
             for ending, content in (("jpg", picture.getvalue()), ("txt", caption.encode())):
                 member = tarfile.TarInfo(f"{number:06d}.{ending}")
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
     return captions
+
+
+def smooth_picture(side: int, seed: int) -> Image.Image:
+    """A square of random colours that run into each other, which compresses about as a photograph does."""
+    coarse = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (16, 16, 3), dtype=np.uint8))
+    return coarse.resize((side, side), Image.Resampling.BICUBIC)

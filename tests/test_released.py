@@ -168,7 +168,7 @@ def test_a_pickle_is_refused_with_the_way_to_convert_it(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="as a pickle only") as refusal:
         read_released(str(folder))
     (line,) = [part for part in str(refusal.value).split('"') if part.startswith("import torch")]
-    exec(line)
+    exec(line, {})
     EclipsePrior(space(), **SMALL, weights=str(folder))
 
 

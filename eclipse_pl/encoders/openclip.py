@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,8 +11,8 @@ from torch import Tensor, nn
 
 from eclipse_pl.embedding import TextCondition
 from eclipse_pl.encoders.encoder import Encoder, Tokens
+from eclipse_pl.open_clip_model import LOCAL, load_open_clip
 
-LOCAL = "local-dir:"
 _OTHER_TOWER = (
     "The text tower of {} is not a causal one pooled at its end token, so it has no token states as CLIP's are. "
     "Take a model with CLIP's own text tower, such as ViT-B-32, ViT-L-14, ViT-H-14 or ViT-bigG-14."
@@ -51,7 +49,8 @@ class OpenClipEncoder(Encoder):
             raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISION)}.")
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         self.precision = PRECISION[precision]
-        self.model, self.tokenizer, self.tag = _load(model, pretrained)
+        _require_causal(model)
+        self.model, self.tokenizer, self.tag = load_open_clip(model, pretrained)
         folder = Path(model.removeprefix(LOCAL)).resolve().name
         self.name = name or (folder if model.startswith(LOCAL) else f"{model}/{Path(pretrained or '').stem}")
         self.tower = _text_tower(self.model, model)
@@ -119,94 +118,13 @@ def _text_tower(model: Any, name: str) -> Any:
     return tower
 
 
-def _load(model: str, pretrained: str | None) -> tuple[Any, Any, str]:
-    """The open_clip model, its tokenizer, and the tag that names its weights."""
+def _require_causal(name: str) -> None:
+    """Refuse, before anything is downloaded, a built-in model whose config tells of another text tower."""
     import open_clip
 
-    if model.startswith(LOCAL):
-        options, tag = _folder(Path(model.removeprefix(LOCAL)), pretrained)
-    else:
-        options, tag = _built_in(model, pretrained)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            built = open_clip.create_model(model, require_pretrained=pretrained != "random", **options)
-        tokenizer = open_clip.get_tokenizer(model)
-    except Exception as error:  # open_clip and the loaders below it raise a dozen kinds, for files and for the network
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if tag.startswith("open_clip:") and pretrained in open_clip.list_pretrained_tags_by_model(model):
-            raise ValueError(
-                f"The weights of {model} with tag {pretrained!r} could not be downloaded ({reason}). Connect this machine "
-                "once, or copy the checkpoint here and pass its path as `pretrained`."
-            ) from error
-        raise ValueError(
-            f"{model} could not be loaded with pretrained={pretrained!r} ({reason}). The checkpoint must hold all weights of "
-            "exactly this model, as a safetensors file or a torch file that loads with weights_only=True."
-        ) from error
-    if pretrained == "random":
-        tag += hashlib.sha256(b"".join(t.numpy().tobytes() for t in built.state_dict().values())).hexdigest()[:16]
-    return built, tokenizer, tag
-
-
-def local_dir_tag(folder: Path) -> str:
-    """``ClipSpace.encoder`` of the model in a folder, without loading it."""
-    weights = folder / "open_clip_model.safetensors"
-    for file in (folder / "open_clip_config.json", weights):
-        if not file.is_file():
-            raise ValueError(
-                f"There is no {file}. A `local-dir:` model is a folder with open_clip_config.json, "
-                "open_clip_model.safetensors and its tokenizer files; `python -m data_prep world-models` writes one."
-            )
-    return f"open_clip:local-dir:sha256-{_sha256(weights)}"
-
-
-def _folder(folder: Path, pretrained: str | None) -> tuple[dict[str, Any], str]:
-    if pretrained is not None:
-        raise ValueError(f"A `local-dir:` model brings its weights, so pretrained={pretrained!r} has no use: set it to null.")
-    return {}, local_dir_tag(folder)
-
-
-def _built_in(model: str, pretrained: str | None) -> tuple[dict[str, Any], str]:
-    import open_clip
-    from open_clip.pretrained import get_pretrained_cfg
-
-    if model not in open_clip.list_models():
-        near = get_close_matches(model, open_clip.list_models(), n=3, cutoff=0.4)
-        raise ValueError(
-            f"open_clip has no model {model!r}. {_near(near)}`open_clip.list_models()` lists all; a model of your own is "
-            "`local-dir:/folder`."
-        )
-    text = open_clip.get_model_config(model)["text_cfg"]
+    config = None if name.startswith(LOCAL) else open_clip.get_model_config(name)
+    if config is None:
+        return
+    text = config["text_cfg"]
     if "hf_model_name" in text or text.get("no_causal_mask") or text.get("pool_type", "argmax") not in ("argmax", "eos"):
-        raise ValueError(_OTHER_TOWER.format(model))  # known before anything is downloaded
-    tags = open_clip.list_pretrained_tags_by_model(model)
-    if pretrained == "random":
-        return {}, f"open_clip:{model}:random-sha256-"
-    if pretrained in tags:
-        wants, has = get_pretrained_cfg(model, pretrained).get("quick_gelu", False), open_clip.get_model_config(model)
-        if has.get("quick_gelu", False) and not wants:
-            raise ValueError(
-                f"The weights {pretrained!r} were not trained with QuickGELU: take model {model.removesuffix('-quickgelu')!r}."
-            )
-        # open_clip 3 only warns when OpenAI's weights meet the ordinary GELU; the embeddings would be slightly wrong.
-        return {"pretrained": pretrained, "force_quick_gelu": wants}, f"open_clip:{model}:{pretrained}"
-    if pretrained is not None and Path(pretrained).is_file():
-        return {"pretrained": pretrained}, f"open_clip:{model}:sha256-{_sha256(Path(pretrained))}"
-    what = f"{pretrained!r} is neither a file nor a tag of {model}" if pretrained else "Nothing says which weights to take"
-    near = get_close_matches(pretrained or "", tags, n=3, cutoff=0.4)
-    raise ValueError(
-        f"{what}. {_near(near)}Tags of {model}: {', '.join(tags) or 'none'}. A path to a checkpoint file works too, and "
-        "pretrained='random' gives untrained weights."
-    )
-
-
-def _near(matches: list[str]) -> str:
-    return f"Did you mean {' or '.join(matches)}? " if matches else ""
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()[:16]
+        raise ValueError(_OTHER_TOWER.format(name))

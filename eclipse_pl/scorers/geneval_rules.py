@@ -35,7 +35,13 @@ Colours = Callable[[str, Sequence[DetectedObject]], Sequence[str]]
 """(class, objects) -> the colour of each object, one of GenEval's ten."""
 
 
-def failures(prompt: Prompt, detected: Objects, colours: Colours | None = None) -> list[str]:
+def failures(
+    prompt: Prompt,
+    detected: Objects,
+    colours: Colours | None = None,
+    confidence: float = CONFIDENCE,
+    counting_confidence: float = COUNTING_CONFIDENCE,
+) -> list[str]:
     """Why the picture is not what the prompt asks for; empty where it is. ``detected`` holds all objects of each class.
 
     Objects are asked for in the order of ``required``, each its ``count`` most confident ones. A position is held against the
@@ -44,7 +50,8 @@ def failures(prompt: Prompt, detected: Objects, colours: Colours | None = None) 
     """
     if not prompt.required:
         raise ValueError(f"Prompt {prompt.id} requires nothing; GenEval's rules judge prompts of the suite geneval only.")
-    confident = {noun: _confident(prompt, objects) for noun, objects in detected.items()}
+    threshold = counting_confidence if prompt.category == "counting" else confidence
+    confident = {noun: _confident(objects, threshold) for noun, objects in detected.items()}
     reasons: list[str] = []
     matched: list[Sequence[DetectedObject] | None] = []
     for entry in prompt.required:
@@ -87,9 +94,8 @@ def overall(correct: Mapping[str, Sequence[bool]]) -> float:
     return sum(sum(pictures) / len(pictures) for pictures in correct.values()) / len(correct)
 
 
-def _confident(prompt: Prompt, objects: Sequence[DetectedObject]) -> list[DetectedObject]:
+def _confident(objects: Sequence[DetectedObject], threshold: float) -> list[DetectedObject]:
     """The most confident first; of equals the first first."""
-    threshold = COUNTING_CONFIDENCE if prompt.category == "counting" else CONFIDENCE
     kept = [found for found in objects if found.confidence > threshold]
     return sorted(kept, key=lambda found: -found.confidence)[:MOST_OBJECTS]
 

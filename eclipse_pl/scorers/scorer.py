@@ -1,5 +1,8 @@
+"""Picture and prompt -> number."""
+
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,16 +18,40 @@ class Score:
     """What a judge says of one picture."""
 
     value: float
+    """NaN where the picture could not be judged; `failure` says why."""
     evidence: dict[str, Any] = field(default_factory=dict)
     """Why: boxes, questions and probabilities. Plain numbers, strings, lists and dicts, because it is written as JSON."""
 
+    @classmethod
+    def failed(cls, reason: str) -> Score:
+        """The score of a picture that could not be judged: the run goes on, and its row is counted as failed."""
+        return cls(math.nan, {"failed": reason})
+
+    @property
+    def failure(self) -> str | None:
+        """Why the picture could not be judged; None where it was."""
+        return self.evidence.get("failed")
+
 
 class Scorer(ABC):
-    """A judge. Its ``name`` and ``version`` stand beside every number that it gives."""
+    """A judge."""
 
-    name: str
-    version: str
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Stands beside every number: judge and what a reader must know of it, ``blip_vqa@480``."""
+
+    @property
+    @abstractmethod
+    def version(self) -> str:
+        """Weights and every option on which a number depends: numbers of unequal versions are never mixed."""
 
     @abstractmethod
     def score(self, images: Sequence[Image.Image], prompts: Sequence[Prompt]) -> list[Score]:
-        """One score a picture, in order."""
+        """One score a picture, in order.
+
+        A picture that cannot be read and a prompt that lacks what the judge asks for give `Score.failed`, never an error.
+        """
+
+    def close(self) -> None:  # noqa: B027 (a judge without networks has nothing to free)
+        """Free what was loaded; the next call of `score` loads it again."""

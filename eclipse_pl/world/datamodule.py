@@ -9,7 +9,7 @@ from typing import Any
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.data.manifest import MANIFEST_NAME, Manifest
 from eclipse_pl.embed import embed_shards
-from eclipse_pl.encoders.openclip import local_dir_tag
+from eclipse_pl.open_clip_model import local_dir_tag
 from eclipse_pl.world.encoder import FOLDER, WorldEncoder
 from eclipse_pl.world.pairs import write_pairs
 from eclipse_pl.world.scenes import COLOURS

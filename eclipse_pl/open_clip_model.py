@@ -1,0 +1,105 @@
+"""Models of open_clip, for encoders and judges: by name and pretrained tag, by name and checkpoint file, or from a folder."""
+
+from __future__ import annotations
+
+import hashlib
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from eclipse_pl.model_folder import sha256_of
+
+LOCAL = "local-dir:"
+
+
+def load_open_clip(model: str, pretrained: str | None) -> tuple[Any, Any, str]:
+    """The open_clip model, its tokenizer, and the tag that names its weights."""
+    import open_clip
+
+    options, tag = _find(model, pretrained)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            built = open_clip.create_model(model, require_pretrained=pretrained != "random", **options)
+        tokenizer = open_clip.get_tokenizer(model)
+    except Exception as error:  # open_clip and the loaders below it raise a dozen kinds, for files and for the network
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if tag.startswith("open_clip:") and pretrained in open_clip.list_pretrained_tags_by_model(model):
+            raise ValueError(
+                f"The weights of {model} with tag {pretrained!r} could not be downloaded ({reason}). Connect this machine "
+                "once, or copy the checkpoint here and pass its path as `pretrained`."
+            ) from error
+        raise ValueError(
+            f"{model} could not be loaded with pretrained={pretrained!r} ({reason}). The checkpoint must hold all weights of "
+            "exactly this model, as a safetensors file or a torch file that loads with weights_only=True."
+        ) from error
+    if pretrained == "random":
+        tag += hashlib.sha256(b"".join(t.numpy().tobytes() for t in built.state_dict().values())).hexdigest()[:16]
+    return built, tokenizer, tag
+
+
+def open_clip_tag(model: str, pretrained: str | None) -> str:
+    """What names the weights, without loading them; of ``random`` ones it lacks their hash."""
+    return _find(model, pretrained)[1]
+
+
+def local_dir_tag(folder: Path) -> str:
+    """``ClipSpace.encoder`` of the model in a folder, without loading it."""
+    weights = folder / "open_clip_model.safetensors"
+    for file in (folder / "open_clip_config.json", weights):
+        if not file.is_file():
+            raise ValueError(
+                f"There is no {file}. A `local-dir:` model is a folder with open_clip_config.json, "
+                "open_clip_model.safetensors and its tokenizer files; `python -m data_prep world-models` writes one."
+            )
+    return f"open_clip:local-dir:sha256-{sha256_of(weights)}"
+
+
+def _find(model: str, pretrained: str | None) -> tuple[dict[str, Any], str]:
+    """Options of ``open_clip.create_model``, and the tag."""
+    if model.startswith(LOCAL):
+        return _folder(Path(model.removeprefix(LOCAL)), pretrained)
+    return _built_in(model, pretrained)
+
+
+def _folder(folder: Path, pretrained: str | None) -> tuple[dict[str, Any], str]:
+    if pretrained is not None:
+        raise ValueError(f"A `local-dir:` model brings its weights, so pretrained={pretrained!r} has no use: set it to null.")
+    return {}, local_dir_tag(folder)
+
+
+def _built_in(model: str, pretrained: str | None) -> tuple[dict[str, Any], str]:
+    import open_clip
+    from open_clip.pretrained import get_pretrained_cfg
+
+    if model not in open_clip.list_models():
+        near = get_close_matches(model, open_clip.list_models(), n=3, cutoff=0.4)
+        raise ValueError(
+            f"open_clip has no model {model!r}. {_near(near)}`open_clip.list_models()` lists all; a model of your own "
+            "is `local-dir:/folder`."
+        )
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    if pretrained == "random":
+        return {}, f"open_clip:{model}:random-sha256-"
+    if pretrained in tags:
+        wants, has = get_pretrained_cfg(model, pretrained).get("quick_gelu", False), open_clip.get_model_config(model)
+        if has.get("quick_gelu", False) and not wants:
+            raise ValueError(
+                f"The weights {pretrained!r} were not trained with QuickGELU: take model {model.removesuffix('-quickgelu')!r}."
+            )
+        # open_clip 3 only warns when OpenAI's weights meet the ordinary GELU; the embeddings would be slightly wrong.
+        return {"pretrained": pretrained, "force_quick_gelu": wants}, f"open_clip:{model}:{pretrained}"
+    if pretrained is not None and Path(pretrained).is_file():
+        return {"pretrained": pretrained}, f"open_clip:{model}:sha256-{sha256_of(Path(pretrained))}"
+    what = f"{pretrained!r} is neither a file nor a tag of {model}" if pretrained else "Nothing says which weights to take"
+    near = get_close_matches(pretrained or "", tags, n=3, cutoff=0.4)
+    raise ValueError(
+        f"{what}. {_near(near)}Tags of {model}: {', '.join(tags) or 'none'}. A path to a checkpoint file works too, "
+        "and pretrained='random' gives untrained weights."
+    )
+
+
+def _near(matches: list[str]) -> str:
+    return f"Did you mean {' or '.join(matches)}? " if matches else ""

@@ -1,0 +1,121 @@
+"""Questions about the atoms of a prompt, made by rules from what was parsed.
+
+Is each object there, is its attribute right, is the relation right, how many are there? The method is Soft-TIFA's (GenEval 2,
+Meta, 2025); the questions are ours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from eclipse_pl.prompts.prompt import Prompt, Relation, Required
+
+VERSION = 1
+"""Raised when a rule below changes: numbers of different questions are not comparable."""
+
+YES = ("Yes", "yes")
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+ATTRIBUTE_CATEGORIES = ("color", "colour", "shape", "texture")
+"""Their phrases are an attribute before a noun."""
+_DETERMINERS = {
+    "a", "an", "the", "some", "any", "this", "that", "these", "those", "each", "every", "another", "several", "many", "both",
+    "its", "his", "her", "their", "our", "your", "my", *NUMBERS,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Atom:
+    """One question and the ways to write its right answer."""
+
+    kind: str
+    """``object``, ``attribute``, ``relation`` or ``count``."""
+    question: str
+    answers: tuple[str, ...]
+
+
+def atom_questions(prompt: Prompt) -> list[Atom]:
+    """All that can be asked about a prompt, each question once; none where nothing was parsed."""
+    if prompt.required:
+        atoms = [atom for required in prompt.required for atom in _of_required(required, prompt)]
+    else:
+        atoms = [atom for phrase in prompt.phrases for atom in _of_phrase(phrase, prompt)]
+        if prompt.relation is not None:
+            atoms += _of_relation(prompt.relation, objects=not prompt.phrases)
+    return list({atom.question: atom for atom in atoms}.values())
+
+
+def split_phrase(phrase: str, category: str, adjectives: Sequence[str]) -> tuple[str, str, str]:
+    """Determiner, attribute and noun: ("a", "green", "bench"). "" for a part that is not there.
+
+    The attribute is the adjectives that the phrase begins with, where the parser found any in the prompt. Otherwise, in the
+    categories of attributes, it is the first word of several: what remains is still a noun ("oval | picture frame").
+    """
+    words = phrase.strip(" .,!?").split()
+    determiner = words.pop(0).lower() if len(words) > 1 and words[0].lower() in _DETERMINERS else ""
+    known = {adjective.lower() for adjective in adjectives}
+    first = 0
+    while first < len(words) - 1 and (words[first].lower().strip(",") in known or (first and words[first].lower() == "and")):
+        first += 1
+    if not known and category in ATTRIBUTE_CATEGORIES and len(words) > 1:
+        first = 1
+    return determiner, " ".join(words[:first]), " ".join(words[first:])
+
+
+def _of_phrase(phrase: str, prompt: Prompt) -> list[Atom]:
+    determiner, attribute, noun = split_phrase(phrase, prompt.category, prompt.adjectives)
+    atoms = [_yes("object", f"Does this picture show {_one(noun) if determiner in ('a', 'an') else f'any {noun}'}?")]
+    if attribute:
+        atoms.append(_yes("attribute", f"Would you describe the {noun} in this picture as {attribute}?"))
+    return atoms
+
+
+def _of_relation(relation: Relation, objects: bool) -> list[Atom]:
+    first, second = relation.first, relation.second
+    atoms = [_yes("object", f"Does this picture show {_one(noun)}?") for noun in (first, second) if objects]
+    # T2I-CompBench's words for a place lack the article that a question needs
+    name = relation.name.replace("on side of", "on the side of")
+    subject = f"Is one {first} {name} another {second}" if first == second else f"Is the {first} {name} the {second}"
+    return [*atoms, _yes("relation", f"{subject} in this picture?")]
+
+
+def _of_required(required: Required, prompt: Prompt) -> list[Atom]:
+    noun = required.noun
+    atoms = [_yes("object", f"Does this picture show {_one(noun)}?")]
+    if required.count > 1 or prompt.category == "numeracy":  # elsewhere "a dog" asks for one at least
+        question = f'How many objects of the kind "{noun}" are there in this picture? Please answer with one number.'
+        atoms.append(Atom("count", question, number_forms(required.count)))
+    if required.colour is not None:
+        atoms.append(_yes("attribute", f"Would you describe the {noun} in this picture as {required.colour}?"))
+    if required.position is not None:
+        name, other = required.position
+        atoms += _of_relation(Relation(noun, name, prompt.required[other].noun), objects=False)
+    return atoms
+
+
+def _yes(kind: str, question: str) -> Atom:
+    return Atom(kind, f"{question} Please answer Yes or No.", YES)
+
+
+def number_forms(number: int) -> tuple[str, ...]:
+    """Ways in which a model may write a count: 4, four, Four."""
+    if number >= len(NUMBERS):
+        return (str(number),)
+    return str(number), NUMBERS[number], NUMBERS[number].capitalize()
+
+
+def _one(noun: str) -> str:
+    return f"an {noun}" if noun[:1].lower() in "aeiou" else f"a {noun}"
+
+
+def arithmetic_mean(probabilities: Sequence[float]) -> float:
+    """Soft-TIFA of atoms: how many of them are right, softly."""
+    return sum(probabilities) / len(probabilities)
+
+
+def geometric_mean(probabilities: Sequence[float]) -> float:
+    """Soft-TIFA of prompts: one wrong atom spoils all."""
+    if min(probabilities) <= 0:
+        return 0.0
+    return math.exp(sum(math.log(p) for p in probabilities) / len(probabilities))

@@ -1,0 +1,166 @@
+"""BlipVqaScorer: T2I-CompBench's judge of colour, shape and texture (BLIPvqa_eval; evaluation rule of the paper, section 4.1).
+
+One question a noun phrase, "a green bench?"; the score of a picture is the product of the probabilities of "yes" against "no".
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from eclipse_pl.losses import one_of
+from eclipse_pl.prompts.prompt import Prompt
+from eclipse_pl.scorers.judge import Judge
+from eclipse_pl.scorers.network import Precision, PretrainedNetwork
+from eclipse_pl.scorers.pixels import CLIP_MEAN, CLIP_STD, squashed
+from eclipse_pl.scorers.scorer import Score
+
+MAX_WORDS, MAX_TOKENS = 50, 35
+
+
+def question_of(phrase: str) -> str:
+    """T2I-CompBench's question about a noun phrase, as its preprocessing leaves it: "The Red car." becomes "the red car?"."""
+    cleaned = re.sub(r'[.!"()*#:;~]', "", f"{phrase}?".lower()).rstrip(" ")
+    return " ".join(cleaned.split(" ")[:MAX_WORDS])
+
+
+class BlipVqaScorer(Judge):
+    """The product over noun phrases of P(yes) / (P(yes) + P(no)), as T2I-CompBench's BLIP-VQA.
+
+    A picture is encoded once, and its questions are packed into one sequence that reads it: they attend each to itself, so the
+    answers are those of one pass per question, at a fraction of the time.
+
+    Args:
+        path: folder or hub id of a ``BlipForQuestionAnswering``; the official one is ``Salesforce/blip-vqa-capfilt-large``.
+        max_noun_phrases: questions a picture at most, the first ones. The official default was 2 before December 2023.
+        enc_token: first token of a question: ``official`` puts BLIP's [ENC] there as the original code does, ``hf`` leaves
+            the tokenizer's [CLS] as transformers does.
+        resolution: pictures are squashed to this side, in pixels (480 official; transformers' processor says 384).
+        batch_size: pictures encoded at a time.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        max_noun_phrases: int = 8,
+        enc_token: Literal["official", "hf"] = "official",
+        resolution: int = 480,
+        batch_size: int = 16,
+        precision: Precision = "float32",
+        device: str = "auto",
+    ) -> None:
+        one_of("enc_token", enc_token, ("official", "hf"))
+        if max_noun_phrases < 1:
+            raise ValueError(f"max_noun_phrases is {max_noun_phrases}; at least one question must be asked.")
+        self.blip = BlipVqa(path, enc_token, resolution, precision, device)
+        super().__init__([self.blip], batch_size)
+        self.max_noun_phrases = max_noun_phrases
+
+    @property
+    def name(self) -> str:
+        return f"blip_vqa@{self.blip.resolution}"
+
+    @property
+    def version(self) -> str:
+        return f"{super().version}, max_noun_phrases {self.max_noun_phrases}, [ENC] {self.blip.enc_token}"
+
+    def lack(self, prompt: Prompt) -> str | None:
+        return None if prompt.phrases else "noun phrases"
+
+    def judge(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
+        questions = [[question_of(phrase) for phrase in prompt.phrases[: self.max_noun_phrases]] for prompt in prompts]
+        answers = self.blip.probability_of_yes(images, questions)
+        scores = []
+        for asked, yes in zip(questions, answers, strict=True):
+            rounded = [round(p, 4) for p in yes]  # the official script keeps answers as text with four decimals
+            scores.append(Score(round(math.prod(rounded), 4), {"questions": asked, "yes": rounded}))
+        return scores
+
+
+class BlipVqa(PretrainedNetwork):
+    """BLIP's three parts: image encoder, question encoder that reads the image, answer decoder that reads the question."""
+
+    classes = ("BlipForQuestionAnswering",)
+
+    def __init__(self, path: str, enc_token: str, resolution: int, precision: Precision, device: str) -> None:
+        super().__init__(path, precision, device)
+        self.enc_token, self.resolution = enc_token, resolution
+
+    def build(self) -> Any:
+        model = super().build()
+        patch = model.config.vision_config.patch_size
+        if self.resolution < patch or self.resolution % patch:
+            raise ValueError(f"resolution is {self.resolution}; {self.name} reads patches of {patch} pixels: take a multiple.")
+        return model
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        return self.processor("AutoTokenizer")
+
+    @cached_property
+    def yes_no(self) -> list[int]:
+        ids = [self.tokenizer.convert_tokens_to_ids(word) for word in ("yes", "no")]
+        if self.tokenizer.unk_token_id in ids:
+            raise ValueError(f"The tokenizer in {self.folder} has no tokens 'yes' and 'no', which BLIP answers with.")
+        return ids
+
+    def probability_of_yes(self, images: list[Image.Image], questions: list[list[str]]) -> list[list[float]]:
+        """P(yes) / (P(yes) + P(no)) of every question about every picture."""
+        tokens = [[self.tokens(question) for question in asked] for asked in questions]
+        counts = [len(asked) for asked in tokens]
+        pixels = squashed(images, self.resolution, CLIP_MEAN, CLIP_STD).to(self.device, self.precision)
+        seen = self.model.vision_model(pixel_values=pixels, interpolate_pos_encoding=True).last_hidden_state
+        packed = pad_sequence([torch.cat(asked) for asked in tokens], batch_first=True).to(self.device)
+        owner, place = (part.to(self.device) for part in pack([[len(q) for q in asked] for asked in tokens]))
+        reader = self.model.text_encoder
+        states = reader.encoder(  # not its forward, which in some versions of transformers takes no mask of this shape
+            reader.embeddings(input_ids=packed, position_ids=place),
+            attention_mask=attends(owner, self.precision),
+            encoder_hidden_states=seen,
+        ).last_hidden_state
+        single = [states[i, owner[i] == number] for i, count in enumerate(counts) for number in range(count)]
+        yes = torch.empty(len(single), dtype=torch.float64, device=self.device)
+        # Questions of one length together: cross-attention of transformers 5 drops the mask that padding would need.
+        for length in {len(question) for question in single}:
+            rows = [i for i, question in enumerate(single) if len(question) == length]
+            yes[rows] = self.answer(torch.stack([single[i] for i in rows]))
+        return [part.tolist() for part in yes.split(counts)]
+
+    def answer(self, states: Float[Tensor, "questions length width"]) -> Float[Tensor, "questions"]:
+        """P(yes) / (P(yes) + P(no)) at the first token of the answer; the softmax over the vocabulary cancels."""
+        start = torch.full((len(states), 1), self.model.config.text_config.bos_token_id, device=self.device)
+        logits = self.model.text_decoder(input_ids=start, encoder_hidden_states=states).logits
+        return logits[:, 0, self.yes_no].double().softmax(1)[:, 0]
+
+    def tokens(self, question: str) -> Int[Tensor, "length"]:
+        ids = torch.tensor(self.tokenizer(question, truncation=True, max_length=MAX_TOKENS).input_ids)
+        if self.enc_token == "official":
+            # the original code adds [DEC] and then [ENC] to BERT's vocabulary
+            config = self.model.config.text_config
+            if config.bos_token_id + 1 >= config.vocab_size:
+                raise ValueError(
+                    f"{self.folder} has no embedding for [ENC] (id {config.bos_token_id + 1}): set enc_token to hf."
+                )
+            ids[0] = config.bos_token_id + 1
+        return ids
+
+
+def pack(lengths: list[list[int]]) -> tuple[Int[Tensor, "pictures tokens"], Int[Tensor, "pictures tokens"]]:
+    """Which question of its picture a token belongs to (-1: padding), and its place within the question."""
+    owner = [torch.repeat_interleave(torch.arange(len(of_picture)), torch.tensor(of_picture)) for of_picture in lengths]
+    place = [torch.cat([torch.arange(length) for length in of_picture]) for of_picture in lengths]
+    return pad_sequence(owner, batch_first=True, padding_value=-1), pad_sequence(place, batch_first=True)
+
+
+def attends(owner: Int[Tensor, "pictures tokens"], dtype: torch.dtype) -> Float[Tensor, "pictures 1 tokens tokens"]:
+    """What to add to attention logits: 0 where two tokens belong to one question, and otherwise nearly minus infinity."""
+    apart = owner[:, None, :, None] != owner[:, None, None, :]
+    return apart.to(dtype) * torch.finfo(dtype).min

@@ -1,0 +1,96 @@
+"""Networks whose features distributions are compared by: FID's Inception, any CLIP, any module of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor, nn
+
+from eclipse_pl.model_folder import sha256_of
+from eclipse_pl.scorers.clip_towers import ClipTowers
+from eclipse_pl.scorers.inception import fid_inception
+from eclipse_pl.scorers.network import JudgeNetwork
+
+
+class FeatureExtractor(JudgeNetwork):
+    """A network that turns pictures into features, for distances between distributions."""
+
+    def features(self, images: Sequence[Image.Image]) -> Float[Tensor, "pictures dim"]:
+        """Float32, of RGB pictures of one size. Here: by a module that reads (pictures, 3, height, width) uint8."""
+        pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
+        return self.model(pixels.permute(0, 3, 1, 2).to(self.device)).float()
+
+
+class ModuleFeatures(FeatureExtractor):
+    """Any module that turns (pictures, 3, height, width) uint8 into (pictures, features).
+
+    Args:
+        module: built, with its weights.
+        tag: names the module and its weights in the protocol.
+    """
+
+    def __init__(self, module: nn.Module, tag: str, device: str = "auto") -> None:
+        super().__init__(device)
+        self.module, self.tag = module, tag
+
+    @property
+    def name(self) -> str:
+        return self.tag
+
+    @property
+    def version(self) -> str:
+        return self.tag
+
+    def build(self) -> Any:
+        return self.module
+
+
+class InceptionFeatures(FeatureExtractor):
+    """FID's own extractor, by a local file of its weights (see `fid_inception`)."""
+
+    name = "inception-v3-2015"
+
+    def __init__(self, weights: str, device: str = "auto") -> None:
+        super().__init__(device)
+        self.weights = weights
+
+    @property
+    def version(self) -> str:
+        if not Path(self.weights).is_file():
+            raise ValueError(f"There is no file {self.weights} with the weights of FID's Inception-v3.")
+        return f"{self.name} sha256-{sha256_of(Path(self.weights))}"
+
+    def build(self) -> Any:
+        return fid_inception(self.weights)
+
+
+class ClipFeatures(FeatureExtractor):
+    """The raw image embeddings of a CLIP: of the world's own for pictures of the world."""
+
+    def __init__(self, clip: ClipTowers) -> None:
+        super().__init__(str(clip.device))
+        self.clip = clip
+
+    @property
+    def name(self) -> str:
+        return self.clip.name
+
+    @property
+    def version(self) -> str:
+        return self.clip.version
+
+    def build(self) -> Any:
+        return self.clip.model
+
+    def features(self, images: Sequence[Image.Image]) -> Float[Tensor, "pictures dim"]:
+        return self.clip.embed_images(images)
+
+    def close(self) -> None:
+        super().close()
+        self.clip.close()

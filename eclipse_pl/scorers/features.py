@@ -1,0 +1,162 @@
+"""Features of pictures: extracted once, kept with the protocol that they came by, gathered over ranks."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor, distributed
+
+from eclipse_pl.scorers.feature_extractors import FeatureExtractor
+from eclipse_pl.scorers.judge import UNREADABLE
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """One row a picture, in order of the pictures' names."""
+
+    values: Float[Tensor, "pictures dim"]
+    names: tuple[str, ...]
+    extractor: str
+    """Version of the network that made them."""
+    preparation: str
+    """What was done to the pictures before. Features of unequal extractors or preparations are never compared."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def save(self, path: Path) -> None:
+        """Write atomically."""
+        from safetensors.torch import save_file
+
+        told = {"names": self.names, "extractor": self.extractor, "preparation": self.preparation}
+        partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
+        # one entry only: safetensors writes several in an order of chance
+        save_file({"features": self.values.contiguous()}, partial, {"protocol": json.dumps(told)})
+        os.replace(partial, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Features:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(str(path), "pt") as file:
+                told = json.loads((file.metadata() or {})["protocol"])
+                return cls(file.get_tensor("features"), tuple(told["names"]), told["extractor"], told["preparation"])
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} holds no features of pictures ({error}). Remove it, and it is made anew.") from error
+
+
+def extract(
+    pictures: Mapping[str, Path | Image.Image], extractor: FeatureExtractor, side: int | None = None, batch_size: int = 32
+) -> tuple[Features, dict[str, str]]:
+    """Features of all pictures that can be read, and of the others why not.
+
+    Args:
+        pictures: by name; their order does not matter.
+        side: pictures are scaled to this shorter side, bicubic, and cut to a square in the middle. None: taken as they are.
+    """
+    unreadable: dict[str, str] = {}
+    rows: dict[str, Tensor] = {}
+    with torch.inference_mode(), torch.autocast(extractor.load().type, enabled=False):
+        for names, images in _batches(pictures, side, batch_size, unreadable):
+            rows.update(zip(names, extractor.features(images).float().cpu(), strict=True))
+    order = tuple(sorted(rows))
+    values = torch.stack([rows[name] for name in order]) if rows else torch.zeros(0, 0)
+    return Features(values, order, extractor.version, _preparation(side)), unreadable
+
+
+def reference_features(
+    cache: Path,
+    pictures: Mapping[str, Path | Image.Image],
+    extractor: FeatureExtractor,
+    side: int | None = None,
+    batch_size: int = 32,
+) -> Features:
+    """Features of the reference pictures, from ``cache`` where they lie there; made and kept there otherwise.
+
+    Raises:
+        ValueError: what lies there came by another protocol or from other pictures; or a picture cannot be read, because
+            then the reference would not be the one that others compare with.
+    """
+    if cache.is_file():
+        kept = Features.load(cache)
+        found = (kept.extractor, kept.preparation, names_hash(kept.names))
+        wanted = (extractor.version, _preparation(side), names_hash(list(pictures)))
+        for what, there, here in zip(("extractor", "preparation", "hash of picture names"), found, wanted, strict=True):
+            if there != here:
+                raise ValueError(
+                    f"{cache} holds reference features of another {what}: {there}, and {here} is asked for. Numbers by both "
+                    "are not comparable: choose another file, or remove this one to make it anew."
+                )
+        return kept
+    features, unreadable = extract(pictures, extractor, side, batch_size)
+    if unreadable:
+        name, why = next(iter(unreadable.items()))
+        raise ValueError(f"{len(unreadable)} reference pictures cannot be read, {name} among them ({why}). Restore them.")
+    features.save(cache)
+    return features
+
+
+def gather_features(mine: Features) -> Features:
+    """The features of all ranks, in order of names; the same on every rank, however the pictures were divided.
+
+    A collective: all ranks must call it, also those that have no pictures. A picture that several ranks have counts once.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return mine
+    parts: list[tuple[tuple[str, ...], Tensor]] = [((), mine.values)] * distributed.get_world_size()
+    distributed.all_gather_object(parts, (mine.names, mine.values))
+    rows = {name: row for names, values in parts for name, row in zip(names, values, strict=True)}
+    order = tuple(sorted(rows))
+    values = torch.stack([rows[name] for name in order]) if rows else mine.values
+    return Features(values, order, mine.extractor, mine.preparation)
+
+
+def names_hash(names: Sequence[str]) -> str:
+    """Equal exactly where the pictures have equal names, in whatever order."""
+    return sha256("\n".join(sorted(names)).encode()).hexdigest()[:16]
+
+
+def _preparation(side: int | None) -> str:
+    return "pictures as they are" if side is None else f"bicubic to a shorter side of {side}, centre crop"
+
+
+def _batches(
+    pictures: Mapping[str, Path | Image.Image], side: int | None, batch_size: int, unreadable: dict[str, str]
+) -> Iterator[tuple[list[str], list[Image.Image]]]:
+    """Pictures of one size, at most ``batch_size`` of them."""
+    waiting: dict[tuple[int, int], tuple[list[str], list[Image.Image]]] = {}
+    for name, source in pictures.items():
+        try:
+            image = _prepared(source, side)
+        except UNREADABLE as error:
+            unreadable[name] = str(error)
+            continue
+        names, images = waiting.setdefault(image.size, ([], []))
+        names.append(name)
+        images.append(image)
+        if len(names) == batch_size:
+            yield waiting.pop(image.size)
+    yield from waiting.values()
+
+
+def _prepared(source: Path | Image.Image, side: int | None) -> Image.Image:
+    if isinstance(source, Path):
+        with Image.open(source) as opened:
+            image = opened.convert("RGB")
+    else:
+        image = source.convert("RGB")
+    if side is None:
+        return image
+    scale = side / min(image.size)
+    width, height = (max(side, round(length * scale)) for length in image.size)
+    left, top = (width - side) // 2, (height - side) // 2
+    return image.resize((width, height), Image.Resampling.BICUBIC).crop((left, top, left + side, top + side))

@@ -1,0 +1,107 @@
+"""GenEvalScorer: GenEval's rules over a detector and a CLIP that tells colours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from eclipse_pl.prompts.prompt import Prompt
+from eclipse_pl.scorers.clip_towers import ClipTowers
+from eclipse_pl.scorers.detections import Detection, best
+from eclipse_pl.scorers.detectors import Detector
+from eclipse_pl.scorers.geneval_rules import CONFIDENCE, COUNTING_CONFIDENCE, DetectedObject, failures
+from eclipse_pl.scorers.judge import Judge
+from eclipse_pl.scorers.scorer import Score
+
+COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
+TEMPLATES = ("a photo of a {colour} {noun}", "a photo of a {colour}-colored {noun}", "a photo of a {colour} object")
+GREY = (0x99, 0x99, 0x99)
+"""What everything but the object becomes before its colour is told."""
+
+
+class GenEvalScorer(Judge):
+    """1 where all that the prompt asks for is in the picture, 0 elsewhere; the score of a model is the mean over tags.
+
+    Official is Mask2Former Swin-S of mmdetection; any other detector gives numbers of its own, under its own name.
+
+    Args:
+        detector: `Mask2Former`, or one that is asked by name (`GroundingDino`, `Owlv2`), whose confidences run lower.
+        clip: tells colours; official is OpenAI's ViT-L/14.
+        confidence: an object counts above it.
+        counting_confidence: the same for prompts of the tag ``counting``.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        clip: ClipTowers,
+        confidence: float = CONFIDENCE,
+        counting_confidence: float = COUNTING_CONFIDENCE,
+        batch_size: int = 8,
+    ) -> None:
+        super().__init__([detector, clip], batch_size)
+        self.detector, self.clip = detector, clip
+        self.confidence, self.counting_confidence = confidence, counting_confidence
+        if detector.threshold > min(confidence, counting_confidence):
+            raise ValueError(
+                f"{detector.name} keeps nothing below {detector.threshold:g}, and objects are to count from "
+                f"{min(confidence, counting_confidence):g}: lower the detector's threshold."
+            )
+
+    @property
+    def name(self) -> str:
+        return f"geneval_rules[{self.detector.name}]"
+
+    @property
+    def version(self) -> str:
+        return f"{super().version}, confidence {self.confidence:g}, counting {self.counting_confidence:g}"
+
+    def lack(self, prompt: Prompt) -> str | None:
+        return None if prompt.required else "required objects"
+
+    def judge(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
+        nouns = [list(dict.fromkeys(entry.noun for entry in (*p.required, *p.excluded))) for p in prompts]
+        found = self.detector.detect(images, nouns)
+        scores = []
+        for image, prompt, asked, detections in zip(images, prompts, nouns, found, strict=True):
+            told: dict[str, list[str]] = {}
+            # the rules know boxes; colours are told of what lies in them
+            of_object = {DetectedObject(astuple(d.box), d.confidence): d for d in detections}
+
+            def colours(noun: str, objects: Sequence[DetectedObject]) -> list[str]:
+                told[noun] = self.colours(image, noun, [of_object[o] for o in objects])  # noqa: B023 (called in this turn)
+                return told[noun]  # noqa: B023
+
+            detected = {noun: [DetectedObject(astuple(d.box), d.confidence) for d in best(detections, noun)] for noun in asked}
+            reasons = failures(prompt, detected, colours, self.confidence, self.counting_confidence)
+            boxes = [detection.evidence() for detection in detections]
+            scores.append(Score(float(not reasons), {"reasons": reasons, "colours": told, "boxes": boxes}))
+        return scores
+
+    def colours(self, image: Image.Image, noun: str, objects: Sequence[Detection]) -> list[str]:
+        """The likeliest of GenEval's ten colours of each object, on its own: everything around it is grey."""
+        embeddings = F.normalize(self.clip.embed_images([cut_out(image, found) for found in objects]), dim=1)
+        return [COLOURS[i] for i in (embeddings @ self.colour_embeddings(noun).T).argmax(1).tolist()]
+
+    def colour_embeddings(self, noun: str) -> Float[Tensor, "colours dim"]:
+        """The mean over templates, by which CLIP tells colours of a class without training."""
+        texts = [template.format(colour=colour, noun=noun) for colour in COLOURS for template in TEMPLATES]
+        embeddings = F.normalize(self.clip.embed_texts(texts), dim=1)
+        return F.normalize(embeddings.unflatten(0, (len(COLOURS), len(TEMPLATES))).mean(1), dim=1)
+
+
+def cut_out(image: Image.Image, found: Detection) -> Image.Image:
+    """The object's box, at least a pixel wide, grey where its mask is not; whole where the detector gives no masks."""
+    if found.mask is not None:
+        mask = Image.fromarray((found.mask.to(torch.uint8) * 255).numpy())
+        image = Image.composite(image, Image.new("RGB", image.size, GREY), mask)
+    left, top, right, bottom = (round(value) for value in astuple(found.box))
+    left, top = min(max(left, 0), image.width - 1), min(max(top, 0), image.height - 1)
+    right, bottom = min(max(right, left + 1), image.width), min(max(bottom, top + 1), image.height)
+    return image.crop((left, top, right, bottom))

@@ -1,0 +1,97 @@
+"""Mask2Former on the classes of COCO: objects with their masks, as GenEval's detector gives them."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, ClassVar
+
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from eclipse_pl.scorers.detections import Box, Detection
+from eclipse_pl.scorers.detectors import Detector
+from eclipse_pl.scorers.network import Precision
+
+OTHER_NAMES = {
+    "computer mouse": "mouse", "tv remote": "remote", "computer keyboard": "keyboard", "tv": "tvmonitor", "couch": "sofa",
+    "airplane": "aeroplane", "motorcycle": "motorbike", "potted plant": "pottedplant", "dining table": "diningtable",
+}  # fmt: skip
+"""Of COCO's classes: GenEval's names, and what models call them whose labels are neither those nor COCO's own."""
+
+
+class Mask2Former(Detector):
+    """A ``Mask2FormerForUniversalSegmentation`` (``facebook/mask2former-swin-small-coco-instance``).
+
+    The architecture of GenEval's detector (mmdetection's Swin-S), of another training run: thresholds want checking anew. It
+    knows its classes only. Confidence is that of the class times the mean of the mask; suppression is off, as in GenEval.
+    """
+
+    classes: ClassVar[tuple[str, ...]] = ("Mask2FormerForUniversalSegmentation",)
+    unused = r"criterion\."  # of training
+
+    def __init__(
+        self, path: str, threshold: float = 0.3, nms_iou: float = 1.0, precision: Precision = "float32", device: str = "auto"
+    ) -> None:
+        super().__init__(path, threshold, nms_iou, precision, device)
+
+    def build(self) -> Any:
+        from transformers.utils import is_scipy_available
+
+        if not is_scipy_available():
+            raise ValueError("transformers builds Mask2Former with scipy only: pip install eclipse_pl[geneval].")
+        return super().build()
+
+    @cached_property
+    def image_processor(self) -> Any:
+        return self.processor("AutoImageProcessor")
+
+    @cached_property
+    def labels(self) -> dict[str, int]:
+        return {name.lower(): number for number, name in self.model.config.id2label.items()}
+
+    def label(self, noun: str) -> int:
+        for name in (noun, OTHER_NAMES.get(noun, noun)):
+            if name in self.labels:
+                return self.labels[name]
+        raise ValueError(
+            f"{self.name} knows no {noun!r}; its classes are {', '.join(sorted(self.labels))}. For other objects take a "
+            "detector that is asked by name (eclipse_pl.scorers.detectors)."
+        )
+
+    def find(self, images: list[Image.Image], nouns: list[list[str]]) -> list[list[Detection]]:
+        asked = [{self.label(noun): noun for noun in of_picture} for of_picture in nouns]
+        inputs = self.image_processor(images=images, return_tensors="pt").to(self.device)
+        pixels, padding = inputs["pixel_values"], inputs["pixel_mask"]
+        output = self.model(pixel_values=pixels.to(self.precision), pixel_mask=padding)
+        found: list[list[Detection]] = []
+        for i, image in enumerate(images):
+            classes = output.class_queries_logits[i].float().softmax(-1)[:, list(asked[i])]
+            query, which = (classes >= self.threshold).nonzero(as_tuple=True)
+            masks = output.masks_queries_logits[i, query].float()
+            if len(query):  # masks are those of the padded picture
+                height, width = (int(padding[i].any(axis).sum()) for axis in (1, 0))
+                whole = F.interpolate(masks[None], pixels.shape[2:], mode="bilinear")[..., :height, :width]
+                masks = F.interpolate(whole, (image.height, image.width), mode="bilinear")[0]
+            confidences = (classes[query, which] * _mean_inside(masks)).tolist()
+            labels = [list(asked[i].values())[number] for number in which.tolist()]
+            found.append(
+                [
+                    Detection(label, confidence, _around(mask), mask)
+                    for label, confidence, mask in zip(labels, confidences, (masks > 0).cpu(), strict=True)
+                    if confidence >= self.threshold and mask.any()
+                ]
+            )
+        return found
+
+
+def _mean_inside(masks: Float[Tensor, "queries height width"]) -> Float[Tensor, "queries"]:
+    """Mean probability over the pixels that belong to a mask."""
+    inside = (masks > 0).float()
+    return (masks.sigmoid() * inside).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp(min=1)
+
+
+def _around(mask: Tensor) -> Box:
+    rows, columns = mask.any(1).nonzero().flatten().tolist(), mask.any(0).nonzero().flatten().tolist()
+    return Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))

@@ -1,0 +1,172 @@
+"""What judges are made of: networks in published folders, read from safetensors only, built when first used, then freed."""
+
+from __future__ import annotations
+
+import gc
+import re
+from abc import ABC, abstractmethod
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+
+from eclipse_pl.losses import one_of
+from eclipse_pl.model_folder import find_model_folder, find_weights, read_config, sha256_of
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+TOKENIZER_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
+FILES = (*TOKENIZER_FILES, "model.safetensors", "model-?????-of-?????.safetensors")
+"""What is downloaded of a repository of the hub: configs, tokenizer, weights; never pickles and never code."""
+
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
+
+
+class JudgeNetwork(ABC):
+    """A network that is built when first used and freed by `close`."""
+
+    def __init__(self, device: str = "auto") -> None:
+        cuda = torch.cuda.is_available()
+        try:
+            self.device = torch.device(("cuda" if cuda else "cpu") if device == "auto" else device)
+        except RuntimeError as error:
+            raise ValueError(f"device is {device!r}; choose auto, cpu, cuda or cuda:0, cuda:1 and so on.") from error
+        if self.device.type == "cuda" and not cuda:
+            raise ValueError(f"device is {device!r}, and torch finds no GPU here. Take auto or cpu.")
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Short: ``grounding-dino-tiny``."""
+
+    @property
+    @abstractmethod
+    def version(self) -> str:
+        """Name and hash of the weights, and what else its answers depend on."""
+
+    @abstractmethod
+    def build(self) -> Any:
+        """The module, with its weights."""
+
+    @cached_property
+    def model(self) -> Any:
+        return self.build().requires_grad_(False).eval().to(self.device)
+
+    def load(self) -> torch.device:
+        """Build it unless it is there, and say where."""
+        assert self.model is not None
+        return self.device
+
+    def close(self) -> None:
+        """Give its memory back."""
+        if self.__dict__.pop("model", None) is not None:
+            gc.collect()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+
+class PretrainedNetwork(JudgeNetwork):
+    """A network of transformers, in the layout that ``save_pretrained`` writes.
+
+    Args:
+        path: a folder, or the id of a repository of the Hugging Face hub (``owner/name``, ``owner/name@revision``).
+        precision: of weights and computation; numbers of different precisions have different versions.
+        device: ``auto`` takes a GPU where there is one.
+    """
+
+    classes: ClassVar[tuple[str, ...]] = ()
+    """Classes of transformers that the judge can work with."""
+    unused: ClassVar[str] = "$^"
+    """Pattern of tensors that a published checkpoint may lack, because they have no part in what the judge computes."""
+
+    def __init__(self, path: str, precision: Precision = "float32", device: str = "auto") -> None:
+        super().__init__(device)
+        one_of("precision", precision, ("float32", "bfloat16", "float16"))
+        self.path = str(path)
+        self.precision: torch.dtype = getattr(torch, precision)
+
+    @property
+    def name(self) -> str:
+        return Path(self.path.partition("@")[0]).name
+
+    @property
+    def version(self) -> str:
+        precision = "" if self.precision == torch.float32 else f" {self.precision}".replace("torch.", "")
+        return f"{self.name} sha256-{weights_hash(self.folder)}{precision}"
+
+    @cached_property
+    def folder(self) -> Path:
+        return find_model_folder(self.path, FILES)
+
+    def accepted(self) -> tuple[str, ...]:
+        return self.classes
+
+    def build(self) -> Any:
+        import transformers
+        from safetensors import SafetensorError
+
+        kind = getattr(transformers, class_in(self.folder, self.accepted()))
+        find_weights(self.folder, "model")
+        try:
+            model, info = kind.from_pretrained(
+                self.folder,
+                dtype=self.precision,
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise ValueError(f"{self.folder} could not be loaded as {kind.__name__} ({reason}).") from error
+        if missing := sorted(key for key in info["missing_keys"] if not re.match(self.unused, key)):
+            # transformers would go on with random weights in their place
+            raise ValueError(
+                f"The weights in {self.folder} lack {len(missing)} of the tensors of {kind.__name__}, {missing[0]} among "
+                "them. Download them again, or convert the right checkpoint."
+            )
+        return model
+
+    def processor(self, kind: str) -> Any:
+        """A tokenizer or processor of the same folder, by its class in transformers (``AutoTokenizer``)."""
+        return load_processor(kind, self.folder)
+
+
+def load_processor(kind: str, folder: Path) -> Any:
+    """A tokenizer or processor, by its class in transformers; ValueError where its files are not there."""
+    import transformers
+
+    try:
+        if kind != "AutoImageProcessor" and not any((folder / file).is_file() for file in TOKENIZERS):
+            # transformers 5 would go on with a tokenizer that knows no words
+            raise OSError(f"none of {', '.join(TOKENIZERS)} is there")
+        return getattr(transformers, kind).from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ValueError(
+            f"{folder} has no {kind} that can be loaded ({reason}). Copy tokenizer and processor beside the weights."
+        ) from error
+
+
+def class_in(folder: Path, classes: tuple[str, ...]) -> str:
+    """The class that the folder's config.json names, if it is one of ``classes``; ValueError naming both otherwise."""
+    import transformers
+
+    config = read_config(folder)
+    named = list(config.get("architectures") or [])
+    for name in classes:
+        # old configs name their model type only
+        of_type = not named and getattr(transformers, name).config_class.model_type == config.get("model_type")
+        if name in named or of_type:
+            return name
+    found = ", ".join(named) or f"a model of type {config.get('model_type')!r}"
+    wanted = " or ".join(classes[:3]) + (f" or {len(classes) - 3} others" if len(classes) > 3 else "")
+    raise ValueError(f"{folder} holds {found}, and this judge works with {wanted}.")
+
+
+def weights_hash(folder: Path) -> str:
+    """16 digits that name the weights: equal exactly where all files are equal."""
+    hashes = [sha256_of(file) for file in find_weights(folder, "model")]
+    return hashes[0] if len(hashes) == 1 else sha256("".join(hashes).encode()).hexdigest()[:16]

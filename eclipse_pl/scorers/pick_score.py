@@ -1,0 +1,71 @@
+"""PickScorer and HpsScorer: what people would rather have, as two models that were trained on their choices tell it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+from eclipse_pl.prompts.prompt import Prompt
+from eclipse_pl.scorers.clip_towers import OpenClip, TransformersClip
+from eclipse_pl.scorers.judge import Judge
+from eclipse_pl.scorers.network import Precision
+from eclipse_pl.scorers.scorer import Score
+
+
+class PickScorer(Judge):
+    """PickScore (Kirstain et al., 2023): exp(logit scale) times the cosine.
+
+    Means something between pictures of one prompt only; see `preference.compare` for the number to report.
+
+    Args:
+        path: folder or hub id of the weights (``yuvalkirstain/PickScore_v1``).
+        processor: folder or hub id of tokenizer and image processor (``laion/CLIP-ViT-H-14-laion2B-s32B-b79K``), where they
+            do not lie beside the weights.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        processor: str | None = None,
+        batch_size: int = 32,
+        precision: Precision = "float32",
+        device: str = "auto",
+    ) -> None:
+        self.clip = TransformersClip(path, processor, precision, device)
+        super().__init__([self.clip], batch_size)
+
+    @property
+    def name(self) -> str:
+        return f"pick_score[{self.clip.name}]"
+
+    def judge(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
+        scores = self.clip.scale * self.clip.cosines(images, [prompt.text for prompt in prompts])
+        return [Score(score) for score in scores.tolist()]
+
+
+class HpsScorer(Judge):
+    """HPS v2.1 (Wu et al., 2023), a second opinion: the cosine of a ViT-H/14. Others print it times 100.
+
+    Versions 2.0 and 2.1 are not comparable; the name of the checkpoint stands in the name of the number.
+
+    Args:
+        checkpoint: ``HPS_v2.1_compressed.pt`` of the hub's ``xswu/HPSv2``, loaded with ``weights_only=True``.
+        model: its architecture, by open_clip's name.
+    """
+
+    def __init__(self, checkpoint: str, model: str = "ViT-H-14", batch_size: int = 32, device: str = "auto") -> None:
+        if not Path(checkpoint).is_file():
+            raise ValueError(
+                f"There is no file {checkpoint}. HPS needs its checkpoint here: "
+                "`hf download xswu/HPSv2 HPS_v2.1_compressed.pt --local-dir FOLDER`."
+            )
+        self.clip = OpenClip(model, checkpoint, device)
+        super().__init__([self.clip], batch_size)
+
+    @property
+    def name(self) -> str:
+        return f"hps[{Path(self.clip.pretrained or '').stem}]"
+
+    def judge(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
+        return [Score(cosine) for cosine in self.clip.cosines(images, [prompt.text for prompt in prompts]).tolist()]

@@ -1,0 +1,83 @@
+"""Preference of one model over another by a judge's scores, as ECLIPSE reports PickScore (section 4.1, figure 4).
+
+The paper states neither formula, seeds nor ties. Ours: equal seeds, ties worth half, and an interval over prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from eclipse_pl.scorers.bootstrap import interval_over_prompts
+
+Rows = Mapping[tuple[str, int], float]
+"""(prompt id, seed) -> score. NaN: the picture could not be judged."""
+
+
+@dataclass(frozen=True)
+class Preference:
+    """How often A is preferred over B."""
+
+    win_rate: float
+    """Part of the pairs that A wins; a tie is half a win."""
+    interval: tuple[float, float]
+    """95 % interval of ``win_rate``, by bootstrap over prompts."""
+    probability: float
+    """Mean probability of A in the pair, the softmax of both scores."""
+    wins: int
+    ties: int
+    losses: int
+    prompts: int
+    failed: int
+    """Pairs of which one picture or both could not be judged; they are left out of everything else."""
+
+    @property
+    def pairs(self) -> int:
+        return self.wins + self.ties + self.losses
+
+
+def prefer(
+    a: Rows, b: Rows, tie_threshold: float = 0.0, scale: float = 1.0, resamples: int = 10_000, seed: int = 0
+) -> Preference:
+    """Compare pictures of the same prompt and seed.
+
+    Args:
+        tie_threshold: a tie is where the probabilities of the pair differ by this much or less. 0: equal scores only.
+        scale: what scores are multiplied with before the softmax. PickScore's already are; for the cosines of HPS it is 100.
+    """
+    require_same_rows(a, b)
+    keys = sorted(a)
+    scores = scale * np.array([[a[key], b[key]] for key in keys], dtype=np.float64)
+    judged = np.isfinite(scores.sum(1))
+    if not judged.any():
+        raise ValueError(f"None of the {len(keys)} pairs can be compared: in each of them a picture could not be judged.")
+    difference = scores[judged, 0] - scores[judged, 1]
+    probability = 1 / (1 + np.exp(-difference))
+    tie = np.abs(2 * probability - 1) <= tie_threshold
+    outcome = np.where(tie, 0.5, difference > 0)
+    ids = [prompt for (prompt, _), good in zip(keys, judged, strict=True) if good]
+    return Preference(
+        win_rate=float(outcome.mean()),
+        interval=interval_over_prompts(outcome, ids, resamples=resamples, seed=seed),
+        probability=float(probability.mean()),
+        wins=int((outcome == 1).sum()),
+        ties=int(tie.sum()),
+        losses=int((outcome == 0).sum()),
+        prompts=len(set(ids)),
+        failed=int((~judged).sum()),
+    )
+
+
+def require_same_rows(a: Rows, b: Rows) -> None:
+    """Both sides must have been painted from the same prompts with the same seeds, or luck would be compared."""
+    if not a and not b:
+        raise ValueError("There are no rows to compare.")
+    for rows, others, name in ((a, b, "A"), (b, a, "B")):
+        if missing := sorted(others.keys() - rows.keys()):
+            prompt, seed = missing[0]
+            raise ValueError(
+                f"{name} lacks {len(missing)} of the rows that the other has, prompt {prompt} with seed {seed} among them. "
+                "Paint both with the same prompts and seeds."
+            )

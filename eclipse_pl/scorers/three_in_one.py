@@ -1,0 +1,63 @@
+"""3-in-1: T2I-CompBench's score of complex prompts (3_in_1_eval), the mean of what three judges say of a picture.
+
+The official script joins three lists by position, so that one missing file shifts all that follow. Here rows are joined by
+prompt and seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from eclipse_pl.prompts.prompt import Prompt
+from eclipse_pl.scorers.scorer import Score
+
+Scores = Mapping[tuple[str, int], Score]
+"""(prompt id, seed) -> what a judge says of that picture."""
+
+PARTS = {
+    "spatial": ("attribute", "spatial"),
+    "action": ("attribute", "clip"),
+    "spatialaction": ("attribute", "spatial", "clip"),
+}
+"""Which judges count in each subset of the complex prompts."""
+
+
+def three_in_one(
+    prompts: Iterable[Prompt], seeds: Iterable[int], attribute: Scores, spatial: Scores, clip: Scores
+) -> dict[tuple[str, int], Score]:
+    """One score for each prompt and seed.
+
+    Args:
+        prompts: of the complex category, with subset ``spatial``, ``action`` or ``spatialaction``.
+        seeds: every prompt was painted with.
+        attribute: of `BlipVqaScorer`.
+        spatial: of `DetectorScorer`. May lack rows of ``action`` prompts, which need none.
+        clip: of `ClipScorer` with ``drop_adjectives``. May lack rows of ``spatial`` prompts.
+    """
+    judges, seeds = {"attribute": attribute, "spatial": spatial, "clip": clip}, list(seeds)
+    joined = {}
+    for prompt in prompts:
+        if prompt.subset not in PARTS:
+            raise ValueError(
+                f"Prompt {prompt.id} is of subset {prompt.subset!r}; 3-in-1 is defined for {', '.join(PARTS)}, the parts of "
+                "T2I-CompBench's complex prompts."
+            )
+        for seed in seeds:
+            scores = {}
+            for name in PARTS[prompt.subset]:
+                if (prompt.id, seed) not in judges[name]:
+                    raise ValueError(
+                        f"The {name} scores lack prompt {prompt.id} with seed {seed}. 3-in-1 needs the scores of all its "
+                        "judges for the same pictures: score the complex prompts with each of them first."
+                    )
+                scores[name] = judges[name][prompt.id, seed]
+            joined[prompt.id, seed] = _mean(scores)
+    return joined
+
+
+def _mean(scores: dict[str, Score]) -> Score:
+    for name, score in scores.items():
+        if score.failure:
+            return Score.failed(f"{name}: {score.failure}")
+    values = {name: score.value for name, score in scores.items()}
+    return Score(sum(values.values()) / len(values), values)

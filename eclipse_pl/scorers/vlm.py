@@ -1,0 +1,179 @@
+"""Vision-language models as judges: VQAScore, and the questions of `atom_questions`."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from eclipse_pl.losses import one_of
+from eclipse_pl.prompts.prompt import Prompt
+from eclipse_pl.scorers.atom_questions import VERSION, arithmetic_mean, atom_questions, geometric_mean
+from eclipse_pl.scorers.judge import Judge
+from eclipse_pl.scorers.network import Precision, PretrainedNetwork
+from eclipse_pl.scorers.scorer import Score
+
+
+class VisionLanguageModel(PretrainedNetwork):
+    """Any ``AutoModelForImageTextToText`` with a chat template (``Qwen/Qwen3-VL-4B-Instruct``)."""
+
+    def accepted(self) -> tuple[str, ...]:
+        from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as NAMES
+
+        return tuple(name for names in NAMES.values() for name in ([names] if isinstance(names, str) else names))
+
+    @cached_property
+    def both(self) -> Any:
+        """Processor of pictures and text. Padded on the left: the answer begins at the end of every row."""
+        processor = self.processor("AutoProcessor")
+        processor.tokenizer.padding_side = "left"
+        if processor.tokenizer.pad_token is None:
+            processor.tokenizer.pad_token = processor.tokenizer.eos_token
+        if (getattr(processor, "chat_template", None) or processor.tokenizer.chat_template) is None:
+            raise ValueError(f"{self.folder} has no chat template. A judge is a chat model: take an instruction-tuned one.")
+        return processor
+
+    def answers(self, images: Sequence[Image.Image], questions: Sequence[str]) -> Float[Tensor, "questions vocabulary"]:
+        """Probabilities of the first token of the answer to each question about its own picture."""
+        texts = [self.chat(question) for question in questions]
+        inputs = self.both(text=texts, images=list(images), padding=True, return_tensors="pt").to(self.device)
+        pixels = {key: value.to(self.precision) for key, value in inputs.items() if value.is_floating_point()}
+        logits: Tensor = self.model(**{**inputs, **pixels}, logits_to_keep=1).logits[:, -1]
+        return logits.float().softmax(1)
+
+    def chat(self, question: str) -> str:
+        content = [{"type": "image"}, {"type": "text", "text": question}]
+        # through the tokenizer, whose templates ignore what they do not know
+        return self.both.tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}],
+            chat_template=getattr(self.both, "chat_template", None),
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=False,
+        )
+
+    def token_ids(self, answers: Sequence[str]) -> list[int]:
+        """Tokens that are one of these answers as a whole."""
+        ids = [self.both.tokenizer.encode(answer, add_special_tokens=False) for answer in answers]
+        if whole := sorted({tokens[0] for tokens in ids if len(tokens) == 1}):
+            return whole
+        raise ValueError(f"The tokenizer in {self.folder} splits all of {answers}, so that no probability can be read.")
+
+
+class VlmScorer(Judge):
+    """Asks a model questions about pictures and reads the probability of the right answers off its first token.
+
+    Args:
+        path: folder or hub id of the model.
+        batch_size: pictures, and questions, at a time.
+        precision: bfloat16, in which such models are published.
+    """
+
+    def __init__(self, path: str, batch_size: int = 8, precision: Precision = "bfloat16", device: str = "auto") -> None:
+        self.vlm = VisionLanguageModel(path, precision, device)
+        super().__init__([self.vlm], batch_size)
+
+    @abstractmethod
+    def judge(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]: ...
+
+    def probabilities(self, asked: Sequence[tuple[Image.Image, str, Sequence[str]]]) -> list[float]:
+        """Of any of the answers to each question about its picture."""
+        found: list[float] = []
+        for first in range(0, len(asked), self.batch_size):
+            images, questions, answers = zip(*asked[first : first + self.batch_size], strict=True)
+            rows = self.vlm.answers(images, questions)
+            found += [float(row[self.vlm.token_ids(forms)].sum()) for row, forms in zip(rows, answers, strict=True)]
+        return [min(probability, 1.0) for probability in found]
+
+
+class VqaScorer(VlmScorer):
+    """VQAScore (Lin et al., ECCV 2024): the probability of "Yes" to one question about the whole prompt.
+
+    Args:
+        question: {} is the prompt. Numbers of different questions, and of different models, are not comparable.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        question: str = 'Does this figure show "{}"? Please answer Yes or No.',
+        batch_size: int = 8,
+        precision: Precision = "bfloat16",
+        device: str = "auto",
+    ) -> None:
+        if "{}" not in question:
+            raise ValueError(f"The question {question!r} has no place for the prompt: write {{}} there.")
+        super().__init__(path, batch_size, precision, device)
+        self.question = question
+
+    @property
+    def name(self) -> str:
+        return f"vqa_score[{self.vlm.name}]"
+
+    @property
+    def version(self) -> str:
+        return f"{super().version}, {self.question}"
+
+    def judge(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
+        questions = [self.question.replace("{}", prompt.text) for prompt in prompts]
+        yes = self.probabilities([(image, asked, ("Yes",)) for image, asked in zip(images, questions, strict=True)])
+        return [Score(p, {"question": asked, "yes": p}) for p, asked in zip(yes, questions, strict=True)]
+
+
+class AtomScorer(VlmScorer):
+    """Soft-TIFA's score over our questions about objects, attributes, relations and counts.
+
+    Args:
+        mean: ``geometric`` (a prompt is right where all of it is) or ``arithmetic`` (how much of it is right). Both stand in
+            the evidence.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        mean: Literal["geometric", "arithmetic"] = "geometric",
+        batch_size: int = 8,
+        precision: Precision = "bfloat16",
+        device: str = "auto",
+    ) -> None:
+        one_of("mean", mean, ("geometric", "arithmetic"))
+        super().__init__(path, batch_size, precision, device)
+        self.mean = mean
+
+    @property
+    def name(self) -> str:
+        return f"atoms_{self.mean}[{self.vlm.name}]"
+
+    @property
+    def version(self) -> str:
+        return f"{super().version}, questions {VERSION}"
+
+    def lack(self, prompt: Prompt) -> str | None:
+        return None if atom_questions(prompt) else "noun phrases, relation or counted objects"
+
+    def judge(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
+        atoms = [atom_questions(prompt) for prompt in prompts]
+        probabilities = iter(
+            self.probabilities(
+                [
+                    (image, atom.question, [*atom.answers, *(f" {answer}" for answer in atom.answers)])
+                    for image, of_picture in zip(images, atoms, strict=True)
+                    for atom in of_picture
+                ]
+            )
+        )
+        scores = []
+        for of_picture in atoms:
+            right = [next(probabilities) for _ in of_picture]
+            told = [
+                {"kind": atom.kind, "question": atom.question, "answer": atom.answers[0], "probability": round(p, 6)}
+                for atom, p in zip(of_picture, right, strict=True)
+            ]
+            means = {"geometric": geometric_mean(right), "arithmetic": arithmetic_mean(right)}
+            scores.append(Score(means[self.mean], {"atoms": told, **means}))
+        return scores
