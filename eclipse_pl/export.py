@@ -14,7 +14,8 @@ from eclipse_pl.data.manifest import write_json
 from eclipse_pl.encoders.clip_text import text_model_of, tokenizer_of
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.encoders.openclip import OpenClipEncoder
-from eclipse_pl.load_prior import find_encoder, load_prior
+from eclipse_pl.find_encoder import find_encoder
+from eclipse_pl.load_prior import load_prior
 from eclipse_pl.model_folder import find_model_folder, read_config
 from eclipse_pl.priors.diffusion import DiffusionPrior
 from eclipse_pl.priors.direct import DirectPrior

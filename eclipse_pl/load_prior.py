@@ -1,4 +1,4 @@
-"""A prior by name: the folder of a run, or a released prior; and the encoder that reads its captions."""
+"""A prior by name: the folder of a run, or a released prior."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import torch
 import yaml
 
-from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.priors.diffusion import DiffusionPrior
@@ -17,7 +16,6 @@ from eclipse_pl.priors.eclipse import EclipsePrior
 from eclipse_pl.priors.prior import Prior
 from eclipse_pl.priors.released import ReleasedPrior, read_released
 from eclipse_pl.priors.weights import checkpoint_space, fill_from_checkpoint, find_checkpoint, read_checkpoint
-from eclipse_pl.world.encoder import WorldEncoder
 
 PUBLISHED = {768: ("ViT-L-14", "openai"), 1280: ("ViT-bigG-14", "laion2b_s39b_b160k")}
 """The CLIPs of all published priors, by width: Karlo's, and Kandinsky 2.2's."""
@@ -78,19 +76,3 @@ def published_encoder(released: ReleasedPrior) -> Encoder:
             f"{' or '.join(map(str, PUBLISHED))} wide. Say which with --encoder."
         )
     return OpenClipEncoder(*PUBLISHED[dim])
-
-
-def find_encoder(space: ClipSpace, device: str = "auto") -> Encoder:
-    """The encoder that ``space.encoder`` names: the world's own, or an open_clip model by its tag.
-
-    Raises:
-        ValueError: the tag names a local checkpoint, whose place nobody knows.
-    """
-    world = WorldEncoder(device=device)
-    if space.encoder == world.tag:
-        return world
-    library, _, name = space.encoder.partition(":")
-    model, _, pretrained = name.partition(":")
-    if library == "open_clip" and pretrained and "sha256-" not in pretrained and model != "local-dir":
-        return OpenClipEncoder(model, pretrained, device=device)
-    raise ValueError(f"--encoder is needed: nothing says where the CLIP of {space} lies.")

@@ -18,7 +18,7 @@ from torch.nn.functional import normalize
 from eclipse_pl.cli import load_run
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.encoders.encoder import Encoder
-from eclipse_pl.load_prior import find_encoder
+from eclipse_pl.find_encoder import find_encoder
 
 PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
 

@@ -10,7 +10,8 @@ import torch
 
 from eclipse_pl.data.manifest import write_json
 from eclipse_pl.encoders.encoder import Encoder
-from eclipse_pl.load_prior import find_encoder, load_prior
+from eclipse_pl.find_encoder import find_encoder
+from eclipse_pl.load_prior import load_prior
 
 
 def sample(

@@ -17,7 +17,7 @@ Seen = list[tuple[int, ...]]
 
 
 def data_of(folder: Path, **options: Any) -> EmbeddingDataModule:
-    return EmbeddingDataModule(str(folder), **{"batch_size": 8, "window": 2, "workers": 0, **options})
+    return EmbeddingDataModule(str(folder), **{"batch_size": 8, "window": 2, "workers": 0, "seed": 0, **options})
 
 
 class Recorder(L.LightningModule):

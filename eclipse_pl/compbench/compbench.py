@@ -1,0 +1,147 @@
+"""CompBench: T2I-CompBench's protocol on any prompts, painter and judges; sharded over ranks, resumed after a kill."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from eclipse_pl.atomic import json_bytes, write_atomically
+from eclipse_pl.compbench.judging import Judging, Scores, judge_units, read_scores
+from eclipse_pl.compbench.painting import Step, paint_units
+from eclipse_pl.compbench.scorecard import Card, rows_of, table_of, write_card, write_rows
+from eclipse_pl.compbench.unit import Unit, units_of
+from eclipse_pl.painters.painter import Painter
+from eclipse_pl.prompts.source import PromptSource
+from eclipse_pl.ranks import Ranks
+from eclipse_pl.scorers.three_in_one import PARTS, three_in_one
+
+VERSION = 1
+"""Of the files in a benchmark's folder."""
+
+
+class CompBench:
+    """What is painted and who judges it.
+
+    A benchmark's folder holds ``images/`` in T2I-CompBench's own layout, so that anyone can rescore with the original scripts,
+    ``rows.jsonl`` (one row a picture, with every judge's evidence) and ``scorecard.json``. All ranks must see one folder.
+
+    Args:
+        prompts: The prompts.
+        judges: Judges, and the categories that each judges.
+        images_per_prompt: Pictures of each prompt; T2I-CompBench's metric is defined for 10.
+        seed: Of the first picture of every prompt; the next ones count on. T2I-CompBench's: 42.
+        block: Pictures painted, and judged, together. Part of what a result depends on in its last digit, so it is fixed.
+    """
+
+    def __init__(
+        self, prompts: PromptSource, judges: list[Judging], images_per_prompt: int = 1, seed: int = 42, block: int = 16
+    ) -> None:
+        for name, value in {"images_per_prompt": images_per_prompt, "block": block}.items():
+            if value < 1:
+                raise ValueError(f"benchmark.{name} is {value}; it must be 1 or more.")
+        if not judges:
+            raise ValueError("benchmark.judges is empty, so nobody would judge the pictures. Name one judge at least.")
+        seats = [(judging.scorer.name, tuple(judging.categories)) for judging in judges]
+        if len(set(seats)) < len(seats):
+            raise ValueError(f"Two judges of the benchmark have one name and the same categories: {seats}.")
+        self.source, self.judges = prompts, judges
+        self.images_per_prompt, self.seed, self.block = images_per_prompt, seed, block
+
+    def run(self, painter: Painter, folder: Path, ranks: Ranks | None = None, progress: bool = True) -> Card:
+        """Paint, judge, and write the scorecard, which every rank returns. Only what is not there yet is done.
+
+        Raises:
+            ValueError: the folder holds pictures of another painter, other prompts or other judges; parts do not fit.
+        """
+        ranks = ranks or Ranks()
+        prompts = self.source.load()
+        units = units_of(prompts, self.images_per_prompt, self.seed)
+        if idle := [judging.scorer.name for judging in self.judges if not any(map(judging.judges, units))]:
+            raise ValueError(
+                f"{idle[0]} would judge nothing: the prompts are of the categories {', '.join(prompts.categories)}."
+            )
+        painter.require_ready()
+        told = {
+            "version": VERSION,
+            "painter": painter.identity,
+            "prompts": {"name": prompts.name, "sha256": prompts.sha256, "parser": prompts.parser, "count": len(prompts)},
+            "images_per_prompt": self.images_per_prompt,
+            "seed": self.seed,
+            "block": self.block,
+        }
+        if refusal := ranks.broadcast(claim(folder, told) if ranks.is_first else None):
+            raise ValueError(refusal)  # on every rank, or the others would wait for ever
+        with bar(f"painting {len(units)} pictures", len(units), ranks, progress) as step:
+            paint_units(units, painter, folder, ranks, self.block, step)
+        painter.close()
+        ranks.barrier()
+        for judging in self.judges:
+            judged = sum(map(judging.judges, units))
+            with bar(f"{judging.scorer.name} judges {judged}", judged, ranks, progress) as step:
+                judge_units(units, judging, folder, ranks, self.block, step)
+            judging.scorer.close()
+        ranks.barrier()
+        card: Card = ranks.broadcast(self._finish(folder, units, told) if ranks.is_first else None)
+        return card
+
+    def _finish(self, folder: Path, units: Sequence[Unit], told: dict[str, Any]) -> Card:
+        scores: dict[str, Scores] = {}
+        for judging in self.judges:
+            scores.setdefault(judging.scorer.name, {}).update(read_scores(units, judging, folder, self.block))
+        scores |= self._joined(units, scores)
+        rows = rows_of(units, scores)
+        write_rows(folder / "rows.jsonl", rows)
+        versions = {judging.scorer.name: judging.scorer.version for judging in self.judges}
+        failed = sum(row["failed"] is not None for row in rows)
+        card = {**told, "judges": versions, "images": len(rows), "failed": failed, "scores": table_of(rows)}
+        write_card(folder / "scorecard.json", card)
+        return card
+
+    def _joined(self, units: Sequence[Unit], scores: dict[str, Scores]) -> dict[str, Scores]:
+        """3-in-1 of the complex prompts, where judges of all its parts are there."""
+        parts = {judging.part: judging.scorer.name for judging in self.judges if judging.part}
+        complex_prompts = list({unit.prompt.id: unit.prompt for unit in units if unit.prompt.subset in PARTS}.values())
+        if len(parts) < 3 or not complex_prompts:
+            return {}
+        seeds = [self.seed + sample for sample in range(self.images_per_prompt)]
+        attribute, spatial, clip = (scores[parts[part]] for part in ("attribute", "spatial", "clip"))
+        name = f"3_in_1[{parts['attribute']}, {parts['spatial']}, {parts['clip']}]"
+        return {name: three_in_one(complex_prompts, seeds, attribute, spatial, clip)}
+
+
+def claim(folder: Path, told: dict[str, Any]) -> str | None:
+    """Make the folder this benchmark's; or why not, where it is that of another one."""
+    path = folder / "benchmark.json"
+    told = json.loads(json_bytes(told))
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if differing := [key for key in told if found.get(key) != told[key]]:
+            key = differing[0]
+            return (
+                f"{folder} holds another benchmark: its {', '.join(differing)} differ ({key} was {found.get(key)} and is now "
+                f"{told[key]}). Results are never mixed: choose another folder, or remove that one."
+            )
+        return None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json_bytes(told))
+    except OSError as error:
+        return f"Cannot write to {folder} ({error.strerror}). Choose a folder that can be written."
+    return None
+
+
+@contextmanager
+def bar(text: str, total: int, ranks: Ranks, shown: bool) -> Iterator[Step]:
+    """A bar of the first rank's own share, as if all were as quick."""
+    if not (shown and ranks.is_first):
+        yield lambda done: None
+        return
+    from rich.progress import Progress
+
+    with Progress(transient=False) as progress:
+        task = progress.add_task(text, total=total)
+        yield lambda done: progress.advance(task, done * ranks.count)
+        progress.update(task, completed=total)

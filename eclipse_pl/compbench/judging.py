@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+
+from eclipse_pl.atomic import json_bytes, write_atomically
+from eclipse_pl.compbench.painting import Step
+from eclipse_pl.compbench.unit import Unit, blocks
+from eclipse_pl.ranks import Ranks
+from eclipse_pl.scorers.judge import UNREADABLE
+from eclipse_pl.scorers.scorer import Score, Scorer
+
+Scores = dict[tuple[str, int], Score]
+"""(prompt id, seed) -> what a judge says of that picture."""
+
+
+@dataclass
+class Judging:
+    """A judge and what it judges.
+
+    Args:
+        scorer: the judge.
+        categories: whose pictures it judges; empty for all.
+        part: what it stands for in 3-in-1, the score of T2I-CompBench's complex prompts; null where it does not.
+    """
+
+    scorer: Scorer
+    categories: list[str] = field(default_factory=list)
+    part: Literal["attribute", "spatial", "clip"] | None = None
+
+    def judges(self, unit: Unit) -> bool:
+        return not self.categories or unit.prompt.category in self.categories
+
+
+def judge_units(units: Sequence[Unit], judging: Judging, folder: Path, ranks: Ranks, size: int, step: Step) -> None:
+    """Judge what is not judged yet of this rank's blocks; each block is a file below ``scores/``, whole or not there.
+
+    Raises:
+        ValueError: scores of another version of the judge lie there.
+    """
+    scorer = judging.scorer
+    place = folder / "scores" / slug(scorer.name)
+    place.mkdir(parents=True, exist_ok=True)
+    for number, block in blocks([unit for unit in units if judging.judges(unit)], size):
+        if not ranks.owns(number):
+            continue
+        path = block_path(place, judging, number)
+        if read_block(path, scorer) is None:
+            scores = score_files(scorer, block, folder)
+            rows = [
+                {"id": unit.prompt.id, "seed": unit.seed, "value": none_if_nan(score.value), "evidence": score.evidence}
+                for unit, score in zip(block, scores, strict=True)
+            ]
+            write_atomically(path, json_bytes({"judge": scorer.name, "version": scorer.version, "rows": rows}))
+        step(len(block))
+
+
+def read_scores(units: Sequence[Unit], judging: Judging, folder: Path, size: int) -> Scores:
+    """All that `judge_units` wrote, by whatever ranks."""
+    place = folder / "scores" / slug(judging.scorer.name)
+    scores: Scores = {}
+    for number, _ in blocks([unit for unit in units if judging.judges(unit)], size):
+        rows = read_block(block_path(place, judging, number), judging.scorer)
+        assert rows is not None, "every rank is done"
+        scores |= {
+            (row["id"], row["seed"]): Score(math.nan if row["value"] is None else row["value"], row["evidence"])
+            for row in rows
+        }
+    return scores
+
+
+def score_files(scorer: Scorer, units: Sequence[Unit], folder: Path) -> list[Score]:
+    """A score for each picture; one that cannot be read is a failed row, and the others are judged."""
+    images: dict[int, Image.Image] = {}
+    scores: dict[int, Score] = {}
+    for number, unit in enumerate(units):
+        try:
+            with Image.open(folder / unit.file) as opened:
+                images[number] = opened.convert("RGB")
+        except UNREADABLE as error:
+            scores[number] = Score.failed(f"{unit.file} cannot be read ({error}).")
+    judged = scorer.score(list(images.values()), [units[number].prompt for number in images])
+    scores |= dict(zip(images, judged, strict=True))
+    return [scores[number] for number in range(len(units))]
+
+
+def read_block(path: Path, scorer: Scorer) -> list[dict[str, Any]] | None:
+    if not path.is_file():
+        return None
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if content["version"] != scorer.version:
+        raise ValueError(
+            f"{path.parent} holds scores of another version of {scorer.name}: {content['version']}, and now it is "
+            f"{scorer.version}. They are never mixed: choose another folder, or remove that one to judge anew."
+        )
+    rows: list[dict[str, Any]] = content["rows"]
+    return rows
+
+
+def block_path(place: Path, judging: Judging, number: int) -> Path:
+    """One judge may sit twice, for different categories."""
+    categories = "-".join(judging.categories) or "all"
+    return place / f"{categories}-{number:06d}.json"
+
+
+def slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._@-]+", "_", name).strip("_")
+
+
+def none_if_nan(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,79 @@
+"""The scorecard: what judges said of every picture, and what it comes to by category."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from eclipse_pl.atomic import json_bytes, write_atomically
+from eclipse_pl.compbench.judging import Scores, none_if_nan
+from eclipse_pl.compbench.unit import Unit
+from eclipse_pl.scorers.bootstrap import interval_over_prompts
+
+ALL = "all"
+Card = dict[str, Any]
+
+
+def rows_of(units: Sequence[Unit], scores: Mapping[str, Scores]) -> list[dict[str, Any]]:
+    """One row a picture, in order: what it is, where it lies, and every judge's value with its evidence."""
+    rows = []
+    for unit in units:
+        said = {judge: of_judge[unit.key] for judge, of_judge in scores.items() if unit.key in of_judge}
+        rows.append(
+            {
+                "id": unit.prompt.id,
+                "category": unit.prompt.category,
+                "subset": unit.prompt.subset,
+                "prompt": unit.prompt.text,
+                "sample": unit.sample,
+                "seed": unit.seed,
+                "file": unit.file,
+                "failed": next((score.failure for score in said.values() if score.failure), None),
+                "scores": {
+                    judge: {"value": none_if_nan(score.value), "evidence": score.evidence} for judge, score in said.items()
+                },
+            }
+        )
+    return rows
+
+
+def table_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
+    """{judge: {category: {subset: {mean, low, high, prompts, images, failed}}}}; subset "all" is the whole category.
+
+    Intervals are 95 %, by bootstrap over prompts, because pictures of one prompt resemble each other. Failed pictures are
+    counted and left out of the mean.
+    """
+    table: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
+    groups: dict[tuple[str, str, str], list[tuple[str, float | None]]] = {}
+    for row in rows:
+        for judge, said in row["scores"].items():
+            for subset in dict.fromkeys((ALL, row["subset"])):
+                if subset:
+                    groups.setdefault((judge, row["category"], subset), []).append((row["id"], said["value"]))
+    for (judge, category, subset), values in groups.items():
+        good = [(prompt, value) for prompt, value in values if value is not None]
+        cell: dict[str, Any] = {"mean": None, "low": None, "high": None}
+        if good:
+            low, high = interval_over_prompts([value for _, value in good], [prompt for prompt, _ in good])
+            cell = {"mean": sum(value for _, value in good) / len(good), "low": low, "high": high}
+        cell |= {"prompts": len({prompt for prompt, _ in good}), "images": len(good), "failed": len(values) - len(good)}
+        table.setdefault(judge, {}).setdefault(category, {})[subset] = cell
+    return table
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """JSON lines; atomic."""
+    text = "".join(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows)
+    write_atomically(path, text.encode())
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a benchmark's ``rows.jsonl``."""
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def write_card(path: Path, card: Card) -> None:
+    write_atomically(path, json_bytes(card))

@@ -1,0 +1,1 @@
+"""Prompt -> picture, whatever is in between."""

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+
+from eclipse_pl.decoders.decoder import Decoder
+from eclipse_pl.embedding import TextCondition
+from eclipse_pl.encoders.encoder import Encoder
+from eclipse_pl.find_encoder import find_encoder
+from eclipse_pl.load_prior import load_prior
+from eclipse_pl.painters.painter import Painter
+from eclipse_pl.priors.prior import Prior
+from eclipse_pl.prompts.prompt import Prompt
+
+
+class PriorPainter(Painter):
+    """Caption -> prior -> image embedding -> decoder -> picture.
+
+    Args:
+        prior: folder of a run (a floor's run too), or a released prior (folder or hub id).
+        decoder: of the prior's space.
+        encoder: the CLIP of that space; found by the space's name where it says where it lies.
+        device: of the prior: auto (a GPU where there is one), cpu, cuda.
+    """
+
+    def __init__(self, prior: str, decoder: Decoder, encoder: Encoder | None = None, device: str = "auto") -> None:
+        self._device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        self._of(load_prior(prior, encoder).to(self._device), {"prior": prior}, decoder, encoder)
+
+    @classmethod
+    def of(cls, prior: Prior, name: str, decoder: Decoder, encoder: Encoder | None = None) -> PriorPainter:
+        """A prior in training, on whatever device it is; ``name`` stands in the identity."""
+        painter = cls.__new__(cls)
+        painter._of(prior, {"prior": name}, decoder, encoder)
+        return painter
+
+    def _of(self, prior: Prior, told: dict[str, Any], decoder: Decoder, encoder: Encoder | None) -> None:
+        self.prior, self.decoder, self._encoder = prior, decoder, encoder
+        self._told = told
+        self._texts: dict[str, TextCondition] = {}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {
+            **self._told,
+            "class": f"{type(self.prior).__module__}.{type(self.prior).__qualname__}",
+            "space": self.prior.space.identity,
+            "decoder": self.decoder.identity,
+        }
+
+    def require_ready(self) -> None:
+        self.decoder.require_space(self.prior.space, "the prior")
+
+    @torch.no_grad()
+    def embed(self, texts: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:
+        """The prior's image embedding of each text, (texts, dim), on the CPU."""
+        text = TextCondition.join([self._text(one) for one in texts])
+        device = next((tensor.device for tensor in self.prior.state_dict().values()), torch.device("cpu"))
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        with torch.autocast(device.type, enabled=False):
+            return self.prior.sample(text.to(device), generators).float().cpu()
+
+    def paint(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Image.Image]:
+        texts = [prompt.text for prompt in prompts]
+        return self.decoder.decode(self.embed(texts, seeds), texts, list(seeds))
+
+    def encode(self, texts: Sequence[str]) -> None:
+        """Read captions now and let the encoder go, so that it and the decoder need not share the memory."""
+        fresh = [text for text in dict.fromkeys(texts) if text not in self._texts]
+        if fresh:
+            encoder = self._encoder or find_encoder(self.prior.space)
+            for first in range(0, len(fresh), 256):
+                part = fresh[first : first + 256]
+                self._texts |= dict(zip(part, encoder.encode_text(part).to("cpu").split(), strict=True))
+
+    def _text(self, text: str) -> TextCondition:
+        self.encode([text])
+        return self._texts[text]
+
+    def close(self) -> None:
+        self.decoder.close()
