@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from eclipse_pl.world.prompts import prompt_set, prompts_sha256
+from eclipse_pl.prompts.prompt import Relation, Required
+from eclipse_pl.world.captions import parse
+from eclipse_pl.world.prompts import prompt_scenes, prompt_set, world_prompt
 from eclipse_pl.world.scenes import CATEGORIES
 from eclipse_pl.world.splits import training_scenes
 
@@ -14,29 +16,47 @@ from eclipse_pl.world.splits import training_scenes
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_prompts_are_what_was_asked_for(category: str) -> None:
     trained = {pair.caption for pair in training_scenes(600)}
-    seen, unseen = prompt_set(category, "seen", 40), prompt_set(category, "unseen", 40)
-    for composition, prompts in (("seen", seen), ("unseen", unseen)):
+    for composition in ("seen", "unseen"):
+        prompts, scenes = prompt_set(40, [category], [composition]), prompt_scenes(category, composition, 40)
         assert len({prompt.text for prompt in prompts}) == len({prompt.id for prompt in prompts}) == 40
-        assert {(prompt.category, prompt.composition) for prompt in prompts} == {(category, composition)}
-        assert all(prompt.description.agrees(prompt.scene) for prompt in prompts)
-        assert all(prompt.scene.unseen == (composition == "unseen") for prompt in prompts)
+        assert {(prompt.category, prompt.subset) for prompt in prompts} == {(category, composition)}
+        assert all(parse(prompt.text).agrees(scene) for prompt, scene in zip(prompts, scenes, strict=True))
+        assert all(scene.unseen == (composition == "unseen") for scene in scenes)
         assert not {prompt.text for prompt in prompts} & trained
 
 
+def test_a_set_holds_every_category_and_composition() -> None:
+    prompts = prompt_set(2)
+    assert len(prompts) == 24 and prompts.categories == list(CATEGORIES)
+    assert [p.text for p in prompt_set(3, ["shape"], ["unseen"])][:2] == [
+        p.text for p in prompts if (p.category, p.subset) == ("shape", "unseen")
+    ]
+
+
+def test_a_prompt_says_what_its_text_says() -> None:
+    prompt = world_prompt("x", "complex", "a large red star above an orange heart and two dotted blue circles")
+    assert prompt.phrases == ("large red star", "orange heart", "dotted blue circles")
+    assert prompt.relation == Relation("red star", "above", "orange heart")
+    assert prompt.required == (Required("star", 1, "red"), Required("heart", 1, "orange"), Required("circle", 2, "blue"))
+    assert world_prompt("x", "colour", "a red star").relation is None
+    with pytest.raises(ValueError, match="not a caption of the world"):
+        world_prompt("x", "colour", "a red elephant")
+
+
 def test_the_hash_names_the_set() -> None:
-    first = prompts_sha256(prompt_set("colour", "seen", 10, seed=1))
-    assert first == prompts_sha256(prompt_set("colour", "seen", 10, seed=1)) and len(first) == 64
-    assert first != prompts_sha256(prompt_set("colour", "seen", 10, seed=2))
-    assert first != prompts_sha256(prompt_set("colour", "seen", 9, seed=1))
+    first = prompt_set(10, ["colour"], seed=1).sha256
+    assert first == prompt_set(10, ["colour"], seed=1).sha256 and len(first) == 64
+    assert first != prompt_set(10, ["colour"], seed=2).sha256
+    assert first != prompt_set(9, ["colour"], seed=1).sha256
 
 
 @pytest.mark.parametrize(
     ("wrong", "match"),
     [
-        ({"category": "color"}, "no category 'color'"),
-        ({"composition": "both"}, "neither 'seen' nor 'unseen'"),
+        ({"categories": ["color"]}, "'color' is not one of the world's colour, shape"),
+        ({"compositions": ["both"]}, "'both' is not one of the world's seen, unseen"),
     ],
 )
 def test_bad_requests(wrong: dict[str, Any], match: str) -> None:
     with pytest.raises(ValueError, match=match):
-        prompt_set(**{"category": "colour", "composition": "seen", "n": 1, **wrong})
+        prompt_set(1, **wrong)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from types import TracebackType
 
 from jaxtyping import Float
 from PIL import Image
@@ -11,9 +12,20 @@ from eclipse_pl.embedding import ClipSpace
 
 
 class Decoder(ABC):
-    """Paints pictures from image embeddings of its own space."""
+    """Paints pictures from image embeddings of its own space.
 
-    space: ClipSpace
+    A decoder is used by a callback or a command and never becomes part of a LightningModule: its weights are not the prior's.
+    """
+
+    space: str
+    """Name or encoder tag of the space that its embeddings come from: ``world``, ``ViT-L-14/openai``."""
+    zero_image: Float[Tensor, "dim"] | None = None
+    """The embedding that guidance leads away from by default; known once ``require_space`` has seen a space that holds it."""
+
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """E, width of the embeddings that its weights take."""
 
     def require_space(self, other: ClipSpace, name: str) -> None:
         """Raise ValueError unless embeddings of ``name`` ("the prior") lie in this decoder's space and were not normalised."""
@@ -22,10 +34,32 @@ class Decoder(ABC):
                 f"{name} works on normalised embeddings ({other}), and decoders need raw ones. "
                 "Encode the data again with `python -m data_prep embed`."
             )
-        self.space.require_same(other, "the decoder", name)
+        if self.space not in (other.name, other.encoder) or self.dim != other.dim:
+            raise ValueError(
+                f"The decoder paints embeddings of {self.space}, {self.dim} wide, and {name} belongs to {other}. Take a "
+                "decoder of that space; where it is the same CLIP under another name, set the decoder's `space` to that name."
+            )
+        self.zero_image = other.zero_image
 
     @abstractmethod
     def decode(
-        self, image_embed: Float[Tensor, "batch dim"], prompts: Sequence[str], seeds: Sequence[int]
+        self,
+        image_embed: Float[Tensor, "batch dim"],
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        negative_embed: Float[Tensor, "batch dim"] | None = None,
     ) -> list[Image.Image]:
-        """One picture an embedding. A picture depends on its embedding, prompt and seed alone, not on its batch."""
+        """One picture an embedding. A picture depends on its embedding, prompt and seed alone, not on its batch.
+
+        ``negative_embed`` is what guidance leads away from, such as the prior's embeddings of a negative prompt; by default it
+        is the decoder's own empty condition.
+        """
+
+    def close(self) -> None:  # noqa: B027  # a decoder without weights has nothing to free
+        """Free the memory of the weights. They are loaded again when next needed."""
+
+    def __enter__(self) -> Decoder:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from hashlib import sha256
+from collections.abc import Sequence
 
-from eclipse_pl.world.captions import Description, describe, parse
+from eclipse_pl.prompts.prompt import Prompt, PromptSet, Relation, Required
+from eclipse_pl.world.captions import Phrase, describe, parse
 from eclipse_pl.world.scenes import CATEGORIES, Kind, Scene, draw_scene
 from eclipse_pl.world.splits import PROMPTS
 
-
-@dataclass(frozen=True)
-class Prompt:
-    """A caption that was never trained on, and what must be in a picture of it."""
-
-    id: str
-    category: str
-    composition: str
-    text: str
-    description: Description
-    """What the text says, which is what a judge may ask for; the scene has more (places, sizes left unsaid)."""
-    scene: Scene
+COMPOSITIONS = ("seen", "unseen")
 
 
-def prompt_set(category: str, composition: str, n: int, seed: int = 0) -> list[Prompt]:
-    """``n`` prompts, no two with the same objects; ``unseen`` ones hold a colour-shape pair that no training scene has."""
-    if composition not in ("seen", "unseen"):
-        raise ValueError(f"composition {composition!r} is neither 'seen' nor 'unseen'.")
-    if category not in CATEGORIES:
-        raise ValueError(f"There is no category {category!r} in the world. Its categories are {', '.join(CATEGORIES)}.")
-    unseen, taken, prompts = composition == "unseen", set[frozenset[Kind]](), []
+def prompt_set(
+    n: int, categories: Sequence[str] = CATEGORIES, compositions: Sequence[str] = COMPOSITIONS, seed: int = 0
+) -> PromptSet:
+    """``n`` prompts of each category and composition; ``unseen`` ones hold a colour-shape pair that no training scene has.
+
+    A shorter set begins like a longer one of its category and composition. No two prompts of those have the same objects.
+    """
+    for value, valid in (*((c, CATEGORIES) for c in categories), *((c, COMPOSITIONS) for c in compositions)):
+        if value not in valid:
+            raise ValueError(f"{value!r} is not one of the world's {', '.join(valid)}.")
+    prompts = [
+        world_prompt(f"{category}/{composition}/{i:04d}", category, describe(scene, i), composition)
+        for category in categories
+        for composition in compositions
+        for i, scene in enumerate(prompt_scenes(category, composition, n, seed))
+    ]
+    return PromptSet("world", tuple(prompts), parser="world grammar")
+
+
+def prompt_scenes(category: str, composition: str, n: int, seed: int = 0) -> list[Scene]:
+    """The scenes that the prompts describe."""
+    unseen, taken, scenes = composition == "unseen", set[frozenset[Kind]](), []
     for i in range(n):
         scene = draw_scene(
             category,
@@ -38,11 +41,24 @@ def prompt_set(category: str, composition: str, n: int, seed: int = 0) -> list[P
             lambda s: s.split == "test" and s.unseen == unseen and frozenset(s.kinds) not in taken,
         )
         taken.add(frozenset(scene.kinds))
-        text = describe(scene, i)
-        prompts.append(Prompt(f"{category}/{composition}/{i:04d}", category, composition, text, parse(text), scene))
-    return prompts
+        scenes.append(scene)
+    return scenes
 
 
-def prompts_sha256(prompts: list[Prompt]) -> str:
-    """Names a set of prompts in a scorecard: equal exactly where ids, texts and truths are equal."""
-    return sha256(json.dumps([asdict(prompt) for prompt in prompts], sort_keys=True).encode()).hexdigest()
+def world_prompt(id: str, category: str, text: str, subset: str = "") -> Prompt:
+    """A caption of the world as a prompt, with what it says in the words of every judge; ValueError for any other text."""
+    said = parse(text)
+    first, *others = (_kind(phrase) for phrase in said.phrases)
+    return Prompt(
+        id,
+        category,
+        text,
+        subset,
+        phrases=tuple(phrase.words(say_plain=False).split(" ", 1)[1] for phrase in said.phrases),
+        relation=Relation(first, said.relation, others[0]) if said.relation else None,
+        required=tuple(Required(phrase.shape, phrase.count, phrase.colour) for phrase in said.phrases),
+    )
+
+
+def _kind(phrase: Phrase) -> str:
+    return f"{phrase.colour} {phrase.shape}"

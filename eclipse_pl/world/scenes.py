@@ -100,10 +100,10 @@ class Scene:
         return (*counts, axis, *sides)
 
 
-def relation(first: SceneObject, second: SceneObject) -> str | None:
+def relation(first: SceneObject, second: SceneObject, margin: int = MARGIN) -> str | None:
     """``left``, ``right``, ``above`` or ``below``: where ``first`` is, seen from ``second``. None where it is in doubt."""
     dx, dy = first.x - second.x, first.y - second.y
-    if abs(abs(dx) - abs(dy)) < MARGIN:
+    if abs(abs(dx) - abs(dy)) < margin:
         return None
     if abs(dx) > abs(dy):
         return "left" if dx < 0 else "right"

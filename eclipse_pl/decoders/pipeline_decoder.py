@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import gc
+from abc import abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from eclipse_pl.decoders.decoder import Decoder
+from eclipse_pl.decoders.pipeline_folder import find_pipeline, is_on_hub
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+class PipelineDecoder(Decoder):
+    """A diffusers pipeline as a decoder: loaded when first used, fed in batches, freed by ``close``.
+
+    Args:
+        model: hub id or local folder of the pipeline, with safetensors. Nothing is unpickled, no code of the folder is run.
+        space: name or encoder tag of the CLIP space that it paints.
+        steps: denoising steps.
+        guidance: classifier-free guidance scale; up to 1 there is none, and half the work.
+        precision: of the weights and of everything that is computed.
+        device: ``auto`` takes a GPU where there is one.
+        batch_size: pictures at a time; halved where memory does not suffice. Fewer pictures are filled up to it.
+        attention_slicing: compute attention in slices: less memory, slower.
+        offload: keep each part of the pipeline on the GPU only while it works.
+    """
+
+    classes: ClassVar[tuple[str, ...]]
+    """What ``model_index.json`` may call the pipeline."""
+    parts: ClassVar[tuple[str, ...]]
+    """The components that are loaded."""
+
+    def __init__(
+        self,
+        model: str,
+        space: str,
+        steps: int,
+        guidance: float,
+        precision: Precision,
+        device: str,
+        batch_size: int,
+        attention_slicing: bool,
+        offload: bool,
+    ) -> None:
+        for name, value in (("steps", steps), ("batch_size", batch_size)):
+            if value < 1:
+                raise ValueError(f"{name} {value} paints nothing: it must be 1 or more.")
+        if precision not in ("float32", "bfloat16", "float16"):
+            raise ValueError(f"precision {precision!r} is not one of float32, bfloat16, float16.")
+        self.model, self.space, self.steps, self.guidance = model, space, steps, guidance
+        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        self.precision: torch.dtype = getattr(torch, precision)
+        self.batch_size, self.attention_slicing, self.offload = batch_size, attention_slicing, offload
+        if offload and self.device.type == "cpu":
+            raise ValueError("offload moves parts off the GPU, and this decoder works on the CPU: set offload to false.")
+        self._pipeline: Any = None
+        if not is_on_hub(model):
+            self.check()  # what is wrong with a local folder is told before anything is trained
+
+    @cached_property
+    def configs(self) -> Path:
+        """The folder with the pipeline's configurations; its weights may still be on the hub."""
+        return find_pipeline(self.model, self.classes, self.parts, weights=False)
+
+    def check(self) -> None:
+        """Raise ValueError for what the configurations show to be wrong."""
+        _ = self.dim
+
+    @abstractmethod
+    def load(self, folder: Path) -> Any:
+        """The pipeline with its weights, on the CPU."""
+
+    @abstractmethod
+    def paint(
+        self,
+        pipeline: Any,
+        image_embed: Float[Tensor, "batch dim"],
+        prompts: list[str],
+        generators: list[torch.Generator],
+        negative_embed: Float[Tensor, "batch dim"] | None,
+    ) -> list[Image.Image]:
+        """One call of the pipeline. Embeddings come on its device and in its precision, generators on the CPU."""
+
+    def decode(
+        self,
+        image_embed: Float[Tensor, "batch dim"],
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        negative_embed: Float[Tensor, "batch dim"] | None = None,
+    ) -> list[Image.Image]:
+        if not len(image_embed) == len(prompts) == len(seeds):
+            raise ValueError(
+                f"{len(image_embed)} embeddings, {len(prompts)} prompts and {len(seeds)} seeds do not make pictures: give as "
+                "many of each."
+            )
+        if image_embed.shape[1] != self.dim:
+            raise ValueError(f"{self.model} paints embeddings {self.dim} wide; these are {image_embed.shape[1]} wide.")
+        images: list[Image.Image] = []
+        while (done := len(images)) < len(seeds):
+            # Every batch has the same shape, the last one filled up: in another shape sums are taken in another order, and a
+            # picture would differ in its last bits with what is painted beside it.
+            rows = [min(i, len(seeds) - 1) for i in range(done, done + self.batch_size)]
+            negative = None if negative_embed is None else negative_embed[rows]
+            try:
+                painted = self._batch(image_embed[rows], [prompts[i] for i in rows], [seeds[i] for i in rows], negative)
+            except RuntimeError as error:
+                if not _lacks_memory(error):
+                    raise
+                painted = None
+            if painted is None:  # outside of `except`, which would keep what was computed alive
+                self._collect()
+                self._halve()
+            else:
+                images += painted[: len(seeds) - done]
+        return images
+
+    def _halve(self) -> None:
+        if self.batch_size == 1:
+            raise ValueError(
+                f"Not even one picture of {self.model} fits into the memory of {self.device}. Set precision to float16, "
+                "attention_slicing or offload to true, or take a smaller size."
+            )
+        self.batch_size //= 2
+        print(f"The memory of {self.device} does not suffice: painting {self.batch_size} pictures at a time.", flush=True)
+
+    @torch.no_grad()
+    def _batch(self, embed: Tensor, prompts: list[str], seeds: list[int], negative: Tensor | None) -> list[Image.Image]:
+        if self._pipeline is None:
+            self._pipeline = self._prepared(self.load(find_pipeline(self.model, self.classes, self.parts)))
+        # One generator a picture, on the CPU: the same noise whatever the batch, the rank and the device.
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        negative = None if negative is None else negative.to(self.device, self.precision)
+        return self.paint(self._pipeline, embed.to(self.device, self.precision), prompts, generators, negative)
+
+    def _prepared(self, pipeline: Any) -> Any:
+        pipeline.set_progress_bar_config(disable=True)
+        if self.attention_slicing:
+            pipeline.enable_attention_slicing()
+        if self.offload:
+            pipeline.enable_model_cpu_offload(device=self.device)
+            return pipeline
+        return pipeline.to(self.device)
+
+    def close(self) -> None:
+        self._pipeline = None
+        self._collect()
+
+    def _collect(self) -> None:
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _lacks_memory(error: RuntimeError) -> bool:
+    """torch has a class of its own for a GPU's memory; the CPU's allocator raises a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,96 @@
+"""OracleScorer: the world's judge, which reads every picture back into objects. It lies here because it needs the world."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from eclipse_pl.prompts.prompt import Prompt
+from eclipse_pl.scorers.scorer import Score, Scorer
+from eclipse_pl.world.captions import Description, parse
+from eclipse_pl.world.reading import read
+from eclipse_pl.world.scenes import CATEGORIES, SIDE, SceneObject, relation
+
+
+class OracleScorer(Scorer):
+    """Judges pictures of the world's captions by their pixels (``reading.read``), without a learned part.
+
+    The value of a picture depends on the prompt's category. Objects are told by their shape, the captions' noun:
+
+    colour    share of the said objects that are there with their shape and colour
+    shape     share of the said objects whose shape is there
+    texture   share of the said objects that are there with their shape and texture
+    spatial   1 if both objects are there and stand in the said relation, else 0
+    numeracy  share of the said shapes that are there in exactly the said number
+    complex   mean of colour, texture and relation
+
+    Every picture's evidence holds the objects read and all of these, whatever its category (``relation`` is None where the
+    caption says none), and ``correct``: the picture holds exactly what is said, sizes included where they are said.
+    """
+
+    name = "oracle"
+    version = "1"
+
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[Prompt]) -> list[Score]:
+        return [self._score(image, prompt) for image, prompt in zip(images, prompts, strict=True)]
+
+    def _score(self, image: Image.Image, prompt: Prompt) -> Score:
+        if prompt.category not in CATEGORIES:
+            raise ValueError(
+                f"Prompt {prompt.id} is of category {prompt.category!r}; the oracle judges {', '.join(CATEGORIES)}. "
+                "`eclipse_pl.world.prompts.prompt_set` makes its prompts."
+            )
+        if image.size != (SIDE, SIDE):
+            raise ValueError(
+                f"The picture of prompt {prompt.id} has {image.width} x {image.height} pixels; "
+                f"pictures of the world have {SIDE} x {SIDE}."
+            )
+        readings = read(np.asarray(image.convert("RGB")))
+        facts = compare(parse(prompt.text), [reading.thing for reading in readings])
+        rule = {"spatial": "relation", "numeracy": "count"}.get(prompt.category, prompt.category)
+        if rule == "complex":
+            parts = [facts[part] for part in ("colour", "texture", "relation") if facts[part] is not None]
+            value = sum(parts) / len(parts)
+        else:
+            value = facts[rule] or 0.0
+        objects = [{**vars(reading.thing), "explained": round(reading.explained, 3)} for reading in readings]
+        return Score(float(value), {**facts, "objects": objects})
+
+
+def compare(said: Description, things: Sequence[SceneObject]) -> dict[str, Any]:
+    """What of a caption holds for the objects of a picture: shares from 0 to 1, and ``correct``."""
+    objects = [phrase for phrase in said.phrases for _ in range(phrase.count)]
+    facts: dict[str, Any] = {
+        part: _share(((o.shape, getattr(o, part)) for o in objects), ((t.shape, getattr(t, part)) for t in things))
+        for part in ("colour", "shape", "texture")
+    }
+    wanted, seen = Counter(o.shape for o in objects), Counter(t.shape for t in things)
+    facts["count"] = sum(seen[shape] == count for shape, count in wanted.items()) / len(wanted)
+    facts["relation"] = None if said.relation is None else float(_related(said, things))
+    kinds = [Counter((o.colour, o.shape, o.texture) for o in group) for group in (objects, things)]
+    sizes = {(p.colour, p.shape, p.texture): p.size for p in said.phrases if p.size}
+    right_size = all(sizes.get((t.colour, t.shape, t.texture), t.size) == t.size for t in things)
+    facts["correct"] = kinds[0] == kinds[1] and right_size and facts["relation"] in (None, 1.0)
+    return facts
+
+
+def _share(said: Iterable[tuple[str, ...]], seen: Iterable[tuple[str, ...]]) -> float:
+    """Of what is said, each object of the picture standing for one at most."""
+    wanted = Counter(said)
+    return (wanted & Counter(seen)).total() / wanted.total()
+
+
+def _related(said: Description, things: Sequence[SceneObject]) -> bool:
+    """True if an object of the first shape stands in the relation to one of the second. Like shapes are told by colour."""
+    first, second = said.phrases[:2]
+    parts = ("shape",) if first.shape != second.shape else ("shape", "colour")
+    return any(
+        relation(one, other, margin=0) == said.relation
+        for one, other in permutations(things, 2)
+        if all(getattr(one, p) == getattr(first, p) and getattr(other, p) == getattr(second, p) for p in parts)
+    )

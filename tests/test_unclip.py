@@ -1,0 +1,119 @@
+"""Karlo and Stable unCLIP, on tiny models in the layouts in which they were published."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from eclipse_pl.decoders.kandinsky import KandinskyDecoder
+from eclipse_pl.decoders.pipeline_decoder import PipelineDecoder
+from eclipse_pl.decoders.unclip import StableUnclipDecoder, UnclipDecoder
+from tests.pipelines import kandinsky, karlo, stable_unclip
+
+EMBED = torch.randn(3, 12, generator=torch.Generator().manual_seed(0))
+TEXTS = ["a red hat", "a blue hat", "two cats"]
+DECODERS = {"karlo": (karlo, UnclipDecoder), "stable_unclip": (stable_unclip, StableUnclipDecoder)}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    place = tmp_path_factory.mktemp("unclip")
+    return {name: write(place / name) for name, (write, _) in DECODERS.items()}
+
+
+def tiny(folders: dict[str, Path], name: str, **options: Any) -> PipelineDecoder:
+    options = {"space": "tiny", "steps": 2, "device": "cpu", "batch_size": 2, **options}
+    return DECODERS[name][1](str(folders[name]), **options)
+
+
+def same(one: Any, other: Any) -> bool:
+    return np.array_equal(np.asarray(one), np.asarray(other))
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_picture_depends_on_embedding_prompt_and_seed_alone(folders: dict[str, Path], name: str) -> None:
+    with tiny(folders, name) as decoder:
+        images = decoder.decode(EMBED, TEXTS, range(3))
+        assert decoder.dim == 12 and [image.size for image in images] == [(32, 32)] * 3
+        order = [2, 0, 1]
+        shuffled = decoder.decode(EMBED[order], [TEXTS[i] for i in order], order)
+        assert all(same(shuffled[k], images[i]) for k, i in enumerate(order))
+        for embed, text, seed in ((EMBED[1:2], TEXTS[0], 0), (EMBED[:1], TEXTS[1], 0), (EMBED[:1], TEXTS[0], 1)):
+            assert not same(decoder.decode(embed, [text], [seed])[0], images[0])
+        assert same(decoder.decode(EMBED[:1], TEXTS[:1], [0])[0], images[0])
+        with pytest.raises(ValueError, match="has a negative condition of its own"):
+            decoder.decode(EMBED, TEXTS, range(3), negative_embed=EMBED)
+
+
+def test_karlo_paints_what_its_pipeline_paints_after_its_own_prior(folders: dict[str, Path]) -> None:
+    """The published index names a module that diffusers no longer has, so the reference is put together by hand."""
+    from diffusers import DiffusionPipeline, PriorTransformer, UnCLIPScheduler
+
+    assert json.loads((folders["karlo"] / "model_index.json").read_text())["text_proj"][0] == "unclip"
+    with pytest.raises((ValueError, ImportError, AttributeError)):  # should this ever load, our own way is no longer needed
+        DiffusionPipeline.from_pretrained(folders["karlo"])
+    decoder = tiny(folders, "karlo", guidance=3.0, super_resolution_steps=3, batch_size=3)
+    ours = decoder.decode(EMBED, TEXTS, range(3))
+
+    pipeline = decoder._pipeline
+    prior = PriorTransformer.from_pretrained(folders["karlo"] / "prior")
+    pipeline.register_modules(
+        prior=prior, prior_scheduler=UnCLIPScheduler.from_pretrained(folders["karlo"] / "prior_scheduler")
+    )
+    generators, predicted, process = [torch.Generator() for _ in range(3)], [], prior.post_process_latents
+
+    def embedding(latents: torch.Tensor) -> torch.Tensor:
+        predicted.append(process(latents))
+        for seed, generator in enumerate(generators):
+            generator.manual_seed(seed)  # the prior drew from them
+        return predicted[-1]
+
+    prior.post_process_latents = embedding
+    (reference,) = pipeline(
+        TEXTS,
+        prior_num_inference_steps=2,
+        decoder_num_inference_steps=2,
+        super_res_num_inference_steps=3,
+        decoder_guidance_scale=3.0,
+        generator=generators,
+        return_dict=False,
+    )
+    decoder.close()
+    painted = decoder.decode(predicted[0], TEXTS, range(3))
+    assert all(map(same, painted, reference)) and not any(map(same, painted, ours))
+
+
+def test_karlo_without_guidance_and_its_own_prior_stays_on_disk(folders: dict[str, Path]) -> None:
+    decoder = tiny(folders, "karlo", guidance=1.0)
+    assert decoder.decode(EMBED[:1], TEXTS[:1], [0])[0].size == (32, 32)
+    assert not isinstance(decoder._pipeline.prior, torch.nn.Module)
+
+
+def test_stable_unclip_size_and_noise(folders: dict[str, Path]) -> None:
+    (image,) = tiny(folders, "stable_unclip", size=48).decode(EMBED[:1], TEXTS[:1], [0])
+    assert image.size == (48, 48)
+    (noisy,) = tiny(folders, "stable_unclip", noise_level=500).decode(EMBED[:1], TEXTS[:1], [0])
+    assert not same(noisy, tiny(folders, "stable_unclip").decode(EMBED[:1], TEXTS[:1], [0])[0])
+
+
+def test_each_class_refuses_the_others_folders(folders: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is a UnCLIPPipeline, and this decoder paints with KandinskyV22Pipeline"):
+        KandinskyDecoder(str(folders["karlo"]))
+    with pytest.raises(ValueError, match="is a StableUnCLIPImg2ImgPipeline, and this decoder paints with UnCLIPPipeline"):
+        UnclipDecoder(str(folders["stable_unclip"]))
+    with pytest.raises(ValueError, match="is a KandinskyV22Pipeline, and this decoder paints with StableUnCLIP"):
+        StableUnclipDecoder(str(kandinsky(tmp_path / "kandinsky")))
+
+
+def test_bad_options(folders: dict[str, Path]) -> None:
+    with pytest.raises(ValueError, match="1 steps and 7 super_resolution_steps: Karlo's schedule needs 2"):
+        tiny(folders, "karlo", steps=1)
+    with pytest.raises(ValueError, match="noise_level -1"):
+        tiny(folders, "stable_unclip", noise_level=-1)
+    with pytest.raises(ValueError, match=r"size 33 .* multiple of 8"):
+        tiny(folders, "stable_unclip", size=33)
