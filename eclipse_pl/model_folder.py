@@ -15,8 +15,10 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
-def find_model_folder(source: str, wanted: Sequence[str] = ("*.json", "*.safetensors", "*.txt")) -> Path:
-    """The folder of ``source``: itself if it is one, else the ``wanted`` files of the hub's repository of that name.
+def find_model_folder(
+    source: str, wanted: Sequence[str] = ("*.json", "*.safetensors", "*.txt"), ignored: Sequence[str] = ()
+) -> Path:
+    """The folder of ``source``: itself if it is one, else the hub's repository of that name, its ``wanted`` files fetched.
 
     ``OWNER/NAME@REVISION`` names a branch, a tag, a commit or a pull request (``refs/pr/3``) of the repository.
 
@@ -35,7 +37,11 @@ def find_model_folder(source: str, wanted: Sequence[str] = ("*.json", "*.safeten
 
     try:
         repository, _, revision = source.partition("@")
-        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(wanted)))
+        return Path(
+            snapshot_download(
+                repository, revision=revision or None, allow_patterns=list(wanted), ignore_patterns=list(ignored)
+            )
+        )
     except Exception as error:  # the hub's client raises a dozen kinds, for the network and for names
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(

@@ -3,6 +3,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from types import TracebackType
+from typing import Any
 
 from jaxtyping import Float
 from PIL import Image
@@ -26,6 +27,11 @@ class Decoder(ABC):
     @abstractmethod
     def dim(self) -> int:
         """E, width of the embeddings that its weights take."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """All that its pictures depend on, beside embedding, prompt and seed, in words of JSON."""
 
     def require_space(self, other: ClipSpace, name: str) -> None:
         """Raise ValueError unless embeddings of ``name`` ("the prior") lie in this decoder's space and were not normalised."""

@@ -9,7 +9,8 @@ from PIL import Image
 from torch import Tensor
 
 from eclipse_pl.decoders.pipeline_decoder import PipelineDecoder, Precision
-from eclipse_pl.decoders.pipeline_folder import load_part, load_scheduler, read_json
+from eclipse_pl.decoders.pipeline_folder import load_part, load_scheduler
+from eclipse_pl.model_folder import read_config
 
 
 class KandinskyDecoder(PipelineDecoder):
@@ -56,6 +57,10 @@ class KandinskyDecoder(PipelineDecoder):
         super().__init__(model, space, steps, guidance, precision, device, batch_size, attention_slicing, offload)
 
     @property
+    def options(self) -> dict[str, Any]:
+        return {"scheduler": self.scheduler, "size": self.size}
+
+    @property
     def dim(self) -> int:
         dim = self._unet_config.get("encoder_hid_dim")
         if not isinstance(dim, int):
@@ -68,12 +73,12 @@ class KandinskyDecoder(PipelineDecoder):
 
     @property
     def _unet_config(self) -> dict[str, Any]:
-        return read_json(self.configs / "unet" / "config.json", "A Kandinsky decoder's UNet")
+        return read_config(self.configs / "unet")
 
     @property
     def side(self) -> int:
         """Of the pictures, in pixels. ValueError for a size that the latent grid does not divide."""
-        movq = read_json(self.configs / "movq" / "config.json", "A Kandinsky decoder's MoVQ")
+        movq = read_config(self.configs / "movq")
         pixels = 2 ** (len(movq["block_out_channels"]) - 1)  # a side of one latent
         side = self.size or self._unet_config["sample_size"] * pixels
         step = pixels**2  # KandinskyV22Pipeline rounds every size up to a multiple of this

@@ -70,6 +70,16 @@ class PipelineDecoder(Decoder):
         """The folder with the pipeline's configurations; its weights may still be on the hub."""
         return find_pipeline(self.model, self.classes, self.parts, weights=False)
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        told = {"class": type(self).__name__, "model": self.model, "steps": self.steps, "guidance": self.guidance}
+        return told | {"precision": str(self.precision).removeprefix("torch.")} | self.options
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What else of a subclass's arguments its pictures depend on."""
+        return {}
+
     def check(self) -> None:
         """Raise ValueError for what the configurations show to be wrong."""
         _ = self.dim

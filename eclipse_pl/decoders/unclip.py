@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from eclipse_pl.decoders.pipeline_decoder import PipelineDecoder, Precision
-from eclipse_pl.decoders.pipeline_folder import load_part, load_scheduler, read_json
+from eclipse_pl.decoders.pipeline_folder import load_part, load_scheduler
+from eclipse_pl.model_folder import read_config
 
 
 class UnclipDecoder(PipelineDecoder):
@@ -67,8 +68,12 @@ class UnclipDecoder(PipelineDecoder):
         super().__init__(model, space, steps, guidance, precision, device, batch_size, attention_slicing, offload)
 
     @property
+    def options(self) -> dict[str, Any]:
+        return {"super_resolution_steps": self.super_resolution_steps}
+
+    @property
     def dim(self) -> int:
-        config = read_json(self.configs / "text_proj" / "config.json", "Karlo's text projection")
+        config = read_config(self.configs / "text_proj")
         return int(config.get("clip_embeddings_dim", 768))
 
     def load(self, folder: Path) -> Any:
@@ -184,8 +189,12 @@ class StableUnclipDecoder(PipelineDecoder):
             raise ValueError(f"size {size} cannot be painted by Stable unCLIP: take a multiple of 8.")
 
     @property
+    def options(self) -> dict[str, Any]:
+        return {"noise_level": self.noise_level, "size": self.size}
+
+    @property
     def dim(self) -> int:
-        config = read_json(self.configs / "image_normalizer" / "config.json", "Stable unCLIP's image normaliser")
+        config = read_config(self.configs / "image_normalizer")
         return int(config.get("embedding_dim", 768))
 
     def load(self, folder: Path) -> Any:
