@@ -16,6 +16,10 @@ COMMANDS = {
     "export": ("eclipse_pl.export", "a prior for diffusers' pipelines: export --prior RUN --out FOLDER"),
     "sample": ("eclipse_pl.sample", "image embeddings of prompts: sample --prior RUN --prompt P"),
     "sweep": ("eclipse_pl.sweeps", "many runs of a Weights & Biases sweep file: sweep experiments/sweeps/lambda_world.yaml"),
+    "benchmark": (
+        "eclipse_pl.benchmark",
+        "score a prior or any text-to-image pipeline: benchmark --prior RUN --protocol FILE",
+    ),
     "nearest": ("eclipse_pl.nearest", "the pictures nearest to what a prior makes of a prompt: nearest --run RUN --prompt P"),
     "compare": ("eclipse_pl.reports.compare", "runs beside each other: compare runs/quickstart runs/projection_world"),
     "speed": ("eclipse_pl.speed", "measure training step, loader and encoder on this machine"),
@@ -49,7 +53,7 @@ def main(args: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {ours(error)}", file=sys.stderr)
         return 2
     except OSError as error:
         if error.errno not in NOT_A_DEFECT:
@@ -58,6 +62,21 @@ def main(args: list[str] | None = None) -> int:
         print(f"error: cannot write: {error.strerror}{where}. Checkpoints written before are whole.", file=sys.stderr)
         return 2
     return 0
+
+
+def ours(error: BaseException) -> BaseException:
+    """What a part's constructor said, where jsonargparse wrapped it into the list of all types that it tried."""
+    cause: BaseException | None = error
+    while isinstance(cause, ValueError) and raised_in(cause, "jsonargparse"):
+        cause = cause.__cause__
+    return cause if isinstance(cause, ValueError) else error
+
+
+def raised_in(error: BaseException, library: str) -> bool:
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return place is not None and f"/{library}/" in place.tb_frame.f_code.co_filename.replace("\\", "/")
 
 
 if __name__ == "__main__":

@@ -15,13 +15,16 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from eclipse_pl.callbacks.benchmark import Benchmark
 from eclipse_pl.callbacks.checkpoints import Checkpoints
 from eclipse_pl.callbacks.interrupt import Interrupt
 from eclipse_pl.callbacks.latent import LatentEvaluation
 from eclipse_pl.callbacks.progress import Progress
+from eclipse_pl.callbacks.samples import SampleImages
 from eclipse_pl.callbacks.throughput import Throughput
 from eclipse_pl.checkpoint_io import AtomicCheckpointIO
 from eclipse_pl.data.datamodule import EmbeddingDataModule
+from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.lit_prior import LitPrior
 from eclipse_pl.priors.weights import read_checkpoint
@@ -47,6 +50,17 @@ class PriorCLI(LightningCLI):
         parser.add_class_arguments(Run, "run")
         parser.add_lightning_class_args(Checkpoints, "checkpoint")
         parser.add_lightning_class_args(LatentEvaluation, "latent")
+        parser.add_argument(
+            "--decoder",
+            type=Decoder | None,
+            default=None,
+            enable_path=True,
+            help="Paints the pictures of samples and benchmark.",
+        )
+        parser.add_lightning_class_args(SampleImages, "samples")
+        parser.add_lightning_class_args(Benchmark, "benchmark")
+        parser.link_arguments("decoder", "samples.decoder", apply_on="instantiate")
+        parser.link_arguments("decoder", "benchmark.decoder", apply_on="instantiate")
         parser.add_argument(
             "--average",
             type=WeightAveraging | None,

@@ -4,6 +4,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 
 from data_prep.__main__ import main as data_prep
 from eclipse_pl.data.shard_set import ShardSet
@@ -79,3 +80,10 @@ def test_a_folder_of_other_colours_is_another_world(tmp_path):
     made_by = data.shards.manifest.made_by
     world, embed = (shlex.split(part) for part in made_by.split("&&"))
     assert data_prep(world[3:]) == data_prep(embed[3:]) == 0, "the command in the manifest runs"
+
+
+def test_building_a_world_draws_none_of_the_runs_random_numbers(tmp_path):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    WorldDataModule(str(tmp_path), **SIZES, batch_size=8).prepare_data()
+    assert torch.equal(before, torch.get_rng_state())

@@ -41,9 +41,9 @@ class CompBench:
     ) -> None:
         for name, value in {"images_per_prompt": images_per_prompt, "block": block}.items():
             if value < 1:
-                raise ValueError(f"benchmark.{name} is {value}; it must be 1 or more.")
+                raise ValueError(f"{name} is {value}; it must be 1 or more.")
         if not judges:
-            raise ValueError("benchmark.judges is empty, so nobody would judge the pictures. Name one judge at least.")
+            raise ValueError("judges is empty, so nobody would judge the pictures. Name one judge at least.")
         seats = [(judging.scorer.name, tuple(judging.categories)) for judging in judges]
         if len(set(seats)) < len(seats):
             raise ValueError(f"Two judges of the benchmark have one name and the same categories: {seats}.")

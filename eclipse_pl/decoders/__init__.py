@@ -1,1 +1,7 @@
 """Image embedding -> picture."""
+
+from eclipse_pl.decoders.decoder import Decoder
+from eclipse_pl.decoders.kandinsky import KandinskyDecoder
+from eclipse_pl.decoders.unclip import StableUnclipDecoder, UnclipDecoder
+
+__all__ = ["Decoder", "KandinskyDecoder", "StableUnclipDecoder", "UnclipDecoder"]

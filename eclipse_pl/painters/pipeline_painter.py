@@ -66,14 +66,12 @@ class PipelinePainter(Painter):
 
             folder = find_model_folder(self.model)
             try:
-                loaded = DiffusionPipeline.from_pretrained(
-                    folder, torch_dtype=getattr(torch, self.precision), use_safetensors=True, local_files_only=True
-                )
+                loaded = DiffusionPipeline.from_pretrained(folder, use_safetensors=True, local_files_only=True)
             except (OSError, AttributeError, ValueError) as error:
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 raise ValueError(f"{self.model} could not be loaded as a text-to-image pipeline ({reason}).") from error
             loaded.set_progress_bar_config(disable=True)
-            self._pipeline = loaded.to(self.device)
+            self._pipeline = loaded.to(self.device, getattr(torch, self.precision))
         return self._pipeline
 
     def close(self) -> None:

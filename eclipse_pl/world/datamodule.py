@@ -6,6 +6,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.data.manifest import MANIFEST_NAME, Manifest
 from eclipse_pl.embed import embed_shards
@@ -53,7 +55,8 @@ class WorldDataModule(EmbeddingDataModule):
         with open(folder / ".building", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (folder / MANIFEST_NAME).is_file():
-                self._build(folder)
+                with torch.random.fork_rng():  # or the run that builds the world would begin with other weights than the next
+                    self._build(folder)
 
     def _build(self, folder: Path) -> None:
         raw = folder / "raw"

@@ -1,0 +1,121 @@
+"""python -m eclipse_pl benchmark: prompts and seeds -> a prior and its decoder, or any pipeline -> judges -> scorecard."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from eclipse_pl.compbench.compbench import CompBench
+from eclipse_pl.compbench.scorecard import Card
+from eclipse_pl.compbench.scorecard_table import scorecard_table
+from eclipse_pl.decoders.decoder import Decoder
+from eclipse_pl.encoders.encoder import Encoder
+from eclipse_pl.painters.painter import Painter
+from eclipse_pl.painters.pipeline_painter import PipelinePainter
+from eclipse_pl.painters.prior_painter import PriorPainter
+from eclipse_pl.ranks import Ranks
+
+
+def benchmark(
+    protocol: CompBench,
+    out: str,
+    prior: str | None = None,
+    decoder: Decoder | None = None,
+    encoder: Encoder | None = None,
+    pipeline: str | None = None,
+    painter: Painter | None = None,
+    processes: int = 1,
+    ranks: Ranks | None = None,
+) -> Card:
+    """Score a prior, a floor, the ceiling, or any text-to-image pipeline of diffusers.
+
+    Killed and started again, it goes on after the last finished block of pictures. Exit code 1: some pictures could not be
+    judged; their rows say why.
+
+    Args:
+        protocol: what is painted and who judges it, such as experiments/parts/protocol/paper.yaml.
+        out: folder for pictures, rows and scorecard.
+        prior: folder of a run, or a released prior (folder or hub id).
+        decoder: paints the prior's embeddings, such as experiments/parts/decoder/kandinsky.yaml.
+        encoder: the CLIP of the prior, where its space does not say where that lies.
+        pipeline: hub id or folder of a text-to-image pipeline, instead of a prior.
+        painter: anything that paints, instead of both: PipelinePainter with options, or the world's CeilingPainter.
+        processes: processes that share the work, one a GPU where there are GPUs. The result does not depend on them.
+        ranks: this process among them.
+    """
+    return protocol.run(choose(prior, decoder, encoder, pipeline, painter), Path(out), ranks)
+
+
+def choose(
+    prior: str | None, decoder: Decoder | None, encoder: Encoder | None, pipeline: str | None, painter: Painter | None
+) -> Painter:
+    """The one painter that was asked for."""
+    given = [name for name, value in {"--prior": prior, "--pipeline": pipeline, "--painter": painter}.items() if value]
+    if len(given) != 1:
+        raise ValueError(f"Give one of --prior, --pipeline and --painter; there are {', '.join(given) or 'none of them'}.")
+    if prior is None and (decoder or encoder):
+        raise ValueError(f"--decoder and --encoder belong to --prior, and mean nothing to {given[0]}.")
+    if painter is not None:
+        return painter
+    if pipeline is not None:
+        return PipelinePainter(pipeline)
+    assert prior is not None
+    if decoder is None:
+        raise ValueError("--prior needs a --decoder, such as experiments/parts/decoder/world.yaml.")
+    return PriorPainter(prior, decoder, encoder)
+
+
+def report(card: Card, out: Path) -> None:
+    """Print the table; exit code 1 where pictures failed."""
+    scorecard_table(card)
+    print(f"{out / 'scorecard.json'}")
+    if card["failed"]:
+        print(f"{card['failed']} of {card['images']} pictures could not be judged: see {out / 'rows.jsonl'}", file=sys.stderr)
+        raise SystemExit(1)
+
+
+def main(args: list[str] | None = None) -> None:
+    words = sys.argv[1:] if args is None else args
+    options = arguments(words)
+    if options.processes < 1:
+        raise ValueError(f"--processes is {options.processes}; it must be 1 or more.")
+    card = run(words, Ranks()) if options.processes == 1 else shared(words, options.processes)
+    report(card, Path(options.out))
+
+
+def run(words: list[str], ranks: Ranks) -> Card:
+    """Build what the command line names, in this process, and run it."""
+    return benchmark(**build_parser().instantiate_classes(arguments(words)).as_dict(), ranks=ranks)
+
+
+def arguments(words: list[str]) -> Any:
+    return build_parser().parse_args(words)
+
+
+def build_parser() -> Any:
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(prog="python -m eclipse_pl benchmark", description=(benchmark.__doc__ or "").split("\n")[0])
+    parser.add_function_arguments(benchmark, as_group=False, sub_configs=True, skip={"ranks"})
+    return parser
+
+
+def shared(words: list[str], processes: int) -> Card:
+    """The same by several processes, one a GPU where there are GPUs."""
+    from lightning.fabric import Fabric
+    from torch.multiprocessing import ProcessRaisedException
+
+    fabric = Fabric(accelerator="auto", devices=processes, strategy="ddp_spawn")
+    try:
+        card: Card = fabric.launch(share, words)  # type: ignore[arg-type]  # further arguments follow the first
+    except ProcessRaisedException as error:
+        _, told, message = str(error).strip().rpartition("\nValueError: ")
+        if not told:
+            raise
+        raise ValueError(message) from error
+    return card
+
+
+def share(fabric: Any, words: list[str]) -> Card:
+    return run(words, Ranks(fabric.global_rank, fabric.world_size, fabric.barrier, fabric.broadcast))

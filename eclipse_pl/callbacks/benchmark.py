@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from eclipse_pl.callbacks.undisturbed import undisturbed
+from eclipse_pl.compbench.compbench import CompBench
+from eclipse_pl.compbench.scorecard import ALL, Card, write_card
+from eclipse_pl.decoders.decoder import Decoder
+from eclipse_pl.encoders.encoder import Encoder
+from eclipse_pl.lit_prior import LitPrior
+from eclipse_pl.painters.prior_painter import PriorPainter
+from eclipse_pl.ranks import Ranks
+
+
+class Benchmark(L.Callback):
+    """T2I-CompBench's protocol on the prior, at validations of a fit, and in ``validate`` and ``test``.
+
+    All ranks paint and judge. Logged are ``benchmark/CATEGORY/JUDGE``, ``benchmark/CATEGORY/SUBSET/JUDGE`` and, over all
+    categories, ``benchmark/JUDGE``, in time for ``checkpoint.monitor``. Pictures, rows and scorecard lie in the run's folder,
+    in ``benchmark/step_N``, and the last scorecard also in ``scorecard.json``. Judges are built when first used, and freed
+    after.
+
+    Args:
+        protocol: What is painted and who judges it; null is no benchmark.
+        every_n_validations: At every so many validations of a fit; 0 is only in ``validate`` and ``test``.
+        decoder: Of the prior's space; linked from the top of the config.
+        encoder: The CLIP of that space; found by its name where it says where it lies.
+    """
+
+    def __init__(
+        self,
+        protocol: CompBench | None = None,
+        every_n_validations: int = 0,
+        decoder: Decoder | None = None,
+        encoder: Encoder | None = None,
+    ) -> None:
+        if every_n_validations < 0:
+            raise ValueError(f"benchmark.every_n_validations is {every_n_validations}; it must be 0 or more.")
+        if every_n_validations and protocol is None:
+            raise ValueError("benchmark.every_n_validations is set, but benchmark.protocol is not: there is nothing to paint.")
+        self.every_n_validations = every_n_validations
+        self.decoder, self.encoder = decoder, encoder
+        self.protocol = protocol
+        self._validations = 0
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if self.protocol is None or (stage == "fit" and not self.every_n_validations):
+            return
+        assert isinstance(pl_module, LitPrior)
+        if self.decoder is None:
+            raise ValueError("The benchmark needs a decoder. Add one to the config: decoder: parts/decoder/world.yaml")
+        self.decoder.require_space(pl_module.prior.space, "the prior")
+        for checkpoint in trainer.checkpoint_callbacks:
+            monitor = getattr(checkpoint, "monitor", None) or ""
+            if stage == "fit" and monitor.startswith("benchmark/") and self.every_n_validations != 1:
+                raise ValueError(
+                    f"checkpoint.monitor is {monitor}, which is not there after every validation. Set "
+                    "benchmark.every_n_validations to 1, or monitor a metric of val/."
+                )
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        self._validations += 1
+        often = self.every_n_validations
+        if trainer.state.fn != "fit" or (often and self._validations % often == 0):
+            self._run(trainer, pl_module)
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._run(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"validations": self._validations}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._validations = state_dict["validations"]
+
+    def _run(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        folder = trainer.log_dir  # rank 0 tells the others, so all must ask
+        if self.protocol is None or folder is None:
+            return
+        assert isinstance(module, LitPrior) and self.decoder is not None
+        step = max(trainer.global_step, module.loaded_step)
+        painter = PriorPainter.of(module.prior, f"{Path(folder).name} after {step} steps", self.decoder, self.encoder)
+        strategy = trainer.strategy
+        ranks = Ranks(trainer.global_rank, trainer.world_size, lambda: strategy.barrier("benchmark"), strategy.broadcast)
+        with undisturbed(module):
+            card = self.protocol.run(painter, Path(folder) / "benchmark" / f"step_{step:07d}", ranks)
+        if trainer.is_global_zero:
+            write_card(Path(folder) / "scorecard.json", {"step": step, **card})
+        # every rank holds the same values already; sync_dist only tells Lightning so
+        module.log_dict(metrics_of(card), sync_dist=True)
+
+
+def metrics_of(card: Card) -> dict[str, float]:
+    """``benchmark/CATEGORY[/SUBSET]/JUDGE``, and ``benchmark/JUDGE``: the mean over the categories that it judged."""
+    metrics: dict[str, float] = {}
+    for judge, categories in card["scores"].items():
+        whole = [subsets[ALL]["mean"] for subsets in categories.values() if subsets[ALL]["mean"] is not None]
+        if whole:
+            metrics[f"benchmark/{judge}"] = sum(whole) / len(whole)
+        for category, subsets in categories.items():
+            for subset, cell in subsets.items():
+                if cell["mean"] is not None:
+                    metrics[f"benchmark/{category}/{'' if subset == ALL else f'{subset}/'}{judge}"] = cell["mean"]
+    return metrics

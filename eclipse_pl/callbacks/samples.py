@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from PIL import Image
+
+from eclipse_pl.atomic import write_atomically
+from eclipse_pl.callbacks.undisturbed import undisturbed
+from eclipse_pl.contact_sheet import contact_sheet
+from eclipse_pl.decoders.decoder import Decoder
+from eclipse_pl.encoders.encoder import Encoder
+from eclipse_pl.lit_prior import LitPrior
+from eclipse_pl.painters.prior_painter import PriorPainter
+from eclipse_pl.prompts.prompt import Prompt
+
+
+class SampleImages(L.Callback):
+    """Fixed prompts with fixed seeds, painted as the prior learns: one grid in ``samples/`` of the run's folder, and on W&B.
+
+    The first rank paints, after the step and before its validation, and the others wait; so take few prompts. Neither random
+    numbers nor mode of the training are touched.
+
+    Args:
+        every_n_steps: How often; 0 is never. The last step of training is always painted.
+        prompts: Captions, one row each.
+        seeds: Of noise and decoder, one column each.
+        decoder: Of the prior's space; linked from the top of the config.
+        encoder: The CLIP of that space; found by its name where it says where it lies.
+    """
+
+    def __init__(
+        self,
+        every_n_steps: int = 0,
+        prompts: list[str] | None = None,
+        seeds: list[int] | None = None,
+        decoder: Decoder | None = None,
+        encoder: Encoder | None = None,
+    ) -> None:
+        self.every_n_steps = every_n_steps
+        self.prompts, self.seeds = prompts or [], [0, 1] if seeds is None else seeds
+        self.decoder, self.encoder = decoder, encoder
+        if every_n_steps < 0:
+            raise ValueError(f"samples.every_n_steps is {every_n_steps}; it must be 0 (never) or a number of steps.")
+        if every_n_steps and not (self.prompts and self.seeds):
+            raise ValueError("samples.every_n_steps is set, but samples.prompts or samples.seeds is empty: nothing to paint.")
+        self._painter: PriorPainter | None = None
+        self._folder: Path | None = None
+        self._painted = -1
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        folder = trainer.log_dir  # rank 0 tells the others, so all must ask
+        if not self.every_n_steps or stage != "fit":
+            return
+        assert isinstance(pl_module, LitPrior)
+        if self.decoder is None:
+            raise ValueError(
+                "samples.every_n_steps is set, but there is no decoder. Add one: decoder: parts/decoder/world.yaml"
+            )
+        self._folder = None if folder is None else Path(folder) / "samples"
+        if trainer.is_global_zero:
+            self._painter = PriorPainter.of(pl_module.prior, "in training", self.decoder, self.encoder)
+            self._painter.require_ready()
+            self._painter.encode(self.prompts)
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
+        if self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
+            self._paint(trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.every_n_steps:
+            self._paint(trainer, pl_module)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if self._painter is not None:
+            self._painter.close()
+
+    def _paint(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        step = trainer.global_step
+        if self._painter is not None and step != self._painted:  # gradients may be accumulated over several batches
+            with undisturbed(module):
+                sheet = self._sheet(self._painter)
+            self._keep(trainer, sheet, step)
+        self._painted = step
+        trainer.strategy.barrier("samples")
+
+    def _sheet(self, painter: PriorPainter) -> Image.Image:
+        pairs = [(prompt, seed) for prompt in self.prompts for seed in self.seeds]
+        prompts = [Prompt(f"samples/{row:04d}", "samples", prompt) for row, (prompt, _) in enumerate(pairs)]
+        images = painter.paint(prompts, [seed for _, seed in pairs])
+        width = len(self.seeds)
+        rows = [(prompt, images[row * width : (row + 1) * width]) for row, prompt in enumerate(self.prompts)]
+        return contact_sheet(rows, [f"seed {seed}" for seed in self.seeds])
+
+    def _keep(self, trainer: L.Trainer, sheet: Image.Image, step: int) -> None:
+        if self._folder is None:
+            return
+        path = self._folder / f"step_{step:07d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = io.BytesIO()
+        sheet.save(content, "PNG")
+        write_atomically(path, content.getvalue())
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_image("samples", [str(path)], step=step, caption=["; ".join(self.prompts)])
+        rank_zero_info(f"Pictures of step {step}: {path}")

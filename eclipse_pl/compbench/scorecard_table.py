@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from eclipse_pl.compbench.scorecard import ALL, Card
+
+
+def scorecard_table(card: Card) -> None:
+    """Print categories x judges, each with its 95 % interval over prompts, subsets below their category."""
+    judges = list(card["scores"])
+    prompts = card["prompts"]
+    table = Table(
+        title=f"{prompts['name']}: {prompts['count']} prompts x {card['images_per_prompt']} pictures, seed {card['seed']}",
+        title_justify="left",
+        box=None,
+    )
+    table.add_column("")
+    for judge in judges:
+        table.add_column(judge, justify="right")
+    for category in dict.fromkeys(category for judge in judges for category in card["scores"][judge]):
+        of_category = [card["scores"][judge].get(category, {}) for judge in judges]
+        for subset in dict.fromkeys(subset for subsets in of_category for subset in subsets):
+            name = category if subset == ALL else f"  {subset}"
+            table.add_row(
+                name, *(cell(subsets.get(subset)) for subsets in of_category), style="bold" if subset == ALL else None
+            )
+    Console(width=None if Console().is_terminal else 140).print(table)
+
+
+def cell(value: dict[str, float] | None) -> str:
+    if value is None:
+        return ""
+    if value["mean"] is None:
+        return "-"
+    return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"

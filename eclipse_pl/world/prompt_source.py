@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from eclipse_pl.prompts.prompt import PromptSet
+from eclipse_pl.prompts.source import PromptSource
+from eclipse_pl.world.prompts import COMPOSITIONS, prompt_set
+from eclipse_pl.world.scenes import CATEGORIES
+
+
+class WorldPrompts(PromptSource):
+    """Captions of the world that were never trained on, by category and composition.
+
+    Args:
+        per_category: so many prompts of each category and composition; a smaller set lies inside a larger one.
+        categories: those to take; null for all.
+        compositions: seen, unseen, or both (null).
+        seed: of the scenes that they describe.
+    """
+
+    def __init__(
+        self,
+        per_category: int = 40,
+        categories: list[str] | None = None,
+        compositions: list[str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.per_category, self.seed = per_category, seed
+        self.categories, self.compositions = categories or list(CATEGORIES), compositions or list(COMPOSITIONS)
+
+    def load(self) -> PromptSet:
+        return prompt_set(self.per_category, self.categories, self.compositions, self.seed)

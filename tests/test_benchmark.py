@@ -1,0 +1,267 @@
+"""The benchmark command: prompts and seeds to scorecard, the same for any number of processes and after a kill."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from eclipse_pl.__main__ import main as command
+from eclipse_pl.compbench.compbench import CompBench
+from eclipse_pl.compbench.judging import Judging
+from eclipse_pl.painters.painter import Painter
+from eclipse_pl.prompts.prompt import Prompt
+from eclipse_pl.prompts.source import PromptFiles
+from eclipse_pl.world.prompt_source import WorldPrompts
+from tests.judges_for_pictures import MeanColour
+from tests.pipelines import kandinsky
+from tests.runs import write_experiment
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prior that knows little, and a decoder that knows nothing, both of the world's width."""
+    folder = tmp_path_factory.mktemp("benchmark")
+    kandinsky(folder / "weights", dim=128)
+    decoder = {"model": str(folder / "weights"), "space": "world", "steps": 2, "batch_size": 4, "device": "cpu"}
+    write(folder / "decoder.yaml", "eclipse_pl.decoders.kandinsky.KandinskyDecoder", decoder)
+    prompts = {"class_path": "eclipse_pl.world.prompt_source.WorldPrompts", "init_args": {"per_category": 2}}
+    judges = [
+        {"scorer": {"class_path": "tests.judges_for_pictures.MeanColour"}},
+        {"scorer": {"class_path": "tests.judges_for_pictures.Slow"}, "categories": ["spatial"]},
+    ]
+    protocol = {"prompts": prompts, "judges": judges, "images_per_prompt": 2, "block": 4}
+    write(folder / "protocol.yaml", "eclipse_pl.compbench.compbench.CompBench", protocol)
+    world = {
+        "folder": str(folder / "world"),
+        "train_pairs": 32,
+        "val_pairs": 8,
+        "test_pairs": 8,
+        "batch_size": 8,
+        "workers": 0,
+    }
+    experiment = write_experiment(
+        folder,
+        data={"class_path": "eclipse_pl.world.datamodule.WorldDataModule", "init_args": world},
+        trainer__max_steps=1,
+    )
+    assert command(["fit", "--config", str(experiment)]) == 0
+    return folder
+
+
+def write(path: Path, class_path: str, init_args: dict[str, Any]) -> None:
+    path.write_text(yaml.safe_dump({"class_path": class_path, "init_args": init_args}))
+
+
+def words(folder: Path, out: str, *more: str) -> list[str]:
+    given = {"prior": folder / "runs/tiny/version_0", "decoder": folder / "decoder.yaml", "protocol": folder / "protocol.yaml"}
+    return ["benchmark", *(f"--{name}={value}" for name, value in given.items()), f"--out={folder / out}", *more]
+
+
+@pytest.fixture(scope="module")
+def scored(folder: Path) -> Path:
+    assert command(words(folder, "scored")) == 0
+    return folder / "scored"
+
+
+def results(out: Path) -> list[bytes]:
+    """Scorecard, rows and pictures."""
+    pictures = sorted(path for path in (out / "images").rglob("*.png"))
+    return [
+        (out / "scorecard.json").read_bytes(),
+        (out / "rows.jsonl").read_bytes(),
+        *(path.read_bytes() for path in pictures),
+    ]
+
+
+def test_scorecard_rows_and_pictures(scored: Path) -> None:
+    card = json.loads((scored / "scorecard.json").read_text())
+    assert card["images"] == 48 and card["failed"] == 0 and card["prompts"]["count"] == 24
+    assert card["judges"] == {"mean_colour": "1", "slow": "1"}
+    assert list(card["scores"]["slow"]) == ["spatial"] and len(card["scores"]["mean_colour"]) == 6
+    cell = card["scores"]["mean_colour"]["colour"]["unseen"]
+    assert cell["prompts"] == 2 and cell["images"] == 4 and cell["low"] <= cell["mean"] <= cell["high"]
+    rows = [json.loads(line) for line in (scored / "rows.jsonl").read_text().splitlines()]
+    assert [row["seed"] for row in rows] == [42, 43] * 24
+    for row in rows:
+        with Image.open(scored / row["file"]) as picture:
+            assert picture.size == (32, 32)
+        assert row["scores"]["mean_colour"]["evidence"] == {"prompt": row["prompt"]}
+    mean = sum(row["scores"]["mean_colour"]["value"] for row in rows if row["category"] == "shape") / 8
+    assert card["scores"]["mean_colour"]["shape"]["all"]["mean"] == pytest.approx(mean)
+    assert rows[0]["file"] == f"images/colour/seen/samples/{rows[0]['prompt']}_000000.png", "T2I-CompBench's own layout"
+
+
+def test_two_processes_come_to_the_same(folder: Path, scored: Path) -> None:
+    assert command(words(folder, "two", "--processes=2")) == 0
+    assert results(folder / "two") == results(scored)
+
+
+def test_what_is_finished_is_not_done_again(folder: Path, scored: Path) -> None:
+    shutil.copytree(scored, folder / "again")
+    before = {path: path.stat().st_mtime_ns for path in (folder / "again").rglob("*.png")}
+    gone = sorted(before)[5]
+    gone.unlink()
+    (folder / "again" / "scorecard.json").unlink()
+    assert command(words(folder, "again")) == 0
+    assert results(folder / "again") == results(scored)
+    made = [path for path, when in before.items() if path.stat().st_mtime_ns != when]
+    assert gone in made and len(made) == 4, "its block, and nothing else"
+
+
+def test_a_killed_run_goes_on(folder: Path, scored: Path) -> None:
+    out = folder / "killed"
+    with subprocess.Popen(
+        [sys.executable, "-m", "eclipse_pl", *words(folder, "killed")], cwd=Path(__file__).parents[1]
+    ) as process:
+        end = time.monotonic() + 120
+        while not list(out.glob("scores/slow/*.json")):  # all is painted, and some is judged
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.05)
+        process.kill()
+    assert not (out / "scorecard.json").exists()
+    assert command(words(folder, "killed")) == 0
+    assert results(out) == results(scored)
+
+
+def test_the_ceiling_and_any_pipeline(folder: Path, tmp_path: Path) -> None:
+    protocol = f"--protocol={folder / 'protocol.yaml'}"
+    ceiling = ["--painter=CeilingPainter", f"--painter.decoder={folder / 'decoder.yaml'}"]
+    assert command(["benchmark", protocol, *ceiling, f"--out={tmp_path / 'ceiling'}"]) == 0
+    assert json.loads((tmp_path / "ceiling/scorecard.json").read_text())["painter"]["prior"] == "true image"
+    stable_diffusion(tmp_path / "pipeline")
+    options = [
+        "--painter=PipelinePainter",
+        f"--painter.model={tmp_path / 'pipeline'}",
+        "--painter.steps=2",
+        "--painter.size=16",
+    ]
+    assert command(["benchmark", protocol, *options, f"--out={tmp_path / 'sd'}"]) == 0
+    told = json.loads((tmp_path / "sd/scorecard.json").read_text())["painter"]
+    assert told["pipeline"] == str(tmp_path / "pipeline") and told["num_inference_steps"] == 2
+    assert command(["benchmark", protocol, *options[:-2], "--painter.options={steps: 3}", f"--out={tmp_path / 'no'}"]) == 2
+
+
+def stable_diffusion(folder: Path) -> None:
+    """A tiny StableDiffusionPipeline without a word of the world."""
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from eclipse_pl.encoders.clip_text import tokenizer_of
+    from eclipse_pl.world.encoder import WorldEncoder
+
+    torch.manual_seed(0)
+    text = CLIPTextConfig(
+        vocab_size=80,
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        max_position_embeddings=32,
+    )
+    unet = UNet2DConditionModel(
+        sample_size=8, block_out_channels=(8, 8), layers_per_block=1, cross_attention_dim=8, norm_num_groups=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=4,
+    )  # fmt: skip
+    StableDiffusionPipeline(
+        vae=AutoencoderKL(
+            block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+            norm_num_groups=4, latent_channels=4,
+        ),
+        text_encoder=CLIPTextModel(text),
+        tokenizer=tokenizer_of(WorldEncoder(device="cpu")),
+        unet=unet,
+        scheduler=DDIMScheduler(steps_offset=1, clip_sample=False),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)  # fmt: skip
+
+
+class Grey(Painter):
+    """Paints grey, brighter with the seed."""
+
+    identity = {"painter": "grey"}  # noqa: RUF012
+
+    def paint(self, prompts: list[Prompt], seeds: list[int]) -> list[Image.Image]:
+        return [Image.new("RGB", (4, 4), (seed,) * 3) for seed in seeds]
+
+    def require_ready(self) -> None:
+        pass
+
+
+def bench(**options: Any) -> CompBench:
+    return CompBench(**{"prompts": WorldPrompts(2), "judges": [Judging(MeanColour())], **options})
+
+
+def test_an_unreadable_picture_is_a_failed_row(tmp_path: Path, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert command(words(folder, "broken")) == 0
+    out = folder / "broken"
+    broken = sorted((out / "images/shape").rglob("*.png"))[1]
+    broken.write_bytes(b"no picture")
+    shutil.rmtree(out / "scores")
+    with pytest.raises(SystemExit) as stop:
+        command(words(folder, "broken"))
+    assert stop.value.code == 1
+    assert "1 of 48 pictures could not be judged" in capfd.readouterr().err
+    failed = [row for row in map(json.loads, (out / "rows.jsonl").read_text().splitlines()) if row["failed"]]
+    assert len(failed) == 1 and "cannot be read" in failed[0]["failed"] and failed[0]["scores"]["mean_colour"]["value"] is None
+    cell = json.loads((out / "scorecard.json").read_text())["scores"]["mean_colour"]["shape"]["all"]
+    assert cell["failed"] == 1 and cell["images"] == 7
+
+
+def test_results_are_never_mixed(tmp_path: Path) -> None:
+    bench().run(Grey(), tmp_path, progress=False)
+    with pytest.raises(ValueError, match=r"holds another benchmark: its prompts differ \(prompts was .* and is now"):
+        bench(prompts=WorldPrompts(3)).run(Grey(), tmp_path, progress=False)
+    with pytest.raises(ValueError, match="its seed differ"):
+        bench(seed=7).run(Grey(), tmp_path, progress=False)
+    other = Grey()
+    other.identity = {"painter": "another"}
+    with pytest.raises(ValueError, match="its painter differ"):
+        bench().run(other, tmp_path, progress=False)
+    with pytest.raises(ValueError, match="scores of another version of mean_colour: 1, and now it is 2"):
+        bench(judges=[Judging(MeanColour("2"))]).run(Grey(), tmp_path, progress=False)
+
+
+def test_prompts_that_upstreams_layout_cannot_name(tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("a red/green car\na blue boat\n")
+    card = bench(prompts=PromptFiles(str(tmp_path / "prompts.txt"), "file")).run(Grey(), tmp_path / "out", progress=False)
+    assert card["images"] == 2 and card["failed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--pipeline=x"], "Give one of --prior, --pipeline and --painter; there are --prior, --pipeline"),
+        (["--processes=0"], "--processes is 0"),
+        (["--decoder=null"], "--prior needs a --decoder"),
+        (
+            ["--decoder.space=ViT-L-14/openai"],
+            "The decoder paints embeddings of ViT-L-14/openai, 128 wide, and the prior belongs",
+        ),
+        (["--protocol.judges=[]"], "judges is empty"),
+        (["--protocol.images_per_prompt=0"], "images_per_prompt is 0"),
+        (["--out=/proc/nowhere"], "Cannot write to /proc/nowhere"),
+        (["--prior=runs/no/such"], "There is no folder runs/no/such"),
+    ],
+)
+def test_mistakes(folder: Path, more: list[str], message: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert command(words(folder, "mistakes", *more)) == 2
+    assert message in capfd.readouterr().err
+
+
+def test_a_mistake_of_one_process_is_one_sentence(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert command(words(folder, "mistakes", "--decoder.space=other", "--processes=2")) == 2
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "The decoder paints embeddings of other" in lines[0]

@@ -1,0 +1,143 @@
+"""Pictures and scores while a prior trains: through `fit`, on the world's CLIP and a tiny decoder of its width."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from eclipse_pl.__main__ import main as command
+from tests.pipelines import kandinsky
+from tests.runs import metrics, write_experiment
+
+PRIOR = {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 8}
+
+
+PROTOCOL = {
+    "class_path": "eclipse_pl.compbench.compbench.CompBench",
+    "init_args": {
+        "block": 4,
+        "prompts": {"class_path": "eclipse_pl.world.prompt_source.WorldPrompts", "init_args": {"per_category": 1}},
+        "judges": [{"scorer": {"class_path": "tests.judges_for_pictures.MeanColour"}}],
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    kandinsky(folder / "decoder", dim=128)
+    return folder
+
+
+def experiment(folder: Path, name: str, **changes: Any) -> Path:
+    """On the world, with a decoder that knows nothing yet."""
+    (folder / name).mkdir()
+    world = {"folder": str(folder / "world"), "train_pairs": 32, "val_pairs": 8, "test_pairs": 8, "batch_size": 8}
+    decoder = {
+        "class_path": "eclipse_pl.decoders.kandinsky.KandinskyDecoder",
+        "init_args": {"model": str(folder / "decoder"), "space": "world", "steps": 2, "batch_size": 4, "device": "cpu"},
+    }
+    options: dict[str, Any] = {
+        "data": {"class_path": "eclipse_pl.world.datamodule.WorldDataModule", "init_args": {**world, "workers": 0}},
+        "model__prior__init_args": PRIOR,
+        "trainer__max_steps": 6,
+        "trainer__val_check_interval": 2,
+        "checkpoint__every_n_steps": 2,
+        "decoder": decoder,
+        "samples": {"every_n_steps": 4, "prompts": ["a red star", "two blue squares"], "seeds": [3, 4]},
+        "benchmark": {"every_n_validations": 1, "protocol": copy.deepcopy(PROTOCOL)},
+    }
+    return write_experiment(folder / name, **{**options, **changes})
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> Path:
+    assert command(["fit", "--config", str(experiment(folder, "run"))]) == 0
+    return folder / "run" / "runs" / "tiny" / "version_0"
+
+
+def test_pictures_appear_as_the_prior_learns(run: Path) -> None:
+    names = sorted(path.name for path in (run / "samples").iterdir())
+    assert names == ["step_0000004.png", "step_0000006.png"]
+    with Image.open(run / "samples" / names[0]) as sheet:
+        assert sheet.width > sheet.height, "two prompts by two seeds, with their words"
+
+
+def test_scores_can_be_monitored_and_lie_in_the_runs_folder(run: Path) -> None:
+    steps = metrics(run)
+    assert [step for step, values in steps.items() if "benchmark/mean_colour" in values] == [1, 3, 5]
+    card = json.loads((run / "scorecard.json").read_text())
+    assert card["step"] == 6 and card["images"] == 12 and card["failed"] == 0
+    last = steps[5]
+    colour = card["scores"]["mean_colour"]["colour"]
+    assert last["benchmark/colour/mean_colour"] == pytest.approx(colour["all"]["mean"], rel=1e-5)
+    assert last["benchmark/colour/unseen/mean_colour"] == pytest.approx(colour["unseen"]["mean"], rel=1e-5)
+    rows = (run / "benchmark" / "step_0000006" / "rows.jsonl").read_text().splitlines()
+    assert len(rows) == 12 and all((run / "benchmark/step_0000006" / json.loads(row)["file"]).is_file() for row in rows)
+
+
+def test_training_does_not_notice(run: Path, folder: Path) -> None:
+    alone = experiment(folder, "alone", samples={}, benchmark={}, decoder=None)
+    assert command(["fit", "--config", str(alone)]) == 0
+    without = metrics(folder / "alone" / "runs" / "tiny" / "version_0")
+    for step, values in metrics(run).items():
+        same = {name: value for name, value in values.items() if not name.startswith("benchmark/") and name != "train_seconds"}
+        assert same == pytest.approx({name: without[step][name] for name in same}, nan_ok=True), step
+
+
+def test_test_is_the_benchmark_of_a_checkpoint(run: Path, folder: Path) -> None:
+    config = str(run / "config.yaml")
+    assert command(["test", "--config", config, "--ckpt_path", str(run)]) == 0
+    tested = json.loads((run.parent / "test_0" / "scorecard.json").read_text())
+    trained = json.loads((run / "scorecard.json").read_text())
+    assert tested["scores"] == trained["scores"] and tested["step"] == 6
+
+
+def test_the_best_checkpoint_by_a_score(folder: Path) -> None:
+    monitored = experiment(folder, "monitored", samples={}, checkpoint__monitor="benchmark/colour/mean_colour")
+    assert command(["fit", "--config", str(monitored)]) == 0
+    run = folder / "monitored" / "runs" / "tiny" / "version_0"
+    scores = {step: values["benchmark/colour/mean_colour"] for step, values in metrics(run).items() if step in (1, 3, 5)}
+    best = max(scores, key=lambda step: scores[step]) + 1
+    assert [path.name for path in (run / "checkpoints").glob("best-*")] == [f"best-step={best}.ckpt"]
+
+
+def test_judge_and_decoder_are_no_part_of_a_checkpoint(run: Path) -> None:
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert all(key.startswith("prior.") for key in state)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"decoder": None}, "there is no decoder"),
+        ({"samples": {"every_n_steps": 2}}, "nothing to paint"),
+        ({"samples": {"every_n_steps": -1}}, "samples.every_n_steps is -1"),
+        ({"benchmark": {"every_n_validations": 1}}, "benchmark.protocol is not"),
+        ({"benchmark__protocol__init_args__judges": []}, "judges is empty"),
+        ({"decoder__init_args__space": "ViT-L-14/openai"}, "The decoder paints embeddings of ViT-L-14/openai, 128 wide"),
+        (
+            {"benchmark__every_n_validations": 2, "checkpoint__monitor": "benchmark/mean_colour"},
+            "Set benchmark.every_n_validations to 1",
+        ),
+    ],
+)
+def test_mistakes(folder: Path, changes: dict[str, Any], message: str, capfd: pytest.CaptureFixture[str]) -> None:
+    import re
+
+    name = re.sub(r"\W+", "_", str(changes))[:60]
+    assert command(["fit", "--config", str(experiment(folder, name, **changes))]) == 2
+    assert message in capfd.readouterr().err
+
+
+def test_what_a_part_says_is_not_buried_in_the_types_that_were_tried(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    missing = experiment(folder, "missing", decoder__init_args__model=str(folder / "decodr"))
+    assert command(["fit", "--config", str(missing)]) == 2
+    last = capfd.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith(f"error: There is no folder {folder / 'decodr'}") and f"Near it: {folder / 'decoder'}" in last
