@@ -58,7 +58,7 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str,
         good = [(prompt, value) for prompt, value in values if value is not None]
         cell: dict[str, Any] = {"mean": None, "low": None, "high": None}
         if good:
-            estimate = bootstrap_over_groups(np.array([value for _, value in good]), [prompt for prompt, _ in good])
+            estimate = bootstrap_over_groups(np.array([value for _, value in good], float), [prompt for prompt, _ in good])
             # one prompt has a mean and no interval
             cell = {part: none_if_nan(getattr(estimate, part)) for part in ("mean", "low", "high")}
         cell |= {"prompts": len({prompt for prompt, _ in good}), "images": len(good), "failed": len(values) - len(good)}
