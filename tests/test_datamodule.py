@@ -69,10 +69,11 @@ def test_single_pass(folder: Path) -> None:
 
 
 def test_two_processes_see_what_one_sees(folder: Path, tmp_path: Path) -> None:
-    alone = fit(data_of(folder), max_epochs=1)
+    # a seed of its own: processes that are spawned do not know what seed an earlier test has set here
+    alone = fit(data_of(folder, seed=3), max_epochs=1)
     model = Recorder(notes=tmp_path)
     options = {"devices": 2, "strategy": "ddp_spawn", "use_distributed_sampler": True}
-    trainer_of(max_epochs=1, **options).fit(model, datamodule=data_of(folder, batch_size=4))
+    trainer_of(max_epochs=1, **options).fit(model, datamodule=data_of(folder, batch_size=4, seed=3))
     trained, validated = zip(*[eval(path.read_text()) for path in sorted(tmp_path.glob("rank*.txt"))], strict=True)
     assert len(trained[0]) == len(trained[1]) == len(alone.seen)
     assert [tuple(sorted(a + b)) for a, b in zip(*trained, strict=True)] == alone.seen

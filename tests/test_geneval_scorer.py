@@ -11,11 +11,12 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
+from eclipse_pl.prompts.geneval import COLOURS
 from eclipse_pl.prompts.prompt import Prompt, Required
 from eclipse_pl.scorers.clip_towers import TransformersClip
 from eclipse_pl.scorers.detections import Detection
 from eclipse_pl.scorers.detectors import GroundingDino
-from eclipse_pl.scorers.geneval import COLOURS, GenEvalScorer, cut_out
+from eclipse_pl.scorers.geneval import GenEvalScorer, cut_out
 from eclipse_pl.scorers.mask2former import Mask2Former
 from tests.judges import box, picture, prompt, tiny_clip, tiny_grounding_dino, tiny_mask2former
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eclipse_pl.intervals import LEVEL, bootstrap_interval, mean_interval, t_central, t_quantile
+from eclipse_pl.intervals import LEVEL, bootstrap_interval, bootstrap_over_groups, mean_interval, t_central, t_quantile
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(100)
 
@@ -103,3 +103,35 @@ def test_no_certainty_from_pairs_that_were_all_won():
     equal = bootstrap_interval(np.full(50, 0.5))
     assert equal.low == equal.high == 0.5
     assert not bootstrap_interval(np.ones(1)).has_interval
+
+
+def test_rows_of_a_group_are_drawn_together():
+    """Ten equal pictures of each prompt are worth one; and rows that stand alone are what they are without groups."""
+    outcomes = np.random.default_rng(0).integers(0, 2, 100).astype(float)
+    names = [f"p{i}" for i in range(100)]
+    one, ten = (
+        bootstrap_over_groups(outcomes, names),
+        bootstrap_over_groups(np.repeat(outcomes, 10), list(np.repeat(names, 10))),
+    )
+    assert (ten.mean, ten.n) == (one.mean, one.n) == (outcomes.mean(), 100)
+    assert (ten.low, ten.high) == pytest.approx((one.low, one.high), abs=0.011)
+    alone = bootstrap_interval(np.repeat(outcomes, 10))
+    assert alone.high - alone.low < 0.4 * (ten.high - ten.low)
+    # groups come in the order of their names, whose draws differ from those of the rows
+    assert (one.low, one.high) == pytest.approx(
+        (bootstrap_interval(outcomes).low, bootstrap_interval(outcomes).high), abs=0.011
+    )
+
+
+def test_larger_groups_weigh_more():
+    estimate = bootstrap_over_groups(np.array([1.0, 0.0, 0.0, 0.0, 1.0]), ["a", "b", "b", "b", "b"])
+    assert (estimate.mean, estimate.low, estimate.high, estimate.n) == (0.4, 0.25, 1.0, 2)
+    values, names = np.random.default_rng(1).random(60), [str(i // 3) for i in range(60)]
+    first, again, other = (bootstrap_over_groups(values, names, seed=seed) for seed in (3, 3, 4))
+    assert first == again != other and first.low < first.mean < first.high
+
+
+def test_groups_that_all_won_leave_a_doubt():
+    won = bootstrap_over_groups(np.ones(100), [str(i // 2) for i in range(100)])
+    assert (won.low, won.high, won.n) == (bootstrap_interval(np.ones(50)).low, 1.0, 50)
+    assert not bootstrap_over_groups(np.array([0.0, 1.0]), ["a", "a"]).has_interval

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eclipse_pl.scorers.bootstrap import interval_over_prompts
+from eclipse_pl.intervals import Estimate
 from eclipse_pl.scorers.preference import prefer
 
 A = {("p0", 0): 21.0, ("p0", 1): 20.0, ("p1", 0): 20.0, ("p1", 1): 19.0}
@@ -22,20 +21,19 @@ def sigmoid(x: float) -> float:
 
 def test_counts_and_rates() -> None:
     result = prefer(A, B)
-    assert (result.wins, result.ties, result.losses, result.pairs, result.prompts, result.failed) == (2, 1, 1, 4, 2, 0)
-    assert result.win_rate == 2.5 / 4
+    assert (result.wins, result.ties, result.losses, result.pairs, result.failed) == (2, 1, 1, 4, 0)
     assert result.probability == pytest.approx((2 * sigmoid(1) + sigmoid(-2) + 0.5) / 4)
     # prompt p0 won both of its pairs, p1 a quarter: all that two prompts can give
-    assert result.interval == (0.25, 1.0)
+    assert result.win_rate == Estimate(2.5 / 4, 0.25, 1.0, n=2)
 
 
 def test_ties_are_near_probabilities() -> None:
     border = 2 * sigmoid(1) - 1  # how far the probabilities of a pair lie apart where its scores differ by 1
     assert prefer(A, B, tie_threshold=border - 1e-9).ties == 1
     near = prefer(A, B, tie_threshold=border + 1e-9)
-    assert (near.wins, near.ties, near.losses, near.win_rate) == (0, 3, 1, 1.5 / 4)
+    assert (near.wins, near.ties, near.losses, near.win_rate.mean) == (0, 3, 1, 1.5 / 4)
     everything = prefer(A, B, tie_threshold=1.0)
-    assert everything.ties == 4 and everything.win_rate == 0.5
+    assert everything.ties == 4 and everything.win_rate.mean == 0.5
 
 
 def test_scale_changes_probabilities_and_not_wins() -> None:
@@ -46,7 +44,8 @@ def test_scale_changes_probabilities_and_not_wins() -> None:
 
 def test_pairs_that_were_not_judged_are_counted_apart() -> None:
     result = prefer({**A, ("p1", 0): math.nan}, {**B, ("p1", 1): math.nan})
-    assert (result.failed, result.pairs, result.prompts, result.win_rate) == (2, 2, 1, 1.0) and result.interval == (1.0, 1.0)
+    assert (result.failed, result.pairs, result.win_rate.n, result.win_rate.mean) == (2, 2, 1, 1.0)
+    assert not result.win_rate.has_interval  # one prompt tells nothing of others
     with pytest.raises(ValueError, match="None of the 4 pairs can be compared"):
         prefer(dict.fromkeys(A, math.nan), B)
 
@@ -70,32 +69,9 @@ scores = st.dictionaries(
 @given(scores, st.floats(0, 1))
 def test_what_a_wins_b_loses(both: dict[tuple[str, int], tuple[float, float]], threshold: float) -> None:
     a, b = {key: value[0] for key, value in both.items()}, {key: value[1] for key, value in both.items()}
-    there, back = prefer(a, b, threshold, resamples=200), prefer(b, a, threshold, resamples=200)
+    there, back = prefer(a, b, threshold, repetitions=200), prefer(b, a, threshold, repetitions=200)
     assert (there.wins, there.ties, there.losses) == (back.losses, back.ties, back.wins)
-    assert there.win_rate + back.win_rate == pytest.approx(1) and there.probability + back.probability == pytest.approx(1)
-    assert 0 <= there.interval[0] <= there.interval[1] <= 1
-
-
-def test_bootstrap_is_over_prompts() -> None:
-    """Ten equal pictures of each prompt are worth one, and rows drawn alone would make the interval far too narrow."""
-    rng = np.random.default_rng(0)
-    outcomes = rng.integers(0, 2, 100).astype(float)
-    ids = [f"p{i}" for i in range(100)]
-    one = interval_over_prompts(outcomes, ids)
-    ten = interval_over_prompts(np.repeat(outcomes, 10), np.repeat(ids, 10).tolist())
-    assert one == pytest.approx(ten, abs=0.011)
-    binomial = 1.96 * math.sqrt(outcomes.mean() * (1 - outcomes.mean()) / 100)
-    assert (one[1] - one[0]) / 2 == pytest.approx(binomial, rel=0.1)
-
-
-def test_bootstrap_is_deterministic_and_quick() -> None:
-    values, ids = list(np.random.default_rng(1).random(1500)), [str(i) for i in range(1500)]
-    first = interval_over_prompts(values, ids, seed=3)
-    assert first == interval_over_prompts(values, ids, seed=3) != interval_over_prompts(values, ids, seed=4)
-    assert first[0] < np.mean(values) < first[1]
-
-
-def test_prompts_with_more_pictures_weigh_more() -> None:
-    low, high = interval_over_prompts([1.0, 0.0, 0.0, 0.0], ["a", "b", "b", "b"])
-    assert (low, high) == (0.0, 1.0)
-    assert interval_over_prompts([0.5], ["a"]) == (0.5, 0.5)
+    assert there.win_rate.mean + back.win_rate.mean == pytest.approx(
+        1
+    ) and there.probability + back.probability == pytest.approx(1)
+    assert not there.win_rate.has_interval or 0 <= there.win_rate.low <= there.win_rate.high <= 1

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from eclipse_pl.atomic import json_bytes, write_atomically
 from eclipse_pl.compbench.judging import Scores, none_if_nan
 from eclipse_pl.compbench.unit import Unit
-from eclipse_pl.scorers.bootstrap import interval_over_prompts
+from eclipse_pl.intervals import bootstrap_over_groups
 
 ALL = "all"
 Card = dict[str, Any]
@@ -56,8 +58,9 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str,
         good = [(prompt, value) for prompt, value in values if value is not None]
         cell: dict[str, Any] = {"mean": None, "low": None, "high": None}
         if good:
-            low, high = interval_over_prompts([value for _, value in good], [prompt for prompt, _ in good])
-            cell = {"mean": sum(value for _, value in good) / len(good), "low": low, "high": high}
+            estimate = bootstrap_over_groups(np.array([value for _, value in good], float), [prompt for prompt, _ in good])
+            # one prompt has a mean and no interval
+            cell = {part: none_if_nan(getattr(estimate, part)) for part in ("mean", "low", "high")}
         cell |= {"prompts": len({prompt for prompt, _ in good}), "images": len(good), "failed": len(values) - len(good)}
         table.setdefault(judge, {}).setdefault(category, {})[subset] = cell
     return table

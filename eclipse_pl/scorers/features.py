@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -14,6 +13,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, distributed
 
+from eclipse_pl.atomic import write_atomically
 from eclipse_pl.scorers.feature_extractors import FeatureExtractor
 from eclipse_pl.scorers.judge import UNREADABLE
 
@@ -33,14 +33,11 @@ class Features:
         return len(self.names)
 
     def save(self, path: Path) -> None:
-        """Write atomically."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         told = {"names": self.names, "extractor": self.extractor, "preparation": self.preparation}
-        partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
         # one entry only: safetensors writes several in an order of chance
-        save_file({"features": self.values.contiguous()}, partial, {"protocol": json.dumps(told)})
-        os.replace(partial, path)
+        write_atomically(path, save({"features": self.values.contiguous()}, {"protocol": json.dumps(told)}))
 
     @classmethod
     def load(cls, path: Path) -> Features:

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from eclipse_pl.prompts.geneval import COLOURS
 from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.scorers.clip_towers import ClipTowers
 from eclipse_pl.scorers.detections import Detection, best
@@ -19,7 +20,6 @@ from eclipse_pl.scorers.geneval_rules import CONFIDENCE, COUNTING_CONFIDENCE, De
 from eclipse_pl.scorers.judge import Judge
 from eclipse_pl.scorers.scorer import Score
 
-COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
 TEMPLATES = ("a photo of a {colour} {noun}", "a photo of a {colour}-colored {noun}", "a photo of a {colour} object")
 GREY = (0x99, 0x99, 0x99)
 """What everything but the object becomes before its colour is told."""

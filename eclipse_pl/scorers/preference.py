@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eclipse_pl.scorers.bootstrap import interval_over_prompts
+from eclipse_pl.intervals import Estimate, bootstrap_over_groups
 
 Rows = Mapping[tuple[str, int], float]
 """(prompt id, seed) -> score. NaN: the picture could not be judged."""
@@ -20,16 +20,13 @@ Rows = Mapping[tuple[str, int], float]
 class Preference:
     """How often A is preferred over B."""
 
-    win_rate: float
-    """Part of the pairs that A wins; a tie is half a win."""
-    interval: tuple[float, float]
-    """95 % interval of ``win_rate``, by bootstrap over prompts."""
+    win_rate: Estimate
+    """Part of the pairs that A wins, a tie being half a win, and its interval over prompts."""
     probability: float
     """Mean probability of A in the pair, the softmax of both scores."""
     wins: int
     ties: int
     losses: int
-    prompts: int
     failed: int
     """Pairs of which one picture or both could not be judged; they are left out of everything else."""
 
@@ -39,7 +36,7 @@ class Preference:
 
 
 def prefer(
-    a: Rows, b: Rows, tie_threshold: float = 0.0, scale: float = 1.0, resamples: int = 10_000, seed: int = 0
+    a: Rows, b: Rows, tie_threshold: float = 0.0, scale: float = 1.0, repetitions: int = 10_000, seed: int = 0
 ) -> Preference:
     """Compare pictures of the same prompt and seed.
 
@@ -59,13 +56,11 @@ def prefer(
     outcome = np.where(tie, 0.5, difference > 0)
     ids = [prompt for (prompt, _), good in zip(keys, judged, strict=True) if good]
     return Preference(
-        win_rate=float(outcome.mean()),
-        interval=interval_over_prompts(outcome, ids, resamples=resamples, seed=seed),
+        win_rate=bootstrap_over_groups(outcome, ids, repetitions, seed),
         probability=float(probability.mean()),
         wins=int((outcome == 1).sum()),
         ties=int(tie.sum()),
         losses=int((outcome == 0).sum()),
-        prompts=len(set(ids)),
         failed=int((~judged).sum()),
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
@@ -77,9 +76,6 @@ class VlmScorer(Judge):
     def __init__(self, path: str, batch_size: int = 8, precision: Precision = "bfloat16", device: str = "auto") -> None:
         self.vlm = VisionLanguageModel(path, precision, device)
         super().__init__([self.vlm], batch_size)
-
-    @abstractmethod
-    def judge(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]: ...
 
     def probabilities(self, asked: Sequence[tuple[Image.Image, str, Sequence[str]]]) -> list[float]:
         """Of any of the answers to each question about its picture."""
