@@ -148,7 +148,7 @@ def test_the_ceiling_and_any_pipeline(folder: Path, tmp_path: Path) -> None:
     assert command(["benchmark", protocol, *options, f"--out={tmp_path / 'sd'}"]) == 0
     told = json.loads((tmp_path / "sd/scorecard.json").read_text())["painter"]
     assert told["pipeline"] == str(tmp_path / "pipeline") and told["num_inference_steps"] == 2
-    assert command(["benchmark", protocol, *options[:-2], "--painter.options={steps: 3}", f"--out={tmp_path / 'no'}"]) == 2
+    assert command(["benchmark", protocol, *options[:-2], "--painter.options={stps: 3}", f"--out={tmp_path / 'no'}"]) == 2
 
 
 def stable_diffusion(folder: Path) -> None:

@@ -28,9 +28,11 @@ def scorecard_table(card: Card) -> None:
     Console(width=None if Console().is_terminal else 140).print(table)
 
 
-def cell(value: dict[str, float] | None) -> str:
+def cell(value: dict[str, float | None] | None) -> str:
     if value is None:
         return ""
     if value["mean"] is None:
         return "-"
+    if value["low"] is None:
+        return f"{value['mean']:.3f}"
     return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import difflib
 import gc
+import inspect
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -52,12 +54,9 @@ class PipelinePainter(Painter):
         pipeline = self._load()
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         with torch.autocast(self.device.type, enabled=False):
-            try:
-                images: list[Image.Image] = pipeline(
-                    [prompt.text for prompt in prompts], generator=generators, **self.options
-                ).images
-            except TypeError as error:
-                raise ValueError(f"{type(pipeline).__name__} refuses what it is called with: {error}.") from error
+            images: list[Image.Image] = pipeline(
+                [prompt.text for prompt in prompts], generator=generators, **self.options
+            ).images
         return images
 
     def _load(self) -> Any:
@@ -70,9 +69,17 @@ class PipelinePainter(Painter):
             except (OSError, AttributeError, ValueError) as error:
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 raise ValueError(f"{self.model} could not be loaded as a text-to-image pipeline ({reason}).") from error
+            self._require_options(loaded)
             loaded.set_progress_bar_config(disable=True)
             self._pipeline = loaded.to(self.device, getattr(torch, self.precision))
         return self._pipeline
+
+    def _require_options(self, pipeline: Any) -> None:
+        """Raise ValueError for what the pipeline does not take; many swallow any keyword without a word."""
+        known = list(inspect.signature(pipeline.__call__).parameters)
+        if unknown := [name for name in ("prompt", "generator", *self.options) if name not in known]:
+            near = difflib.get_close_matches(unknown[0], known, n=3) or known
+            raise ValueError(f"{type(pipeline).__name__} takes no {unknown[0]}. Near it: {', '.join(near)}.")
 
     def close(self) -> None:
         self._pipeline = None
