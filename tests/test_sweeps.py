@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from eclipse_pl import sweeps
@@ -150,7 +151,7 @@ def test_sampling_options_of_one_checkpoint_and_a_run_that_fails(tmp_path, capfd
     assert stop.value.code == 1
     out, err = capfd.readouterr()
     assert "1 of 2 runs failed" in err
-    assert re.search(r"sampling/folder=\S+-gone/log\.txt: exit code 2: error: .*gone", err)
+    assert re.search(r"sampling/folder=gone/log\.txt: exit code 2: error: .*gone", err)
     failed, finished = rows(tmp_path / "runs" / "sampling" / "sweep.csv")
     assert [failed["state"], finished["state"]] == ["failed", "finished"]
     trained = metrics(tmp_path / "runs" / "tiny" / "version_0")[1]["val/cosine"]
@@ -182,6 +183,20 @@ def test_the_table_has_a_row_for_each_variant_and_the_csv_one_for_each_run(tmp_p
     assert list(table[0]) == ["version", WEIGHT, "seed_everything", "state", "seconds", "step", "train/total", "val/cosine"]
     assert table[4]["version"] == "contrastive_weight=0.2,seed_everything=1"
     assert list(table[4].values())[1:] == ["0.2", "1", "finished", "3.0", "2", "3.0", "0.5"]
+
+
+def test_checkpoints_of_several_seeds_are_repetitions(tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runs = [f"runs/first/prior=x,seed_everything={seed}" for seed in range(3)]
+    for run in runs:
+        Path(run, "checkpoints").mkdir(parents=True)
+        torch.save({}, Path(run, "checkpoints", "last.ckpt"))
+    parameters = {"latent.ridge_pairs": {"values": [0, 10]}, "ckpt_path": {"values": runs}}
+    path = write_sweep(tmp_path, subcommand="validate", parameters=parameters)
+    first, *_ = finish(path, [0.1, 0.2, 0.6, 0.4, 0.5, 0.9])
+    assert first.name == "ridge_pairs=0,ckpt_path=prior-x-seed_everything-0"
+    assert command(["sweep", str(path)]) == 0
+    assert re.search(r"^ +0 +prior=x +3 +0\.3000 ± 0\.6572 *$", capfd.readouterr().out, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
