@@ -26,6 +26,8 @@ EXAMPLE = "command: [${env}, ${interpreter}, -m, eclipse_pl, fit, --config, expe
 MACROS = ("${env}", INTERPRETER, "${program}", "${args}", "${args_no_equals}")
 IDENTITY = ("--run.experiment", "--run.version")
 LONGEST_NAME = 100
+SEED = re.compile(r"(?<=/)(?:data\.)?seed(?:_everything)?=[^,/]*,?|,(?:data\.)?seed(?:_everything)?=[^,/]*")
+"""A seed in the version of a run."""
 
 
 @dataclass(frozen=True)
@@ -187,9 +189,15 @@ def short_names(names: list[str]) -> dict[str, str]:
 
 
 def text(value: Any) -> str:
+    """Short, for names and tables: six digits of a number, the last part of a path."""
     if isinstance(value, float):
         return f"{value:.6g}"
-    return Path(value).stem if isinstance(value, str) and value.endswith(".yaml") else str(value)
+    return Path(value).name.removesuffix(".yaml") if isinstance(value, str) and value else str(value)
+
+
+def without_seeds(value: Any) -> Any:
+    """Runs of another sweep (``ckpt_path``) that differ in their seeds are repetitions of one variant, as seeds are."""
+    return SEED.sub("", value) if isinstance(value, str) else value
 
 
 def safe(name: str) -> str:

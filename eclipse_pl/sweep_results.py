@@ -14,7 +14,7 @@ from rich.table import Table
 from eclipse_pl.intervals import mean_interval
 from eclipse_pl.launch import Status
 from eclipse_pl.metrics_file import read_metrics
-from eclipse_pl.sweep_file import short_names, text
+from eclipse_pl.sweep_file import short_names, text, without_seeds
 from eclipse_pl.sweep_plan import SweepPlan
 
 Rows = list[dict[str, Any]]
@@ -64,7 +64,8 @@ class SweepResults:
             done = [row for row in rows if row["state"] == "finished"]
             measured = [float(row[metric]) for row in done if row.get(metric)] if metric else []
             cells = [with_interval(measured)] if metric else []
-            table.add_row(*(text(rows[0][name]) for name in variant), str(len(measured if metric else done)), *cells)
+            values = (text(without_seeds(rows[0][name])) for name in variant)
+            table.add_row(*values, str(len(measured if metric else done)), *cells)
         console.print(table)
         if metric and self.rows and not any(row.get(metric) for row in self.rows):
             logged = {column for row in self.rows for column in row}
@@ -74,7 +75,7 @@ class SweepResults:
     def _variants(self, variant: list[str]) -> dict[tuple[str, ...], Rows]:
         groups: dict[tuple[str, ...], Rows] = {}
         for row in self.rows:
-            groups.setdefault(tuple(str(row[name]) for name in variant), []).append(row)
+            groups.setdefault(tuple(str(without_seeds(row[name])) for name in variant), []).append(row)
         return groups
 
 

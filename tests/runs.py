@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +67,17 @@ def metrics(run: Path) -> dict[int, dict[str, float]]:
     return steps
 
 
-def wait_for(path: Path, seconds: float = 60) -> None:
+@contextmanager
+def started(words: list[str], **options: Any) -> Iterator[subprocess.Popen]:
+    """A process that does not outlive the block, whatever fails there."""
+    with subprocess.Popen(words, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for(path: Path, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not path.exists():
         assert time.monotonic() < end, f"{path} did not appear"

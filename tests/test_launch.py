@@ -18,7 +18,7 @@ from eclipse_pl import launch
 from eclipse_pl import task as task_module
 from eclipse_pl.launch import Status, run_here, start_supervisor
 from eclipse_pl.task import INTERPRETER, Record, Task, supervise
-from tests.runs import wait_for
+from tests.runs import started, wait_for
 
 
 def make_task(folder: Path, code: str, name: str = "one", **fields) -> Task:
@@ -153,7 +153,7 @@ def test_an_interruption_stops_every_command_and_goes_on(tmp_path):
 def test_nothing_runs_on_when_the_caller_is_killed(tmp_path, number):
     task = make_task(tmp_path, SAY_WHEN_STOPPED.format(str(tmp_path / "one")))
     code = f"from eclipse_pl.launch import *; run_here([Status.of(Task(**{asdict(task)!r}))], 1, print)"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL) as caller:
+    with started([sys.executable, "-c", code], stdout=subprocess.DEVNULL) as caller:
         wait_for(tmp_path / "one" / "started")
         caller.send_signal(number)
     wait_for(tmp_path / "one" / "stopped")

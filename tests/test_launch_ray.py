@@ -9,6 +9,7 @@ import secrets
 import signal
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import yaml
 
 from eclipse_pl.launch_ray import require_resources
 from eclipse_pl.task import Record
-from tests.runs import metrics, wait_for, write_experiment
+from tests.runs import metrics, started, wait_for, write_experiment
 
 WEIGHT = "model.prior.init_args.contrastive_weight"
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install -e .[ray]")
@@ -44,9 +45,9 @@ def write_sweep(folder: Path, steps: int) -> Path:
     return folder / "ray.yaml"
 
 
-def sweep(path: Path, *more: str) -> subprocess.Popen:
+def sweep(path: Path, *more: str) -> AbstractContextManager[subprocess.Popen]:
     words = [sys.executable, "-m", "eclipse_pl", "sweep", str(path), "--engine", "ray", *more]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return started(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def worker_of(run: Path) -> int:
@@ -68,7 +69,7 @@ def test_a_killed_worker_costs_nothing_but_time(tmp_path):
     """Two workers; one is killed in the middle of a run, which another goes on with."""
     runs = [tmp_path / "runs" / "ray" / f"contrastive_weight={weight}" for weight in ("0", "0.2", "0.4")]
     with sweep(write_sweep(tmp_path, steps=100)) as process:
-        wait_for(runs[0] / "checkpoints" / "last.ckpt", 120)
+        wait_for(runs[0] / "checkpoints" / "last.ckpt")
         os.kill(worker_of(runs[0]), signal.SIGKILL)
         out, _ = process.communicate(timeout=300)
     assert process.returncode == 0, out
@@ -87,10 +88,10 @@ def test_a_cluster_by_its_address_and_ctrl_c(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     path = write_sweep(tmp_path, steps=150)
     code = "import ray; print(ray.init(num_cpus=2, include_dashboard=False).address_info['gcs_address'], flush=True); input()"
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as cluster:
+    with started([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as cluster:
         address = next(line.strip() for line in cluster.stdout if re.match(r"[\d.]+:\d+$", line))
         with sweep(path, "--ray-address", address) as process:
-            wait_for(tmp_path / "runs" / "ray" / "contrastive_weight=0" / "checkpoints" / "last.ckpt", 120)
+            wait_for(tmp_path / "runs" / "ray" / "contrastive_weight=0" / "checkpoints" / "last.ckpt")
             process.send_signal(signal.SIGINT)
             out, _ = process.communicate(timeout=120)
         assert process.returncode == 130, out

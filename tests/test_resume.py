@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from eclipse_pl.cli import main
-from tests.runs import metrics, wait_for, write_experiment
+from tests.runs import metrics, started, wait_for, write_experiment
 
 STEPS = 10  # 8 batches an epoch: one epoch ends inside the run
 
@@ -84,7 +84,7 @@ def test_killed_inside_an_epoch_with_two_workers(tmp_path, reference, context):
     )
     run = tmp_path / "runs" / "tiny" / "version_0"
     command = [sys.executable, "-m", "eclipse_pl", "fit", "--config", str(experiment), "--trainer.max_steps", "100000"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+    with started(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True) as process:
         wait_for(run / "checkpoints" / "last.ckpt")
         os.killpg(process.pid, signal.SIGKILL)
     done = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
@@ -99,7 +99,7 @@ def test_ctrl_c_writes_a_checkpoint_that_resumes(tmp_path, reference):
     experiment = write_experiment(tmp_path, checkpoint__every_n_steps=10**6)
     run = tmp_path / "runs" / "tiny" / "version_0"
     command = [sys.executable, "-m", "eclipse_pl", "fit", "--config", str(experiment), "--trainer.max_steps", "100000"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with started(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         wait_for(run / "metrics.csv")  # the first steps are done, and others under way
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=60)

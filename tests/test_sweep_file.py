@@ -14,7 +14,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eclipse_pl.sweep_file import SweepFile
+from eclipse_pl.sweep_file import SweepFile, text, without_seeds
 from eclipse_pl.sweep_parameter import Parameter
 
 SWEEPS = sorted((Path(__file__).parent.parent / "experiments" / "sweeps").glob("*.yaml"))
@@ -111,6 +111,21 @@ def test_versions_are_made_of_what_varies(tmp_path):
     parameters = {"data.init_args.seed": {"values": [1]}, "seed": {"values": [2]}, "config": {"values": ["exp/a.yaml"]}}
     file = read(tmp_path, parameters=parameters)
     assert file.versions(file.runs()) == ["data.seed=1,seed=2,config=a"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "shown"),
+    [
+        ("runs/a/prior=x,seed_everything=0", "runs/a/prior=x,seed_everything=1", "prior=x"),
+        ("runs/a/seed=0,prior=x", "runs/a/seed=1,prior=x", "prior=x"),
+        ("runs/a/seed_everything=10", "runs/a/seed_everything=2", "a"),
+        ("runs/a/prior=x,data.seed=1,steps=3", "runs/a/prior=x,data.seed=2,steps=3", "prior=x,steps=3"),
+        (0.25, 0.25, "0.25"),
+    ],
+)
+def test_checkpoints_of_other_seeds_are_one_variant(one, other, shown):
+    assert without_seeds(one) == without_seeds(other)
+    assert text(without_seeds(one)) == shown
 
 
 VALUE = st.one_of(st.text(max_size=12), st.integers(), st.booleans(), st.floats(allow_nan=False, allow_infinity=False))

@@ -14,19 +14,19 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from eclipse_pl import sweeps
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.cli import main as fit
 from eclipse_pl.data.manifest import write_json
-from eclipse_pl.intervals import mean_interval
 from eclipse_pl.locks import only_process
 from eclipse_pl.sweep_file import SweepFile
 from eclipse_pl.sweep_plan import SweepPlan
 from eclipse_pl.sweep_results import with_interval
 from eclipse_pl.task import Record, Task
-from tests.runs import metrics, wait_for, write_experiment
+from tests.runs import metrics, started, wait_for, write_experiment
 
 ROOT = Path(__file__).parent.parent
 WEIGHT = "model.prior.init_args.contrastive_weight"
@@ -79,12 +79,6 @@ def kill(pattern: str) -> None:
     raise AssertionError(f"no process has {pattern}")
 
 
-def start_sweep(path: Path, *more: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "eclipse_pl", "sweep", str(path), *more], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-
-
 def wait_until(condition, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not condition():
@@ -110,7 +104,8 @@ def test_kills_repeat_nothing_that_is_finished(tmp_path, monkeypatch, capfd, siz
     runs = [tmp_path / "runs" / "tiny" / version for version in versions]
     finished = lambda run: (record := Record.read(run)) is not None and record.finished  # noqa: E731
 
-    with start_sweep(path, "--jobs", "2") as process:
+    words = [sys.executable, "-m", "eclipse_pl", "sweep", str(path), "--jobs", "2"]
+    with started(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         wait_for(runs[0] / "checkpoints" / "last.ckpt")
         wait_until(lambda: max(metrics(runs[0])) > 20)
         kill(f"--run.version={versions[0]}")
@@ -156,7 +151,7 @@ def test_sampling_options_of_one_checkpoint_and_a_run_that_fails(tmp_path, capfd
     assert stop.value.code == 1
     out, err = capfd.readouterr()
     assert "1 of 2 runs failed" in err
-    assert re.search(r"sampling/folder=\S+-gone/log\.txt: exit code 2: error: .*gone", err)
+    assert re.search(r"sampling/folder=gone/log\.txt: exit code 2: error: .*gone", err)
     failed, finished = rows(tmp_path / "runs" / "sampling" / "sweep.csv")
     assert [failed["state"], finished["state"]] == ["failed", "finished"]
     trained = metrics(tmp_path / "runs" / "tiny" / "version_0")[1]["val/cosine"]
@@ -182,13 +177,26 @@ def test_the_table_has_a_row_for_each_variant_and_the_csv_one_for_each_run(tmp_p
     assert command(["sweep", str(path)]) == 0
     out = capfd.readouterr().out
     assert out.startswith(f"tiny: 6 runs in {tmp_path}/runs/tiny, 6 of them finished\n")
-    for weight, cosines in (("0", [0.1, 0.2, 0.6]), ("0.2", [0.4, 0.5, 0.9])):
-        mean, half = mean_interval(cosines)
-        assert re.search(rf"^ +{weight} +3 +{mean:.4f} ± {half:.4f} *$", out, re.MULTILINE)
+    for weight, shown in (("0", "0.3000 ± 0.6572"), ("0.2", "0.6000 ± 0.6572")):  # 4.303 standard errors on each side
+        assert re.search(rf"^ +{weight} +3 +{shown} *$", out, re.MULTILINE)
     table = rows(tmp_path / "runs" / "tiny" / "sweep.csv")
     assert list(table[0]) == ["version", WEIGHT, "seed_everything", "state", "seconds", "step", "train/total", "val/cosine"]
     assert table[4]["version"] == "contrastive_weight=0.2,seed_everything=1"
     assert list(table[4].values())[1:] == ["0.2", "1", "finished", "3.0", "2", "3.0", "0.5"]
+
+
+def test_checkpoints_of_several_seeds_are_repetitions(tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runs = [f"runs/first/prior=x,seed_everything={seed}" for seed in range(3)]
+    for run in runs:
+        Path(run, "checkpoints").mkdir(parents=True)
+        torch.save({}, Path(run, "checkpoints", "last.ckpt"))
+    parameters = {"latent.ridge_pairs": {"values": [0, 10]}, "ckpt_path": {"values": runs}}
+    path = write_sweep(tmp_path, subcommand="validate", parameters=parameters)
+    first, *_ = finish(path, [0.1, 0.2, 0.6, 0.4, 0.5, 0.9])
+    assert first.name == "ridge_pairs=0,ckpt_path=prior-x-seed_everything-0"
+    assert command(["sweep", str(path)]) == 0
+    assert re.search(r"^ +0 +prior=x +3 +0\.3000 ± 0\.6572 *$", capfd.readouterr().out, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +205,7 @@ def test_the_table_has_a_row_for_each_variant_and_the_csv_one_for_each_run(tmp_p
         ([], "-"),
         ([0.25], "0.2500"),
         ([0.00075], "0.00075"),
-        ([0.5, 0.5], "0.5000 ± 0.0000"),
+        ([0.5, 0.5], "0.5000"),
         ([0.00071, 0.00072, 0.00073], "0.000720 ± 0.000025"),
         ([float("nan")], "nan"),
     ],
