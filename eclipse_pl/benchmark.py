@@ -86,7 +86,9 @@ def main(args: list[str] | None = None) -> None:
 
 def run(words: list[str], ranks: Ranks) -> Card:
     """Build what the command line names, in this process, and run it."""
-    return benchmark(**build_parser().instantiate_classes(arguments(words)).as_dict(), ranks=ranks)
+    options = build_parser().instantiate(arguments(words)).as_dict()
+    del options["config"]  # it has said what it has to say
+    return benchmark(**options, ranks=ranks)
 
 
 def arguments(words: list[str]) -> Any:
@@ -94,9 +96,10 @@ def arguments(words: list[str]) -> Any:
 
 
 def build_parser() -> Any:
-    from jsonargparse import ArgumentParser
+    from jsonargparse import ActionConfigFile, ArgumentParser
 
     parser = ArgumentParser(prog="python -m eclipse_pl benchmark", description=(benchmark.__doc__ or "").split("\n")[0])
+    parser.add_argument("--config", action=ActionConfigFile, help="any of the options below, in a YAML")
     parser.add_function_arguments(benchmark, as_group=False, sub_configs=True, skip={"ranks"})
     return parser
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from eclipse_pl.atomic import json_bytes, write_atomically
+from eclipse_pl.compbench.distribution import Distribution
 from eclipse_pl.compbench.judging import Judging, Scores, judge_units, read_scores
 from eclipse_pl.compbench.painting import Step, paint_units
 from eclipse_pl.compbench.scorecard import Card, rows_of, table_of, write_card, write_rows
@@ -34,10 +35,17 @@ class CompBench:
         images_per_prompt: Pictures of each prompt; T2I-CompBench's metric is defined for 10.
         seed: Of the first picture of every prompt; the next ones count on. T2I-CompBench's: 42.
         block: Pictures painted, and judged, together. Part of what a result depends on in its last digit, so it is fixed.
+        distribution: What all pictures together are compared with; null for nothing.
     """
 
     def __init__(
-        self, prompts: PromptSource, judges: list[Judging], images_per_prompt: int = 1, seed: int = 42, block: int = 16
+        self,
+        prompts: PromptSource,
+        judges: list[Judging],
+        images_per_prompt: int = 1,
+        seed: int = 42,
+        block: int = 16,
+        distribution: Distribution | None = None,
     ) -> None:
         for name, value in {"images_per_prompt": images_per_prompt, "block": block}.items():
             if value < 1:
@@ -49,6 +57,7 @@ class CompBench:
             raise ValueError(f"Two judges of the benchmark have one name and the same categories: {seats}.")
         self.source, self.judges = prompts, judges
         self.images_per_prompt, self.seed, self.block = images_per_prompt, seed, block
+        self.distribution = distribution
 
     def run(self, painter: Painter, folder: Path, ranks: Ranks | None = None, progress: bool = True) -> Card:
         """Paint, judge, and write the scorecard, which every rank returns. Only what is not there yet is done.
@@ -64,6 +73,8 @@ class CompBench:
                 f"{idle[0]} would judge nothing: the prompts are of the categories {', '.join(prompts.categories)}."
             )
         painter.require_ready()
+        if self.distribution is not None:
+            self.distribution.require_enough(len(units))
         told = {
             "version": VERSION,
             "painter": painter.identity,
@@ -84,6 +95,8 @@ class CompBench:
                 judge_units(units, judging, folder, ranks, self.block, step)
             judging.scorer.close()
         ranks.barrier()
+        if self.distribution is not None:
+            told["distribution"] = self.distribution.measure(units, prompts, folder, ranks, self.block)
         card: Card = ranks.broadcast(self._finish(folder, units, told) if ranks.is_first else None)
         return card
 
@@ -94,7 +107,12 @@ class CompBench:
         scores |= self._joined(units, scores)
         rows = rows_of(units, scores)
         write_rows(folder / "rows.jsonl", rows)
-        versions = {judging.scorer.name: judging.scorer.version for judging in self.judges}
+        versions: dict[str, str] = {}
+        for judging in self.judges:  # one name may have an option more for some categories, such as depth
+            scorer, said = judging.scorer, versions.get(judging.scorer.name, "")
+            versions[scorer.name] = (
+                said if scorer.version in said.split("; ") else f"{said}; {scorer.version}".removeprefix("; ")
+            )
         failed = sum(row["failed"] is not None for row in rows)
         card = {**told, "judges": versions, "images": len(rows), "failed": failed, "scores": table_of(rows)}
         write_card(folder / "scorecard.json", card)

@@ -11,8 +11,7 @@ from eclipse_pl.painters.painter import Painter
 from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.world.encoder import WorldEncoder
 from eclipse_pl.world.picture import picture
-from eclipse_pl.world.prompts import prompt_scenes
-from eclipse_pl.world.scenes import Scene
+from eclipse_pl.world.prompts import scene_of
 
 
 class CeilingPainter(Painter):
@@ -28,7 +27,6 @@ class CeilingPainter(Painter):
     def __init__(self, decoder: Decoder, prompt_seed: int = 0) -> None:
         self.decoder, self.prompt_seed = decoder, prompt_seed
         self.encoder = WorldEncoder()
-        self._scenes: dict[tuple[str, str], list[Scene]] = {}
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -39,21 +37,9 @@ class CeilingPainter(Painter):
         self.decoder.require_space(self.encoder.space(zeros, zeros), "the true image")
 
     def paint(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Image.Image]:
-        pictures = [picture(self.scene(prompt)) for prompt in prompts]
+        pictures = [picture(scene_of(prompt, self.prompt_seed)) for prompt in prompts]
         embeds = self.encoder.encode_images(torch.stack([self.encoder.image_transform(one) for one in pictures]))
         return self.decoder.decode(embeds.cpu(), [prompt.text for prompt in prompts], list(seeds))
-
-    def scene(self, prompt: Prompt) -> Scene:
-        """The scene that a prompt of `prompt_set` describes."""
-        category, _, rest = prompt.id.partition("/")
-        composition, _, number = rest.partition("/")
-        if not number.isdigit():
-            raise ValueError(f"Prompt {prompt.id} is none of the world's own, so its true picture is not known.")
-        known = self._scenes.get((category, composition), [])
-        if len(known) <= int(number):
-            known = prompt_scenes(category, composition, 2 * int(number) + 16, self.prompt_seed)
-            self._scenes[category, composition] = known
-        return known[int(number)]
 
     def close(self) -> None:
         self.decoder.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 from eclipse_pl.prompts.prompt import Prompt, PromptSet, Relation, Required
 from eclipse_pl.world.captions import Phrase, describe, parse
@@ -62,3 +63,18 @@ def world_prompt(id: str, category: str, text: str, subset: str = "") -> Prompt:
 
 def _kind(phrase: Phrase) -> str:
     return f"{phrase.colour} {phrase.shape}"
+
+
+@cache
+def _scenes(category: str, composition: str, n: int, seed: int) -> list[Scene]:
+    return prompt_scenes(category, composition, n, seed)
+
+
+def scene_of(prompt: Prompt, seed: int = 0) -> Scene:
+    """The scene that a prompt of `prompt_set` describes; ValueError for any other prompt."""
+    category, _, rest = prompt.id.partition("/")
+    composition, _, number = rest.partition("/")
+    if category not in CATEGORIES or composition not in COMPOSITIONS or not number.isdigit():
+        raise ValueError(f"Prompt {prompt.id} is none of the world's own, so its true picture is not known.")
+    # a longer list begins like a shorter one
+    return _scenes(category, composition, (int(number) // 64 + 1) * 64, seed)[int(number)]
