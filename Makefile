@@ -19,7 +19,7 @@ quickstart: .venv/installed  ## build the world's shards and train an ECLIPSE pr
 	$(BIN)/python -m eclipse_pl fit --config experiments/quickstart.yaml
 
 test: lint types layers  ## everything that must hold before a commit
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/installed  ## style
 	$(BIN)/ruff check .

@@ -83,6 +83,28 @@ def results(out: Path) -> list[bytes]:
     ]
 
 
+def test_distances_of_all_pictures_together(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    protocol = yaml.safe_load((folder / "protocol.yaml").read_text())
+    arguments = protocol["init_args"]
+    arguments["distribution"] = {
+        "class_path": "eclipse_pl.compbench.distribution.Distribution",
+        "init_args": {
+            "extractor": {"class_path": "eclipse_pl.world.features.WorldFeatures"},
+            "reference": {"class_path": "eclipse_pl.compbench.reference_pictures.ScenePictures"},
+            "kid_subset": 50,
+        },
+    }
+    write(folder / "few.yaml", protocol["class_path"], arguments)
+    assert command(words(folder, "few", f"--protocol={folder / 'few.yaml'}")) == 2
+    assert "need 129 pictures at least, and there are 48, and 24 to" in capfd.readouterr().err
+    arguments["prompts"]["init_args"]["per_category"] = 11
+    write(folder / "enough.yaml", protocol["class_path"], {**arguments, "images_per_prompt": 1})
+    assert command(words(folder, "enough", f"--protocol={folder / 'enough.yaml'}")) == 0
+    measured = json.loads((folder / "enough" / "scorecard.json").read_text())["distribution"]
+    assert measured["fid"] > 0 and measured["kid"][0] > 0 and 0 <= measured["coverage"] <= 1
+    assert measured["protocol"]["pictures"] == 132 and measured["protocol"]["reference"]["pictures"] == 132
+
+
 def test_scorecard_rows_and_pictures(scored: Path) -> None:
     card = json.loads((scored / "scorecard.json").read_text())
     assert card["images"] == 48 and card["failed"] == 0 and card["prompts"]["count"] == 24

@@ -17,6 +17,7 @@ from diffusers import (
     UNet2DConditionModel,
     VQModel,
 )
+from PIL import Image
 from safetensors.torch import load_file
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
@@ -229,7 +230,7 @@ def test_karlos_pipeline_has_its_scheduler_elsewhere(folder: Path, diffusion: Pa
     assert json.loads((tmp_path / "out" / "model_index.json").read_text())["prior_scheduler"][1] == "UnCLIPScheduler"
 
 
-def test_sample_writes_embeddings(eclipse: Path, tmp_path: Path) -> None:
+def test_sample_writes_embeddings_and_pictures(eclipse: Path, tmp_path: Path) -> None:
     prompts = json.dumps(PROMPTS)
     args = ["sample", "--prior", str(eclipse), "--prompt", prompts, "--count", "2", "--seed", "7", "--out", str(tmp_path)]
     assert command([*args, "--device", "cpu"]) == 0
@@ -241,6 +242,11 @@ def test_sample_writes_embeddings(eclipse: Path, tmp_path: Path) -> None:
     assert [(sample["prompt"], sample["seed"]) for sample in written["samples"]] == [
         (prompt, seed) for prompt in PROMPTS for seed in (7, 8)
     ]
+    # the world's decoder is found by the prior's space
+    pictures = [np.asarray(Image.open(tmp_path / f"{row:04d}.png")) for row in range(4)]
+    assert {picture.shape for picture in pictures} == {(64, 64, 3)} and not np.array_equal(pictures[0], pictures[1])
+    with Image.open(tmp_path / "contact_sheet.png") as sheet:
+        assert sheet.width > 2 * 64 and sheet.height > 2 * 64
 
 
 def test_a_released_prior_becomes_a_run(folder: Path, eclipse: Path, pipeline: EclipsePriorPipeline, tmp_path: Path) -> None:

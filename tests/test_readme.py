@@ -24,7 +24,8 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def commands() -> list[str]:
-    lines = [line.split("#")[0].strip() for page in PAGES for block in blocks(page, "bash") for line in block.splitlines()]
+    texts = [block.replace("\\\n", " ") for page in PAGES for block in blocks(page, "bash")]
+    lines = [line.split("#")[0].strip() for text in texts for line in text.splitlines()]
     return [line for line in lines if line]
 
 
@@ -64,7 +65,7 @@ def test_the_file_tree_is_the_tree():
 
 
 def test_the_prior_in_30_lines_trains(tmp_path, monkeypatch):
-    (code,) = blocks(ROOT / "README.md", "python")
+    (code,) = [block for block in blocks(ROOT / "README.md", "python") if block.startswith("# my_prior.py")]
     assert len(code.splitlines()) <= 30
     (tmp_path / "my_prior.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))

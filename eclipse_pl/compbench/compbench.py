@@ -84,7 +84,7 @@ class CompBench:
         prompts, units = self.units()
         painter.require_ready()
         if self.distribution is not None:
-            self.distribution.require_enough(len(units))
+            self.distribution.require_enough(prompts, len(units))
         told = {
             "version": VERSION,
             "painter": painter.identity,

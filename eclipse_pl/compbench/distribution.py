@@ -46,17 +46,19 @@ class Distribution:
         """What a distance depends on, beside the pictures."""
         return {"side": self.side, "kid_subset": self.kid_subset, "neighbours": self.neighbours}
 
-    def require_enough(self, pictures: int) -> None:
+    def require_enough(self, prompts: PromptSet, pictures: int) -> None:
         """Raise ValueError, before anything is painted, where so few pictures have no distance."""
         with torch.inference_mode():
             self.extractor.load()
             dim = self.extractor.features([Image.new("RGB", (64, 64))]).shape[1]
         self.extractor.close()
         needed = max(dim + 1, self.kid_subset, self.neighbours + 1)
-        if pictures < needed:
+        reference = len(self.reference.load(prompts))
+        if min(pictures, reference) < needed:
             raise ValueError(
                 f"FID of {dim} features, KID of {self.kid_subset} and coverage of {self.neighbours} neighbours need {needed} "
-                f"pictures at least, and there are {pictures}. Take more prompts or images_per_prompt, or no distribution."
+                f"pictures at least, and there are {pictures}, and {reference} to compare them with. Take more prompts or "
+                "images_per_prompt, a larger reference, or no distribution."
             )
 
     def measure(self, units: Sequence[Unit], prompts: PromptSet, folder: Path, ranks: Ranks, size: int) -> dict[str, Any]:
