@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from eclipse_pl.reports.comparison import Comparison
+from eclipse_pl.reports.latent_comparison import LatentComparison
 from eclipse_pl.reports.metric import METRICS
 from eclipse_pl.reports.page import write_page
+from eclipse_pl.reports.report import Report
 from eclipse_pl.reports.tables import cost_table, difference_table, main_table, settings_table, win_table
 from tests.compared_runs import copy, edit_config, edit_report
 
@@ -53,9 +54,10 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def page_of(*places: Path, anyway: bool = False, command: str = "compare") -> tuple[str, Comparison]:
-    comparison = Comparison.of([str(place) for place in places], anyway=anyway)
-    return write_page(comparison, METRICS, command), comparison
+def page_of(*places: Path, anyway: bool = False, command: str = "compare") -> tuple[str, LatentComparison]:
+    report = Report.of([str(place) for place in places], anyway=anyway)
+    assert report.latent is not None
+    return write_page(report, command), report.latent
 
 
 def test_the_page_holds_every_number_of_every_table(compared_runs):

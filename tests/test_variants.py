@@ -126,7 +126,7 @@ def test_a_plot_has_a_line_for_each_setting_that_its_parameter_does_not_decide()
         run("other", **{"model__prior__class_path": "p.MLPPrior"}),
     )
     key = key_of(made, "weight")
-    values = {variant.name: value_at(made, variant, key) for variant in made.variants}
+    values = {variant.name: value_at(variant, key) for variant in made.variants}
     lines = lines_of(made, key, values)
     assert {name: [values[variant.name] for variant in line] for name, line in lines.items()} == {
         "noise=gaussian": [1, 2, 3],
@@ -138,5 +138,5 @@ def test_a_plot_has_a_line_for_each_setting_that_its_parameter_does_not_decide()
 def test_a_plot_draws_no_line_from_one_method_to_another():
     made = comparison(*(run(name, **{"model__prior__class_path": f"p.{name}"}, steps=at) for at, name in enumerate("AB")))
     key = key_of(made, "steps")
-    values = {variant.name: value_at(made, variant, key) for variant in made.variants}
+    values = {variant.name: value_at(variant, key) for variant in made.variants}
     assert sorted(lines_of(made, key, values)) == ["A", "B"]
