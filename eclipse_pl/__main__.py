@@ -15,7 +15,10 @@ COMMANDS = {
     ),
     "export": ("eclipse_pl.export", "a prior for diffusers' pipelines: export --prior RUN --out FOLDER"),
     "sample": ("eclipse_pl.sample", "image embeddings of prompts: sample --prior RUN --prompt P"),
-    "sweep": ("eclipse_pl.sweeps", "many runs of a Weights & Biases sweep file: sweep experiments/sweeps/lambda_world.yaml"),
+    "sweep": (
+        "eclipse_pl.sweeps.command",
+        "many runs of a Weights & Biases sweep file: sweep experiments/sweeps/lambda_world.yaml",
+    ),
     "benchmark": (
         "eclipse_pl.benchmark",
         "score a prior or any text-to-image pipeline: benchmark --prior RUN --protocol FILE",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from eclipse_pl.compbench.compbench import CompBench
 from eclipse_pl.compbench.scorecard import Card
@@ -122,3 +126,31 @@ def shared(words: list[str], processes: int) -> Card:
 
 def share(fabric: Any, words: list[str]) -> Card:
     return run(words, Ranks(fabric.global_rank, fabric.world_size, fabric.barrier, fabric.broadcast))
+
+
+class BenchmarkReader:
+    """What `benchmark` would run with; nothing is built from it."""
+
+    def __init__(self) -> None:
+        self._parser: Any = None
+        self._options: Any = None
+
+    def read(self, words: list[str]) -> Any:
+        """All options of ``benchmark ...``, defaults included.
+
+        Raises:
+            ValueError: what the command would have answered to these arguments.
+        """
+        self._parser = self._parser or build_parser()
+        said = io.StringIO()
+        try:
+            with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+                self._options = self._parser.parse_args(words[1:])
+        except SystemExit as stop:
+            raise ValueError(" ".join(said.getvalue().rpartition("error: ")[2].split())) from stop
+        return self._options
+
+    def stated(self) -> dict[str, Any]:
+        """What was read last, as a config would state it."""
+        config: dict[str, Any] = yaml.safe_load(self._parser.dump(self._options, skip_none=False))
+        return config

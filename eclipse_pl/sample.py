@@ -1,17 +1,25 @@
-"""python -m eclipse_pl sample: prompts -> prior -> image embeddings, written for whatever comes next."""
+"""python -m eclipse_pl sample: prompts -> prior -> image embeddings -> pictures and a contact sheet."""
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
+from eclipse_pl.atomic import write_atomically
+from eclipse_pl.compbench.painting import write_picture
+from eclipse_pl.contact_sheet import contact_sheet
 from eclipse_pl.data.manifest import write_json
+from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.find_encoder import find_encoder
 from eclipse_pl.load_prior import load_prior
+from eclipse_pl.priors.prior import Prior
+from eclipse_pl.world.decoder import WorldDecoder
+from eclipse_pl.world.encoder import WorldEncoder
 
 
 def sample(
@@ -22,8 +30,12 @@ def sample(
     seed: int = 0,
     device: str = "auto",
     encoder: Encoder | None = None,
+    decoder: Decoder | None = None,
+    negative_prompt: str | None = None,
 ) -> None:
     """Write ``OUT/embeddings.safetensors`` (image_embed, one row a sample) and ``OUT/samples.json`` (prompt and seed of each).
+
+    With a decoder also a picture of each row, ``OUT/0000.png`` ..., and all of them in ``OUT/contact_sheet.png``.
 
     Args:
         prior: folder of a run, or a released prior (folder or hub id).
@@ -33,25 +45,53 @@ def sample(
         seed: of the first sample of every prompt.
         device: auto (a GPU where there is one), cpu, cuda.
         encoder: the CLIP of the prior, where its space does not say where that lies.
+        decoder: paints the embeddings, such as experiments/parts/decoder/world.yaml; the world's is found without it.
+        negative_prompt: what the decoder is led away from, as the prior's embedding of it.
     """
-    from safetensors.torch import save_file
-
     if count < 1:
         raise ValueError(f"--count is {count}; it must be 1 or more.")
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     made = load_prior(prior, encoder).to(place)
     encoder = encoder or find_encoder(made.space, str(place))
-    rows = [(row, seed + number) for row in range(len(prompt)) for number in range(count)]
-    text = encoder.encode_text(prompt).to(place).select([row for row, _ in rows])
-    embeds = made.sample(text, [torch.Generator().manual_seed(one) for _, one in rows]).cpu()
+    if decoder is None and isinstance(encoder, WorldEncoder):
+        decoder = WorldDecoder(device=str(place))
+    if decoder is None and negative_prompt is not None:
+        raise ValueError("--negative_prompt is for the decoder, and there is none: add --decoder FILE.")
+    if decoder is not None:
+        decoder.require_space(made.space, "the prior")
+    rows = [(one, seed + number) for one in prompt for number in range(count)]
+    embeds = embed(made, encoder, [one for one, _ in rows], [one for _, one in rows], place)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / "embeddings.safetensors.part"
-    save_file({"image_embed": embeds.contiguous()}, partial)
-    os.replace(partial, folder / "embeddings.safetensors")
-    samples = [{"prompt": prompt[row], "seed": one} for row, one in rows]
-    write_json(folder / "samples.json", {"prior": prior, "space": made.space.identity, "samples": samples})
+    write_embeddings(folder / "embeddings.safetensors", embeds)
+    samples = [{"prompt": one, "seed": of_row} for one, of_row in rows]
+    told = {"prior": prior, "space": made.space.identity, "negative_prompt": negative_prompt}
+    write_json(folder / "samples.json", {**told, "samples": samples})
     print(f"{folder}: {len(rows)} image embeddings of {made.space}")
+    if decoder is not None:
+        seeds = [of_row for _, of_row in rows]
+        negative = None if negative_prompt is None else embed(made, encoder, [negative_prompt] * len(rows), seeds, place)
+        images = decoder.decode(embeds, [one for one, _ in rows], seeds, negative)
+        for number, image in enumerate(images):
+            write_picture(folder / f"{number:04d}.png", image)
+        grid = [(one, images[row * count : (row + 1) * count]) for row, one in enumerate(prompt)]
+        write_picture(folder / "contact_sheet.png", contact_sheet(grid, [f"seed {seed + number}" for number in range(count)]))
+        print(f"{folder / 'contact_sheet.png'}: {len(images)} pictures")
+
+
+def embed(
+    prior: Prior, encoder: Encoder, texts: list[str], seeds: list[int], place: torch.device
+) -> Float[Tensor, "samples dim"]:
+    """Image embeddings, each a function of its text and seed, on the CPU."""
+    fresh = list(dict.fromkeys(texts))
+    text = encoder.encode_text(fresh).to(place).select([fresh.index(one) for one in texts])
+    return prior.sample(text, [torch.Generator().manual_seed(seed) for seed in seeds]).cpu()
+
+
+def write_embeddings(path: Path, embeds: Float[Tensor, "samples dim"]) -> None:
+    from safetensors.torch import save
+
+    write_atomically(path, save({"image_embed": embeds.contiguous()}))
 
 
 def main(args: list[str] | None = None) -> None:

@@ -108,6 +108,17 @@ def test_the_best_checkpoint_by_a_score(folder: Path) -> None:
     assert [path.name for path in (run / "checkpoints").glob("best-*")] == [f"best-step={best}.ckpt"]
 
 
+def test_after_training(folder: Path, run: Path) -> None:
+    benchmark = {"after_training": True, "protocol": copy.deepcopy(PROTOCOL)}
+    assert command(["fit", "--config", str(experiment(folder, "after", samples={}, benchmark=benchmark))]) == 0
+    after = folder / "after" / "runs" / "tiny" / "version_0"
+    ours, theirs = (json.loads((one / "scorecard.json").read_text()) for one in (after, run))
+    assert ours["scores"] == theirs["scores"] and ours["step"] == 6
+    steps = metrics(after)
+    assert [step for step, values in steps.items() if "benchmark/mean_colour" in values] == [5]
+    assert steps[5]["benchmark/mean_colour"] == pytest.approx(metrics(run)[5]["benchmark/mean_colour"], rel=1e-5)
+
+
 def test_judge_and_decoder_are_no_part_of_a_checkpoint(run: Path) -> None:
     state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert all(key.startswith("prior.") for key in state)
@@ -119,7 +130,7 @@ def test_judge_and_decoder_are_no_part_of_a_checkpoint(run: Path) -> None:
         ({"decoder": None}, "there is no decoder"),
         ({"samples": {"every_n_steps": 2}}, "nothing to paint"),
         ({"samples": {"every_n_steps": -1}}, "samples.every_n_steps is -1"),
-        ({"benchmark": {"every_n_validations": 1}}, "benchmark.protocol is not"),
+        ({"benchmark": {"every_n_validations": 1}}, "no benchmark.protocol"),
         ({"benchmark__protocol__init_args__judges": []}, "judges is empty"),
         ({"decoder__init_args__space": "ViT-L-14/openai"}, "The decoder paints embeddings of ViT-L-14/openai, 128 wide"),
         (

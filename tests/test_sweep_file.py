@@ -14,8 +14,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eclipse_pl.sweep_file import SweepFile, text, without_seeds
-from eclipse_pl.sweep_parameter import Parameter
+from eclipse_pl.sweeps.parameter import Parameter
+from eclipse_pl.sweeps.sweep_file import SweepFile, text, without_seeds
 
 SWEEPS = sorted((Path(__file__).parent.parent / "experiments" / "sweeps").glob("*.yaml"))
 WEIGHT = "model.prior.init_args.contrastive_weight"

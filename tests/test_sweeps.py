@@ -17,14 +17,14 @@ import pytest
 import torch
 import yaml
 
-from eclipse_pl import sweeps
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.cli import main as fit
 from eclipse_pl.data.manifest import write_json
 from eclipse_pl.locks import only_process
-from eclipse_pl.sweep_file import SweepFile
-from eclipse_pl.sweep_plan import SweepPlan
-from eclipse_pl.sweep_results import with_interval
+from eclipse_pl.sweeps import command as sweeps
+from eclipse_pl.sweeps.plan import SweepPlan
+from eclipse_pl.sweeps.results import with_interval
+from eclipse_pl.sweeps.sweep_file import SweepFile
 from eclipse_pl.task import Record, Task
 from tests.runs import metrics, started, wait_for, write_experiment
 

@@ -25,7 +25,8 @@ class Benchmark(L.Callback):
 
     Args:
         protocol: What is painted and who judges it; null is no benchmark.
-        every_n_validations: At every so many validations of a fit; 0 is only in ``validate`` and ``test``.
+        every_n_validations: At every so many validations of a fit; 0 is none of them.
+        after_training: At the end of a fit, on its last weights.
         decoder: Of the prior's space; linked from the top of the config.
         encoder: The CLIP of that space; found by its name where it says where it lies.
     """
@@ -34,25 +35,27 @@ class Benchmark(L.Callback):
         self,
         protocol: CompBench | None = None,
         every_n_validations: int = 0,
+        after_training: bool = False,
         decoder: Decoder | None = None,
         encoder: Encoder | None = None,
     ) -> None:
         if every_n_validations < 0:
             raise ValueError(f"benchmark.every_n_validations is {every_n_validations}; it must be 0 or more.")
-        if every_n_validations and protocol is None:
-            raise ValueError("benchmark.every_n_validations is set, but benchmark.protocol is not: there is nothing to paint.")
-        self.every_n_validations = every_n_validations
+        if (every_n_validations or after_training) and protocol is None:
+            raise ValueError("The benchmark has its time, but no benchmark.protocol: there is nothing to paint.")
+        self.every_n_validations, self.after_training = every_n_validations, after_training
         self.decoder, self.encoder = decoder, encoder
         self.protocol = protocol
         self._validations = 0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if self.protocol is None or (stage == "fit" and not self.every_n_validations):
+        if self.protocol is None or (stage == "fit" and not (self.every_n_validations or self.after_training)):
             return
         assert isinstance(pl_module, LitPrior)
         if self.decoder is None:
             raise ValueError("The benchmark needs a decoder. Add one to the config: decoder: parts/decoder/world.yaml")
         self.decoder.require_space(pl_module.prior.space, "the prior")
+        self.protocol.units()  # a missing file of prompts is told now, not after the first epoch
         for checkpoint in trainer.checkpoint_callbacks:
             monitor = getattr(checkpoint, "monitor", None) or ""
             if stage == "fit" and monitor.startswith("benchmark/") and self.every_n_validations != 1:
@@ -67,10 +70,18 @@ class Benchmark(L.Callback):
         self._validations += 1
         often = self.every_n_validations
         if trainer.state.fn != "fit" or (often and self._validations % often == 0):
-            self._run(trainer, pl_module)
+            # every rank holds the same values already; sync_dist only tells Lightning so
+            pl_module.log_dict(self._run(trainer, pl_module), sync_dist=True)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._run(trainer, pl_module)
+        pl_module.log_dict(self._run(trainer, pl_module), sync_dist=True)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.after_training:
+            metrics = self._run(trainer, pl_module)
+            for logger in trainer.loggers:  # nothing may be logged through the module any more
+                logger.log_metrics(metrics, trainer.global_step - 1)
+                logger.save()
 
     def state_dict(self) -> dict[str, Any]:
         return {"validations": self._validations}
@@ -78,10 +89,10 @@ class Benchmark(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._validations = state_dict["validations"]
 
-    def _run(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def _run(self, trainer: L.Trainer, module: L.LightningModule) -> dict[str, float]:
         folder = trainer.log_dir  # rank 0 tells the others, so all must ask
         if self.protocol is None or folder is None:
-            return
+            return {}
         assert isinstance(module, LitPrior) and self.decoder is not None
         step = max(trainer.global_step, module.loaded_step)
         painter = PriorPainter.of(module.prior, f"{Path(folder).name} after {step} steps", self.decoder, self.encoder)
@@ -91,8 +102,7 @@ class Benchmark(L.Callback):
             card = self.protocol.run(painter, Path(folder) / "benchmark" / f"step_{step:07d}", ranks)
         if trainer.is_global_zero:
             write_card(Path(folder) / "scorecard.json", {"step": step, **card})
-        # every rank holds the same values already; sync_dist only tells Lightning so
-        module.log_dict(metrics_of(card), sync_dist=True)
+        return metrics_of(card)
 
 
 def metrics_of(card: Card) -> dict[str, float]:

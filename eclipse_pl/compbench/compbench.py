@@ -15,6 +15,7 @@ from eclipse_pl.compbench.painting import Step, paint_units
 from eclipse_pl.compbench.scorecard import Card, rows_of, table_of, write_card, write_rows
 from eclipse_pl.compbench.unit import Unit, units_of
 from eclipse_pl.painters.painter import Painter
+from eclipse_pl.prompts.prompt import PromptSet
 from eclipse_pl.prompts.source import PromptSource
 from eclipse_pl.ranks import Ranks
 from eclipse_pl.scorers.three_in_one import PARTS, three_in_one
@@ -59,6 +60,20 @@ class CompBench:
         self.images_per_prompt, self.seed, self.block = images_per_prompt, seed, block
         self.distribution = distribution
 
+    def units(self) -> tuple[PromptSet, list[Unit]]:
+        """The prompts, and all pictures of them.
+
+        Raises:
+            ValueError: a file of prompts is missing or damaged, or a judge would have nothing to judge.
+        """
+        prompts = self.source.load()
+        units = units_of(prompts, self.images_per_prompt, self.seed)
+        if idle := [judging.scorer.name for judging in self.judges if not any(map(judging.judges, units))]:
+            raise ValueError(
+                f"{idle[0]} would judge nothing: the prompts are of the categories {', '.join(prompts.categories)}."
+            )
+        return prompts, units
+
     def run(self, painter: Painter, folder: Path, ranks: Ranks | None = None, progress: bool = True) -> Card:
         """Paint, judge, and write the scorecard, which every rank returns. Only what is not there yet is done.
 
@@ -66,12 +81,7 @@ class CompBench:
             ValueError: the folder holds pictures of another painter, other prompts or other judges; parts do not fit.
         """
         ranks = ranks or Ranks()
-        prompts = self.source.load()
-        units = units_of(prompts, self.images_per_prompt, self.seed)
-        if idle := [judging.scorer.name for judging in self.judges if not any(map(judging.judges, units))]:
-            raise ValueError(
-                f"{idle[0]} would judge nothing: the prompts are of the categories {', '.join(prompts.categories)}."
-            )
+        prompts, units = self.units()
         painter.require_ready()
         if self.distribution is not None:
             self.distribution.require_enough(len(units))

@@ -66,15 +66,19 @@ def held_out_scenes(split: str, n: int, seed: int = 0, colours: Collection[str] 
         yield ScenePair(scene, describe(scene, i), other, describe(other, i) if other else None)
 
 
+def encoder_scene(i: int, seed: int = 0) -> Scene:
+    """Scene number ``i`` for the world's own models: all compositions, everything but the test split."""
+    return draw_scene(CATEGORIES[i % len(CATEGORIES)], (seed, ENCODER, i), lambda s: s.split != "test")
+
+
 def encoder_scenes(seed: int = 0) -> Iterator[ScenePair]:
-    """Endless scenes for the world's own CLIP: all compositions, everything but the test split.
+    """Endless scenes for the world's own CLIP.
 
     A scene is followed by its counterpart, where it has one, in the same words. In one batch the two are each other's hard
     negatives; without them a CLIP of this size learns which attributes a picture has, but not which belong together.
     """
     for i in count():
-        category = CATEGORIES[i % len(CATEGORIES)]
-        scene = draw_scene(category, (seed, ENCODER, i), lambda s: s.split != "test")
+        scene = encoder_scene(i, seed)
         yield ScenePair(scene, describe(scene, i))
         if other := counterpart(scene):
             yield ScenePair(other, describe(other, i))

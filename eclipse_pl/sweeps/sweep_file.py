@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from eclipse_pl.sweep_parameter import Parameter
+from eclipse_pl.sweeps.parameter import Parameter
 from eclipse_pl.task import INTERPRETER
 
 Values = dict[str, Any]
@@ -24,7 +24,7 @@ KEYS = ("name", "method", "metric", "parameters", "command", "program", "run_cap
 
 EXAMPLE = "command: [${env}, ${interpreter}, -m, eclipse_pl, fit, --config, experiments/quickstart.yaml, ${args}]"
 MACROS = ("${env}", INTERPRETER, "${program}", "${args}", "${args_no_equals}")
-IDENTITY = ("--run.experiment", "--run.version")
+IDENTITY = ("--run.experiment", "--run.version", "--out")
 LONGEST_NAME = 100
 SEED = re.compile(r"(?<=/)(?:data\.)?seed(?:_everything)?=[^,/]*,?|,(?:data\.)?seed(?:_everything)?=[^,/]*")
 """A seed in the version of a run."""

@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 
 from eclipse_pl.launch import State, Status
-from eclipse_pl.sweep_results import last_metrics
+from eclipse_pl.sweeps.results import last_metrics
 
 STYLES: dict[State, str] = {
     "running": "bold", "stopping": "yellow", "failed": "red", "stopped": "yellow", "waiting": "dim", "finished": "green"

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from eclipse_pl.launch import Status, run_here
 from eclipse_pl.launch_ray import run_on_ray
 from eclipse_pl.locks import only_process
-from eclipse_pl.sweep_file import SweepFile
+from eclipse_pl.sweeps.sweep_file import SweepFile
 
 if TYPE_CHECKING:
-    from eclipse_pl.sweep_plan import SweepPlan
+    from eclipse_pl.sweeps.plan import SweepPlan
 
 
 def main(args: list[str] | None = None) -> None:
@@ -57,14 +57,14 @@ def sweep(options: argparse.Namespace) -> None:
     file = SweepFile.read(options.file)
     if file.method == "grid" and options.seed is not None:
         raise ValueError("--seed is that of random draws, and means nothing for a grid; sweep over seed_everything instead.")
-    from eclipse_pl.sweep_plan import SweepPlan  # it reads command lines, which takes all of torch
+    from eclipse_pl.sweeps.plan import SweepPlan  # it reads command lines, which takes all of torch
 
     plan = SweepPlan(file, options.count, options.seed or 0, threads_of_a_run(options))
     statuses = [Status.of(run.task) for run in plan.runs]
     if options.dry_run:
         return print_commands(plan, statuses)
-    from eclipse_pl.sweep_progress import SweepProgress
-    from eclipse_pl.sweep_results import SweepResults
+    from eclipse_pl.sweeps.progress import SweepProgress
+    from eclipse_pl.sweeps.results import SweepResults
 
     with only_process(plan.folder, ".sweep.lock", f"Another process runs the sweep in {plan.folder}. Wait for it or stop it."):
         print(heading(plan, statuses))

@@ -8,11 +8,9 @@ from typing import Any
 
 import yaml
 
-from eclipse_pl.cli import ArgumentReader
-from eclipse_pl.sweep_file import SweepFile, Values, in_order, near
+from eclipse_pl.sweeps.sweep_file import SweepFile, Values, in_order, near
+from eclipse_pl.sweeps.target import TARGETS, stated
 from eclipse_pl.task import Task
-
-COMMANDS = ("fit", "validate", "test")
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,6 @@ class SweepPlan:
 
     def __init__(self, file: SweepFile, count: int | None, seed: int, threads: str) -> None:
         self.file = file
-        self._reader = ArgumentReader()
         values = file.runs(count, seed)
         self.runs = [self._run(*each, threads) for each in zip(file.versions(values), values, strict=True)]
         folders = {Path(run.task.folder).parent for run in self.runs}
@@ -51,22 +48,23 @@ class SweepPlan:
         return ValueError(f"{self.file.path}: {message}.")
 
     def _run(self, version: str, values: Values, threads: str) -> SweepRun:
-        command = [*self.file.words(values), f"--run.experiment={self.file.name}", f"--run.version={version}"]
+        command = self.file.words(values)
         try:
-            folder = Path(self._reader.read(arguments(command)).run.folder) / self.file.name / version
+            words = arguments(command)
+            target = TARGETS[words[0]](self.file.name, version, words)
         except ValueError as error:
             raise self._blame(values, error) from None
         task = Task(
             name=version,
-            command=command,
-            folder=str(folder),
-            checkpoint=str(folder / "checkpoints" / "last.ckpt"),  # validate and test never write one
-            resume=["--ckpt_path", str(folder)],
+            command=[*command, *target.identity],
+            folder=str(target.folder),
+            checkpoint=str(target.checkpoint),
+            resume=target.resume,
             environment={"OMP_NUM_THREADS": threads},
         )
         task.require_own_folder()
-        if (folder / "config.yaml").is_file():
-            require_same_config(folder, self._reader.stated())
+        if (target.folder / "config.yaml").is_file():
+            require_same_config(target.folder, stated(words[0]))
         return SweepRun(version, values, task)
 
     def _blame(self, values: Values, error: ValueError) -> ValueError:
@@ -74,11 +72,12 @@ class SweepPlan:
         names = in_order(values)
         for place in reversed(range(len(names))):
             try:
-                self._reader.read(arguments(self.file.words({name: values[name] for name in names[:place]})))
+                words = arguments(self.file.words({name: values[name] for name in names[:place]}))
+                TARGETS[words[0]](self.file.name, "-", words)
             except ValueError as earlier:
                 error = earlier
                 continue
-            name, known = names[place], list(flat(self._reader.stated()))
+            name, known = names[place], list(flat(stated(words[0])))
             if name == "config" or is_known(name, known):
                 return self._error(f"{name} cannot be {values[name]} ({error})")
             ends = [path for path in known if path.rpartition(".")[2] == name.rpartition(".")[2]]
@@ -95,8 +94,8 @@ def arguments(command: list[str]) -> list[str]:
         ValueError: another program is run, or a config that is not there.
     """
     starts = [place + 2 for place in range(len(command) - 2) if command[place : place + 2] == ["-m", "eclipse_pl"]]
-    if not starts or command[starts[0]] not in COMMANDS:
-        raise ValueError(f"the command must run `-m eclipse_pl {'|'.join(COMMANDS)} ...`, and is {' '.join(command)}")
+    if not starts or command[starts[0]] not in TARGETS:
+        raise ValueError(f"the command must run `-m eclipse_pl {'|'.join(TARGETS)} ...`, and is {' '.join(command)}")
     for word, following in zip(command, [*command[1:], ""], strict=True):
         path = following if word in ("-c", "--config") else word.removeprefix("--config=")
         if path != word and not Path(path).is_file():

@@ -14,8 +14,8 @@ from rich.table import Table
 from eclipse_pl.intervals import mean_interval
 from eclipse_pl.launch import Status
 from eclipse_pl.metrics_file import read_metrics
-from eclipse_pl.sweep_file import short_names, text, without_seeds
-from eclipse_pl.sweep_plan import SweepPlan
+from eclipse_pl.sweeps.plan import SweepPlan
+from eclipse_pl.sweeps.sweep_file import short_names, text, without_seeds
 
 Rows = list[dict[str, Any]]
 

@@ -11,7 +11,7 @@ import torch
 
 import eclipse_pl.world
 from data_prep.__main__ import main
-from data_prep.world_models import END, clip_config, normalised, retrieval, vocabulary
+from data_prep.world_clip import END, clip_config, normalised, retrieval, vocabulary
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.world.picture import picture
 from eclipse_pl.world.splits import encoder_scenes, held_out_scenes
@@ -25,12 +25,13 @@ def world() -> OpenClipEncoder:
 
 
 def test_three_steps_of_training_make_a_model_that_open_clip_loads(tmp_path: Path) -> None:
-    assert main(["world-models", "--out", str(tmp_path), "--steps", "3", "--batch-size", "8", "--test", "20"]) == 0
+    options = ["--clip.steps", "3", "--clip.batch-size", "8", "--clip.test", "20"]
+    assert main(["world-models", "--out", str(tmp_path), "--only", "clip", *options]) == 0
     encoder = OpenClipEncoder(f"local-dir:{tmp_path / 'clip'}", None, device="cpu", name="world")
     assert encoder.dim == encoder.text_width == 128
     assert encoder.encode_text(["a red circle"]).text_embed.isfinite().all()
     assert {path.name for path in (tmp_path / "clip").iterdir()} == {path.name for path in SHIPPED.iterdir()}
-    assert "--steps 3 --batch_size 8" in (tmp_path / "clip" / "README.md").read_text()
+    assert "--only clip --clip.steps 3 --clip.batch-size 8" in (tmp_path / "clip" / "README.md").read_text()
     config = json.loads((tmp_path / "clip" / "open_clip_config.json").read_text())
     assert config == json.loads((SHIPPED / "open_clip_config.json").read_text())
     assert (tmp_path / "clip" / "tokenizer.json").read_bytes() == (SHIPPED / "tokenizer.json").read_bytes()

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+class Resumable:
+    """A training loop's state in one file, so that a killed run goes on where it was last saved.
+
+    Args:
+        path: the file, which is replaced atomically.
+        recipe: what the state depends on. A file of another recipe is refused.
+        parts: whatever has a ``state_dict``: modules, averages, optimizers.
+    """
+
+    def __init__(self, path: Path, recipe: dict[str, Any], **parts: Any) -> None:
+        self.path, self.recipe, self.parts = path, recipe, parts
+        self.step, self.seconds = 0, 0.0
+        self._reported: dict[str, list[float]] = defaultdict(list)
+        if path.is_file():
+            state = torch.load(path, weights_only=True)
+            if state["recipe"] != recipe:
+                raise ValueError(
+                    f"{path} is of a run with other settings ({state['recipe']}, now {recipe}): remove it to start anew, or "
+                    "give another folder as `work`."
+                )
+            for name, part in parts.items():
+                part.load_state_dict(state[name])
+            self.step, self.seconds = state["step"], state["seconds"]
+            print(f"{path}: going on after step {self.step}", flush=True)
+
+    def steps(self, last: int, save_every: int) -> Iterator[int]:
+        """The numbers of the steps still to do. The state is saved after every ``save_every`` steps and after the last."""
+        self.last, began = last, time.process_time() - self.seconds
+        while self.step < last:
+            yield self.step
+            self.step += 1
+            self.seconds = time.process_time() - began
+            if self.step % save_every == 0 or self.step == last:
+                self.save()
+
+    def save(self) -> None:
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        temporary = self.path.with_name(self.path.name + ".part")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({**state, "recipe": self.recipe, "step": self.step, "seconds": self.seconds}, temporary)
+        os.replace(temporary, self.path)
+
+    def report(self, every: int, **values: float) -> None:
+        """Print every ``every`` steps the mean of ``values`` since the last time."""
+        for name, value in values.items():
+            self._reported[name].append(value)
+        if (self.step + 1) % every == 0:
+            means = "  ".join(f"{name} {sum(those) / len(those):.4f}" for name, those in self._reported.items())
+            print(f"{self.path.stem} step {self.step + 1}/{self.last}  {means}  {self.seconds:,.0f} s of CPU time", flush=True)
+            self._reported.clear()

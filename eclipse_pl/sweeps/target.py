@@ -1,0 +1,100 @@
+"""What a sweep can run: the Lightning commands, and the benchmark."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+from eclipse_pl.benchmark import BenchmarkReader
+from eclipse_pl.cli import ArgumentReader
+
+
+class Target(ABC):
+    """One command line's meaning: read without building anything, and where its run lies."""
+
+    def __init__(self, sweep: str, version: str) -> None:
+        self.sweep, self.version = sweep, version
+
+    @property
+    @abstractmethod
+    def identity(self) -> list[str]:
+        """Flags by which the run gets a folder of its own."""
+
+    @property
+    @abstractmethod
+    def resume(self) -> list[str]:
+        """Flags with which an interrupted run goes on; it can where `checkpoint` is a file."""
+
+    @property
+    @abstractmethod
+    def checkpoint(self) -> Path: ...
+
+    @property
+    @abstractmethod
+    def folder(self) -> Path: ...
+
+
+class RunTarget(Target):
+    """fit, validate, test: a run's folder, FOLDER/SWEEP/VERSION."""
+
+    reader = ArgumentReader()  # made once: its parser takes longer to build than to use
+
+    def __init__(self, sweep: str, version: str, words: list[str]) -> None:
+        super().__init__(sweep, version)
+        self._folder = Path(self.reader.read([*words, *self.identity]).run.folder) / sweep / version
+
+    @property
+    def identity(self) -> list[str]:
+        return [f"--run.experiment={self.sweep}", f"--run.version={self.version}"]
+
+    @property
+    def folder(self) -> Path:
+        return self._folder
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoints" / "last.ckpt"  # validate and test never write one
+
+    @property
+    def resume(self) -> list[str]:
+        return ["--ckpt_path", str(self.folder)]
+
+
+class BenchmarkTarget(Target):
+    """benchmark: its own folder, runs/SWEEP/VERSION; it goes on by itself where it was interrupted."""
+
+    reader = BenchmarkReader()
+
+    def __init__(self, sweep: str, version: str, words: list[str]) -> None:
+        super().__init__(sweep, version)
+        self.reader.read([*words, *self.identity])
+
+    @property
+    def identity(self) -> list[str]:
+        return [f"--out={self.folder}"]
+
+    @property
+    def folder(self) -> Path:
+        return Path("runs") / self.sweep / self.version
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "benchmark.json"
+
+    @property
+    def resume(self) -> list[str]:
+        return []
+
+
+TARGETS: dict[str, type[RunTarget] | type[BenchmarkTarget]] = {
+    "fit": RunTarget,
+    "validate": RunTarget,
+    "test": RunTarget,
+    "benchmark": BenchmarkTarget,
+}
+
+
+def stated(command: str) -> dict[str, Any]:
+    """What the command's reader read last, as a config would state it."""
+    return TARGETS[command].reader.stated()

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from eclipse_pl.decoders.kandinsky import KandinskyDecoder
+from eclipse_pl.decoders.pipeline_decoder import Precision
+from eclipse_pl.model_folder import sha256_of
+from eclipse_pl.open_clip_model import local_dir_tag
+from eclipse_pl.world.encoder import FOLDER as CLIP
+
+FOLDER = Path(__file__).parent / "models" / "decoder"
+
+
+class WorldDecoder(KandinskyDecoder):
+    """The world's own decoder: KandinskyDecoder on the pipeline in the package (`python -m data_prep world-models`)."""
+
+    def __init__(
+        self,
+        steps: int = 20,
+        guidance: float = 2.0,
+        precision: Precision = "float32",
+        device: str = "auto",
+        batch_size: int = 8,
+    ) -> None:
+        super().__init__(str(FOLDER), local_dir_tag(CLIP), steps, guidance, "own", None, precision, device, batch_size)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Its weights, and not where on this machine they lie."""
+        return super().options | {"model": f"world/{sha256_of(FOLDER / 'unet' / 'diffusion_pytorch_model.safetensors')}"}

@@ -1,0 +1,52 @@
+"""Sweeps of the benchmark: rows of a table, each a painter."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from eclipse_pl.__main__ import main as command
+from tests.test_benchmark import stable_diffusion, write
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    stable_diffusion(tmp_path / "pipeline")
+    prompts = {"class_path": "eclipse_pl.world.prompt_source.WorldPrompts", "init_args": {"per_category": 1}}
+    judges = [{"scorer": {"class_path": "tests.judges_for_pictures.MeanColour"}}]
+    write(tmp_path / "protocol.yaml", "eclipse_pl.compbench.compbench.CompBench", {"prompts": prompts, "judges": judges})
+    for name, steps in (("few", 1), ("more", 2)):
+        options = {"model": str(tmp_path / "pipeline"), "steps": steps, "size": 16, "device": "cpu"}
+        write(tmp_path / f"{name}.yaml", "eclipse_pl.painters.pipeline_painter.PipelinePainter", options)
+    content = {
+        "name": "table",
+        "method": "grid",
+        "parameters": {"painter": {"values": ["few.yaml", "more.yaml"]}},
+        "program": "eclipse_pl",
+        "command": ["${interpreter}", "-m", "${program}", "benchmark", "--protocol", "protocol.yaml", "${args}"],
+    }
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(content))
+    return tmp_path / "sweep.yaml"
+
+
+def test_rows_of_a_table(sweep: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert command(["sweep", str(sweep)]) == 0
+    cards = {name: Path("runs/table") / f"painter={name}" / "scorecard.json" for name in ("few", "more")}
+    steps = {name: json.loads(path.read_text())["painter"]["num_inference_steps"] for name, path in cards.items()}
+    assert steps == {"few": 1, "more": 2}
+    capfd.readouterr()
+    assert command(["sweep", str(sweep), "--dry-run"]) == 0
+    assert capfd.readouterr().out.count("# finished: ") == 2
+
+
+def test_a_wrong_parameter_is_refused_before_anything_is_painted(sweep: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    content = yaml.safe_load(sweep.read_text())
+    sweep.write_text(yaml.safe_dump({**content, "parameters": {"paintr": {"values": ["few.yaml", "more.yaml"]}}}))
+    assert command(["sweep", str(sweep)]) == 2
+    assert "there is no parameter paintr. Near it: painter" in capfd.readouterr().err
+    assert not Path("runs").exists()
