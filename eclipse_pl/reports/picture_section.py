@@ -47,7 +47,7 @@ def prompts_of(scores: ScoreComparison) -> list[Prompt]:
 
 
 def told(report: Report, scores: ScoreComparison, count: int, variants: int) -> str:
-    said = f"{count} prompts of each category, always the same ones, spread over its subsets; picture seed {seed_of(scores)}"
+    said = f"{count} prompts of each category, always the same ones, spread over its subsets; the first picture of each"
     limits = []
     if count < report.pictures:
         limits.append(f"{count} instead of {report.pictures} prompts a category")
@@ -74,7 +74,7 @@ def table(scores: ScoreComparison, variants: list[Variant], prompts: list[Prompt
             picture_cell(run, prompt, seed_of(scores), f"{variant.name}: {prompt.text}")
             for variant, run in zip(variants, runs, strict=True)
         ]
-        where = " · ".join(part for part in (prompt.id, prompt.subset) if part)
+        where = " · ".join(part for part in (prompt.id, prompt.subset, f"seed {seed_of(scores)}") if part)
         body.append(f"<tr><th>{escape(prompt.text)}<small>{breakable(where)}</small></th>{''.join(cells)}</tr>")
     content = f'<table class="pictures"><thead><tr><th>prompt</th>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
     return f'<div class="scroll" tabindex="0">{content}</div>'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from eclipse_pl.reports.published import COMPBENCH
+from eclipse_pl.reports.published import COMPBENCH, WHY_THEY_DIFFER, published_tables
 from eclipse_pl.reports.score_comparison import ScoreComparison
 from eclipse_pl.reports.seed_caveats import enumerate_names, few_seeds, on_intervals, on_pairing, on_sampling
 from eclipse_pl.reports.variants import Variant
@@ -78,10 +78,12 @@ def on_differences(scores: ScoreComparison) -> list[str]:
 
 
 def on_pictures(scores: ScoreComparison) -> list[str]:
-    """Pictures that could not be judged, and rows that are not there."""
+    """Scorecards beside that of the run, pictures that could not be judged, and rows that are not there."""
     said = []
     for run in scores.runs:
         record = run.judged
+        if not record.folder.is_relative_to(run.folder) and (run.folder / "scorecard.json").is_file():
+            said.append(f"The scores of {run} are those of {record}, which was named too, and not of its own scorecard.json.")
         if record.card.get("failed"):
             said.append(
                 f"{record.card['failed']} of {record.card['images']} pictures in {record} could not be judged: they are left "
@@ -117,6 +119,8 @@ def on_scope(scores: ScoreComparison) -> list[str]:
                 "Nothing here paints the text embedding itself. It scores high on T2I-CompBench although its pictures are "
                 "poor (arXiv 2511.20821): without that floor a gain may be a drift towards the text."
             )
+    if published_tables(scores):
+        said.append(WHY_THEY_DIFFER)
     if len(scores.judges) > 1:
         said.append("Judges measure different things on different scales: hold numbers of one judge beside each other only.")
     return [*said, f"All of it holds for these {card['prompts'].get('count')} prompts as these judges see them."]

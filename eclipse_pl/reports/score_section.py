@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from html import escape
-
 from eclipse_pl.compbench.scorecard import ALL
 from eclipse_pl.reports.html_parts import html_table, note, section, tabs
-from eclipse_pl.reports.published import WHY_THEY_DIFFER, published_tables
+from eclipse_pl.reports.published import published_tables
 from eclipse_pl.reports.report import Report
 from eclipse_pl.reports.score_caveats import words
 from eclipse_pl.reports.score_comparison import ScoreComparison
@@ -58,7 +56,7 @@ def protocol(scores: ScoreComparison) -> str:
         f"{prompts.get('parser')}), {card['images_per_prompt']} picture(s) of each, seeds from {card['seed']}."
     )
     tables = html_table(judges, "text") + html_table(painters, "text")
-    return f"<details><summary>{escape('Prompts, judges and painters')}</summary>{note(told)}{tables}</details>"
+    return f"<details><summary>Prompts, judges and painters</summary>{note(told)}{tables}</details>"
 
 
 def published_section(report: Report) -> str:
@@ -66,4 +64,4 @@ def published_section(report: Report) -> str:
     if not found:
         return ""
     panels = {table.title.partition(" of ")[0]: html_table(table) for table in found}
-    return section("Beside published figures", tabs("published", panels) + note(WHY_THEY_DIFFER))
+    return section("Beside published figures", tabs("published", panels))
