@@ -1,4 +1,4 @@
-"""Small benchmarks to compare, written by the benchmark's own code: a painter of one colour a picture, a judge of its light."""
+"""Small benchmarks to compare, written by the benchmark's own code: a painter of greys, a judge of light."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ def html_table(table: Table, kind: str = "") -> str:
         for text, hint in zip(table.header, hints, strict=True)
     ]
     body = [
-        f'<tr class="{row.kind}"><th>{breakable(row.name)}{mark(row)}</th>{"".join(cell(text, kind) for text in row.cells)}</tr>'
+        f'<tr class="{row.kind}"><th>{row_name(row)}</th>{"".join(cell(text, kind) for text in row.cells)}</tr>'
         for row in table.rows
     ]
     head = f"<tr><th>{breakable(table.title)}</th>{''.join(header)}</tr>"
@@ -24,9 +24,9 @@ def html_table(table: Table, kind: str = "") -> str:
     return f'<div class="scroll" tabindex="0">{content}</div>{note(table.note)}'
 
 
-def mark(row: Row) -> str:
+def row_name(row: Row) -> str:
     """A published row says so in its text, so that it does wherever it is copied to."""
-    return " <small>published</small>" if row.kind == "published" else ""
+    return breakable(row.name) + (" <small>published</small>" if row.kind == "published" else "")
 
 
 def breakable(text: str) -> str:
