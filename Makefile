@@ -11,6 +11,8 @@ help:
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet -e .[dev]
+	@# the schema of sweep files; alone, because what it asks for beside it is numpy 1
+	$(BIN)/pip install --quiet --no-deps sweeps==0.3.0
 	@touch $@
 
 quickstart: .venv/installed  ## build the world's shards and train an ECLIPSE prior on them
