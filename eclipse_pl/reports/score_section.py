@@ -18,7 +18,8 @@ def score_section(report: Report) -> str:
         return ""
     summary = summary_table(scores)
     panels = {judge: judge_panel(scores, judge, f"judge-{at}") for at, judge in enumerate(scores.judges)}
-    content = (html_table(summary) if summary else "") + tabs("judges", panels) + protocol(scores)
+    judges = tabs("judges", panels) if len(panels) > 1 else "".join(panels.values())
+    content = (html_table(summary) if summary else "") + judges + protocol(scores)
     return section("Scores of pictures", content)
 
 
