@@ -24,7 +24,10 @@ COMMANDS = {
         "score a prior or any text-to-image pipeline: benchmark --prior RUN --protocol FILE",
     ),
     "nearest": ("eclipse_pl.nearest", "the pictures nearest to what a prior makes of a prompt: nearest --run RUN --prompt P"),
-    "compare": ("eclipse_pl.reports.compare", "runs beside each other: compare runs/quickstart runs/projection_world"),
+    "compare": (
+        "eclipse_pl.reports.compare",
+        "runs and benchmarks beside each other: compare runs/quickstart runs/projection_world",
+    ),
     "speed": ("eclipse_pl.speed", "measure training step, loader and encoder on this machine"),
 }
 

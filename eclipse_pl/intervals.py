@@ -1,4 +1,4 @@
-"""Intervals at 95 %: of a mean over seeds (Student's t), and of a mean over many pairs (bootstrap)."""
+"""Intervals at 95 %: of a mean over seeds (Student's t), of a mean over many pairs (bootstrap), of a mean of such means."""
 
 from __future__ import annotations
 
@@ -118,3 +118,16 @@ def bootstrap_over_groups(
         drawn.append(sums[chosen].sum(1) / counts[chosen].sum(1))
     low, high = np.quantile(np.concatenate(drawn), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(float(values.mean()), float(low), float(high), n)
+
+
+def mean_of_independent(estimates: Sequence[Estimate]) -> Estimate:
+    """Mean of estimates from separate data, such as scores of several categories; ``n`` is what they have together.
+
+    The interval is that of Zou & Donner (2008) for a sum: distances from estimate to bound add up by their squares, each side
+    for itself. None where one of the estimates has none.
+    """
+    count = len(estimates)
+    mean = math.fsum(one.mean for one in estimates) / count
+    below = math.sqrt(math.fsum((one.mean - one.low) ** 2 for one in estimates)) / count
+    above = math.sqrt(math.fsum((one.high - one.mean) ** 2 for one in estimates)) / count
+    return Estimate(mean, mean - below, mean + above, sum(one.n for one in estimates))

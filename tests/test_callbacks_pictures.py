@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from eclipse_pl.__main__ import main as command
+from tests.compared_runs import numbers
 from tests.pipelines import kandinsky
 from tests.runs import metrics, write_experiment
 
@@ -80,6 +81,15 @@ def test_scores_can_be_monitored_and_lie_in_the_runs_folder(run: Path) -> None:
     assert last["benchmark/colour/unseen/mean_colour"] == pytest.approx(colour["unseen"]["mean"], rel=1e-5)
     rows = (run / "benchmark" / "step_0000006" / "rows.jsonl").read_text().splitlines()
     assert len(rows) == 12 and all((run / "benchmark/step_0000006" / json.loads(row)["file"]).is_file() for row in rows)
+
+
+def test_compare_shows_scores_and_pictures_of_a_run(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command(["compare", str(run), "--csv", "numbers.csv"]) == 0
+    cell = json.loads((run / "scorecard.json").read_text())["scores"]["mean_colour"]["colour"]["all"]
+    assert numbers()["tiny", "all", "benchmark/colour/mean_colour"]["mean"] == str(cell["mean"])
+    assert ("tiny", "all", "cosine") in numbers()
+    assert Path("compare.html").read_text().count("<img ") == 12, "two prompts of each of six categories"
 
 
 def test_training_does_not_notice(run: Path, folder: Path) -> None:

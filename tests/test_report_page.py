@@ -1,61 +1,23 @@
 """The page: valid, whole, alone in its file, and safe whatever stands in configs."""
 
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from eclipse_pl.reports.comparison import Comparison
+from eclipse_pl.reports.latent_comparison import LatentComparison
 from eclipse_pl.reports.metric import METRICS
 from eclipse_pl.reports.page import write_page
+from eclipse_pl.reports.report import Report
 from eclipse_pl.reports.tables import cost_table, difference_table, main_table, settings_table, win_table
 from tests.compared_runs import copy, edit_config, edit_report
-
-VOID = {"meta", "input", "wbr", "br"}
-HOSTILE = '<script>alert("x")</script>&amp;<img src=x onerror=alert(1)>$title|*'
+from tests.html_page import HOSTILE, Page
 
 
-class Page(HTMLParser):
-    """Every element closed in its order, every id once; texts of cells and what is referred to."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[str] = []
-        self.cells: list[str] = []
-        self.feed(text)
-        self.close()
-        assert not self.open, self.open
-        ids = [attributes["id"] for _, attributes in self.tags if "id" in attributes]
-        assert len(ids) == len(set(ids))
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag in ("td", "th"):
-            self.cells.append("")
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag, f"</{tag}> at {self.getpos()}"
-
-    def handle_data(self, data):
-        self.texts.append(data)
-        if self.open and self.open[-1] in ("td", "th"):
-            self.cells[-1] += data
-
-    def elements(self, tag):
-        return [attributes for name, attributes in self.tags if name == tag]
-
-
-def page_of(*places: Path, anyway: bool = False, command: str = "compare") -> tuple[str, Comparison]:
-    comparison = Comparison.of([str(place) for place in places], anyway=anyway)
-    return write_page(comparison, METRICS, command), comparison
+def page_of(*places: Path, anyway: bool = False, command: str = "compare") -> tuple[str, LatentComparison]:
+    report = Report.of([str(place) for place in places], anyway=anyway)
+    assert report.latent is not None
+    return write_page(report, command), report.latent
 
 
 def test_the_page_holds_every_number_of_every_table(compared_runs):

@@ -14,7 +14,9 @@ from eclipse_pl.reports.metric import decimals_of, number
 from eclipse_pl.reports.parameter_plot import key_of, lines_of, value_at
 from eclipse_pl.reports.run_record import RunRecord, flat
 from eclipse_pl.reports.run_search import natural
+from eclipse_pl.reports.score_record import ScoreRecord
 from eclipse_pl.reports.variants import NOT_COUNTED, group, names_of, rank, shortest
+from tests.judged_folders import prior
 
 PRIOR = "model.prior.init_args"
 
@@ -29,6 +31,22 @@ def test_runs_that_differ_in_seeds_and_storage_are_one_variant():
     runs = [run("a", 0), run("b", 1, **{key.replace(".", "__"): value for key, value in changed.items()})]
     (variant,), twice = group(runs)
     assert list(variant.runs) == [(0, 0), (1, 1)]
+    assert not twice
+
+
+@pytest.mark.parametrize("name", ["samples", "benchmark", "decoder"])
+def test_what_is_painted_and_judged_makes_no_variant(name):
+    key = f"{name}.init_args.steps".replace(".", "__")
+    (variant,), _ = group([run("a", 0, **{key: 1}), run("b", 1, **{key: 2}), run("c", 2, **{name: None})])
+    assert len(variant.runs) == 3
+
+
+def test_scores_by_two_decoders_are_two_variants(tmp_path):
+    trained = {"seed_everything": 0, "data.init_args.seed": 0, "run.experiment": "tiny"}
+    records = [ScoreRecord({"painter": prior("runs/tiny", steps)}, tmp_path) for steps in (20, 50)]
+    named = [(at, RunRecord(Path(f"b{at}"), trained, {}, Path(f"b{at}"), {}, one, True)) for at, one in enumerate(records)]
+    variants, twice = group(named)
+    assert [variant.name for variant in variants] == ["steps=20", "steps=50"]
     assert not twice
 
 
@@ -126,7 +144,7 @@ def test_a_plot_has_a_line_for_each_setting_that_its_parameter_does_not_decide()
         run("other", **{"model__prior__class_path": "p.MLPPrior"}),
     )
     key = key_of(made, "weight")
-    values = {variant.name: value_at(made, variant, key) for variant in made.variants}
+    values = {variant.name: value_at(variant, key) for variant in made.variants}
     lines = lines_of(made, key, values)
     assert {name: [values[variant.name] for variant in line] for name, line in lines.items()} == {
         "noise=gaussian": [1, 2, 3],
@@ -138,5 +156,5 @@ def test_a_plot_has_a_line_for_each_setting_that_its_parameter_does_not_decide()
 def test_a_plot_draws_no_line_from_one_method_to_another():
     made = comparison(*(run(name, **{"model__prior__class_path": f"p.{name}"}, steps=at) for at, name in enumerate("AB")))
     key = key_of(made, "steps")
-    values = {variant.name: value_at(made, variant, key) for variant in made.variants}
+    values = {variant.name: value_at(variant, key) for variant in made.variants}
     assert sorted(lines_of(made, key, values)) == ["A", "B"]

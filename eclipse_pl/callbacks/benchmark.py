@@ -7,7 +7,7 @@ import lightning as L
 
 from eclipse_pl.callbacks.undisturbed import undisturbed
 from eclipse_pl.compbench.compbench import CompBench
-from eclipse_pl.compbench.scorecard import ALL, Card, write_card
+from eclipse_pl.compbench.scorecard import ALL, Card, score_name, write_card
 from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.lit_prior import LitPrior
@@ -111,9 +111,9 @@ def metrics_of(card: Card) -> dict[str, float]:
     for judge, categories in card["scores"].items():
         whole = [subsets[ALL]["mean"] for subsets in categories.values() if subsets[ALL]["mean"] is not None]
         if whole:
-            metrics[f"benchmark/{judge}"] = sum(whole) / len(whole)
+            metrics[score_name(judge)] = sum(whole) / len(whole)
         for category, subsets in categories.items():
             for subset, cell in subsets.items():
                 if cell["mean"] is not None:
-                    metrics[f"benchmark/{category}/{'' if subset == ALL else f'{subset}/'}{judge}"] = cell["mean"]
+                    metrics[score_name(judge, category, subset)] = cell["mean"]
     return metrics

@@ -66,6 +66,11 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str,
     return table
 
 
+def score_name(judge: str, category: str = ALL, subset: str = ALL) -> str:
+    """What a score is called where it is logged, plotted or written: ``benchmark/CATEGORY/SUBSET/JUDGE``, without "all"."""
+    return "/".join(["benchmark", *(part for part in (category, subset) if part != ALL), judge])
+
+
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """JSON lines; atomic."""
     text = "".join(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows)

@@ -1,4 +1,4 @@
-"""python -m eclipse_pl compare: runs beside each other, as a table and as one HTML page."""
+"""python -m eclipse_pl compare: runs and scorecards beside each other, as tables and as one HTML page."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import sys
 from pathlib import Path
 
 from eclipse_pl.reports.caveats import caveats
-from eclipse_pl.reports.comparison import Comparison
 from eclipse_pl.reports.metric import BY_NAME, Metric
 from eclipse_pl.reports.numbers_file import numbers_csv
 from eclipse_pl.reports.page import write_page
 from eclipse_pl.reports.parameter_plot import parameter_plot
+from eclipse_pl.reports.published import published_tables
+from eclipse_pl.reports.report import PICTURES, Report
+from eclipse_pl.reports.score_tables import score_tables
 from eclipse_pl.reports.tables import Table, cost_table, difference_table, main_table, markdown, win_table
 
 HEADLINE = "cosine,centred_cosine,mse,text_cosine,norm,R@1,hard_negative"
@@ -27,34 +29,36 @@ def main(args: list[str] | None = None) -> None:
         prog="python -m eclipse_pl compare",
         description="Runs that differ in nothing but their seeds are one variant; variants are compared by paired seeds.",
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="folders of runs, folders above them, or globs in quotes")
+    help_runs = "folders of runs or of `benchmark`, folders above them, or globs in quotes"
+    parser.add_argument("runs", nargs="+", metavar="RUN", help=help_runs)
     parser.add_argument("--out", type=Path, default=Path("compare.html"), help="the page (default: compare.html)")
     parser.add_argument("--reference", metavar="NAME", help="the variant that others are held against (default: the first)")
-    parser.add_argument("--metrics", default=HEADLINE, help=f"columns of the tables (default: {HEADLINE})")
+    parser.add_argument("--metrics", default=HEADLINE, help=f"columns of the latent tables (default: {HEADLINE})")
+    help_pictures = f"prompts of each category whose pictures the page shows (default: {PICTURES}; 0 for none)"
+    parser.add_argument("--pictures", metavar="N", type=int, default=PICTURES, help=help_pictures)
     parser.add_argument("--anyway", action="store_true", help="compare and mark what cannot be compared fairly")
     parser.add_argument("--csv", metavar="FILE", type=Path, help="write all numbers there")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown, for a README")
     parser.add_argument("--plot", metavar="FILE", type=Path, help="draw --y against --x: .png, .pdf or .svg")
     parser.add_argument("--x", metavar="PARAMETER", help="for --plot: a key in which configs differ, or a cost")
-    parser.add_argument("--y", metavar="METRIC", help="for --plot: a metric, or SUBSET/METRIC such as unseen/cosine")
+    parser.add_argument("--y", metavar="METRIC", help="for --plot: unseen/cosine, benchmark/colour/oracle or the like")
     options = parser.parse_args(args)
     metrics = metrics_of(options.metrics)
+    if options.pictures < 0:
+        raise ValueError(f"--pictures is {options.pictures}; it must be 0 or more.")
     if (options.plot is not None) != (options.x is not None) or (options.x is not None) != (options.y is not None):
         raise ValueError("--plot, --x and --y go together: --plot FILE.png --x PARAMETER --y METRIC.")
-    comparison = Comparison.of(options.runs, options.reference, options.anyway)
+    report = Report.of(options.runs, options.reference, options.anyway, metrics, options.pictures)
     command = shlex.join(["python", "-m", "eclipse_pl", "compare", *args])
-    written = {"--out": (options.out, write_page(comparison, metrics, command).encode())}
+    written = {"--out": (options.out, write_page(report, command).encode())}
     if options.csv is not None:
-        written["--csv"] = (options.csv, numbers_csv(comparison).encode())
+        written["--csv"] = (options.csv, numbers_csv(report).encode())
     if options.plot is not None:
-        written["--plot"] = (options.plot, parameter_plot(comparison, options.x, options.y, options.plot.suffix))
-    tables = [main_table(comparison, metrics)]
-    if comparison.others:
-        tables += [difference_table(comparison, metrics), win_table(comparison)]
+        written["--plot"] = (options.plot, parameter_plot(report, options.x, options.y, options.plot.suffix))
     if options.markdown:
-        print("\n\n".join(f"{markdown(table)}\n\n{table.note}" for table in tables))
+        print("\n\n".join(f"{markdown(table)}\n\n{table.note}" for table in tables_of(report)))
     else:
-        show(comparison, [*tables, cost_table(comparison)], caveats(comparison, metrics))
+        show(report, [*tables_of(report), *([cost_table(report.latent)] if report.latent else [])])
     for option, (path, content) in written.items():
         write(path, content, option)
         print(path, file=sys.stderr)
@@ -67,7 +71,17 @@ def metrics_of(names: str) -> tuple[Metric, ...]:
     return tuple(BY_NAME[name] for name in chosen)
 
 
-def show(comparison: Comparison, tables: list[Table], sentences: list[str]) -> None:
+def tables_of(report: Report) -> list[Table]:
+    """Scores of pictures, then latent metrics, then what others published."""
+    tables = score_tables(report.scores) if report.scores else []
+    if report.latent is not None:
+        tables.append(main_table(report.latent, report.metrics))
+        if report.latent.others:
+            tables += [difference_table(report.latent, report.metrics), win_table(report.latent)]
+    return tables + (published_tables(report.scores) if report.scores else [])
+
+
+def show(report: Report, tables: list[Table]) -> None:
     """Print the tables, then what may not be concluded."""
     from rich.console import Console
     from rich.padding import Padding
@@ -82,11 +96,11 @@ def show(comparison: Comparison, tables: list[Table], sentences: list[str]) -> N
         for name in table.header:
             shown.add_column(name, justify="right")
         for row in table.rows:
-            style = {"beside": "dim", "reference": "bold"}.get(row.kind)
-            shown.add_row(Text(row.name), *(Text(text) for text in row.cells), style=style)
+            style = {"beside": "dim", "published": "dim", "reference": "bold"}.get(row.kind)
+            shown.add_row(Text(row.full_name), *(Text(text) for text in row.cells), style=style)
         console.print(Padding(shown, (0, 0, 1, 0)))
-    marks = [problem.sentence for problem in comparison.problems]
-    for title, lines in (("Not a fair comparison (†)", marks), ("What may not be concluded", sentences)):
+    said = {"Not a fair comparison (†)": [problem.sentence for problem in report.comparison.problems], **caveats(report)}
+    for title, lines in said.items():
         if lines:
             console.print(Text(title, style="bold"))
         for line in lines:

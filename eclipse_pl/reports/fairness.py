@@ -1,12 +1,16 @@
-"""Which runs may stand in one table: those that were measured on the same pairs, in the same space, by the same metrics."""
+"""Which runs may stand in one table: those that were measured on the same pairs, in the same space, by the same metrics; and
+those whose pictures are of the same prompts and seeds, by the same decoder, seen by the same judges.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from eclipse_pl.reports.run_record import RunRecord
+from eclipse_pl.reports.run_record import RunRecord, flat
+
+Kind = Literal["all", "latent", "scores"]
 
 
 @dataclass(frozen=True)
@@ -15,6 +19,20 @@ class Problem:
 
     run: RunRecord
     sentence: str
+    kind: Kind = "all"
+    """Which of its numbers."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """What must be equal: its name, its value, and how the first run's is told where another's differs."""
+
+    what: str
+    value: Callable[[RunRecord], Any]
+    told: Callable[[RunRecord, RunRecord], str]
+    remedy: Callable[[RunRecord], str] = lambda run: ""
+    concerns: Callable[[RunRecord, RunRecord], bool] = lambda one, other: True
+    """Whether the two must agree in this at all."""
 
 
 def space_of(run: RunRecord) -> str:
@@ -30,68 +48,131 @@ def shards_of(run: RunRecord) -> str:
     return f"{run.fact('shards', 'folder')}, {short(run.fact('shards', 'sha256'))}"
 
 
-def version_of(run: RunRecord) -> str:
-    return f"version {run.fact('metrics_version')}"
-
-
-CHECKS: tuple[tuple[str, Callable[[RunRecord], Any], Callable[[RunRecord], str]], ...] = (
-    ("other metrics", lambda run: run.fact("metrics_version"), version_of),
-    ("another CLIP space", lambda run: run.fact("shards", "space"), space_of),
-    ("other shards", lambda run: run.fact("shards", "sha256"), shards_of),
-    ("other pairs", lambda run: (run.fact("stage"), run.fact("pairs_sha256")), split_of),
-)
-"""What must be equal: its name, its value, and how it is told."""
-
-
-def problems_of(runs: list[RunRecord]) -> list[Problem]:
-    """One for each run that is unfinished, does not say what it was measured on, or differs from the first sound run."""
-    found = []
-    sound: RunRecord | None = None
-    for run in runs:
-        if reason := run.unfinished:
-            found.append(Problem(run, f"{run} {reason}. {continue_with(run)}"))
-        elif not run.fact("shards", "sha256"):
-            found.append(
-                Problem(
-                    run,
-                    f"{run} does not say on which shards, split and version of metrics it was measured. {measure_again(run)}",
-                )
-            )
-        elif sound is None:
-            sound = run
-        else:
-            found += [Problem(run, sentence) for sentence in differences(sound, run)]
-    return found
-
-
-def differences(first: RunRecord, other: RunRecord) -> list[str]:
-    """A sentence on the first thing that makes two runs incomparable: what follows from it need not be said."""
-    for what, value, told in CHECKS:
-        if value(first) != value(other):
-            remedy = f" {measure_again(other)}" if told is version_of else ""
-            return [
-                f"{first} and {other} cannot be compared fairly, because they were measured with {what}: "
-                f"{told(first)} against {told(other)}.{remedy}"
-            ]
-    return []
-
-
-def twice(first: RunRecord, second: RunRecord) -> Problem:
-    return Problem(
-        second,
-        f"{first} and {second} are the same config with the same seeds, which is one run and not two seeds. Name one of them.",
-    )
-
-
-def continue_with(run: RunRecord) -> str:
-    return f"Finish it: `python -m eclipse_pl fit --config {run.folder / 'config.yaml'} --ckpt_path {run.folder}`."
-
-
 def measure_again(run: RunRecord) -> str:
     return (
         f"Measure it again: `python -m eclipse_pl validate --config {run.training / 'config.yaml'} --ckpt_path "
         f"{run.training}`, and compare that run."
     )
+
+
+LATENT = (
+    Check(
+        "other metrics",
+        lambda run: run.fact("metrics_version"),
+        lambda run, _: f"version {run.fact('metrics_version')}",
+        remedy=lambda run: f" {measure_again(run)}",
+    ),
+    Check("another CLIP space", lambda run: run.fact("shards", "space"), lambda run, _: space_of(run)),
+    Check("other shards", lambda run: run.fact("shards", "sha256"), lambda run, _: shards_of(run)),
+    Check("other pairs", lambda run: (run.fact("stage"), run.fact("pairs_sha256")), lambda run, _: split_of(run)),
+)
+
+
+def card(run: RunRecord, name: str) -> Any:
+    return run.judged.card.get(name)
+
+
+def prompts_of(run: RunRecord) -> str:
+    prompts = card(run, "prompts")
+    return f"{prompts.get('name')}, {prompts.get('count')} prompts, {short(prompts['sha256'])}"
+
+
+def told_of(value: Callable[[RunRecord], Any]) -> Callable[[RunRecord, RunRecord], str]:
+    """Of groups of settings, those that the other run has not: ``steps 20, guidance 7.5``."""
+
+    def told(run: RunRecord, other: RunRecord) -> str:
+        ours, theirs = flat(value(run)), flat(value(other))
+        return ", ".join(f"{key} {one}" for key, one in ours.items() if theirs.get(key, ()) != one) or "nothing more"
+
+    return told
+
+
+def same_space(one: RunRecord, other: RunRecord) -> bool:
+    """Decoders of one space could have been the same. Between spaces, and beside a whole pipeline, they cannot."""
+    ours, theirs = one.judged, other.judged
+    return ours.decoder is not None and theirs.decoder is not None and ours.space == theirs.space
+
+
+def both_have_distances(one: RunRecord, other: RunRecord) -> bool:
+    return bool(card(one, "distribution") and card(other, "distribution"))
+
+
+def protocol_of(run: RunRecord) -> Any:
+    return (card(run, "distribution") or {}).get("protocol", {})
+
+
+SCORES = (
+    Check("other prompts", lambda run: card(run, "prompts")["sha256"], lambda run, _: prompts_of(run)),
+    Check(
+        "another number of pictures a prompt",
+        lambda run: card(run, "images_per_prompt"),
+        lambda run, _: str(card(run, "images_per_prompt")),
+    ),
+    Check("other seeds of the pictures", lambda run: card(run, "seed"), lambda run, _: f"{card(run, 'seed')} and on"),
+    Check("other judges", lambda run: card(run, "judges"), told_of(lambda run: card(run, "judges"))),
+    Check(
+        "another decoder",
+        lambda run: run.judged.decoder,
+        told_of(lambda run: run.judged.decoder),
+        concerns=same_space,
+    ),
+    Check("another protocol of FID", protocol_of, told_of(protocol_of), concerns=both_have_distances),
+)
+
+
+def problems_of(runs: list[RunRecord]) -> list[Problem]:
+    """One for each run that is unfinished, does not say what it was measured on, or differs from the first sound run.
+
+    Latent tables and scorecards are held apart: a run may have the one, the other, or both.
+    """
+    found, measured = [], []
+    for run in runs:
+        if reason := run.unfinished:
+            found.append(Problem(run, f"{run} {reason}. {continue_with(run)}"))
+        elif run.has_table and not run.fact("shards", "sha256"):
+            sentence = (
+                f"{run} does not say on which shards, split and version of metrics it was measured. {measure_again(run)}"
+            )
+            found.append(Problem(run, sentence, "latent"))
+        elif run.has_table:
+            measured.append(run)
+    return [
+        *found,
+        *differences(measured, LATENT, "latent"),
+        *differences([run for run in runs if run.scores], SCORES, "scores"),
+    ]
+
+
+def differences(runs: list[RunRecord], checks: tuple[Check, ...], kind: Kind) -> list[Problem]:
+    """A sentence on the first thing that makes a run differ from the sound ones before it: the rest follows from it."""
+    found: list[Problem] = []
+    sound: list[RunRecord] = []
+    for run in runs:
+        for check in checks:
+            first = next((other for other in sound if check.concerns(other, run)), None)
+            if first is not None and check.value(first) != check.value(run):
+                sentence = (
+                    f"{first} and {run} cannot be compared fairly, because they were measured with {check.what}: "
+                    f"{check.told(first, run)} against {check.told(run, first)}.{check.remedy(run)}"
+                )
+                found.append(Problem(run, sentence, kind))
+                break
+        else:
+            sound.append(run)
+    return found
+
+
+def twice(first: RunRecord, second: RunRecord) -> Problem:
+    what = "the same config with the same seeds, which is one run and not two seeds"
+    if not second.has_seeds:
+        what = "of the same painter"
+    return Problem(second, f"{first} and {second} are {what}. Name one of them.")
+
+
+def continue_with(run: RunRecord) -> str:
+    if run.is_benchmark:
+        return "Start its command again: what is done is not done anew."
+    return f"Finish it: `python -m eclipse_pl fit --config {run.folder / 'config.yaml'} --ckpt_path {run.folder}`."
 
 
 def short(digest: str | None) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from html import escape
 
-from eclipse_pl.reports.tables import Table
+from eclipse_pl.reports.tables import Row, Table
 
 
 def html_table(table: Table, kind: str = "") -> str:
@@ -16,12 +16,17 @@ def html_table(table: Table, kind: str = "") -> str:
         for text, hint in zip(table.header, hints, strict=True)
     ]
     body = [
-        f'<tr class="{row.kind}"><th>{breakable(row.name)}</th>{"".join(cell(text, kind) for text in row.cells)}</tr>'
+        f'<tr class="{row.kind}"><th>{row_name(row)}</th>{"".join(cell(text, kind) for text in row.cells)}</tr>'
         for row in table.rows
     ]
     head = f"<tr><th>{breakable(table.title)}</th>{''.join(header)}</tr>"
     content = f'<table class="{kind}"><thead>{head}</thead><tbody>{"".join(body)}</tbody></table>'
     return f'<div class="scroll" tabindex="0">{content}</div>{note(table.note)}'
+
+
+def row_name(row: Row) -> str:
+    """A published row says so in its text, so that it does wherever it is copied to."""
+    return breakable(row.name) + (" <small>published</small>" if row.kind == "published" else "")
 
 
 def breakable(text: str) -> str:

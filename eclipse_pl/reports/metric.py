@@ -34,6 +34,9 @@ WINS = tuple(dict.fromkeys(metric.column for metric in METRICS if metric.column)
 
 LOWER_WINS = ("mse", "rank")
 
+NOTHING = Estimate(math.nan, math.nan, math.nan, 0)
+"""What cannot be known."""
+
 
 def decimals_of(estimates: list[Estimate]) -> int:
     """Decimals that show two digits of a typical interval's half-width, or three of a typical value where there is none."""

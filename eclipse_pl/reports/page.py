@@ -8,76 +8,110 @@ from importlib.resources import files
 from string import Template
 
 from eclipse_pl.latent_metrics import ALL
-from eclipse_pl.reports.caveats import caveats, enumerate_seeds
-from eclipse_pl.reports.comparison import Comparison
+from eclipse_pl.reports.caveats import caveats
 from eclipse_pl.reports.html_parts import box, html_table, note, section, tabs
-from eclipse_pl.reports.metric import Metric
+from eclipse_pl.reports.latent_comparison import LatentComparison
 from eclipse_pl.reports.page_figures import final_charts, learning_curves
+from eclipse_pl.reports.picture_section import pictures
+from eclipse_pl.reports.report import Report
+from eclipse_pl.reports.score_comparison import ScoreComparison
+from eclipse_pl.reports.score_section import published_section, score_section
+from eclipse_pl.reports.seed_caveats import enumerate_seeds
 from eclipse_pl.reports.tables import Row, Table, cost_table, difference_table, main_table, settings_table, win_table
 
-Section = Callable[[Comparison, tuple[Metric, ...]], str]
+Section = Callable[[Report], str]
 
 
-def write_page(comparison: Comparison, metrics: tuple[Metric, ...], command: str) -> str:
+def write_page(report: Report, command: str) -> str:
     """The page. Everything that comes from configs and folders is escaped."""
     template = Template(files("eclipse_pl.reports").joinpath("page.html").read_text(encoding="utf-8"))
-    variants = len(comparison.variants)
     return template.substitute(
-        title=f"Comparison of {variants} variants" if variants > 1 else "One variant beside floors and ceiling",
-        facts=facts(comparison),
-        body="\n".join(text for section in SECTIONS if (text := section(comparison, metrics))),
+        title=title(report),
+        facts=" · ".join(part for part in facts(report) if part),
+        body="\n".join(text for section in SECTIONS if (text := section(report))),
         footer=f"Written by <code>{escape(command)}</code>.",
     )
 
 
-def facts(comparison: Comparison) -> str:
+def title(report: Report) -> str:
+    variants = len(report.comparison.variants)
+    if variants > 1:
+        return f"Comparison of {variants} variants"
+    return "One variant beside floors and ceiling" if report.latent else "The scores of one variant"
+
+
+def facts(report: Report) -> list[str]:
     """What was compared, in a line."""
-    first = comparison.reference.first
+    comparison = report.comparison
     seeds = sorted({len(variant.runs) for variant in comparison.variants})
-    steps = sorted({run.step for run in comparison.runs})
     counted = " or ".join(map(str, seeds)) + (" seed" if seeds == [1] else " seeds")
-    pairs = first.fact("pairs")
-    parts = [
+    return [
         f"<b>{plural(len(comparison.runs), 'run')}</b>: {plural(len(comparison.variants), 'variant')} of {counted}",
+        *(latent_facts(report.latent) if report.latent else []),
+        *(score_facts(report.scores) if report.scores else []),
+        f"reference <b>{escape(comparison.reference.name)}</b>" if comparison.others else "",
+    ]
+
+
+def latent_facts(latent: LatentComparison) -> list[str]:
+    first = latent.reference.first
+    steps = sorted({run.step for run in latent.runs})
+    pairs = first.fact("pairs")
+    return [
         f"<b>{pairs:,} pairs</b> of the {escape(str(first.fact('stage')))} split" if pairs else "",
         f"shards <b>{escape(str(first.fact('shards', 'folder') or first.config.get('data.init_args.folder')))}</b>",
         f"space <b>{escape(str((first.fact('shards', 'space') or {}).get('name', 'unknown')))}</b>",
         f"after {' to '.join(f'{step:,}' for step in dict.fromkeys((steps[0], steps[-1])))} steps",
-        f"reference <b>{escape(comparison.reference.name)}</b>" if comparison.others else "",
     ]
-    return " · ".join(part for part in parts if part)
+
+
+def score_facts(scores: ScoreComparison) -> list[str]:
+    card = scores.records[0].card
+    prompts, name = card["prompts"].get("count"), card["prompts"].get("name")
+    return [
+        f"<b>{escape(str(prompts))} prompts</b> of {escape(str(name))} × {plural(card['images_per_prompt'], 'picture')}",
+        f"judged by <b>{escape(', '.join(scores.judges))}</b>",
+    ]
 
 
 def plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def unfairness(comparison: Comparison, metrics: tuple[Metric, ...]) -> str:
-    if not comparison.problems:
+def unfairness(report: Report) -> str:
+    problems = report.comparison.problems
+    if not problems:
         return ""
-    return box("Not a fair comparison: rows marked † are here by --anyway", [p.sentence for p in comparison.problems], "warn")
+    return box("Not a fair comparison: rows marked † are here by --anyway", [p.sentence for p in problems], "warn")
 
 
-def limits(comparison: Comparison, metrics: tuple[Metric, ...]) -> str:
-    return box("What may not be concluded", caveats(comparison, metrics))
+def limits(report: Report) -> str:
+    return "".join(box(title, sentences) for title, sentences in caveats(report).items())
 
 
-def final_metrics(comparison: Comparison, metrics: tuple[Metric, ...]) -> str:
-    return html_table(main_table(comparison, metrics))
-
-
-def differences(comparison: Comparison, metrics: tuple[Metric, ...]) -> str:
-    if not comparison.others:
+def final_metrics(report: Report) -> str:
+    if report.latent is None:
         return ""
-    parts = [html_table(difference_table(comparison, metrics)), html_table(win_table(comparison))]
-    return section(f"Against the reference, {comparison.reference.name}", "".join(parts))
+    table = html_table(main_table(report.latent, report.metrics))
+    return section("Latent metrics", table) if report.scores else table
 
 
-def subsets(comparison: Comparison, metrics: tuple[Metric, ...]) -> str:
+def differences(report: Report) -> str:
+    latent = report.latent
+    if latent is None or not latent.others:
+        return ""
+    parts = [html_table(difference_table(latent, report.metrics)), html_table(win_table(latent))]
+    return section(f"Against the reference, {latent.reference.name}", "".join(parts))
+
+
+def subsets(report: Report) -> str:
+    latent = report.latent
+    if latent is None:
+        return ""
     panels = {
-        subset: html_table(main_table(comparison, metrics, subset))
-        + (html_table(difference_table(comparison, metrics, subset)) if comparison.others else "")
-        for subset in comparison.subsets
+        subset: html_table(main_table(latent, report.metrics, subset))
+        + (html_table(difference_table(latent, report.metrics, subset)) if latent.others else "")
+        for subset in latent.subsets
         if subset != ALL
     }
     if not panels:
@@ -87,26 +121,31 @@ def subsets(comparison: Comparison, metrics: tuple[Metric, ...]) -> str:
     )
 
 
-def costs(comparison: Comparison, metrics: tuple[Metric, ...]) -> str:
-    return section("Cost", html_table(cost_table(comparison)))
+def costs(report: Report) -> str:
+    return section("Cost", html_table(cost_table(report.latent))) if report.latent else ""
 
 
-def configs(comparison: Comparison, metrics: tuple[Metric, ...]) -> str:
+def configs(report: Report) -> str:
+    comparison = report.comparison
     rows = [
-        Row(str(run), [variant.name, enumerate_seeds([seeds]), f"{run.step:,}"])
+        Row(str(run), [variant.name, enumerate_seeds([seeds]) or "–", f"{run.step:,}" if run.has_table else "–"])
         for variant in comparison.variants
         for seeds, run in variant.runs.items()
     ]
     runs = html_table(Table("run", ["variant", "seed", "step"], rows))
     listed = f"<details><summary>The {len(rows)} runs</summary>{runs}</details>"
-    if not comparison.others:
+    settings = settings_table(comparison)
+    if not settings.header:
         return section("Runs", listed)
-    return section("What differs", html_table(settings_table(comparison), "text") + listed)
+    return section("What differs", html_table(settings, "text") + listed)
 
 
 SECTIONS: tuple[Section, ...] = (
     unfairness,
     limits,
+    score_section,
+    pictures,
+    published_section,
     final_metrics,
     final_charts,
     differences,
@@ -115,4 +154,4 @@ SECTIONS: tuple[Section, ...] = (
     costs,
     configs,
 )
-"""In order. One with nothing to show returns "" and leaves no trace; pictures side by side will be one more."""
+"""In order. One with nothing to show returns "" and leaves no trace."""

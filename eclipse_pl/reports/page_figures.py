@@ -9,18 +9,22 @@ from html import escape
 from eclipse_pl.intervals import Estimate
 from eclipse_pl.latent_metrics import ALL
 from eclipse_pl.reports.charts import Line, Point, Whisker, interval_chart, line_chart, swatch
-from eclipse_pl.reports.comparison import Comparison, CurvePoint, value_of
 from eclipse_pl.reports.html_parts import figures, note, section, tabs
+from eclipse_pl.reports.latent_comparison import CurvePoint, LatentComparison, value_of
 from eclipse_pl.reports.metric import METRICS, Metric, decimals_of, number
+from eclipse_pl.reports.report import Report
 from eclipse_pl.reports.tables import name_of, plus_minus
 from eclipse_pl.reports.variants import Variant
 
 CURVES = tuple(metric for metric in METRICS if metric.name not in ("R@5", "R@10"))
 
 
-def final_charts(comparison: Comparison, metrics: tuple[Metric, ...]) -> str:
+def final_charts(report: Report) -> str:
+    comparison = report.latent
+    if comparison is None:
+        return ""
     panels = {}
-    for metric in metrics:
+    for metric in report.metrics:
         estimates = [comparison.estimate(variant, metric) for variant in comparison.variants]
         seeds = [[value_of(run, metric, ALL) for run in variant.runs.values()] for variant in comparison.variants]
         whiskers = whiskers_of(comparison, comparison.variants, estimates, metric, seeds)
@@ -37,7 +41,7 @@ def final_charts(comparison: Comparison, metrics: tuple[Metric, ...]) -> str:
 
 
 def whiskers_of(
-    comparison: Comparison, variants: list[Variant], estimates: list[Estimate], metric: Metric, seeds: list[list[float]]
+    comparison: LatentComparison, variants: list[Variant], estimates: list[Estimate], metric: Metric, seeds: list[list[float]]
 ) -> list[Whisker]:
     decimals = decimals_of(estimates)
     return [
@@ -51,7 +55,10 @@ def whiskers_of(
     ]
 
 
-def learning_curves(comparison: Comparison, metrics: tuple[Metric, ...]) -> str:
+def learning_curves(report: Report) -> str:
+    comparison = report.latent
+    if comparison is None:
+        return ""
     panels = {}
     seconds = [run.total("train_seconds") for run in comparison.runs]
     unit, size = unit_of(max((one for one in seconds if not math.isnan(one)), default=0.0))
@@ -74,7 +81,7 @@ def learning_curves(comparison: Comparison, metrics: tuple[Metric, ...]) -> str:
 
 
 def curve_chart(
-    comparison: Comparison,
+    comparison: LatentComparison,
     curves: list[list[CurvePoint]],
     metric: Metric,
     x_label: str,
@@ -108,6 +115,6 @@ def unit_of(seconds: float) -> tuple[str, int]:
     return ("min", 60) if seconds >= 300 else ("s", 1)
 
 
-def legend(comparison: Comparison) -> str:
+def legend(comparison: LatentComparison) -> str:
     items = [f"<li>{swatch(at)}{escape(name_of(comparison, one))}</li>" for at, one in enumerate(comparison.variants)]
     return f'<ul class="legend">{"".join(items)}</ul>'

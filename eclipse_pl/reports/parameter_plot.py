@@ -1,4 +1,4 @@
-"""A metric against a swept parameter, as a picture for a page of results."""
+"""A metric or score against a swept parameter, as a picture for a page of results."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import io
 import math
 from typing import Any
 
-from eclipse_pl.latent_metrics import ALL
-from eclipse_pl.reports.comparison import COSTS, Comparison, value_of
-from eclipse_pl.reports.metric import BY_NAME, Metric
+from eclipse_pl.reports.comparison import Comparison
+from eclipse_pl.reports.costs import COSTS, Cost
+from eclipse_pl.reports.quantity import Quantity, quantity_of
+from eclipse_pl.reports.report import Report
 from eclipse_pl.reports.variants import Variant, canonical, names_of, plain, rank, shortest
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#555555")
@@ -18,16 +19,16 @@ LOGARITHMIC = 30
 """Positive values that span more than this factor stand on a logarithmic axis."""
 
 
-def parameter_plot(comparison: Comparison, x: str, y: str, kind: str = ".png") -> bytes:
-    """Means over seeds with 95 % t-intervals and single seeds, a line for each setting of the other parameters.
+def parameter_plot(report: Report, x: str, y: str, kind: str = ".png") -> bytes:
+    """Means over seeds with 95 % intervals and single seeds, a line for each setting of the other parameters.
 
     Variants that do not have the parameter are levels across the picture, as are floors, ridge regression and ceiling where
     they fall inside.
 
     Args:
-        comparison: What is drawn.
+        report: What is drawn.
         x: A dotted key in which the configs differ, or its last words; or a cost.
-        y: A metric, or SUBSET/METRIC.
+        y: A metric, SUBSET/METRIC, or a score by the name it is logged under.
         kind: Suffix of the file.
 
     Raises:
@@ -37,20 +38,21 @@ def parameter_plot(comparison: Comparison, x: str, y: str, kind: str = ".png") -
 
     if kind not in KINDS:
         raise ValueError(f"--plot writes {', '.join(KINDS)} files, not {kind or 'one without a suffix'!r}.")
-    subset, metric = subset_and_metric(comparison, y)
+    quantity = quantity_of(report, y)
+    comparison = quantity.comparison
     key = key_of(comparison, x)
-    values = {variant.name: value_at(comparison, variant, key) for variant in comparison.variants}
+    values = {variant.name: value_at(variant, key) for variant in comparison.variants}
     figure = Figure(figsize=(5.6, 3.9), layout="constrained", facecolor="white")
     axes = figure.add_subplot()
     places = scale(axes, [value for value in values.values() if value is not None])
     for at, (name, line) in enumerate(lines_of(comparison, key, values).items()):
-        draw_line(axes, comparison, [(places[values[v.name]], v) for v in line], name, at, subset, metric)
+        draw_line(axes, quantity, [(places[values[v.name]], v) for v in line], name, at)
     without = [variant for variant in comparison.variants if values[variant.name] is None]
-    draw_levels(axes, comparison, without, subset, metric)
-    better = "" if metric.better == "none" else f" ({metric.better} is better)"
+    draw_levels(axes, quantity, without)
+    better = "" if quantity.better == "none" else f" ({quantity.better} is better)"
     axes.set_xlabel(key)
-    axes.set_ylabel(f"{metric.name}{f', {subset} pairs' if subset != ALL else ''}{better}")
-    axes.set_title(seeds_told(comparison), fontsize=8, color="0.35", loc="right")
+    axes.set_ylabel(f"{quantity.name}{better}")
+    axes.set_title(quantity.intervals, fontsize=8, color="0.35", loc="right")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     if axes.get_legend_handles_labels()[1]:
@@ -74,15 +76,16 @@ def scale(axes: Any, values: list[Any]) -> dict[Any, float]:
     return {value: float(value) for value in ordered}
 
 
-def draw_line(
-    axes: Any, comparison: Comparison, line: list[tuple[float, Variant]], name: str, at: int, subset: str, metric: Metric
-) -> None:
-    estimates = [comparison.estimate(variant, metric, subset) for _, variant in line]
+def draw_line(axes: Any, quantity: Quantity, line: list[tuple[float, Variant]], name: str, at: int) -> None:
+    estimates = [quantity.estimate(variant) for _, variant in line]
     colour = COLOURS[at % len(COLOURS)]
     axes.errorbar(
         [place for place, _ in line],
         [one.mean for one in estimates],
-        [one.high - one.mean if one.has_interval else 0.0 for one in estimates],
+        [
+            [one.mean - one.low if one.has_interval else 0.0 for one in estimates],
+            [one.high - one.mean if one.has_interval else 0.0 for one in estimates],
+        ],
         color=colour,
         marker=MARKERS[at % len(MARKERS)],
         markersize=5,
@@ -90,33 +93,25 @@ def draw_line(
         label=name or None,
     )
     for place, variant in line:
-        seeds = [value_of(run, metric, subset) for run in variant.runs.values()]
+        seeds = quantity.single(variant)
         axes.plot([place] * len(seeds), seeds, "o", color=colour, markerfacecolor="white", markersize=3.2, zorder=3)
 
 
-def draw_levels(axes: Any, comparison: Comparison, without: list[Variant], subset: str, metric: Metric) -> None:
+def draw_levels(axes: Any, quantity: Quantity, without: list[Variant]) -> None:
     """Horizontal lines: variants without the parameter, and what stands beside where it does not squeeze the picture."""
     low, high = axes.get_ylim()
     reach = (high - low) * 0.6
     for at, variant in enumerate(without):
-        estimate = comparison.estimate(variant, metric, subset)
+        estimate = quantity.estimate(variant)
         colour = COLOURS[(at + 3) % len(COLOURS)]
         axes.axhline(estimate.mean, color=colour, linewidth=1.3, label=variant.name)
         if estimate.has_interval:
             axes.axhspan(estimate.low, estimate.high, color=colour, alpha=0.12, linewidth=0)
-    for name, rows in comparison.beside.items():
-        value = rows.get(subset, {}).get(metric.name, math.nan)
+    for name, value in quantity.levels.items():
         if low - reach < value < high + reach:
             axes.axhline(value, color="0.45", linewidth=0.9, linestyle="--")
             place = {"xy": (1, value), "xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
             axes.annotate(name, **place, fontsize=7, color="0.35")
-
-
-def seeds_told(comparison: Comparison) -> str:
-    counts = sorted(len(variant.runs) for variant in comparison.variants)
-    if counts[-1] == 1:
-        return "n = 1 seed: no interval"
-    return f"n = {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} seeds, 95 % t-intervals"
 
 
 def lines_of(comparison: Comparison, key: str, values: dict[str, Any]) -> dict[str, list[Variant]]:
@@ -152,23 +147,12 @@ def key_of(comparison: Comparison, x: str) -> str:
     )
 
 
-def value_at(comparison: Comparison, variant: Variant, key: str) -> Any:
+def value_at(variant: Variant, key: str) -> Any:
     """None where the variant has no such parameter."""
     if key in COSTS:
-        cost = comparison.cost_number(variant, key)
+        cost = Cost.of(variant).number(key)
         return None if math.isnan(cost) else cost
     if key == "data.init_args.pairs" and variant.settings.get(key, 0) is None:
-        return comparison.cost(variant).train_pairs  # null is all of them
+        return Cost.of(variant).train_pairs  # null is all of them
     value = variant.settings.get(key)
     return value if isinstance(value, (int, float)) or value is None else plain(value)
-
-
-def subset_and_metric(comparison: Comparison, y: str) -> tuple[str, Metric]:
-    subset, _, metric = y.rpartition("/")
-    subset = subset or ALL
-    if metric not in BY_NAME or subset not in comparison.subsets:
-        raise ValueError(
-            f"--y {y} is no metric; the metrics are {', '.join(BY_NAME)}, alone or as SUBSET/METRIC with one of "
-            f"{', '.join(comparison.subsets)}."
-        )
-    return subset, BY_NAME[metric]

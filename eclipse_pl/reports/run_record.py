@@ -1,4 +1,4 @@
-"""A run as its folder tells it: config, table, values of each pair, learning curves."""
+"""A run as its folder tells it: config, table, values of each pair, learning curves, scorecard."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from eclipse_pl.callbacks.latent_table import ORDER
 from eclipse_pl.latent_metrics import ALL
 from eclipse_pl.metrics_file import read_metrics
 from eclipse_pl.reports.metric import BY_NAME
+from eclipse_pl.reports.score_record import ScoreRecord
 
 SEEDS = ("seed_everything", "data.init_args.seed")
 Seeds = tuple[Any, ...]
@@ -29,7 +30,7 @@ class RunRecord:
     """One run, read from its folder.
 
     A run of ``validate`` or ``test`` measures the weights of a training run. Its seeds, costs and curves are that run's, its
-    prior (which may sample in another way) is its own.
+    prior (which may sample in another way) is its own. The folder of a ``benchmark`` stands for what was put to the test.
     """
 
     folder: Path
@@ -41,6 +42,10 @@ class RunRecord:
     """Folder of the run that trained: this one, unless it only measured."""
     resampled: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     """Settings of the prior with which it was measured, and others with which it was trained."""
+    scores: ScoreRecord | None = None
+    """Its pictures and what judges say of them; None where there is no scorecard."""
+    is_benchmark: bool = False
+    """True for a folder of ``python -m eclipse_pl benchmark``."""
 
     @classmethod
     def read(cls, folder: Path) -> RunRecord:
@@ -59,7 +64,31 @@ class RunRecord:
             origin = None if checkpoint is None else run_of_checkpoint(str(checkpoint), training)
         if origin is not None and origin.resolve() == training.resolve():
             config["ckpt_path"] = None  # the run was stopped, and went on from a checkpoint of its own
-        return cls(folder, config, report, training, resampled)
+        return cls(folder, config, report, training, resampled, ScoreRecord.read(folder))
+
+    @classmethod
+    def of_benchmark(cls, folder: Path) -> RunRecord:
+        """Config and seeds are those of the run whose prior was put to the test, if that is at hand; else there are none."""
+        scores = ScoreRecord.read(folder)
+        home = scores.prior_folder if scores else None
+        config = cls.read(home).config if home and (home / "config.yaml").is_file() else {}
+        return cls(folder, config, {}, folder, {}, scores, is_benchmark=True)
+
+    @property
+    def has_table(self) -> bool:
+        """Whether it was measured in its latent space."""
+        return THIS_PRIOR in self.rows
+
+    @property
+    def judged(self) -> ScoreRecord:
+        """Its scores, where it is known to have them."""
+        assert self.scores is not None
+        return self.scores
+
+    @property
+    def has_seeds(self) -> bool:
+        """Whether it is of a training, which another seed may repeat; a pipeline, a released prior or the ceiling is not."""
+        return bool(self.config)
 
     @property
     def measures_only(self) -> bool:
@@ -73,6 +102,8 @@ class RunRecord:
     @property
     def unfinished(self) -> str | None:
         """Why the run's table is not that of its end; None where it is."""
+        if self.is_benchmark:
+            return None if self.scores else "has no scorecard.json, because it has not finished"
         if not self.report:
             last = f"its last validation is that of step {self.step}" if self.rows else "it has not been validated once"
             return f"has no latent.json, because it has not finished ({last})"

@@ -1,4 +1,4 @@
-"""Which runs are meant by what was typed: folders of runs, folders above them, globs."""
+"""Which runs are meant by what was typed: folders of runs and of benchmarks, folders above them, globs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eclipse_pl.reports.run_record import RunRecord
 def find_runs(places: list[str]) -> tuple[list[tuple[int, RunRecord]], list[str]]:
     """Every run once, with the number of the place that named it; and remarks on what was left out.
 
-    Where a place holds training runs, runs of ``validate`` and ``test`` below it are left out.
+    Where a place holds training runs, runs of ``validate`` and ``test`` below it are left out, folders of ``benchmark`` not.
 
     Raises:
         ValueError: a place does not exist, cannot be read or holds no run.
@@ -24,16 +24,17 @@ def find_runs(places: list[str]) -> tuple[list[tuple[int, RunRecord]], list[str]
     remarks = []
     for number, place in enumerate(places):
         try:
-            runs = [RunRecord.read(folder) for folder in folders_of(place)]
+            runs = [RunRecord.read(one) if is_run(one) else RunRecord.of_benchmark(one) for one in folders_of(place)]
         except OSError as error:
             raise ValueError(f"Cannot read {error.filename or place} ({error.strerror}).") from error
-        training = [run for run in runs if not run.measures_only]
-        if training and len(training) < len(runs):
+        measures = [run for run in runs if run.measures_only]
+        if measures and any(not (run.measures_only or run.is_benchmark) for run in runs):
             remarks.append(
-                f"{len(runs) - len(training)} runs of validate or test in {place} are left out beside training runs; "
-                "name them to compare them."
+                f"{len(measures)} runs of validate or test in {place} are left out beside training runs; name them to compare "
+                "them."
             )
-        for run in training or runs:
+            runs = [run for run in runs if run not in measures]
+        for run in runs:
             found.setdefault(run.folder.resolve(), (number, run))
     return list(found.values()), remarks
 
@@ -49,13 +50,17 @@ def folders_of(place: str) -> list[Path]:
             )
         folders = list(walk(path))
         if not folders:
-            raise ValueError(f"{place} holds no run: neither it nor any folder below it has a config.yaml.")
+            raise ValueError(
+                f"{place} holds no run: neither it nor any folder below it has a config.yaml or a scorecard.json."
+            )
         return folders
     if has_magic(place):
         matches = sorted((Path(match) for match in glob(place, recursive=True)), key=natural)
         folders = [folder for match in matches if match.is_dir() for folder in walk(match)]
         if not folders:
-            raise ValueError(f"{place} matches no run ({len(matches)} files or folders match, none with a config.yaml).")
+            raise ValueError(
+                f"{place} matches no run ({len(matches)} files or folders match, none with a config.yaml or a scorecard.json)."
+            )
         return folders
     near = path.parent.iterdir() if path.parent.is_dir() else []
     names = difflib.get_close_matches(place, [str(child) for child in near if child.is_dir()], n=3, cutoff=0.3)
@@ -63,12 +68,16 @@ def folders_of(place: str) -> list[Path]:
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """Folders of runs at and below a folder, in natural order; a run is not searched for others."""
-    if (folder / "config.yaml").is_file():
+    """Folders of runs and benchmarks at and below a folder, in natural order; none of them is searched for others."""
+    if is_run(folder) or any((folder / name).is_file() for name in ("benchmark.json", "scorecard.json")):
         yield folder
         return
     for child in sorted((child for child in folder.iterdir() if child.is_dir()), key=natural):
         yield from walk(child)
+
+
+def is_run(folder: Path) -> bool:
+    return (folder / "config.yaml").is_file()
 
 
 def natural(path: Path) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The tables of a comparison, in words: for the terminal, for Markdown, for the page."""
+"""Tables in words, for the terminal, for Markdown, for the page: what they are, and those of latent numbers and costs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from eclipse_pl.intervals import Estimate
 from eclipse_pl.latent_metrics import ALL
 from eclipse_pl.reports.comparison import Comparison
+from eclipse_pl.reports.costs import Cost
+from eclipse_pl.reports.latent_comparison import LatentComparison
 from eclipse_pl.reports.metric import WINS, Metric, decimals_of, number
 from eclipse_pl.reports.variants import Variant, plain
 
@@ -16,11 +18,16 @@ MARK = "†"
 
 @dataclass(frozen=True)
 class Row:
-    """``kind`` says how a row is shown: a variant, the reference, or a row beside them."""
+    """``kind`` says how a row is shown: a variant, the reference, a row beside them, or a published one."""
 
     name: str
     cells: list[str]
     kind: str = "variant"
+
+    @property
+    def full_name(self) -> str:
+        """Where a row cannot be marked in another way."""
+        return f"{self.name} (published)" if self.kind == "published" else self.name
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class Table:
     """What a column must not be used for, as far as there is something to say."""
 
 
-def main_table(comparison: Comparison, metrics: tuple[Metric, ...], subset: str = ALL) -> Table:
+def main_table(comparison: LatentComparison, metrics: tuple[Metric, ...], subset: str = ALL) -> Table:
     """Means over seeds with their intervals, floors and ridge regression above, the ceiling below."""
     columns = []
     for metric in metrics:
@@ -58,32 +65,32 @@ def main_table(comparison: Comparison, metrics: tuple[Metric, ...], subset: str 
     ceiling = [row for row in above if row.name.startswith("ceiling")]
     return Table(
         f"Metrics, {subset} pairs" if subset != ALL else "Metrics",
-        ["seeds", *map(heading, metrics)],
+        ["seeds", *(heading(metric.name, metric.better) for metric in metrics)],
         [*(row for row in above if row not in ceiling), *rows, *ceiling],
         "Mean over seeds ± half-width of its 95 % t-interval; no ± where there is one seed, or all seeds give the same.",
         ["", *(metric.warning for metric in metrics)],
     )
 
 
-def heading(metric: Metric) -> str:
-    """Its name and which way is better, which stay together."""
-    return metric.name + {"higher": "\u00a0↑", "lower": "\u00a0↓", "none": ""}[metric.better]
+def heading(name: str, better: str) -> str:
+    """A name and which way is better, which stay together."""
+    return name + {"higher": "\u00a0↑", "lower": "\u00a0↓", "none": ""}[better]
 
 
-def difference_table(comparison: Comparison, metrics: tuple[Metric, ...], subset: str = ALL) -> Table:
+def difference_table(comparison: LatentComparison, metrics: tuple[Metric, ...], subset: str = ALL) -> Table:
     """Every variant less the reference, by paired seeds."""
     columns = []
     for metric in metrics:
         estimates = [comparison.difference(variant, metric, subset) for variant in comparison.others]
         decimals = decimals_of(estimates)
-        columns.append([plus_minus(one, decimals, sign=True) + verdict(one, metric) for one in estimates])
+        columns.append([plus_minus(one, decimals, sign=True) + verdict(one, metric.better) for one in estimates])
     return Table(
         f"Difference from {comparison.reference.name}",
-        ["paired seeds", *map(heading, metrics)],
+        ["paired seeds", *(heading(metric.name, metric.better) for metric in metrics)],
         [
             Row(
                 name_of(comparison, variant),
-                [str(len(comparison.paired_seeds(variant))), *(column[at] for column in columns)],
+                [str(len(comparison.pairs(variant))), *(column[at] for column in columns)],
             )
             for at, variant in enumerate(comparison.others)
         ],
@@ -92,7 +99,7 @@ def difference_table(comparison: Comparison, metrics: tuple[Metric, ...], subset
     )
 
 
-def win_table(comparison: Comparison, subset: str = ALL) -> Table:
+def win_table(comparison: LatentComparison, subset: str = ALL) -> Table:
     """Win rates over pairs and paired seeds."""
     return Table(
         f"Win rate against {comparison.reference.name}",
@@ -101,7 +108,7 @@ def win_table(comparison: Comparison, subset: str = ALL) -> Table:
             Row(
                 name_of(comparison, variant),
                 [
-                    str(len(comparison.paired_seeds(variant))),
+                    str(len(comparison.pairs(variant))),
                     *(percent(comparison.win_rate(variant, column, subset)) for column in WINS),
                 ],
             )
@@ -112,16 +119,16 @@ def win_table(comparison: Comparison, subset: str = ALL) -> Table:
     )
 
 
-def cost_table(comparison: Comparison) -> Table:
+def cost_table(comparison: LatentComparison) -> Table:
     rows = []
     for variant in comparison.variants:
-        cost = comparison.cost(variant)
+        cost = Cost.of(variant)
         passes = "–" if cost.forward_passes is None else str(cost.forward_passes)
         cells = [count(cost.trained_parameters), count(cost.parameters), count(cost.trained_steps), count(cost.samples_seen)]
         cells += [count(cost.train_pairs), span(cost.train_seconds, 0), passes, span(cost.seconds_per_1000, 2)]
         rows.append(Row(name_of(comparison, variant), cells, kind_of(comparison, variant)))
     header = ["trained parameters", "all parameters", "steps", "pairs seen", "distinct pairs", "training, s"]
-    machines = "; ".join(dict.fromkeys(comparison.cost(variant).machine for variant in comparison.variants))
+    machines = "; ".join(dict.fromkeys(Cost.of(variant).machine for variant in comparison.variants))
     return Table(
         "Cost",
         [*header, "forward passes an embedding", "s per 1,000 embeddings"],
@@ -164,12 +171,21 @@ def plus_minus(estimate: Estimate, decimals: int, sign: bool = False) -> str:
     return f"{text} ± {number(estimate.high - estimate.mean, decimals)}" if estimate.has_interval else text
 
 
-def verdict(difference: Estimate, metric: Metric) -> str:
+def estimate_text(estimate: Estimate, decimals: int, over_prompts: bool, sign: bool = False) -> str:
+    """``±`` is an interval over seeds of training, ``[low, high]`` one over prompts."""
+    text = plus_minus(estimate, decimals, sign)
+    if not (over_prompts and estimate.has_interval):
+        return text
+    low, high = (number(bound, decimals, sign) for bound in (estimate.low, estimate.high))
+    return f"{number(estimate.mean, decimals, sign)} [{low}, {high}]"
+
+
+def verdict(difference: Estimate, better: str) -> str:
     if not difference.excludes_zero:
         return ""
-    if metric.better == "none":
+    if better == "none":
         return " ◆"
-    return " ▲" if (difference.mean > 0) == (metric.better == "higher") else " ▼"
+    return " ▲" if (difference.mean > 0) == (better == "higher") else " ▼"
 
 
 def percent(rate: Estimate) -> str:
@@ -193,10 +209,10 @@ def span(values: list[float], decimals: int) -> str:
 
 
 def markdown(table: Table) -> str:
-    """As a README has it; the reference's name in italics."""
+    """As a README has it; the reference's name in italics, a published row marked in words."""
     lines = [["", *table.header], ["---"] * (1 + len(table.header))]
     lines += [
-        [f"*{escaped(row.name)}*" if row.kind == "reference" else escaped(row.name), *map(escaped, row.cells)]
+        [f"*{escaped(row.name)}*" if row.kind == "reference" else escaped(row.full_name), *map(escaped, row.cells)]
         for row in table.rows
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,16 +1,16 @@
-"""Runs that differ in nothing but their seeds are one variant."""
+"""Runs that differ in nothing but their seeds are one variant, and so is whatever else paints pictures."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from eclipse_pl.reports.run_record import SEEDS, RunRecord, Seeds
+from eclipse_pl.reports.run_record import SEEDS, RunRecord, Seeds, flat
 
 NOT_COUNTED = (
-    "run", "checkpoint", "latent", "samples", "benchmark", "model.log_gradient_norms_every",
+    "run", "checkpoint", "latent", "samples", "benchmark", "decoder", "model.log_gradient_norms_every",
     "trainer.logger", "trainer.default_root_dir", "trainer.enable_checkpointing", "trainer.enable_progress_bar",
     "trainer.enable_model_summary", "trainer.enable_autolog_hparams", "trainer.model_registry", "trainer.profiler",
     "trainer.log_every_n_steps", "trainer.num_sanity_val_steps", "trainer.val_check_interval",
@@ -20,8 +20,11 @@ NOT_COUNTED = (
 )  # fmt: skip
 """Keys, or groups of keys, that say where, how and how often a run is stored, logged and measured, and not what it computes.
 
-Which shards and which pairs were measured is looked at by hash instead.
+Which shards and which pairs were measured is looked at by hash instead, and the decoder where the scorecard names it.
 """
+
+Named = list[tuple[int, RunRecord]]
+"""Runs, and the numbers of the places that named them."""
 
 ABSENT = object()
 
@@ -39,34 +42,84 @@ class Variant:
     def first(self) -> RunRecord:
         return next(iter(self.runs.values()))
 
+    @property
+    def is_ceiling(self) -> bool:
+        """Whether its pictures are those of the true image embeddings."""
+        return self.first.scores is not None and self.first.scores.is_ceiling
 
-def group(runs: list[tuple[int, RunRecord]]) -> tuple[list[Variant], list[tuple[RunRecord, RunRecord]]]:
+
+def group(runs: Named) -> tuple[list[Variant], list[tuple[RunRecord, RunRecord]]]:
     """Variants in the order they were named in, those of one place by their settings; and runs that are one run twice.
 
-    Of runs with equal config and seeds the one that was measured last is kept: the second of each two.
+    Of runs with equal config and seeds the one that was measured last is kept: the second of each two. The folder of a
+    benchmark gives its scorecard to the run whose prior it put to the test, if that was named too. The ceiling comes last.
     """
-    configs = [counted(run.config) for _, run in runs]
+    groups = [*by_config([one for one in runs if one[1].config]), *by_painter([one for one in runs if not one[1].config])]
+    groups.sort(key=lambda one: one[1][0][0])
+    variants, twice = [], []
+    for name, members, settings in groups:
+        by_seeds, repeated = one_a_seed([run for _, run in members])
+        variants.append(Variant(name, settings, by_seeds))
+        twice += repeated
+    names = numbered([variant.name for variant in variants])
+    variants = [replace(variant, name=name) for variant, name in zip(variants, names, strict=True)]
+    return sorted(variants, key=lambda variant: variant.is_ceiling), twice
+
+
+Group = tuple[str, Named, dict[str, Any]]
+"""Name, runs and settings of a variant."""
+
+
+def by_config(runs: Named) -> list[Group]:
+    """Trained priors, a variant each config; those of one place by their settings."""
+    painted = [flat(run.scores.decoder, "decoder") if run.scores and run.scores.decoder else {} for _, run in runs]
+    decoders = {canonical(decoder) for decoder in painted if decoder}
+    configs = [
+        counted(run.config) | (decoder if len(decoders) > 1 else {}) for (_, run), decoder in zip(runs, painted, strict=True)
+    ]
     keys = differing(configs)
-    found: dict[tuple[str, ...], list[tuple[int, RunRecord]]] = {}
-    for (number, run), config in zip(runs, configs, strict=True):
-        found.setdefault(tuple(canonical(config.get(key, ABSENT)) for key in keys), []).append((number, run))
-    settings = {
-        identity: {key: members[0][1].config[key] for key in keys if key in members[0][1].config}
-        for identity, members in found.items()
-    }
+    found: dict[tuple[str, ...], Named] = {}
+    settings: dict[tuple[str, ...], dict[str, Any]] = {}
+    for one, config in zip(runs, configs, strict=True):
+        identity = tuple(canonical(config.get(key, ABSENT)) for key in keys)
+        found.setdefault(identity, []).append(one)
+        settings.setdefault(identity, {key: config[key] for key in keys if key in config})
     order = sorted(found, key=lambda identity: (found[identity][0][0], [rank(settings[identity].get(key)) for key in keys]))
     names = names_of([settings[identity] for identity in order])
     if len(order) == 1:
         names = [" + ".join(dict.fromkeys(str(run.config.get("run.experiment")) for _, run in runs))]
-    variants, twice = [], []
-    for identity, name in zip(order, names, strict=True):
-        by_seeds: dict[Seeds, RunRecord] = {}
-        for _, run in sorted(found[identity], key=lambda member: (rank(list(member[1].seeds)), measured_at(member[1]))):
-            if run.seeds in by_seeds:
-                twice.append((by_seeds[run.seeds], run))
-            by_seeds[run.seeds] = run
-        variants.append(Variant(name, settings[identity], by_seeds))
-    return variants, twice
+    return [(name, found[identity], settings[identity]) for identity, name in zip(order, names, strict=True)]
+
+
+def by_painter(runs: Named) -> list[Group]:
+    """Pipelines, released priors, the ceiling: named after what paints, and by their options where two share a name."""
+    found: dict[str, Named] = {}
+    for number, run in runs:
+        painter = canonical(run.scores.painter) if run.scores else str(run)
+        found.setdefault(painter, []).append((number, run))
+    records = [members[0][1] for members in found.values()]
+    names = [run.scores.name if run.scores else str(run) for run in records]
+    options = [flat(run.scores.painter) if run.scores else {} for run in records]
+    for name in {name for name in names if names.count(name) > 1}:
+        same = [at for at, other in enumerate(names) if other == name]
+        for at, what in zip(same, names_of([options[at] for at in same]), strict=True):
+            names[at] = f"{name} ({what})"
+    return [(name, members, {}) for name, members in zip(names, found.values(), strict=True)]
+
+
+def one_a_seed(runs: list[RunRecord]) -> tuple[dict[Seeds, RunRecord], list[tuple[RunRecord, RunRecord]]]:
+    """The run of each seed, with the scorecard that the folder of a benchmark has of it; and runs that are one run twice."""
+    kept: dict[tuple[bool, Seeds], RunRecord] = {}
+    repeated: list[tuple[RunRecord, Seeds]] = []
+    for run in sorted(runs, key=lambda one: (rank(list(one.seeds)), measured_at(one))):
+        if earlier := kept.get((run.is_benchmark, run.seeds)):
+            repeated.append((earlier, run.seeds))
+        kept[run.is_benchmark, run.seeds] = run
+    by_seeds: dict[Seeds, RunRecord] = {}
+    for is_benchmark, seeds in sorted(kept, key=lambda key: (rank(list(key[1])), key[0])):
+        run = kept[is_benchmark, seeds]
+        by_seeds[seeds] = replace(by_seeds[seeds], scores=run.scores) if seeds in by_seeds else run
+    return by_seeds, [(earlier, by_seeds[seeds]) for earlier, seeds in repeated]
 
 
 def counted(config: dict[str, Any]) -> dict[str, Any]:
@@ -96,7 +149,12 @@ def names_of(settings: list[dict[str, Any]]) -> list[str]:
         names = [", ".join(word_of(words[key], one[key]) for key in chosen if key in one) or "defaults" for one in settings]
         if len(set(names)) == len(names):
             return names
-    return [f"{name} ({number + 1})" for number, name in enumerate(names)]
+    return numbered(names)
+
+
+def numbered(names: list[str]) -> list[str]:
+    """With a number behind each, where two are equal."""
+    return names if len(set(names)) == len(names) else [f"{name} ({number + 1})" for number, name in enumerate(names)]
 
 
 def shortest(keys: Iterable[str]) -> dict[str, str]:
@@ -143,5 +201,5 @@ def rank(value: Any) -> list[tuple[int, float, str]]:
 
 
 def measured_at(run: RunRecord) -> float:
-    path = run.folder / "latent.json"
+    path = run.folder / ("scorecard.json" if run.is_benchmark else "latent.json")
     return path.stat().st_mtime if path.is_file() else 0.0

@@ -1,0 +1,225 @@
+"""Scores of pictures in a comparison, through its front door: runs and benchmark folders, intervals, win rates, distances."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eclipse_pl.compbench.scorecard import write_rows
+from eclipse_pl.intervals import bootstrap_over_groups, mean_of_independent, t_quantile
+from eclipse_pl.scorers.preference import prefer
+from tests.compared_runs import SEEDS, compare, copy, flowing, numbers
+from tests.judged_folders import card_of, edit_card, judge_run, judged, pipeline, prior, rows_of
+
+JUDGE = "blip_vqa@8"
+COLOR = f"benchmark/color/{JUDGE}"
+FIRST, SECOND = "contrastive_weight=0.0", "contrastive_weight=1.0"
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def two(tmp_path) -> tuple[Path, Path]:
+    return judged(tmp_path / "plain"), judged(tmp_path / "light", light=5)
+
+
+@pytest.fixture
+def scored_runs(compared_runs, tmp_path) -> Path:
+    """Two variants of three seeds, each with a scorecard; the second paints lighter, more so with every seed."""
+    folder = copy(compared_runs, tmp_path / "runs")
+    for run in sorted(folder.iterdir()):
+        judge_run(run, light=int(run.name[-1]) + (4 if "1.0" in run.name else 0))
+    return folder
+
+
+def values(folder: Path, category: str, judge: str = JUDGE) -> dict[tuple[str, int], float]:
+    rows = [row for row in rows_of(folder) if row["category"] == category]
+    return {(row["id"], row["seed"]): row["scores"][judge]["value"] for row in rows}
+
+
+def mean_of(row: dict[str, str], prefix: str = "") -> tuple[float, float, float]:
+    mean, low, high = (float(row[f"{prefix}{part}"]) for part in ("mean", "low", "high"))
+    return mean, low, high
+
+
+def test_scores_of_benchmark_folders_are_those_of_their_scorecards(two):
+    compare(*two, "--csv", "numbers.csv")
+    table = numbers()
+    for folder in two:
+        cells = card_of(folder)["scores"][JUDGE]
+        for category in ("color", "shape"):
+            for subset, name in (("all", COLOR), ("seen", f"benchmark/color/seen/{JUDGE}")):
+                row, cell = table[folder.name, subset, name.replace("color", category)], cells[category][subset]
+                assert mean_of(row) == pytest.approx([cell[part] for part in ("mean", "low", "high")])
+                assert row["n"] == str(cell["prompts"]) and row["over"] == "prompts"
+        mean = table[folder.name, "all", f"benchmark/{JUDGE}"]
+        assert float(mean["mean"]) == pytest.approx(statistics.mean(cells[name]["all"]["mean"] for name in cells))
+        assert float(mean["low"]) > min(cells[name]["all"]["low"] for name in cells), "two categories are surer than one"
+
+
+def test_differences_and_win_rates_are_those_of_pictures_of_the_same_prompt_and_seed(two):
+    compare(*two, "--csv", "numbers.csv")
+    table = numbers()
+    parts = []
+    for category in ("color", "shape"):
+        plain, light = (values(folder, category) for folder in two)
+        assert plain.keys() == light.keys() and len(plain) == 8
+        apart = np.array([light[key] - plain[key] for key in plain])
+        expected = bootstrap_over_groups(apart, [prompt for prompt, _ in plain])
+        parts.append(expected)
+        row = table["light", "all", COLOR.replace("color", category)]
+        assert mean_of(row, "difference_") == pytest.approx([expected.mean, expected.low, expected.high])
+        won = prefer(light, plain).win_rate
+        assert mean_of(row, "win_rate_") == pytest.approx([won.mean, won.low, won.high])
+    both = mean_of_independent(parts)
+    assert mean_of(table["light", "all", f"benchmark/{JUDGE}"], "difference_") == pytest.approx(
+        [both.mean, both.low, both.high]
+    )
+    assert table["plain", "all", COLOR]["difference_mean"] == ""
+
+
+def test_what_is_printed_of_two_folders(two, capsys):
+    compare(*two)
+    printed = capsys.readouterr().out
+    cell = card_of(two[1])["scores"][JUDGE]["color"]["all"]
+    assert f"{cell['mean']:.3f} [{cell['low']:.3f}, {cell['high']:.3f}]" in printed
+    for text in ("difference from plain", "win rate against plain", "▲", "8 × 2", "nothing was trained here"):
+        assert text in printed
+    assert "Cost" not in printed and "Win rate against" not in printed, "there is nothing latent here"
+
+
+def test_markdown_has_the_tables_of_scores(two, capsys):
+    compare(*two, "--markdown")
+    printed = capsys.readouterr().out
+    assert "| *plain* | none |" in printed and "| light | none |" in printed
+    assert "| SD 1.4 (published) | 900 |" in printed and "16.31\\*" in printed
+
+
+def test_scores_of_runs_are_means_over_trainings_paired_by_seed(scored_runs, capsys):
+    compare(scored_runs, "--csv", "numbers.csv")
+    runs = {weight: [scored_runs / f"weight_{weight}_seed_{seed}" for seed in SEEDS] for weight in ("0.0", "1.0")}
+    first, second = ([card_of(run)["scores"][JUDGE]["color"]["all"]["mean"] for run in runs[weight]] for weight in runs)
+    table = numbers()
+    row = table[SECOND, "all", COLOR]
+    half = t_quantile(0.975, 2) * statistics.stdev(second) / math.sqrt(3)
+    mean = statistics.mean(second)
+    assert mean_of(row) == pytest.approx([mean, mean - half, mean + half])
+    assert (row["n"], row["over"]) == ("3", "seeds")
+    apart = [b - a for a, b in zip(first, second, strict=True)]
+    assert float(row["difference_mean"]) == pytest.approx(statistics.mean(apart))
+    assert row["difference_n"] == "3"
+    assert row["win_rate_n"] == "4", "prompts: trainings are repetitions"
+    assert table[SECOND, "all", "cosine"]["n"] == "3", "latent numbers are here too"
+    said = flowing(capsys)
+    assert "What may not be concluded from the scores of pictures" in said
+    assert "What may not be concluded from the latent metrics" in said
+
+
+def test_a_benchmark_of_a_run_is_the_score_of_that_run(compared_runs, tmp_path, capsys):
+    folder = copy(compared_runs, tmp_path / "runs", "weight_0.0_seed_0", "weight_1.0_seed_0")
+    scored = [judged(tmp_path / f"bench_{run.name}", 4 * n, prior(run)) for n, run in enumerate(sorted(folder.iterdir()))]
+    compare(folder, *scored, "--csv", "numbers.csv")
+    table = numbers()
+    assert {name for name, _, metric in table if metric == COLOR} == {FIRST, SECOND}
+    assert table[SECOND, "all", COLOR]["difference_n"] == "4" and table[SECOND, "all", "cosine"]["n"] == "1"
+    assert "n = 1 training (contrastive_weight=0.0; contrastive_weight=1.0): [brackets]" in flowing(capsys)
+    compare(*scored, "--csv", "numbers.csv")
+    assert {name for name, *_ in numbers()} == {FIRST, SECOND}, "the config is found where the prior was loaded from"
+    judge_run(folder / "weight_0.0_seed_0", 0)
+    compare(folder, *scored)
+    assert f"The scores of {folder / 'weight_0.0_seed_0'} are those of {scored[0]}" in flowing(capsys)
+
+
+def test_runs_with_and_without_scores_and_pipelines_stand_in_one_comparison(scored_runs, tmp_path, capsys):
+    shutil.rmtree(scored_runs / "weight_1.0_seed_2" / "benchmark")
+    (scored_runs / "weight_1.0_seed_2" / "scorecard.json").unlink()
+    ceiling = judged(tmp_path / "ceiling", 9, {"prior": "true image", "encoder": "tiny-8", "decoder": prior("")["decoder"]})
+    compare(ceiling, scored_runs, judged(tmp_path / "some-pipeline", 3), "--csv", "numbers.csv", "--reference", FIRST)
+    table = numbers()
+    assert list(dict.fromkeys(name for name, _, metric in table if metric == COLOR)) == [
+        FIRST, SECOND, "some-pipeline", "true image (ceiling)",
+    ]  # fmt: skip
+    assert table[SECOND, "all", COLOR]["n"] == "2" and table[SECOND, "all", "cosine"]["n"] == "3"
+    assert table["some-pipeline", "all", COLOR]["difference_n"] == "3", "beside every training of the reference"
+    said = flowing(capsys)
+    assert "Whole systems stand beside each other" in said and "some-pipeline as a whole pipeline" in said
+
+
+def test_two_of_one_name_are_told_apart_by_their_options(tmp_path, capsys):
+    fast, slow = (judged(tmp_path / f"s{n}", n, pipeline("org/model", num_inference_steps=n)) for n in (2, 50))
+    compare(fast, slow, "--csv", "numbers.csv")
+    assert {name for name, *_ in numbers()} == {
+        "org/model (num_inference_steps=2)",
+        "org/model (num_inference_steps=50)",
+    }
+
+
+def distance(fid: float, **protocol: object) -> dict[str, object]:
+    return {"fid": fid, "kid": [0.25, 0.01], "recall": 0.5, "protocol": {"side": None, "extractor": "inception", **protocol}}
+
+
+def test_distances_are_columns_without_intervals(two, capsys):
+    for folder, fid in zip(two, (12.5, 20.25), strict=True):
+        edit_card(folder, lambda card, fid=fid: card.update(distribution=distance(fid)))
+    compare(*two, "--csv", "numbers.csv")
+    row = numbers()["light", "all", "distribution/fid"]
+    assert (row["mean"], row["low"], row["difference_mean"], row["win_rate_n"]) == ("20.25", "", "7.75", "")
+    assert numbers()["light", "all", "distribution/kid"]["mean"] == "0.25"
+    header, _, line = capsys.readouterr().out.splitlines()[1:4]
+    assert [word for word in ("FID", "KID", "recall", "precision") if word in header] == ["FID", "KID", "recall"]
+    assert "20.2" in line
+
+
+def test_a_score_against_a_parameter(scored_runs):
+    compare(scored_runs, "--plot", "plot.svg", "--x", "contrastive_weight", "--y", COLOR)
+    assert Path("plot.svg").read_text().rstrip().endswith("</svg>")
+
+
+def test_without_rows_there_are_scores_and_no_win_rates(two, capsys):
+    (two[1] / "rows.jsonl").unlink()
+    compare(*two, "--csv", "numbers.csv")
+    row = numbers()["light", "all", COLOR]
+    assert row["mean"] and row["difference_mean"] and not row["difference_low"] and not row["win_rate_n"]
+    assert f"{two[1]} has no rows.jsonl of its scorecard" in flowing(capsys)
+
+
+def test_failed_pictures_are_left_out_of_both_sides(two, capsys):
+    rows = rows_of(two[1])
+    rows[0]["failed"], rows[0]["scores"][JUDGE]["value"] = "cannot be read", None
+    write_rows(two[1] / "rows.jsonl", rows)
+    edit_card(two[1], lambda card: card.update(failed=1))
+    compare(*two, "--csv", "numbers.csv")
+    plain, light = (values(folder, "color") for folder in two)
+    apart = [light[key] - plain[key] for key in plain if light[key] is not None]
+    assert len(apart) == 7
+    assert float(numbers()["light", "all", COLOR]["difference_mean"]) == pytest.approx(statistics.mean(apart))
+    assert "1 of 16 pictures" in flowing(capsys)
+
+
+def test_a_category_that_one_was_not_judged_in_is_not_in_the_mean(two):
+    def forget(card):
+        del card["scores"][JUDGE]["shape"]
+
+    edit_card(two[1], forget)
+    compare(*two, "--csv", "numbers.csv")
+    table = numbers()
+    assert ("plain", "all", f"benchmark/{JUDGE}") not in table
+    assert table["light", "all", f"benchmark/shape/{JUDGE}"]["mean"] == ""
+
+
+def test_numbers_of_the_page_are_those_of_the_scorecard(two):
+    compare(*two)
+    page = Path("compare.html").read_text().replace("<wbr>", "")
+    card = card_of(two[0])
+    assert card["prompts"]["sha256"] in page and json.dumps(card["judges"][JUDGE]).strip('"') in page
+    cell = card["scores"][JUDGE]["color"]["all"]
+    assert f"<td>{cell['mean']:.3f} [{cell['low']:.3f}, {cell['high']:.3f}]</td>" in page
