@@ -19,7 +19,7 @@ from eclipse_pl.world.oracle import OracleScorer
 from eclipse_pl.world.scenes import CATEGORIES
 from eclipse_pl.world.splits import held_out_scenes
 
-GUIDANCE = 2.0
+GUIDANCE = 3.0
 FACTS = ("colour", "shape", "texture", "count", "relation", "correct")
 
 

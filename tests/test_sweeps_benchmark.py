@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     content = {
         "name": "table",
         "method": "grid",
+        "metric": {"name": "benchmark/mean_colour", "goal": "maximize"},
         "parameters": {"painter": {"values": ["few.yaml", "more.yaml"]}},
         "program": "eclipse_pl",
         "command": ["${interpreter}", "-m", "${program}", "benchmark", "--protocol", "protocol.yaml", "${args}"],
@@ -39,7 +41,12 @@ def test_rows_of_a_table(sweep: Path, capfd: pytest.CaptureFixture[str]) -> None
     cards = {name: Path("runs/table") / f"painter={name}" / "scorecard.json" for name in ("few", "more")}
     steps = {name: json.loads(path.read_text())["painter"]["num_inference_steps"] for name, path in cards.items()}
     assert steps == {"few": 1, "more": 2}
-    capfd.readouterr()
+    table = capfd.readouterr().out
+    rows = list(csv.DictReader(Path("runs/table/sweep.csv").read_text().splitlines()))
+    for row, card in zip(rows, cards.values(), strict=True):
+        scores = [category["all"]["mean"] for category in json.loads(card.read_text())["scores"]["mean_colour"].values()]
+        assert float(row["benchmark/mean_colour"]) == pytest.approx(sum(scores) / len(scores))
+        assert f"{float(row['benchmark/mean_colour']):.4f}" in table
     assert command(["sweep", str(sweep), "--dry-run"]) == 0
     assert capfd.readouterr().out.count("# finished: ") == 2
 

@@ -7,7 +7,7 @@ import lightning as L
 
 from eclipse_pl.callbacks.undisturbed import undisturbed
 from eclipse_pl.compbench.compbench import CompBench
-from eclipse_pl.compbench.scorecard import ALL, Card, score_name, write_card
+from eclipse_pl.compbench.scorecard import metrics_of, write_card
 from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.lit_prior import LitPrior
@@ -103,17 +103,3 @@ class Benchmark(L.Callback):
         if trainer.is_global_zero:
             write_card(Path(folder) / "scorecard.json", {"step": step, **card})
         return metrics_of(card)
-
-
-def metrics_of(card: Card) -> dict[str, float]:
-    """``benchmark/CATEGORY[/SUBSET]/JUDGE``, and ``benchmark/JUDGE``: the mean over the categories that it judged."""
-    metrics: dict[str, float] = {}
-    for judge, categories in card["scores"].items():
-        whole = [subsets[ALL]["mean"] for subsets in categories.values() if subsets[ALL]["mean"] is not None]
-        if whole:
-            metrics[score_name(judge)] = sum(whole) / len(whole)
-        for category, subsets in categories.items():
-            for subset, cell in subsets.items():
-                if cell["mean"] is not None:
-                    metrics[score_name(judge, category, subset)] = cell["mean"]
-    return metrics

@@ -71,6 +71,20 @@ def score_name(judge: str, category: str = ALL, subset: str = ALL) -> str:
     return "/".join(["benchmark", *(part for part in (category, subset) if part != ALL), judge])
 
 
+def metrics_of(card: Card) -> dict[str, float]:
+    """``benchmark/CATEGORY[/SUBSET]/JUDGE``, and ``benchmark/JUDGE``: the mean over the categories that it judged."""
+    metrics: dict[str, float] = {}
+    for judge, categories in card["scores"].items():
+        whole = [subsets[ALL]["mean"] for subsets in categories.values() if subsets[ALL]["mean"] is not None]
+        if whole:
+            metrics[score_name(judge)] = sum(whole) / len(whole)
+        for category, subsets in categories.items():
+            for subset, cell in subsets.items():
+                if cell["mean"] is not None:
+                    metrics[score_name(judge, category, subset)] = cell["mean"]
+    return metrics
+
+
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """JSON lines; atomic."""
     text = "".join(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows)

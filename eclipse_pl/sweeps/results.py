@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import json
 import math
 import os
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from eclipse_pl.compbench.scorecard import metrics_of
 from eclipse_pl.intervals import mean_interval
 from eclipse_pl.launch import Status
 from eclipse_pl.metrics_file import read_metrics
@@ -80,7 +82,10 @@ class SweepResults:
 
 
 def last_metrics(folder: Path) -> dict[str, str]:
-    """{metric: its last value} of a run."""
+    """{metric: its last value} of a run, or of a benchmark: the mean scores of its scorecard."""
+    if (folder / "benchmark.json").is_file() and (folder / "scorecard.json").is_file():
+        card = json.loads((folder / "scorecard.json").read_text())
+        return {name: str(value) for name, value in metrics_of(card).items()}
     if not (folder / "metrics.csv").is_file():
         return {}
     rows = read_metrics(folder / "metrics.csv")

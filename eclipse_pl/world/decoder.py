@@ -18,7 +18,7 @@ class WorldDecoder(KandinskyDecoder):
     def __init__(
         self,
         steps: int = 20,
-        guidance: float = 2.0,
+        guidance: float = 3.0,
         precision: Precision = "float32",
         device: str = "auto",
         batch_size: int = 8,
