@@ -27,7 +27,10 @@ PAIRS = {
     (pair, f"{other}_{place}"): {"run.experiment", "model.prior"}
     for pair, place in (("eclipse_karlo", "karlo"), ("eclipse_kandinsky", "kandinsky"), ("quickstart", "world"))
     for other in OTHERS
-} | {("eclipse_karlo", "eclipse_kandinsky"): {"run.experiment", "data", "decoder"}}
+} | {
+    ("quickstart", "mean_image_world"): {"run.experiment", "model.prior"},
+    ("eclipse_karlo", "eclipse_kandinsky"): {"run.experiment", "data", "decoder"},
+}
 
 
 def name(path: Path) -> str:

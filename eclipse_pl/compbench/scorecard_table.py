@@ -10,11 +10,7 @@ def scorecard_table(card: Card) -> None:
     """Print categories x judges, each with its 95 % interval over prompts, subsets below their category."""
     judges = list(card["scores"])
     prompts = card["prompts"]
-    table = Table(
-        title=f"{prompts['name']}: {prompts['count']} prompts x {card['images_per_prompt']} pictures, seed {card['seed']}",
-        title_justify="left",
-        box=None,
-    )
+    table = Table(box=None)
     table.add_column("")
     for judge in judges:
         table.add_column(judge, justify="right")
@@ -25,7 +21,10 @@ def scorecard_table(card: Card) -> None:
             table.add_row(
                 name, *(cell(subsets.get(subset)) for subsets in of_category), style="bold" if subset == ALL else None
             )
-    Console(width=None if Console().is_terminal else 140).print(table)
+    console = Console(width=None if Console().is_terminal else 140)
+    # as a title of the table it would be wrapped to the table's width
+    console.print(f"{prompts['name']}: {prompts['count']} prompts x {card['images_per_prompt']} pictures, seed {card['seed']}")
+    console.print(table)
 
 
 def cell(value: dict[str, float | None] | None) -> str:
