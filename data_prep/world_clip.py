@@ -18,6 +18,7 @@ from torch import Tensor
 
 from data_prep.writing import write_tensors, write_text
 from eclipse_pl.encoders.encoder import Encoder
+from eclipse_pl.machine import threads_in_words
 from eclipse_pl.world.captions import COUNTS, JOINS, OPENINGS, PLURAL, RELATIONS
 from eclipse_pl.world.picture import pixels
 from eclipse_pl.world.scenes import COLOURS, DIAMETER, SHAPES, TEXTURES, Scene
@@ -68,7 +69,6 @@ def train_clip(folder: Path, recipe: ClipRecipe, seed: int, command: str) -> Non
     encoder = OpenClipEncoder(f"local-dir:{folder}", None, name="world")
     pairs = list(held_out_scenes("test", recipe.test))
     to_image, to_text = retrieval(encoder, pairs)
-    threads = f"{torch.get_num_threads()} CPU thread{'s' * (torch.get_num_threads() > 1)}"
     sizes = sum(p.numel() for p in model.parameters())
     write_text(
         folder / "README.md",
@@ -78,7 +78,7 @@ An open_clip model of {sizes:,} parameters, trained from scratch by
 
     {command}
 
-in {seconds:,.0f} s on {threads} (torch {torch.__version__.split("+")[0]}).
+in {seconds:,.0f} s on {threads_in_words()} (torch {torch.__version__.split("+")[0]}).
 
 R@1 among {recipe.test:,} scenes of the test split, all categories, half of them with colour-shape pairs held out of the
 prior's training (this model saw those pairs, in other scenes):

@@ -13,6 +13,7 @@ from data_prep.world_clip import normalised
 from data_prep.writing import write_text
 from eclipse_pl.decoders.kandinsky import KandinskyDecoder
 from eclipse_pl.encoders.encoder import Encoder
+from eclipse_pl.machine import threads_in_words
 from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.scorers.scorer import Score
 from eclipse_pl.world.oracle import OracleScorer
@@ -73,7 +74,6 @@ def write_readme(
         ["step", "UNet's CPU time", *facts],
         [[f"{point['step']:,}", f"{point['seconds'] / 60:,.0f} min", *_cells(point, facts)] for point in curve],
     )
-    threads = f"{torch.get_num_threads()} CPU thread{'s' * (torch.get_num_threads() > 1)}"
     parameters = ", ".join(f"{name} {_parameters(folder / name):,}" for name in ("unet", "movq"))
     times = ", ".join(f"{name} {spent:,.0f} min" for name, spent in minutes.items())
     write_text(
@@ -84,7 +84,7 @@ A KandinskyV22Pipeline for embeddings of the world's CLIP, trained from scratch 
 
     {command}
 
-on {threads} (torch {torch.__version__.split("+")[0]}), in CPU time {times}. Parameters: {parameters}.
+on {threads_in_words()} (torch {torch.__version__.split("+")[0]}), in CPU time {times}. Parameters: {parameters}.
 
 What the oracle reads of pictures painted from the true image embeddings of the test split, in 20 steps at guidance
 {GUIDANCE}. `value` is the category's own fact, as `eclipse_pl/world/oracle.py` defines it.

@@ -1,11 +1,12 @@
-"""Files that are whole or not there: written beside their place, then renamed."""
+"""Files that are whole or not there, in folders that need not be there yet."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from torch import Tensor
+
+from eclipse_pl.atomic import write_atomically
 
 
 def write_text(path: Path, content: str) -> None:
@@ -20,6 +21,4 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
 
 def write_bytes(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    write_atomically(path, content)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from eclipse_pl.painters.painter import Painter
 from eclipse_pl.painters.pipeline_painter import PipelinePainter
 from eclipse_pl.painters.prior_painter import PriorPainter
 from eclipse_pl.ranks import Ranks
+from eclipse_pl.refusal import exit_as_error
 
 
 def benchmark(
@@ -142,12 +141,8 @@ class BenchmarkReader:
             ValueError: what the command would have answered to these arguments.
         """
         self._parser = self._parser or build_parser()
-        said = io.StringIO()
-        try:
-            with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-                self._options = self._parser.parse_args(words[1:])
-        except SystemExit as stop:
-            raise ValueError(" ".join(said.getvalue().rpartition("error: ")[2].split())) from stop
+        with exit_as_error():
+            self._options = self._parser.parse_args(words[1:])
         return self._options
 
     def stated(self) -> dict[str, Any]:

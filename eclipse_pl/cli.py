@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import contextlib
 import difflib
-import io
 import logging
 import warnings
 from pathlib import Path
@@ -28,6 +26,7 @@ from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.lit_prior import LitPrior
 from eclipse_pl.priors.weights import read_checkpoint
+from eclipse_pl.refusal import exit_as_error
 from eclipse_pl.run import Run
 
 # a space is never written in YAML: it comes from the data, so its fields are no options
@@ -208,15 +207,11 @@ class ArgumentReader:
         Raises:
             ValueError: what the command would have answered to these arguments.
         """
-        said = io.StringIO()
-        try:
-            with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-                if self._cli is None:
-                    self._cli = _main(args, _Reader)
-                else:
-                    self._cli.parse_arguments(self._cli.parser, args)
-        except SystemExit as stop:
-            raise ValueError(" ".join(said.getvalue().rpartition("error: ")[2].split())) from stop
+        with exit_as_error():
+            if self._cli is None:
+                self._cli = _main(args, _Reader)
+            else:
+                self._cli.parse_arguments(self._cli.parser, args)
         return self._cli.config[self._cli.config.subcommand]
 
     def stated(self) -> dict[str, Any]:

@@ -7,6 +7,11 @@ from pathlib import Path
 import torch
 
 
+def threads_in_words() -> str:
+    count = torch.get_num_threads()
+    return f"{count} CPU thread{'s' * (count > 1)}"
+
+
 def describe_machine(device: torch.device) -> dict[str, str | int]:
     """What a time measured here depends on."""
     cpu = platform.processor() or platform.machine()

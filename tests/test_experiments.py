@@ -12,8 +12,8 @@ import yaml
 
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.cli import main
+from eclipse_pl.dotted import flat
 from eclipse_pl.metrics_file import read_metrics
-from eclipse_pl.sweeps.plan import flat
 from eclipse_pl.sweeps.sweep_file import SweepFile
 from tests.released_folders import write_eclipse
 

@@ -12,16 +12,13 @@ from eclipse_pl.atomic import json_bytes, write_atomically
 from eclipse_pl.compbench.distribution import Distribution
 from eclipse_pl.compbench.judging import Judging, Scores, judge_units, read_scores
 from eclipse_pl.compbench.painting import Step, paint_units
-from eclipse_pl.compbench.scorecard import Card, rows_of, table_of, write_card, write_rows
+from eclipse_pl.compbench.scorecard import VERSION, Card, rows_of, table_of, write_card, write_rows
 from eclipse_pl.compbench.unit import Unit, units_of
 from eclipse_pl.painters.painter import Painter
 from eclipse_pl.prompts.prompt import PromptSet
 from eclipse_pl.prompts.source import PromptSource
 from eclipse_pl.ranks import Ranks
 from eclipse_pl.scorers.three_in_one import PARTS, three_in_one
-
-VERSION = 1
-"""Of the files in a benchmark's folder."""
 
 
 class CompBench:

@@ -14,7 +14,12 @@ from eclipse_pl.compbench.judging import Scores, none_if_nan
 from eclipse_pl.compbench.unit import Unit
 from eclipse_pl.intervals import bootstrap_over_groups
 
+VERSION = 1
+"""Of the files in a benchmark's folder."""
+
 ALL = "all"
+NEEDED = ("painter", "prompts", "images_per_prompt", "seed", "judges", "scores")
+AGAIN = "Make it anew: start the benchmark's command again, or `test` of the run."
 Card = dict[str, Any]
 
 
@@ -99,3 +104,22 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 def write_card(path: Path, card: Card) -> None:
     write_atomically(path, json_bytes(card))
+
+
+def read_card(path: Path) -> Card:
+    """A scorecard of this version, with all its parts.
+
+    Raises:
+        ValueError: it is damaged, or of another version.
+    """
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        if missing := [name for name in NEEDED if name not in card]:
+            raise ValueError(f"it has no {', '.join(missing)}")
+        _ = card["painter"].items(), card["scores"].items(), card["prompts"]["sha256"]
+    except (ValueError, AttributeError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} is damaged ({error}). {AGAIN}") from error
+    if card.get("version") != VERSION:
+        raise ValueError(f"{path} is of version {card.get('version')}, and this program reads version {VERSION}. {AGAIN}")
+    content: Card = card
+    return content

@@ -13,6 +13,9 @@ from eclipse_pl.world.encoder import WorldEncoder
 from eclipse_pl.world.picture import picture
 from eclipse_pl.world.prompts import scene_of
 
+TRUE_IMAGE = "true image"
+"""What stands in the place of a prior."""
+
 
 class CeilingPainter(Painter):
     """The ceiling of the world's tables: the true picture of each prompt -> its image embedding -> decoder -> picture.
@@ -30,7 +33,7 @@ class CeilingPainter(Painter):
 
     @property
     def identity(self) -> dict[str, Any]:
-        return {"prior": "true image", "encoder": self.encoder.tag, "decoder": self.decoder.identity, "seed": self.prompt_seed}
+        return {"prior": TRUE_IMAGE, "encoder": self.encoder.tag, "decoder": self.decoder.identity, "seed": self.prompt_seed}
 
     def require_ready(self) -> None:
         zeros = torch.zeros(self.encoder.dim)

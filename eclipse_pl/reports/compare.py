@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import shlex
 import sys
 from pathlib import Path
 
+from eclipse_pl.atomic import write_atomically
 from eclipse_pl.reports.caveats import caveats
 from eclipse_pl.reports.metric import BY_NAME, Metric
 from eclipse_pl.reports.numbers_file import numbers_csv
@@ -109,12 +108,8 @@ def show(report: Report, tables: list[Table]) -> None:
 
 def write(path: Path, content: bytes, option: str) -> None:
     """Atomic."""
-    temporary = path.with_name(f"{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        write_atomically(path, content)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise ValueError(f"Cannot write {path} ({error.strerror}). Choose another file with {option}.") from error

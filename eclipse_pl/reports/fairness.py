@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from eclipse_pl.reports.run_record import RunRecord, flat
+from eclipse_pl.dotted import flat
+from eclipse_pl.reports.run_record import RunRecord
 
 Kind = Literal["all", "latent", "scores"]
 

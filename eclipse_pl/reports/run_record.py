@@ -14,6 +14,7 @@ import yaml
 
 from eclipse_pl.callbacks.latent import THIS_PRIOR, Rows
 from eclipse_pl.callbacks.latent_table import ORDER
+from eclipse_pl.dotted import flat
 from eclipse_pl.latent_metrics import ALL
 from eclipse_pl.metrics_file import read_metrics
 from eclipse_pl.reports.metric import BY_NAME
@@ -174,17 +175,6 @@ class RunRecord:
 
     def __str__(self) -> str:
         return str(self.folder)
-
-
-def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested groups as dotted keys, which are the flags of the command line. Lists are values."""
-    if not isinstance(tree, dict) or not tree:
-        return {prefix: tree}
-    return {
-        key: value
-        for name, child in tree.items()
-        for key, value in flat(child, f"{prefix}.{name}" if prefix else name).items()
-    }
 
 
 def rows_of_log(logged: dict[str, str]) -> Rows:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from eclipse_pl.compbench.compbench import VERSION
-from eclipse_pl.compbench.scorecard import ALL, Card, read_rows
+from eclipse_pl.compbench.scorecard import AGAIN, ALL, Card, read_card, read_rows
+from eclipse_pl.painters.ceiling_painter import TRUE_IMAGE
 from eclipse_pl.scorers.preference import Rows
-
-NEEDED = ("painter", "prompts", "images_per_prompt", "seed", "judges", "scores")
-TRUE_IMAGE = "true image"
-"""What `CeilingPainter` calls its prior."""
 
 
 @dataclass(frozen=True)
@@ -124,24 +119,7 @@ class ScoreRecord:
         return str(self.folder)
 
 
-AGAIN = "Make it anew: start the benchmark's command again, or `test` of the run."
-
-
 def picture_row(row: dict[str, Any]) -> PictureRow:
     values = {judge: math.nan if said["value"] is None else float(said["value"]) for judge, said in row["scores"].items()}
     id, category, subset, prompt, file = (str(row[name]) for name in ("id", "category", "subset", "prompt", "file"))
     return PictureRow(id, category, subset, prompt, int(row["seed"]), file, row["failed"], values)
-
-
-def read_card(path: Path) -> Card:
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-        if missing := [name for name in NEEDED if name not in card]:
-            raise ValueError(f"it has no {', '.join(missing)}")
-        _ = card["painter"].items(), card["scores"].items(), card["prompts"]["sha256"]
-    except (ValueError, AttributeError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is damaged ({error}). {AGAIN}") from error
-    if card.get("version") != VERSION:
-        raise ValueError(f"{path} is of version {card.get('version')}, and this program reads version {VERSION}. {AGAIN}")
-    content: Card = card
-    return content

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from eclipse_pl.reports.run_record import SEEDS, RunRecord, Seeds, flat
+from eclipse_pl.dotted import flat
+from eclipse_pl.reports.run_record import SEEDS, RunRecord, Seeds
 
 NOT_COUNTED = (
     "run", "checkpoint", "latent", "samples", "benchmark", "decoder", "model.log_gradient_norms_every",

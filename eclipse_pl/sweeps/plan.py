@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from eclipse_pl.dotted import flat
 from eclipse_pl.sweeps.sweep_file import SweepFile, Values, in_order, near
 from eclipse_pl.sweeps.target import TARGETS, stated
 from eclipse_pl.task import Task
@@ -116,14 +117,6 @@ def require_same_config(folder: Path, config: dict[str, Any]) -> None:
             f"{folder} was made with another config: {examples}. Results of both would be mixed. Give the sweep another name, "
             "or move the folder away."
         )
-
-
-def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} as {"a.b": 1}."""
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return leaves
 
 
 def is_known(name: str, paths: Iterable[str]) -> bool:

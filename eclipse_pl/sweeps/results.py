@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import csv
 import difflib
-import json
+import io
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from eclipse_pl.compbench.scorecard import metrics_of
+from eclipse_pl.atomic import write_atomically
+from eclipse_pl.compbench.scorecard import metrics_of, read_card
 from eclipse_pl.intervals import mean_interval
 from eclipse_pl.launch import Status
 from eclipse_pl.metrics_file import read_metrics
@@ -46,11 +46,11 @@ class SweepResults:
         """``sweep.csv`` in the sweep's folder; atomic."""
         path = self.plan.folder / "sweep.csv"
         columns = list(dict.fromkeys(column for row in self.rows for column in row))
-        with open(path.with_suffix(".tmp"), "w", newline="") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(self.rows)
-        os.replace(path.with_suffix(".tmp"), path)
+        file = io.StringIO(newline="")
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_atomically(path, file.getvalue().encode())
         return path
 
     def print_table(self, console: Console) -> None:
@@ -84,8 +84,7 @@ class SweepResults:
 def last_metrics(folder: Path) -> dict[str, str]:
     """{metric: its last value} of a run, or of a benchmark: the mean scores of its scorecard."""
     if (folder / "benchmark.json").is_file() and (folder / "scorecard.json").is_file():
-        card = json.loads((folder / "scorecard.json").read_text())
-        return {name: str(value) for name, value in metrics_of(card).items()}
+        return {name: str(value) for name, value in metrics_of(read_card(folder / "scorecard.json")).items()}
     if not (folder / "metrics.csv").is_file():
         return {}
     rows = read_metrics(folder / "metrics.csv")
