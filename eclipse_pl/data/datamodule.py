@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from typing import Literal
+from typing import Any, Literal
 
 import lightning as L
 import torch
