@@ -112,7 +112,7 @@ class EmbeddingFiles:
         return cls(images, texts, captions, keys)
 
 
-def take(pieces: list[Float[np.ndarray, "rows dim"]], rows: Int[np.ndarray, "taken"]) -> Float[np.ndarray, "taken dim"]:
+def take(pieces: list[Float[np.ndarray, "rows dim"]], rows: Int[np.ndarray, " taken"]) -> Float[np.ndarray, "taken dim"]:
     """The given rows of all pieces, numbered end to end."""
     starts = np.cumsum([0, *map(len, pieces)])
     piece = np.searchsorted(starts, rows, side="right") - 1

@@ -76,7 +76,7 @@ def finished_shards(out: Path) -> dict[str, ShardEntry]:
     return {row.name: row for row in track(rows.values(), "reading finished shards", disable=quiet) if not row.problem(out)}
 
 
-def image_statistics(folder: Path, shards: list[ShardEntry], dim: int) -> tuple[Float[Tensor, "dim"], Float[Tensor, "dim"]]:
+def image_statistics(folder: Path, shards: list[ShardEntry], dim: int) -> tuple[Float[Tensor, " dim"], Float[Tensor, " dim"]]:
     """Mean and standard deviation of the training pairs' image embeddings, as they are stored; summed in float64.
 
     A set without a training split (a test set of its own) takes those of all its pairs. ValueError for an empty set.

@@ -47,15 +47,15 @@ class ClipSpace:
     """What made the embeddings, to the last weight: model name and pretrained tag, or the hash of a local checkpoint."""
     normalised: bool
     """True where embeddings were divided by their norm, as clip-retrieval stores them. Decoders refuse such a space."""
-    image_mean: Float[Tensor, "dim"]
+    image_mean: Float[Tensor, " dim"]
     """Mean image embedding of the training pairs."""
-    image_std: Float[Tensor, "dim"]
+    image_std: Float[Tensor, " dim"]
     """Standard deviation of each dimension of the training image embeddings."""
     empty_states: Float[Tensor, "tokens width"] | None = None
     """Token states of the empty prompt; None where the encoder was not at hand (imported embeddings)."""
-    empty_embed: Float[Tensor, "dim"] | None = None
+    empty_embed: Float[Tensor, " dim"] | None = None
     """Pooled embedding of the empty prompt."""
-    zero_image: Float[Tensor, "dim"] | None = None
+    zero_image: Float[Tensor, " dim"] | None = None
     """Embedding of the all-zero pixel tensor, Kandinsky's negative image."""
 
     @property
@@ -126,7 +126,7 @@ class TextCondition:
 
     text_embed: Float[Tensor, "batch dim"]
     text_states: Float[Tensor, "tokens width"]
-    lengths: Int[Tensor, "batch"]
+    lengths: Int[Tensor, " batch"]
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -152,7 +152,7 @@ class TextCondition:
         captions = self.split()
         return TextCondition.join([captions[row] for row in rows])
 
-    def replaced(self, rows: Bool[Tensor, "batch"], by: TextCondition) -> TextCondition:
+    def replaced(self, rows: Bool[Tensor, " batch"], by: TextCondition) -> TextCondition:
         """The caption ``by``, a batch of one, in place of each one where ``rows`` is True."""
         lengths = torch.where(rows, by.lengths, self.lengths)
         start = torch.where(rows, len(self.text_states), self.lengths.cumsum(0) - self.lengths)
@@ -180,7 +180,7 @@ class EmbeddingBatch:
 
     text: TextCondition
     image_embed: Float[Tensor, "batch dim"]
-    index: Int[Tensor, "batch"]
+    index: Int[Tensor, " batch"]
     negative_embed: Float[Tensor, "batch dim"] | None = None
     captions: list[str] | None = None
     keys: list[str] | None = None

@@ -79,7 +79,7 @@ def _central(angle: float, degrees: int) -> float:
     return (angle + math.sin(angle) * total) * 2 / math.pi if odd else math.sin(angle) * total
 
 
-def bootstrap_interval(values: Float[np.ndarray, "pairs"], repetitions: int = 10_000, seed: int = 0) -> Estimate:
+def bootstrap_interval(values: Float[np.ndarray, " pairs"], repetitions: int = 10_000, seed: int = 0) -> Estimate:
     """Mean and percentile bootstrap interval (Efron 1979) of values that many independent pairs have; the same for one seed.
 
     Drawing pairs with replacement is drawing how often each distinct value comes up, so a win rate costs a few numbers a
@@ -100,7 +100,7 @@ def bootstrap_interval(values: Float[np.ndarray, "pairs"], repetitions: int = 10
 
 
 def bootstrap_over_groups(
-    values: Float[np.ndarray, "rows"], groups: Sequence[str], repetitions: int = 10_000, seed: int = 0
+    values: Float[np.ndarray, " rows"], groups: Sequence[str], repetitions: int = 10_000, seed: int = 0
 ) -> Estimate:
     """The same where rows of one group resemble each other, such as pictures of one prompt; ``n`` counts the groups.
 

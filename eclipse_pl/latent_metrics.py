@@ -71,7 +71,7 @@ class Predictions:
         return Predictions(predicted, self.image_embed, self.text_embed, self.negative_embed, self.index, self.subsets)
 
 
-def measure(predictions: Predictions, image_mean: Float[Tensor, "dim"]) -> dict[str, dict[str, float]]:
+def measure(predictions: Predictions, image_mean: Float[Tensor, " dim"]) -> dict[str, dict[str, float]]:
     """{subset: {metric: value}}; the first subset, "all", is the whole split.
 
     Retrieval of every subset searches the whole split, so that subsets of different sizes can be compared.
@@ -79,7 +79,7 @@ def measure(predictions: Predictions, image_mean: Float[Tensor, "dim"]) -> dict[
     return means(measure_pairs(predictions, image_mean), predictions.subsets)
 
 
-def measure_pairs(predictions: Predictions, image_mean: Float[Tensor, "dim"]) -> dict[str, Float[Tensor, "pairs"]]:
+def measure_pairs(predictions: Predictions, image_mean: Float[Tensor, " dim"]) -> dict[str, Float[Tensor, " pairs"]]:
     """Every metric of every pair. ``rank`` is what retrieval is made of, ``mse`` the mean over dimensions."""
     predicted, image = predictions.predicted, predictions.image_embed
     return {
@@ -93,7 +93,7 @@ def measure_pairs(predictions: Predictions, image_mean: Float[Tensor, "dim"]) ->
     }
 
 
-def means(pairs: dict[str, Float[Tensor, "pairs"]], subsets: list[str]) -> dict[str, dict[str, float]]:
+def means(pairs: dict[str, Float[Tensor, " pairs"]], subsets: list[str]) -> dict[str, dict[str, float]]:
     """Means of `measure_pairs` over the whole split, and over each subset where there are several."""
     named = sorted({name for name in subsets if name})
     rows = {ALL: torch.ones(len(subsets), dtype=torch.bool)}
@@ -111,8 +111,8 @@ def _means(pairs: dict[str, Tensor]) -> dict[str, float]:
 
 
 def centred_cosine(
-    predicted: Float[Tensor, "pairs dim"], image: Float[Tensor, "pairs dim"], image_mean: Float[Tensor, "dim"]
-) -> Float[Tensor, "pairs"]:
+    predicted: Float[Tensor, "pairs dim"], image: Float[Tensor, "pairs dim"], image_mean: Float[Tensor, " dim"]
+) -> Float[Tensor, " pairs"]:
     """Cosine after the mean image embedding is subtracted from both: 0 for a constant, whose plain cosine is high.
 
     Do not compare it between data sets: it depends on how varied their pictures are.
@@ -122,7 +122,7 @@ def centred_cosine(
 
 def retrieval_ranks(
     predicted: Float[Tensor, "pairs dim"], image: Float[Tensor, "pairs dim"], rows_at_once: int = 1024
-) -> Float[Tensor, "pairs"]:
+) -> Float[Tensor, " pairs"]:
     """How many other pictures of the split lie nearer to each prediction than its own picture, by cosine; ties count half.
 
     The text embedding is strong here, because CLIP was trained for just this: a prior below it has not failed. NaN where a
@@ -141,7 +141,7 @@ def retrieval_ranks(
 
 def hard_negative(
     predicted: Float[Tensor, "pairs dim"], image: Float[Tensor, "pairs dim"], negative: Float[Tensor, "pairs dim"]
-) -> Float[Tensor, "pairs"]:
+) -> Float[Tensor, " pairs"]:
     """1 where a prediction is nearer to its picture than to that with two attributes swapped; ties count half.
 
     Chance is 0.5. NaN where a pair has no counterpart. It asks for binding only: a prediction far from all pictures can be

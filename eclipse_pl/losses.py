@@ -33,7 +33,7 @@ def contrastive_loss(
     rows: Float[Tensor, "batch dim"],
     columns: Float[Tensor, "columns dim"],
     temperature: float | Float[Tensor, ""],
-    positives: Int[Tensor, "batch"] | None = None,
+    positives: Int[Tensor, " batch"] | None = None,
     ignored: Bool[Tensor, "batch columns"] | None = None,
 ) -> Float[Tensor, ""]:
     """Eq. 4: cross-entropy of finding each row's own column among all columns, by cosine similarity over temperature.

@@ -22,7 +22,7 @@ CONTEXT = 77
 WORDS = ["a", "the", "of", "in", "on", "with", "man", "dog", "cat", "bus", "red", "two", "big", "street", "white", "near"]
 
 
-def draw_lengths(captions: int, seed: int = 0) -> Int[Tensor, "captions"]:
+def draw_lengths(captions: int, seed: int = 0) -> Int[Tensor, " captions"]:
     """Token counts as in MSCOCO (13.5 on average, start and end counted), drawn from the histogram in the package."""
     histogram = json.loads(Path(__file__).with_name("caption_lengths.json").read_text())["captions"]
     weights = torch.tensor(list(histogram.values()), dtype=torch.float64)

@@ -29,7 +29,7 @@ def sampling(name: str, dim: int, device: torch.device, captions: int, tokens: i
     text = random_text(dim, torch.full((captions,), tokens)).to(device)
     empty = text.replaced(torch.ones(captions, dtype=torch.bool, device=device), prior.space.empty_prompt().to(device))
 
-    def every_token(noisy: Float[Tensor, "batch dim"], time: Int[Tensor, "batch"]) -> Float[Tensor, "batch dim"]:
+    def every_token(noisy: Float[Tensor, "batch dim"], time: Int[Tensor, " batch"]) -> Float[Tensor, "batch dim"]:
         unconditional: Tensor = prior.network(noisy, empty, time)
         return unconditional + prior.guidance_scale * (prior.network(noisy, text, time) - unconditional)
 
@@ -93,5 +93,5 @@ def random_space(dim: int) -> ClipSpace:
     return replace(space, empty_states=torch.randn(2, dim), empty_embed=torch.randn(dim))
 
 
-def random_text(dim: int, lengths: Int[Tensor, "captions"]) -> TextCondition:
+def random_text(dim: int, lengths: Int[Tensor, " captions"]) -> TextCondition:
     return TextCondition(torch.randn(len(lengths), dim), torch.randn(int(lengths.sum()), dim), lengths)

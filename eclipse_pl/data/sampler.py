@@ -23,8 +23,8 @@ class SplitPairs:
 
     def __init__(
         self,
-        starts: Int[np.ndarray, "bounds"],
-        records: Int[np.ndarray, "records"],
+        starts: Int[np.ndarray, " bounds"],
+        records: Int[np.ndarray, " records"],
         lengths: Callable[[int], np.ndarray],
         pairs: int | None = None,
     ) -> None:
@@ -48,7 +48,7 @@ class SplitPairs:
     def __len__(self) -> int:
         return self.count
 
-    def numbers(self, records: Int[np.ndarray, "records"]) -> Int[np.ndarray, "pairs"]:
+    def numbers(self, records: Int[np.ndarray, " records"]) -> Int[np.ndarray, " pairs"]:
         """Numbers of the pairs that these records hold, record after record."""
         ranges = [(int(self.starts[record]), int(self.starts[record + 1])) for record in records]
         if self._selected is None:
@@ -56,7 +56,7 @@ class SplitPairs:
         cuts = [np.searchsorted(self._selected, limits) for limits in ranges]
         return np.concatenate([self._selected[first:last] for first, last in cuts])
 
-    def lengths(self, numbers: Int[np.ndarray, "pairs"]) -> Int[np.ndarray, "pairs"]:
+    def lengths(self, numbers: Int[np.ndarray, " pairs"]) -> Int[np.ndarray, " pairs"]:
         """Real tokens of the captions of these pairs."""
         order = np.argsort(numbers)
         records, rows = self.locate(numbers[order])
@@ -65,7 +65,7 @@ class SplitPairs:
             lengths[order[places]] = self._lengths(int(records[places[0]]))[rows[places]]
         return lengths
 
-    def locate(self, numbers: Int[np.ndarray, "pairs"]) -> Batch:
+    def locate(self, numbers: Int[np.ndarray, " pairs"]) -> Batch:
         records = np.searchsorted(self.starts, numbers, side="right") - 1
         return records, numbers - self.starts[records]
 

@@ -69,7 +69,7 @@ class ShardSet:
         """Numbers of the records of a split; empty where the set has none."""
         return np.array([number for number, entry in enumerate(self.entries) if entry.split == split], dtype=np.int64)
 
-    def lengths(self, record: int | np.integer) -> Int16[np.ndarray, "pairs"]:
+    def lengths(self, record: int | np.integer) -> Int16[np.ndarray, " pairs"]:
         """Real tokens of each caption of a record."""
         return self._record(int(record)).arrays["lengths.npy"]
 
@@ -91,11 +91,11 @@ class ShardSet:
 
     def gather(
         self,
-        record_ids: Int[np.ndarray, "batch"],
-        rows: Int[np.ndarray, "batch"],
+        record_ids: Int[np.ndarray, " batch"],
+        rows: Int[np.ndarray, " batch"],
         with_captions: bool = False,
         with_states: bool = True,
-        memory: Float16[np.ndarray, "numbers"] | None = None,
+        memory: Float16[np.ndarray, " numbers"] | None = None,
     ) -> EmbeddingBatch:
         """The pairs at ``rows`` of the records ``record_ids``, in that order, as float16 tensors.
 

@@ -43,7 +43,7 @@ class Chunk:
     image_embed: Float[np.ndarray, "pairs dim"]
     text_embed: Float[np.ndarray, "pairs dim"]
     text_states: Float[np.ndarray, "tokens width"]
-    lengths: Integer[np.ndarray, "pairs"]
+    lengths: Integer[np.ndarray, " pairs"]
     captions: list[str]
     keys: list[str]
     subsets: list[str] | None = None

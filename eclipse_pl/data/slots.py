@@ -55,11 +55,11 @@ class Slots:
             self._in_flight.add(slot)
         return slot
 
-    def memory(self, slot: int) -> Float16[np.ndarray, "numbers"]:
+    def memory(self, slot: int) -> Float16[np.ndarray, " numbers"]:
         """Where the worker writes."""
         return np.frombuffer(self._map, np.float16, self._bytes // 2, slot * self._bytes)
 
-    def open(self, slot: int) -> Float16[Tensor, "numbers"]:
+    def open(self, slot: int) -> Float16[Tensor, " numbers"]:
         """Where the main process reads; the slot stays occupied as long as any tensor shares this memory."""
         owner = (ctypes.c_uint8 * self._bytes).from_buffer(self._map, slot * self._bytes)
         self._in_flight.discard(slot)

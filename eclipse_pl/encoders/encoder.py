@@ -19,9 +19,9 @@ class Tokens:
     """Tokenised captions, padded to the context."""
 
     ids: Int[Tensor, "batch context"]
-    lengths: Int[Tensor, "batch"]
+    lengths: Int[Tensor, " batch"]
     """Real tokens, start and end included; found where the text tower pools, never from the padding."""
-    cut: Bool[Tensor, "batch"]
+    cut: Bool[Tensor, " batch"]
     """True where the caption was longer than the context and lost its last words; its end token is kept, as in CLIP."""
 
 
@@ -58,7 +58,7 @@ class Encoder(ABC):
     def encode_text(self, captions: list[str]) -> TextCondition:
         return self.encode_tokens(self.tokenize(captions))
 
-    def space(self, image_mean: Float[Tensor, "dim"], image_std: Float[Tensor, "dim"]) -> ClipSpace:
+    def space(self, image_mean: Float[Tensor, " dim"], image_std: Float[Tensor, " dim"]) -> ClipSpace:
         """The space of this encoder, with the statistics of the image embeddings of one set of pairs."""
         empty = self.encode_text([""])
         # Kandinsky's negative image is zeros *after* normalisation (KandinskyV22PriorPipeline.get_zero_embed), not black.

@@ -43,7 +43,7 @@ class TextAsImagePrior(Baseline):
 class MeanImagePrior(Baseline):
     """Floor: the mean training image whatever the caption. Strong on cosine, because CLIP's images lie in a narrow cone."""
 
-    mean: Float[Tensor, "dim"]
+    mean: Float[Tensor, " dim"]
 
     def __init__(self, space: ClipSpace) -> None:
         super().__init__(space)
@@ -67,7 +67,7 @@ class LinearPrior(Baseline):
     """
 
     weight: Float[Tensor, "dim dim"]
-    bias: Float[Tensor, "dim"]
+    bias: Float[Tensor, " dim"]
     moments: Float[Tensor, "rows columns"]
 
     def __init__(self, space: ClipSpace, ridge: float | None = None, weights: str | None = None) -> None:
@@ -141,7 +141,7 @@ class LinearPrior(Baseline):
 
 
 def _cross_validated(
-    eigenvalues: Float[Tensor, "dim"], power: Float[Tensor, "dim"], variance: Float[Tensor, ""], pairs: float
+    eigenvalues: Float[Tensor, " dim"], power: Float[Tensor, " dim"], variance: Float[Tensor, ""], pairs: float
 ) -> float:
     """The penalty with the least generalised cross-validation error, all in units of the mean eigenvalue."""
     ridges = torch.logspace(-6, 2, 65, dtype=torch.float64, device=eigenvalues.device)

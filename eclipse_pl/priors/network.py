@@ -80,7 +80,7 @@ class PriorNetwork(StandardisedNetwork):
         self,
         noise: Float[Tensor, "batch dim"],
         text: TextCondition,
-        time: Real[Tensor, "batch"] | None = None,
+        time: Real[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch dim"]:
         """Predicted image embedding, standardised by ``clip_mean`` and ``clip_std``.
 
@@ -114,7 +114,7 @@ class PriorNetwork(StandardisedNetwork):
         return Prefix(keys, values, torch.cat([real, causal.expand(len(text), 1, -1, -1)], dim=3))
 
     def continue_prefix(
-        self, noise: Float[Tensor, "batch dim"], prefix: Prefix, time: Real[Tensor, "batch"] | None = None
+        self, noise: Float[Tensor, "batch dim"], prefix: Prefix, time: Real[Tensor, " batch"] | None = None
     ) -> Float[Tensor, "batch dim"]:
         """`forward` of captions whose `prefix` is known: the same result for three tokens' work."""
         tokens = self._input_tokens(noise, time)
@@ -135,7 +135,7 @@ class PriorNetwork(StandardisedNetwork):
         return [states, self.embedding_proj(text.text_embed) + positions[self.context_length]]
 
     def _input_tokens(
-        self, noise: Float[Tensor, "batch dim"], time: Real[Tensor, "batch"] | None
+        self, noise: Float[Tensor, "batch dim"], time: Real[Tensor, " batch"] | None
     ) -> Float[Tensor, "batch tokens inner"]:
         """The tokens behind the caption: ([time]) [noise] [prd]."""
         tokens = [self.proj_in(noise), self.prd_embedding[0].expand(len(noise), -1)]
@@ -159,7 +159,7 @@ class Prefix:
     values: list[Float[Tensor, "batch heads longest head_dim"]]
     visible: Bool[Tensor, "batch 1 tokens seen"]
 
-    def select(self, rows: Int[Tensor, "rows"]) -> Prefix:
+    def select(self, rows: Int[Tensor, " rows"]) -> Prefix:
         """The captions at ``rows``, in that order; a row may stand there more than once."""
         keys, values = ([tensor[rows] for tensor in tensors] for tensors in (self.keys, self.values))
         return Prefix(keys, values, self.visible[rows])
@@ -173,7 +173,7 @@ class TimeEmbedding(nn.Module):
         self.linear_1 = nn.Linear(inner, inner)
         self.linear_2 = nn.Linear(inner, inner)
 
-    def forward(self, time: Real[Tensor, "batch"]) -> Float[Tensor, "batch inner"]:
+    def forward(self, time: Real[Tensor, " batch"]) -> Float[Tensor, "batch inner"]:
         half = self.linear_1.in_features // 2
         frequencies = torch.exp(-math.log(10_000) / half * torch.arange(half, dtype=torch.float32, device=time.device))
         angles = time.float()[:, None] * frequencies

@@ -39,7 +39,7 @@ class Packing:
         """Place of each text token in its caption."""
         start = captions * self.longest
         extra = start + lengths + torch.arange(extra_tokens, device=device)[:, None]
-        self.place: Int[Tensor, "rows"] = torch.cat([start[caption] + self.position, extra.flatten()])
+        self.place: Int[Tensor, " rows"] = torch.cat([start[caption] + self.position, extra.flatten()])
         """Place of each row in the flattened right-padded sequences."""
         self.real: Bool[Tensor, "batch longest"] = (
             torch.arange(self.longest, device=device) < (lengths + extra_tokens)[:, None]

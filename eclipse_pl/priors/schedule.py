@@ -22,7 +22,7 @@ Curve = Literal["cosine", "linear"]
 Prediction = Literal["x0", "eps", "v"]
 Spacing = Literal["linspace", "leading", "trailing"]
 
-Predict = Callable[[Float[Tensor, "batch dim"], Int[Tensor, "batch"]], Float[Tensor, "batch dim"]]
+Predict = Callable[[Float[Tensor, "batch dim"], Int[Tensor, " batch"]], Float[Tensor, "batch dim"]]
 """From noisy embeddings and their steps to what the network says."""
 
 
@@ -36,7 +36,7 @@ class NoiseSchedule(nn.Module):
         prediction: what the network says: "x0" (the clean embedding), "eps" (the noise) or "v" (Salimans & Ho 2022, app. D).
     """
 
-    alpha_bar: Float[Tensor, "steps"]
+    alpha_bar: Float[Tensor, " steps"]
 
     def __init__(self, curve: Curve = "cosine", steps: int = 1000, prediction: Prediction = "x0") -> None:
         super().__init__()
@@ -51,14 +51,14 @@ class NoiseSchedule(nn.Module):
         self.register_buffer("alpha_bar", torch.cumprod(1 - betas(curve, steps), dim=0), persistent=False)
 
     def add_noise(
-        self, embed: Float[Tensor, "batch dim"], noise: Float[Tensor, "batch dim"], time: Int[Tensor, "batch"]
+        self, embed: Float[Tensor, "batch dim"], noise: Float[Tensor, "batch dim"], time: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
         """x_t of x_0 ``embed``."""
         alpha_bar = self.alpha_bar[time][:, None]
         return alpha_bar.sqrt() * embed + (1 - alpha_bar).sqrt() * noise
 
     def target(
-        self, embed: Float[Tensor, "batch dim"], noise: Float[Tensor, "batch dim"], time: Int[Tensor, "batch"]
+        self, embed: Float[Tensor, "batch dim"], noise: Float[Tensor, "batch dim"], time: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
         """What the network is to say of `add_noise`'s result."""
         if self.prediction == "x0":
@@ -134,7 +134,7 @@ class NoiseSchedule(nn.Module):
             yield noisy
 
 
-def betas(curve: Curve, steps: int) -> Float[Tensor, "steps"]:
+def betas(curve: Curve, steps: int) -> Float[Tensor, " steps"]:
     """Variance of the noise that each step adds."""
     if curve == "linear":
         return torch.linspace(1e-4, 0.02, steps, dtype=torch.float32)

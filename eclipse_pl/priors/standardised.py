@@ -23,7 +23,7 @@ class StandardisedNetwork(nn.Module):
         self.register_buffer("clip_mean", torch.zeros(1, dim))
         self.register_buffer("clip_std", torch.ones(1, dim))
 
-    def set_statistics(self, mean: Float[Tensor, "dim"], std: Float[Tensor, "dim"]) -> None:
+    def set_statistics(self, mean: Float[Tensor, " dim"], std: Float[Tensor, " dim"]) -> None:
         """Let the network predict embeddings standardised by these (unCLIP's whitening); kept with the weights.
 
         Raises:

@@ -105,7 +105,7 @@ class LatentComparison(Comparison):
         return points
 
 
-def wins(ours: Float[np.ndarray, "pairs"], theirs: Float[np.ndarray, "pairs"]) -> Float[np.ndarray, "pairs"]:
+def wins(ours: Float[np.ndarray, " pairs"], theirs: Float[np.ndarray, " pairs"]) -> Float[np.ndarray, " pairs"]:
     """1 where ours is higher, ties half. What is not a number loses against a number; NaN where neither is one."""
     won = (ours > theirs) + (ours == theirs) / 2
     won[np.isnan(theirs)] = 1.0

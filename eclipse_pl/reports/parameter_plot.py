@@ -17,6 +17,8 @@ MARKERS = "osD^vPX"
 KINDS = (".png", ".pdf", ".svg")
 LOGARITHMIC = 30
 """Positive values that span more than this factor stand on a logarithmic axis."""
+LINE_OF_TEXT = 0.04
+"""Height of a level's name, as a share of the picture's."""
 
 
 def parameter_plot(report: Report, x: str, y: str, kind: str = ".png") -> bytes:
@@ -107,11 +109,14 @@ def draw_levels(axes: Any, quantity: Quantity, without: list[Variant]) -> None:
         axes.axhline(estimate.mean, color=colour, linewidth=1.3, label=variant.name)
         if estimate.has_interval:
             axes.axhspan(estimate.low, estimate.high, color=colour, alpha=0.12, linewidth=0)
-    for name, value in quantity.levels.items():
-        if low - reach < value < high + reach:
-            axes.axhline(value, color="0.45", linewidth=0.9, linestyle="--")
-            place = {"xy": (1, value), "xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
-            axes.annotate(name, **place, fontsize=7, color="0.35")
+    levels = sorted((value, name) for name, value in quantity.levels.items() if low - reach < value < high + reach)
+    for value, _ in levels:
+        axes.axhline(value, color="0.45", linewidth=0.9, linestyle="--")
+    low, high = axes.get_ylim()  # the lines may have stretched it
+    place = -math.inf
+    for value, name in levels:
+        place = max(value, place + (high - low) * LINE_OF_TEXT)  # names of close levels stand above each other
+        axes.annotate(name, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=7, color="0.35")
 
 
 def lines_of(comparison: Comparison, key: str, values: dict[str, Any]) -> dict[str, list[Variant]]:

@@ -134,13 +134,13 @@ class BlipVqa(PretrainedNetwork):
             yes[rows] = self.answer(torch.stack([single[i] for i in rows]))
         return [part.tolist() for part in yes.split(counts)]
 
-    def answer(self, states: Float[Tensor, "questions length width"]) -> Float[Tensor, "questions"]:
+    def answer(self, states: Float[Tensor, "questions length width"]) -> Float[Tensor, " questions"]:
         """P(yes) / (P(yes) + P(no)) at the first token of the answer; the softmax over the vocabulary cancels."""
         start = torch.full((len(states), 1), self.model.config.text_config.bos_token_id, device=self.device)
         logits = self.model.text_decoder(input_ids=start, encoder_hidden_states=states).logits
         return logits[:, 0, self.yes_no].double().softmax(1)[:, 0]
 
-    def tokens(self, question: str) -> Int[Tensor, "length"]:
+    def tokens(self, question: str) -> Int[Tensor, " length"]:
         ids = torch.tensor(self.tokenizer(question, truncation=True, max_length=MAX_TOKENS).input_ids)
         if self.enc_token == "official":
             # the original code adds [DEC] and then [ENC] to BERT's vocabulary

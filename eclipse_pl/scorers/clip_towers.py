@@ -33,7 +33,7 @@ class ClipTowers(JudgeNetwork):
         """What the model multiplies cosines with."""
         return float(self.model.logit_scale.float().exp())
 
-    def cosines(self, images: Sequence[Image.Image], texts: Sequence[str]) -> Float[Tensor, "pictures"]:
+    def cosines(self, images: Sequence[Image.Image], texts: Sequence[str]) -> Float[Tensor, " pictures"]:
         """Of each picture and its own text. A text that several pictures share is encoded once."""
         distinct = list(dict.fromkeys(texts))
         embeddings = self.embed_texts(distinct)[[distinct.index(text) for text in texts]]

@@ -92,7 +92,7 @@ def coverage(reference: Features, pictures: Features, neighbours: int = 5) -> Co
     )
 
 
-def _reach(values: Float[Tensor, "pictures dim"], neighbours: int) -> Float[Tensor, "pictures"]:
+def _reach(values: Float[Tensor, "pictures dim"], neighbours: int) -> Float[Tensor, " pictures"]:
     """Distance of each row to its n-th neighbour, itself not counted."""
     reach = []
     for rows in torch.arange(len(values)).split(1024):

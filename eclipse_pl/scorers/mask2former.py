@@ -86,7 +86,7 @@ class Mask2Former(Detector):
         return found
 
 
-def _mean_inside(masks: Float[Tensor, "queries height width"]) -> Float[Tensor, "queries"]:
+def _mean_inside(masks: Float[Tensor, "queries height width"]) -> Float[Tensor, " queries"]:
     """Mean probability over the pixels that belong to a mask."""
     inside = (masks > 0).float()
     return (masks.sigmoid() * inside).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp(min=1)
