@@ -12,8 +12,8 @@ from eclipse_pl.reports.quantity import Quantity, quantity_of
 from eclipse_pl.reports.report import Report
 from eclipse_pl.reports.variants import Variant, canonical, names_of, plain, rank, shortest
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#555555")
-MARKERS = "osD^vPX"
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#555555", "#882255")
+MARKERS = "osD^vPX*"
 KINDS = (".png", ".pdf", ".svg")
 LOGARITHMIC = 30
 """Positive values that span more than this factor stand on a logarithmic axis."""
@@ -57,7 +57,10 @@ def parameter_plot(report: Report, x: str, y: str, kind: str = ".png") -> bytes:
     axes.set_title(quantity.intervals, fontsize=8, color="0.35", loc="right")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    if axes.get_legend_handles_labels()[1]:
+    labels = axes.get_legend_handles_labels()[1]
+    if len(labels) > 4:  # inside, so many would hide the lines
+        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    elif labels:
         axes.legend(frameon=False, fontsize=8)
     content = io.BytesIO()
     figure.savefig(content, format=kind[1:], dpi=150, metadata={"Date": None} if kind == ".svg" else None)
