@@ -46,7 +46,7 @@ def parameter_plot(report: Report, x: str, y: str, kind: str = ".png") -> bytes:
     values = {variant.name: value_at(variant, key) for variant in comparison.variants}
     figure = Figure(figsize=(5.6, 3.9), layout="constrained", facecolor="white")
     axes = figure.add_subplot()
-    places = scale(axes, [value for value in values.values() if value is not None])
+    places = scale(axes, [value for value in values.values() if value is not None], each=key not in COSTS)
     for at, (name, line) in enumerate(lines_of(comparison, key, values).items()):
         draw_line(axes, quantity, [(places[values[v.name]], v) for v in line], name, at)
     without = [variant for variant in comparison.variants if values[variant.name] is None]
@@ -67,15 +67,22 @@ def parameter_plot(report: Report, x: str, y: str, kind: str = ".png") -> bytes:
     return content.getvalue()
 
 
-def scale(axes: Any, values: list[Any]) -> dict[Any, float]:
-    """Set the x axis for numbers (logarithmic where they span much) or for words; the place of each value on it."""
+def scale(axes: Any, values: list[Any], each: bool) -> dict[Any, float]:
+    """Set the x axis for numbers (logarithmic where they span much) or for words; the place of each value on it.
+
+    ``each``: write every value below the axis, as is right for chosen ones. Costs come out as they do, and close together.
+    """
     ordered = sorted(set(values), key=rank)
     if not all(isinstance(value, (int, float)) for value in ordered):
         axes.set_xticks(range(len(ordered)), [str(value) for value in ordered])
         return {value: float(at) for at, value in enumerate(ordered)}
     if ordered and 0 < LOGARITHMIC * ordered[0] < ordered[-1]:
         axes.set_xscale("log")
-    if len(ordered) <= 8:
+    if not each:
+        from matplotlib.ticker import EngFormatter
+
+        axes.xaxis.set_major_formatter(EngFormatter())
+    elif len(ordered) <= 8:
         axes.set_xticks(ordered, [f"{value:g}" for value in ordered])
         axes.minorticks_off()
     return {value: float(value) for value in ordered}
