@@ -50,7 +50,8 @@ def parameter_plot(report: Report, x: str, y: str, kind: str = ".png") -> bytes:
     for at, (name, line) in enumerate(lines_of(comparison, key, values).items()):
         draw_line(axes, quantity, [(places[values[v.name]], v) for v in line], name, at)
     without = [variant for variant in comparison.variants if values[variant.name] is None]
-    draw_levels(axes, quantity, without)
+    draw_variants(axes, quantity, without)
+    draw_levels(axes, quantity.levels)
     better = "" if quantity.better == "none" else f" ({quantity.better} is better)"
     axes.set_xlabel(key)
     axes.set_ylabel(f"{quantity.name}{better}")
@@ -109,22 +110,26 @@ def draw_line(axes: Any, quantity: Quantity, line: list[tuple[float, Variant]], 
         axes.plot([place] * len(seeds), seeds, "o", color=colour, markerfacecolor="white", markersize=3.2, zorder=3)
 
 
-def draw_levels(axes: Any, quantity: Quantity, without: list[Variant]) -> None:
-    """Horizontal lines: variants without the parameter, and what stands beside where it does not squeeze the picture."""
-    low, high = axes.get_ylim()
-    reach = (high - low) * 0.6
+def draw_variants(axes: Any, quantity: Quantity, without: list[Variant]) -> None:
+    """Horizontal lines: variants without the parameter."""
     for at, variant in enumerate(without):
         estimate = quantity.estimate(variant)
         colour = COLOURS[(at + 3) % len(COLOURS)]
         axes.axhline(estimate.mean, color=colour, linewidth=1.3, label=variant.name)
         if estimate.has_interval:
             axes.axhspan(estimate.low, estimate.high, color=colour, alpha=0.12, linewidth=0)
-    levels = sorted((value, name) for name, value in quantity.levels.items() if low - reach < value < high + reach)
-    for value, _ in levels:
+
+
+def draw_levels(axes: Any, levels: dict[str, float]) -> None:
+    """Dashed lines with their names beside the picture, where they do not squeeze it."""
+    low, high = axes.get_ylim()
+    reach = (high - low) * 0.6
+    inside = sorted((value, name) for name, value in levels.items() if low - reach < value < high + reach)
+    for value, _ in inside:
         axes.axhline(value, color="0.45", linewidth=0.9, linestyle="--")
     low, high = axes.get_ylim()  # the lines may have stretched it
     place = -math.inf
-    for value, name in levels:
+    for value, name in inside:
         place = max(value, place + (high - low) * LINE_OF_TEXT)  # names of close levels stand above each other
         axes.annotate(name, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=7, color="0.35")
 
