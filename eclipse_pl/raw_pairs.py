@@ -13,9 +13,7 @@ import hashlib
 import io
 import json
 import re
-import tarfile
 import warnings
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +26,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from eclipse_pl.data.manifest import SPLITS, SkippedPair
+from eclipse_pl.tar_samples import BrokenSourceError, read_samples
 
 PICTURES = ("png", "jpg", "jpeg", "webp")
-
-
-class BrokenSourceError(ValueError):
-    """A source tar that cannot be read to its end, or that says something which cannot be right."""
 
 
 @dataclass(frozen=True)
@@ -229,46 +224,3 @@ def _raw_pair(key: str, sample: dict[str, bytes]) -> RawPair | SkippedPair:
     negative = next((sample[f"negative.{suffix}"] for suffix in PICTURES if f"negative.{suffix}" in sample), None)
     group = normal_caption(caption) if group is None else str(group)
     return RawPair(key, caption.strip(), picture, negative, split, group, "" if subset is None else str(subset))
-
-
-def read_samples(source: str) -> Iterator[tuple[int, str, dict[str, bytes]]]:
-    """The samples of a webdataset tar: (bytes of the tar read so far, key, {suffix: content}).
-
-    BrokenSourceError where it cannot be read to its end. webdataset's own reader takes a tar that was cut between two
-    files, or that has a damaged header, for a shorter tar; here such a source is an error.
-    """
-    from webdataset.gopen import gopen
-    from webdataset.tariterators import group_by_keys
-
-    position = 0
-
-    def files() -> Iterator[dict[str, str | bytes]]:
-        nonlocal position
-        with gopen(source) as stream, tarfile.open(fileobj=stream, mode="r|*", tarinfo=_StrictHeader) as tar:
-            while (member := tar.next()) is not None:
-                content = tar.extractfile(member) if member.isreg() else None
-                if content is not None and not member.name.startswith("__"):  # webdataset's own remarks on a tar
-                    yield {"fname": member.name, "data": content.read(), "__url__": source}
-                position = tar.offset
-                tar.members.clear()  # type: ignore[attr-defined]  # a stream never goes back, and a million headers are not small
-
-    try:
-        for sample in group_by_keys(files()):
-            key = sample.pop("__key__")
-            yield position, key, {suffix: content for suffix, content in sample.items() if not suffix.startswith("__")}
-    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
-        reason = error if isinstance(error, OSError) else error.args[0] if error.args else type(error).__name__
-        raise BrokenSourceError(f"{reason}, after {position} bytes") from error
-
-
-class _StrictHeader(tarfile.TarInfo):
-    """A tar ends with a block of zeros and nothing else."""
-
-    @classmethod
-    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> _StrictHeader:
-        try:
-            return super().fromtarfile(tarfile_)
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the block of zeros
-            raise
-        except tarfile.HeaderError as error:
-            raise tarfile.ReadError(f"the tar is cut off or damaged ({error})") from error
