@@ -54,13 +54,14 @@ def train_movq(work: Path, steps: int, batch_size: int, learning_rate: float, se
     optimizer = torch.optim.AdamW(movq.parameters(), lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
     recipe = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
     run = Resumable(work / "movq.pt", recipe, movq=movq, optimizer=optimizer)
+    # A CPU that does not multiply bfloat16 imitates it, and takes seven times as long as in float32.
+    bfloat16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     for step in run.steps(steps, save_every=250):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * min(1, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * step / steps))
         generator = torch.Generator().manual_seed(seed * 10**9 + step)
         images = as_images([encoder_scene(step * batch_size + i, seed) for i in range(batch_size)])
-        # A CPU that does not multiply bfloat16 imitates it, and takes seven times as long as in float32.
-        with torch.autocast("cpu", torch.bfloat16, enabled=torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             latents = movq.encode(images).latents.float()
             noise = torch.randn(latents.shape, generator=generator) * torch.rand(batch_size, 1, 1, 1, generator=generator)
             painted = movq.decode(latents + NOISE * noise, force_not_quantize=True).sample.float()
