@@ -22,6 +22,7 @@ class MetricsFile(Logger):
         self.path = folder / "metrics.csv"
         self._columns: list[str] = ["step"]
         self._new: list[dict[str, Any]] = []
+        self._last: dict[str, Any] = {}
         self._started = False
 
     @property
@@ -43,6 +44,9 @@ class MetricsFile(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         row = {"step": step, **metrics}
+        if row == self._last:  # logged once more, after a checkpoint
+            return
+        self._last = dict(row)
         if self._new and self._new[-1]["step"] == step:
             self._new[-1].update(row)
         else:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from eclipse_pl.cli import main
+from eclipse_pl.metrics_file import read_metrics
 from tests.runs import metrics, started, wait_for, write_experiment
 
 STEPS = 10  # 8 batches an epoch: one epoch ends inside the run
@@ -62,6 +63,22 @@ def test_killed_during_a_validation(tmp_path, reference):
     run = tmp_path / "runs" / "tiny" / "version_0"
     fit(experiment, "--ckpt_path", str(run))
     assert_same_run(run, reference)
+
+
+def test_killed_right_after_a_checkpoint(tmp_path, reference):
+    """What the step of a checkpoint logged is on disk before the checkpoint is."""
+    experiment = write_experiment(tmp_path, checkpoint__every_n_steps=2)
+    code = (
+        "import os, signal\nfrom eclipse_pl.cli import main\nfrom eclipse_pl.callbacks.checkpoints import Checkpoints\n"
+        "def kill(self, trainer):\n    save(self, trainer)\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"save, Checkpoints.save_last_state = Checkpoints.save_last_state, kill\nmain(['fit', '--config', {str(experiment)!r}])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == -signal.SIGKILL
+    run = tmp_path / "runs" / "tiny" / "version_0"
+    assert sorted(metrics(run)) == [0, 1]
+    fit(experiment, "--ckpt_path", str(run))
+    assert_same_run(run, reference)
+    assert [int(row["step"]) for row in read_metrics(run / "metrics.csv")].count(3) == 1  # not once more for its checkpoint
 
 
 def test_resumed_with_weight_averaging(tmp_path):

@@ -10,8 +10,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 class Checkpoints(ModelCheckpoint):
     """``checkpoints/last.ckpt`` is the newest state of the run, also of its end; ``best-*.ckpt`` the best by ``monitor``.
 
-    A state is written when everything that belongs to its step is done: after the step's validation where one is due, so that
-    a run that is resumed from it lacks none.
+    A state is written when everything that belongs to its step is done: after the step's metrics are logged, and its
+    validation where one is due, so that a run that is resumed from it lacks none.
 
     Args:
         every_n_steps: How often ``last.ckpt`` is written.
@@ -51,6 +51,8 @@ class Checkpoints(ModelCheckpoint):
         assert trainer.fit_loop._data_fetcher is not None
         self._after_validation = loop._should_check_val_fx(trainer.fit_loop._data_fetcher)  # there is no public way to ask
         if not self._after_validation:
+            # Lightning logs the step after this hook: a run killed in between would lack it for ever. It then logs it again.
+            trainer._logger_connector.update_train_step_metrics()
             self.save_last_state(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
