@@ -71,7 +71,8 @@ def test_killed_right_after_a_checkpoint(tmp_path, reference):
     code = (
         "import os, signal\nfrom eclipse_pl.cli import main\nfrom eclipse_pl.callbacks.checkpoints import Checkpoints\n"
         "def kill(self, trainer):\n    save(self, trainer)\n    os.kill(os.getpid(), signal.SIGKILL)\n"
-        f"save, Checkpoints.save_last_state = Checkpoints.save_last_state, kill\nmain(['fit', '--config', {str(experiment)!r}])"
+        "save, Checkpoints.save_last_state = Checkpoints.save_last_state, kill\n"
+        f"main(['fit', '--config', {str(experiment)!r}])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == -signal.SIGKILL
     run = tmp_path / "runs" / "tiny" / "version_0"
