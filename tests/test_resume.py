@@ -20,6 +20,12 @@ def fit(experiment: Path, *more: str) -> None:
     main(["fit", "--config", str(experiment), *more])
 
 
+def fit_killed_by(trap: str, experiment: Path) -> None:
+    """In a process of its own, after the lines of ``trap``, which set where it kills itself."""
+    code = f"import os, signal\nfrom eclipse_pl.cli import main\n{trap}main(['fit', '--config', {str(experiment)!r}])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == -signal.SIGKILL
+
+
 def weights(run: Path) -> dict[str, torch.Tensor]:
     return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
 
@@ -53,13 +59,13 @@ def test_stopped_after_any_step(tmp_path, reference, stop):
 def test_killed_during_a_validation(tmp_path, reference):
     """The validation of the step is made again: no checkpoint lies between a step and its validation."""
     experiment = write_experiment(tmp_path)
-    code = (
-        "import os, signal\nfrom eclipse_pl.cli import main\nfrom eclipse_pl.lit_prior import LitPrior\n"
+    fit_killed_by(
+        "from eclipse_pl.lit_prior import LitPrior\n"
         "def kill(self, batch, index):\n    if self.global_step == 6:\n        os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return step(self, batch, index)\n"
-        f"step, LitPrior.validation_step = LitPrior.validation_step, kill\nmain(['fit', '--config', {str(experiment)!r}])"
+        "step, LitPrior.validation_step = LitPrior.validation_step, kill\n",
+        experiment,
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == -signal.SIGKILL
     run = tmp_path / "runs" / "tiny" / "version_0"
     fit(experiment, "--ckpt_path", str(run))
     assert_same_run(run, reference)
@@ -68,13 +74,12 @@ def test_killed_during_a_validation(tmp_path, reference):
 def test_killed_right_after_a_checkpoint(tmp_path, reference):
     """What the step of a checkpoint logged is on disk before the checkpoint is."""
     experiment = write_experiment(tmp_path, checkpoint__every_n_steps=2)
-    code = (
-        "import os, signal\nfrom eclipse_pl.cli import main\nfrom eclipse_pl.callbacks.checkpoints import Checkpoints\n"
+    fit_killed_by(
+        "from eclipse_pl.callbacks.checkpoints import Checkpoints\n"
         "def kill(self, trainer):\n    save(self, trainer)\n    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "save, Checkpoints.save_last_state = Checkpoints.save_last_state, kill\n"
-        f"main(['fit', '--config', {str(experiment)!r}])"
+        "save, Checkpoints.save_last_state = Checkpoints.save_last_state, kill\n",
+        experiment,
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == -signal.SIGKILL
     run = tmp_path / "runs" / "tiny" / "version_0"
     assert sorted(metrics(run)) == [0, 1]
     fit(experiment, "--ckpt_path", str(run))
