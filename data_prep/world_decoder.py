@@ -1,7 +1,7 @@
 """The world's decoder: a `KandinskyV22Pipeline`, trained as Kandinsky 2.2's was, at a size for one CPU core.
 
-Three stages: a MoVQ (world_movq.py); latents and image embeddings of many scenes, computed once; and a UNet that learns to
-denoise the latents, given the embedding.
+Four stages: a MoVQ (world_movq.py); latents and image embeddings of many scenes, computed once; a UNet that learns first what
+lies roughly where (world_layout.py), and then to denoise the latents, given the embedding.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ from jaxtyping import Float
 from safetensors import safe_open
 from torch import Tensor
 
+from data_prep.muon import MuonAndAdamW
 from data_prep.resumable import Resumable
+from data_prep.whitening import Whitening
 from data_prep.world_clip import normalised
+from data_prep.world_layout import train_layout
 from data_prep.world_movq import CHANNELS, SIDE, as_images, train_movq
 from data_prep.world_report import add_point, judged, read_curve, write_readme
 from data_prep.writing import write_tensors
@@ -40,9 +43,12 @@ class DecoderRecipe:
         movq_batch_size: pictures a step, never seen before.
         movq_learning_rate: highest, after 100 steps; then it falls to 0 as half a cosine.
         scenes: whose latents and embeddings the UNet is trained on.
-        steps: optimiser steps of the UNet.
+        layout_steps: optimiser steps of the UNet's lowest level alone.
+        layout_batch_size: latents a step.
+        layout_learning_rate: after 100 steps; it falls linearly to 0 over the last two fifths.
+        steps: optimiser steps of the whole UNet.
         batch_size: latents a step.
-        learning_rate: after 300 steps; it falls linearly to 0 over the last fifth of the run.
+        learning_rate: after 100 steps; it falls linearly to 0 over the second half.
         drop: share of embeddings replaced by that of the all-zero image, for guidance.
         average: decay of the weights' moving average, which is what is kept.
         evaluations: points of the curve, evenly spaced.
@@ -53,12 +59,15 @@ class DecoderRecipe:
     movq_batch_size: int = 16
     movq_learning_rate: float = 2e-3
     scenes: int = 100_000
-    steps: int = 20_000
-    batch_size: int = 32
-    learning_rate: float = 1e-3
+    layout_steps: int = 1600
+    layout_batch_size: int = 128
+    layout_learning_rate: float = 3e-3
+    steps: int = 4500
+    batch_size: int = 64
+    learning_rate: float = 2e-3
     drop: float = 0.1
-    average: float = 0.999
-    evaluations: int = 20
+    average: float = 0.998
+    evaluations: int = 5
     test: int = 600
 
 
@@ -76,10 +85,11 @@ def unet_model(dim: int) -> Any:
         down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D", "SimpleCrossAttnDownBlock2D"),
         mid_block_type="UNetMidBlock2DSimpleCrossAttn",
         up_block_types=("SimpleCrossAttnUpBlock2D", "SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
-        block_out_channels=(48, 64, 112),
+        block_out_channels=(32, 64, 96),
         layers_per_block=1,
         norm_num_groups=16,
         resnet_time_scale_shift="scale_shift",
+        time_embedding_dim=384,
         attention_head_dim=16,
         encoder_hid_dim=dim,
         encoder_hid_dim_type="image_proj",
@@ -110,42 +120,47 @@ def train_decoder(folder: Path, encoder: Encoder, work: Path, recipe: DecoderRec
     movq, movq_seconds = train_movq(work, recipe.movq_steps, recipe.movq_batch_size, recipe.movq_learning_rate, seed)
     latents, embeds = encoded_scenes(work / "scenes.safetensors", movq, encoder, recipe.scenes, seed)
     zero_image = encoder.encode_images(torch.zeros(1, 3, encoder.image_size, encoder.image_size)).cpu()
+    whitening = Whitening(embeds)
+    embeds, zero_image = whitening(embeds), whitening(zero_image)
 
     torch.manual_seed(seed)
     unet = unet_model(encoder.dim).train()
+    layout = (recipe.layout_steps, recipe.layout_batch_size, recipe.layout_learning_rate)
+    layout_seconds = train_layout(work / "layout.pt", unet, latents, embeds, *layout, seed)
     average = copy.deepcopy(unet).requires_grad_(False)
-    optimizer = torch.optim.AdamW(unet.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
-    schedule = noise_schedule()
+    optimizer, schedule = MuonAndAdamW(unet, recipe.learning_rate), noise_schedule()
     settings = {**asdict(recipe), "seed": seed, "encoder": encoder.tag}
     run = Resumable(work / "unet.pt", settings, unet=unet, average=average, optimizer=optimizer)
-    for step in run.steps(recipe.steps, save_every=SAVE_EVERY):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * min(1, (step + 1) / 300, (recipe.steps - step) / (0.2 * recipe.steps))
+    for step in run.steps(recipe.steps, SAVE_EVERY):
         generator = torch.Generator().manual_seed(seed * 10**9 + step)
         rows = torch.randint(len(latents), (recipe.batch_size,), generator=generator)
         dropped = torch.rand(len(rows), 1, generator=generator) < recipe.drop
         loss = denoising_loss(unet, schedule, latents[rows].float(), embeds[rows].where(~dropped, zero_image), generator)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
-        optimizer.step()
+        optimizer.step(loss, min(1, (step + 1) / 100, (recipe.steps - step) / (0.5 * recipe.steps)))
         with torch.no_grad():  # shorter at first, so that the random start is forgotten
             kept = min(recipe.average, (step + 1) / (step + 10))
             torch._foreach_lerp_(list(average.parameters()), list(unet.parameters()), 1 - kept)
-        run.report(200, loss=loss.item())
+        run.report(100, loss=loss.item())
         if (step + 1) * recipe.evaluations % recipe.steps < recipe.evaluations:
-            save_pipeline(folder, average, movq)  # an interrupted run leaves a decoder that works
+            save_pipeline(folder, unwhitened(average, whitening), movq)  # an interrupted run leaves a decoder that works
             add_point(work / "curve.json", step + 1, run.seconds, judged(folder, encoder, recipe.test // 5))
-    minutes = {"MoVQ": movq_seconds / 60, "UNet": run.seconds / 60}
+    minutes = {"MoVQ": movq_seconds / 60, "layout": layout_seconds / 60, "UNet": run.seconds / 60}
     write_readme(folder, command, minutes, judged(folder, encoder, recipe.test), read_curve(work / "curve.json"))
 
 
-def denoising_loss(unet: Any, schedule: Any, latents: Latents, embeds: Embeds, generator: torch.Generator) -> Tensor:
-    """Squared error of the predicted clean latents, weighted by the signal-to-noise ratio, at least 1 and at most 5.
+def unwhitened(unet: Any, whitening: Whitening) -> Any:
+    """A copy that takes embeddings as they are."""
+    unet = copy.deepcopy(unet)
+    whitening.fold_into([unet.add_embedding.image_proj, unet.encoder_hid_proj.image_embeds])
+    return unet
 
-    The upper bound is min-SNR-5 (Hang et al. 2023), which keeps the last steps from crowding out the others. Without the lower
-    one (Salimans and Ho 2022) the first steps, in which the embedding decides what is painted and where, would count for
-    nothing.
+
+def denoising_loss(unet: Any, schedule: Any, latents: Latents, embeds: Embeds, generator: torch.Generator) -> Tensor:
+    """Squared error of the predicted clean latents, weighted by the root of the signal-to-noise ratio, from 0.1 to 5.
+
+    A trained network's error falls about as that root rises, so all times count alike. Weighted by the ratio itself (Hang et
+    al. 2023), the first steps, in which the embedding decides what is painted and where, would count for nothing; unweighted,
+    they drown the others.
     """
     count = len(latents)
     # One time from each of equal intervals: less variance than independent times.
@@ -154,7 +169,7 @@ def denoising_loss(unet: Any, schedule: Any, latents: Latents, embeds: Embeds, g
     noisy = schedule.add_noise(latents, noise, times)
     predicted = unet(noisy, times, None, added_cond_kwargs={"image_embeds": embeds}).sample[:, : latents.shape[1]]
     signal = schedule.alphas_cumprod[times]
-    weight = (signal / (1 - signal)).clamp(1, 5)
+    weight = (signal / (1 - signal)).sqrt().clamp(0.1, 5)
     return (weight * (predicted - latents).pow(2).mean((1, 2, 3))).mean()
 
 
