@@ -9,6 +9,13 @@ from typing import Any
 
 import torch
 
+SAVE_EVERY = 250  # steps
+
+
+def generator_of(seed: int, step: int) -> torch.Generator:
+    """Random numbers that depend on the step alone, and not on where a run was killed."""
+    return torch.Generator().manual_seed(seed * 10**9 + step)
+
 
 class Resumable:
     """A training loop's state in one file, so that a killed run goes on where it was last saved.
@@ -35,14 +42,14 @@ class Resumable:
             self.step, self.seconds = state["step"], state["seconds"]
             print(f"{path}: going on after step {self.step}", flush=True)
 
-    def steps(self, last: int, save_every: int) -> Iterator[int]:
-        """The numbers of the steps still to do. The state is saved after every ``save_every`` steps and after the last."""
+    def steps(self, last: int) -> Iterator[int]:
+        """The numbers of the steps still to do. The state is saved after every `SAVE_EVERY` steps and after the last."""
         self.last, began = last, time.process_time() - self.seconds
         while self.step < last:
             yield self.step
             self.step += 1
             self.seconds = time.process_time() - began
-            if self.step % save_every == 0 or self.step == last:
+            if self.step % SAVE_EVERY == 0 or self.step == last:
                 self.save()
 
     def save(self) -> None:

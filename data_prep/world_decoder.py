@@ -14,24 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from safetensors import safe_open
 from torch import Tensor
 
 from data_prep.muon import MuonAndAdamW
-from data_prep.resumable import Resumable
+from data_prep.resumable import Resumable, generator_of
 from data_prep.whitening import Whitening
 from data_prep.world_clip import normalised
-from data_prep.world_layout import train_layout
+from data_prep.world_layout import Embeds, Latents, train_layout
 from data_prep.world_movq import CHANNELS, SIDE, as_images, train_movq
 from data_prep.world_report import add_point, judged, read_curve, write_readme
 from data_prep.writing import write_tensors
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.world.splits import encoder_scene
-
-SAVE_EVERY = 250  # steps
-Latents = Float[Tensor, "scenes channels high wide"]
-Embeds = Float[Tensor, "scenes dim"]
 
 
 @dataclass(frozen=True)
@@ -131,8 +126,8 @@ def train_decoder(folder: Path, encoder: Encoder, work: Path, recipe: DecoderRec
     optimizer, schedule = MuonAndAdamW(unet, recipe.learning_rate), noise_schedule()
     settings = {**asdict(recipe), "seed": seed, "encoder": encoder.tag}
     run = Resumable(work / "unet.pt", settings, unet=unet, average=average, optimizer=optimizer)
-    for step in run.steps(recipe.steps, SAVE_EVERY):
-        generator = torch.Generator().manual_seed(seed * 10**9 + step)
+    for step in run.steps(recipe.steps):
+        generator = generator_of(seed, step)
         rows = torch.randint(len(latents), (recipe.batch_size,), generator=generator)
         dropped = torch.rand(len(rows), 1, generator=generator) < recipe.drop
         loss = denoising_loss(unet, schedule, latents[rows].float(), embeds[rows].where(~dropped, zero_image), generator)

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_unshuffle
 
 from data_prep.muon import MuonAndAdamW
-from data_prep.resumable import Resumable
+from data_prep.resumable import Resumable, generator_of
 
-SAVE_EVERY = 250  # steps
 NOISES = 512
 Latents = Float[Tensor, "scenes channels high wide"]
 Features = Float[Tensor, "scenes features low low"]
@@ -37,8 +36,8 @@ def train_layout(
     optimizer = MuonAndAdamW(nn.ModuleDict({"unet": unet, "head": head}), learning_rate)
     settings = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
     run = Resumable(path, settings, unet=unet, head=head, optimizer=optimizer)
-    for step in run.steps(steps, SAVE_EVERY):
-        generator = torch.Generator().manual_seed(seed * 10**9 + step)
+    for step in run.steps(steps):
+        generator = generator_of(seed, step)
         rows = torch.randint(len(latents), (batch_size,), generator=generator)
         noise = features[torch.randint(len(features), (batch_size,), generator=generator)]
         predicted = head(lowest_level(unet, noise, embeds[rows]))

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from data_prep.resumable import Resumable
+from data_prep.resumable import Resumable, generator_of
 from eclipse_pl.world.picture import pixels
 from eclipse_pl.world.scenes import Scene
 from eclipse_pl.world.splits import encoder_scene
@@ -56,10 +56,10 @@ def train_movq(work: Path, steps: int, batch_size: int, learning_rate: float, se
     run = Resumable(work / "movq.pt", recipe, movq=movq, optimizer=optimizer)
     # A CPU that does not multiply bfloat16 imitates it, and takes seven times as long as in float32.
     bfloat16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    for step in run.steps(steps, save_every=250):
+    for step in run.steps(steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * min(1, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * step / steps))
-        generator = torch.Generator().manual_seed(seed * 10**9 + step)
+        generator = generator_of(seed, step)
         images = as_images([encoder_scene(step * batch_size + i, seed) for i in range(batch_size)])
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             latents = movq.encode(images).latents.float()

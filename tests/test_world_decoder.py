@@ -65,7 +65,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(trained: Path, tmp_path: Path,
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Resumable, "report", killed)
-    monkeypatch.setattr("data_prep.world_decoder.SAVE_EVERY", 2)
+    monkeypatch.setattr("data_prep.resumable.SAVE_EVERY", 2)
     assert train(tmp_path / "models") == 130
     monkeypatch.undo()
     assert train(tmp_path / "models") == 0
