@@ -121,6 +121,8 @@ def test_versions_are_made_of_what_varies(tmp_path):
         ("runs/a/seed_everything=10", "runs/a/seed_everything=2", "a"),
         ("runs/a/prior=x,data.seed=1,steps=3", "runs/a/prior=x,data.seed=2,steps=3", "prior=x,steps=3"),
         (0.25, 0.25, "0.25"),
+        ("runs/mean_image/version_0", "runs/mean_image/version_0", "mean_image/version_0"),
+        ("version_0", "version_0", "version_0"),
     ],
 )
 def test_checkpoints_of_other_seeds_are_one_variant(one, other, shown):

@@ -28,6 +28,8 @@ IDENTITY = ("--run.experiment", "--run.version", "--out")
 LONGEST_NAME = 100
 SEED = re.compile(r"(?<=/)(?:data\.)?seed(?:_everything)?=[^,/]*,?|,(?:data\.)?seed(?:_everything)?=[^,/]*")
 """A seed in the version of a run."""
+NUMBERED = re.compile(r"version_\d+")
+"""A version that nobody named."""
 
 
 @dataclass(frozen=True)
@@ -189,10 +191,13 @@ def short_names(names: list[str]) -> dict[str, str]:
 
 
 def text(value: Any) -> str:
-    """Short, for names and tables: six digits of a number, the last part of a path."""
+    """Short, for names and tables: six digits of a number, the last part of a path, two of a run called version_0."""
     if isinstance(value, float):
         return f"{value:.6g}"
-    return Path(value).name.removesuffix(".yaml") if isinstance(value, str) and value else str(value)
+    if not isinstance(value, str) or not value:
+        return str(value)
+    path = Path(value)
+    return "/".join(path.parts[-2:]) if NUMBERED.fullmatch(path.name) else path.name.removesuffix(".yaml")
 
 
 def without_seeds(value: Any) -> Any:
