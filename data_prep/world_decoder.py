@@ -57,7 +57,7 @@ class DecoderRecipe:
     layout_steps: int = 1600
     layout_batch_size: int = 128
     layout_learning_rate: float = 3e-3
-    steps: int = 9500
+    steps: int = 10_700
     batch_size: int = 64
     learning_rate: float = 2e-3
     drop: float = 0.1

@@ -160,7 +160,7 @@ def test_shipped_weights_are_small_and_quick() -> None:
 
 def test_shipped_decoder_paints_what_the_embedding_says() -> None:
     facts = means(judged(FOLDER, WorldEncoder(device="cpu"), 60))
-    assert facts["colour"] >= 0.75 and facts["shape"] >= 0.75  # 0.85 and 0.87 on 600: see the table beside the weights
+    assert facts["colour"] >= 0.75 and facts["shape"] >= 0.8  # 0.86 and 0.88 on 600: see the table beside the weights
 
 
 def test_the_worlds_decoder_belongs_to_the_worlds_encoder() -> None:
