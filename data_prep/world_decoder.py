@@ -153,15 +153,15 @@ def unwhitened(unet: Any, whitening: Whitening) -> Any:
 def denoising_loss(unet: Any, schedule: Any, latents: Latents, embeds: Embeds, generator: torch.Generator) -> Tensor:
     """Squared error of the predicted clean latents, weighted by the root of the signal-to-noise ratio, from 0.1 to 5.
 
-    A trained network's error falls about as that root rises, so all times count alike. Weighted by the ratio itself (Hang et
-    al. 2023), the first steps, in which the embedding decides what is painted and where, would count for nothing; unweighted,
-    they drown the others.
+    A trained network's error falls about as that root rises, so pictures of all times count alike. Weighted by the ratio
+    itself (Hang et al. 2023), the first steps, in which the embedding decides what is painted and where, would count for
+    nothing; unweighted, they drown the others.
     """
-    count = len(latents)
+    count, end = len(latents), len(schedule.alphas_cumprod)
     # Facts are lost at the noisy half of the times (pictures painted on from true latents at half time keep nearly all), so
     # a time's chance grows with it. One from each of equal shares: less variance than independent times.
     shares = (torch.arange(count) + torch.rand(count, generator=generator)) / count
-    times = (len(schedule.alphas_cumprod) * shares.sqrt()).long().clamp_max(len(schedule.alphas_cumprod) - 1)
+    times = (end * shares.sqrt()).long().clamp_max(end - 1)  # the last share can round to 1
     noise = torch.randn(latents.shape, generator=generator)
     noisy = schedule.add_noise(latents, noise, times)
     predicted = unet(noisy, times, None, added_cond_kwargs={"image_embeds": embeds}).sample[:, : latents.shape[1]]

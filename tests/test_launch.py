@@ -20,6 +20,8 @@ from eclipse_pl.launch import Status, run_here, start_supervisor
 from eclipse_pl.task import INTERPRETER, Record, Task, supervise
 from tests.runs import started, wait_for
 
+PATIENCE = 60  # seconds: a busy machine stalls for longer than a stop takes
+
 
 def make_task(folder: Path, code: str, name: str = "one", **fields) -> Task:
     home = folder / name
@@ -181,7 +183,7 @@ def test_a_command_that_is_deaf_is_killed(tmp_path, monkeypatch):
     thread, codes = in_thread(make_task(tmp_path, code), read)
     wait_for(tmp_path / "one" / "started")
     os.close(write)
-    thread.join(60)  # a busy machine stalls for longer than the stop takes
+    thread.join(PATIENCE)
     os.close(read)
     assert codes == [128 + signal.SIGKILL]
 
@@ -194,7 +196,7 @@ def test_two_supervisors_never_work_in_one_folder(tmp_path):
     with pytest.raises(ValueError, match="another process still works in"):
         supervise(task, read, patience=0.3)
     os.close(write)
-    thread.join(60)  # a busy machine stalls for longer than the stop takes
+    thread.join(PATIENCE)
     os.close(read)
     assert codes == [130]
 
