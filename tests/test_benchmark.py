@@ -18,6 +18,9 @@ from PIL import Image
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.compbench.compbench import CompBench
 from eclipse_pl.compbench.judging import Judging
+from eclipse_pl.embedding import ClipSpace
+from eclipse_pl.encoders.encoder import Encoder
+from eclipse_pl.find_encoder import find_encoder
 from eclipse_pl.painters.painter import Painter
 from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.prompts.source import PromptFiles
@@ -240,6 +243,20 @@ def test_an_unreadable_picture_is_a_failed_row(tmp_path: Path, folder: Path, cap
     assert len(failed) == 1 and "cannot be read" in failed[0]["failed"] and failed[0]["scores"]["mean_colour"]["value"] is None
     cell = json.loads((out / "scorecard.json").read_text())["scores"]["mean_colour"]["shape"]["all"]
     assert cell["failed"] == 1 and cell["images"] == 7
+
+
+def test_the_encoder_is_found_once_for_all_prompts(folder: Path, scored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a decoder of billions of weights it may neither stay nor come back for every prompt."""
+    found: list[str] = []
+
+    def counted(space: ClipSpace, *more: str) -> Encoder:
+        found.append(space.name)
+        return find_encoder(space, *more)
+
+    monkeypatch.setattr("eclipse_pl.painters.prior_painter.find_encoder", counted)
+    assert command(words(folder, "once")) == 0
+    assert len(found) == 1 and results(folder / "once") == results(scored)
+    assert command(words(folder, "once")) == 0 and len(found) == 1, "all is painted"
 
 
 def test_results_are_never_mixed(tmp_path: Path) -> None:

@@ -17,13 +17,14 @@ Step = Callable[[int], None]
 
 def paint_units(units: Sequence[Unit], painter: Painter, folder: Path, ranks: Ranks, size: int, step: Step) -> None:
     """Paint what is not painted yet of this rank's blocks. A picture is a whole file or none."""
-    for number, block in blocks(units, size):
-        if not ranks.owns(number):
-            continue
-        if not all((folder / unit.file).is_file() for unit in block):
-            images = painter.paint([unit.prompt for unit in block], [unit.seed for unit in block])
-            for unit, image in zip(block, images, strict=True):
-                write_picture(folder / unit.file, image)
+    mine = [block for number, block in blocks(units, size) if ranks.owns(number)]
+    todo = [block for block in mine if not all((folder / unit.file).is_file() for unit in block)]
+    painter.prepare([unit.prompt for block in todo for unit in block])
+    step(sum(map(len, mine)) - sum(map(len, todo)))
+    for block in todo:
+        images = painter.paint([unit.prompt for unit in block], [unit.seed for unit in block])
+        for unit, image in zip(block, images, strict=True):
+            write_picture(folder / unit.file, image)
         step(len(block))
 
 

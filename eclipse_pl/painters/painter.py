@@ -21,6 +21,9 @@ class Painter(ABC):
     def paint(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Image.Image]:
         """One picture a prompt, in order, each a function of its prompt and seed."""
 
+    def prepare(self, prompts: Sequence[Prompt]) -> None:  # noqa: B027 (not every painter has something to read before)
+        """Told once what this process will paint, before it paints."""
+
     @abstractmethod
     def require_ready(self) -> None:
         """Raise ValueError for what can be known to be wrong before anything large is loaded, such as parts of two spaces."""

@@ -57,7 +57,8 @@ class PriorPainter(Painter):
     @torch.no_grad()
     def embed(self, texts: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:
         """The prior's image embedding of each text, (texts, dim), on the CPU."""
-        text = TextCondition.join([self._text(one) for one in texts])
+        self.encode(texts)
+        text = TextCondition.join([self._texts[one] for one in texts])
         device = next((tensor.device for tensor in self.prior.state_dict().values()), torch.device("cpu"))
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         with torch.autocast(device.type, enabled=False):
@@ -67,18 +68,18 @@ class PriorPainter(Painter):
         texts = [prompt.text for prompt in prompts]
         return self.decoder.decode(self.embed(texts, seeds), texts, list(seeds))
 
+    def prepare(self, prompts: Sequence[Prompt]) -> None:
+        self.encode([prompt.text for prompt in prompts])
+
     def encode(self, texts: Sequence[str]) -> None:
-        """Read captions now and let the encoder go, so that it and the decoder need not share the memory."""
+        """Read captions now and let the encoder go, so that it and the decoder need not share the memory.
+
+        One at a time: read together, a caption's last digits would depend on those beside it, and so on the ranks.
+        """
         fresh = [text for text in dict.fromkeys(texts) if text not in self._texts]
         if fresh:
             encoder = self._encoder or find_encoder(self.prior.space)
-            for first in range(0, len(fresh), 256):
-                part = fresh[first : first + 256]
-                self._texts |= dict(zip(part, encoder.encode_text(part).to("cpu").split(), strict=True))
-
-    def _text(self, text: str) -> TextCondition:
-        self.encode([text])
-        return self._texts[text]
+            self._texts |= {text: encoder.encode_text([text]).to("cpu") for text in fresh}
 
     def close(self) -> None:
         self.decoder.close()
