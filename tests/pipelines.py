@@ -125,6 +125,96 @@ def stable_unclip(folder: Path, dim: int = 12) -> Path:
     return folder
 
 
+def stable_diffusion(folder: Path) -> Path:
+    """A tiny StableDiffusionPipeline without a word of the world."""
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from eclipse_pl.encoders.clip_text import tokenizer_of
+    from eclipse_pl.world.encoder import WorldEncoder
+
+    torch.manual_seed(0)
+    text = CLIPTextConfig(
+        vocab_size=80,
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        max_position_embeddings=32,
+    )
+    unet = UNet2DConditionModel(
+        sample_size=8, block_out_channels=(8, 8), layers_per_block=1, cross_attention_dim=8, norm_num_groups=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=4,
+    )  # fmt: skip
+    StableDiffusionPipeline(
+        vae=AutoencoderKL(
+            block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+            norm_num_groups=4, latent_channels=4,
+        ),
+        text_encoder=CLIPTextModel(text),
+        tokenizer=tokenizer_of(WorldEncoder(device="cpu")),
+        unet=unet,
+        scheduler=DDIMScheduler(steps_offset=1, clip_sample=False),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
+def kandinsky_prior(folder: Path, dim: int = 12) -> Path:
+    """What makes image embeddings for `kandinsky`."""
+    from diffusers import KandinskyV22PriorPipeline, PriorTransformer, UnCLIPScheduler
+    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    torch.manual_seed(0)
+    vision = CLIPVisionConfig(
+        hidden_size=8, projection_dim=dim, num_hidden_layers=1, num_attention_heads=2, image_size=8, patch_size=4
+    )
+    KandinskyV22PriorPipeline(
+        prior=PriorTransformer(num_attention_heads=2, attention_head_dim=4, num_layers=1, embedding_dim=dim),
+        image_encoder=CLIPVisionModelWithProjection(vision),
+        text_encoder=text_encoder(dim, projected=True),
+        tokenizer=tokenizer(folder),
+        scheduler=UnCLIPScheduler(prediction_type="sample", num_train_timesteps=1000, clip_sample_range=5.0),
+        image_processor=CLIPImageProcessor(size=8, crop_size=8),
+    ).save_pretrained(folder)
+    return folder
+
+
+def wuerstchen(folder: Path) -> tuple[Path, Path]:
+    """Decoder and prior; their indices name the module ``wuerstchen``, as the published ones."""
+    from diffusers import DDPMWuerstchenScheduler, WuerstchenDecoderPipeline, WuerstchenPriorPipeline
+    from diffusers.pipelines.deprecated.wuerstchen import PaellaVQModel, WuerstchenDiffNeXt, WuerstchenPrior
+
+    torch.manual_seed(0)
+    unet = WuerstchenDiffNeXt(
+        c_cond=32, c_hidden=[32], nhead=[-1], blocks=[1], level_config=["CT"], clip_embd=32, inject_effnet=[False]
+    )
+    decoder, prior = folder / "decoder", folder / "prior"
+    WuerstchenDecoderPipeline(
+        tokenizer=tokenizer(decoder),
+        text_encoder=text_encoder(32, projected=False),
+        decoder=unet,
+        scheduler=DDPMWuerstchenScheduler(),
+        vqgan=PaellaVQModel(bottleneck_blocks=1, num_vq_embeddings=2, embed_dim=16),
+    ).save_pretrained(decoder)
+    WuerstchenPriorPipeline(
+        tokenizer=tokenizer(prior),
+        text_encoder=text_encoder(32, projected=False),
+        prior=WuerstchenPrior(c_in=2, c=8, c_cond=32, c_r=8, depth=2, nhead=2),
+        scheduler=DDPMWuerstchenScheduler(),
+    ).save_pretrained(prior)
+    for place in (decoder, prior):
+        index = json.loads((place / "model_index.json").read_text())
+        for part, named in index.items():
+            if isinstance(named, list) and named[1] in ("PaellaVQModel", "WuerstchenDiffNeXt", "WuerstchenPrior"):
+                index[part] = ["wuerstchen", named[1]]
+        (place / "model_index.json").write_text(json.dumps(index))
+    return decoder, prior
+
+
 def text_encoder(dim: int, projected: bool) -> Any:
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 

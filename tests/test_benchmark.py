@@ -22,11 +22,13 @@ from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.find_encoder import find_encoder
 from eclipse_pl.painters.painter import Painter
+from eclipse_pl.prompts.parser import Parser, Reading
 from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.prompts.source import PromptFiles
+from eclipse_pl.scorers.blip_vqa import BlipVqaScorer
 from eclipse_pl.world.prompt_source import WorldPrompts
 from tests.judges_for_pictures import MeanColour
-from tests.pipelines import kandinsky
+from tests.pipelines import kandinsky, stable_diffusion
 from tests.runs import write_experiment
 
 
@@ -176,43 +178,6 @@ def test_the_ceiling_and_any_pipeline(folder: Path, tmp_path: Path) -> None:
     assert command(["benchmark", protocol, *options[:-2], "--painter.options={stps: 3}", f"--out={tmp_path / 'no'}"]) == 2
 
 
-def stable_diffusion(folder: Path) -> None:
-    """A tiny StableDiffusionPipeline without a word of the world."""
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    from eclipse_pl.encoders.clip_text import tokenizer_of
-    from eclipse_pl.world.encoder import WorldEncoder
-
-    torch.manual_seed(0)
-    text = CLIPTextConfig(
-        vocab_size=80,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        max_position_embeddings=32,
-    )
-    unet = UNet2DConditionModel(
-        sample_size=8, block_out_channels=(8, 8), layers_per_block=1, cross_attention_dim=8, norm_num_groups=4,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        attention_head_dim=4,
-    )  # fmt: skip
-    StableDiffusionPipeline(
-        vae=AutoencoderKL(
-            block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-            norm_num_groups=4, latent_channels=4,
-        ),
-        text_encoder=CLIPTextModel(text),
-        tokenizer=tokenizer_of(WorldEncoder(device="cpu")),
-        unet=unet,
-        scheduler=DDIMScheduler(steps_offset=1, clip_sample=False),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    ).save_pretrained(folder)  # fmt: skip
-
-
 class Grey(Painter):
     """Paints grey, brighter with the seed."""
 
@@ -271,6 +236,62 @@ def test_results_are_never_mixed(tmp_path: Path) -> None:
         bench().run(other, tmp_path, progress=False)
     with pytest.raises(ValueError, match="scores of another version of mean_colour: 1, and now it is 2"):
         bench(judges=[Judging(MeanColour("2"))]).run(Grey(), tmp_path, progress=False)
+
+
+def test_pictures_of_a_prior_that_was_trained_further_are_not_mixed(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run = folder / "runs/tiny/further"
+    shutil.copytree(folder / "runs/tiny/version_0", run)
+    given = [*words(folder, "further"), f"--prior={run}"]
+    assert command(given) == 0
+    checkpoint = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    name = next(name for name, tensor in checkpoint["state_dict"].items() if tensor.is_floating_point())
+    checkpoint["state_dict"][name] += 0.01
+    torch.save(checkpoint, run / "checkpoints/last.ckpt")
+    assert command(given) == 2
+    assert "holds another benchmark: its painter differ" in capfd.readouterr().err
+
+
+def test_scores_of_one_name_are_not_mixed() -> None:
+    with pytest.raises(ValueError, match="called mean_colour, and both judge spatial"):
+        bench(judges=[Judging(MeanColour(), ["spatial", "shape"]), Judging(MeanColour(), ["spatial"])])
+    with pytest.raises(ValueError, match="both judge shape"):
+        bench(judges=[Judging(MeanColour()), Judging(MeanColour(), ["shape"])])
+    bench(judges=[Judging(MeanColour(), ["spatial"]), Judging(MeanColour(), ["shape"])])
+
+
+def test_a_wrong_judge_is_told_before_anything_is_painted(tmp_path: Path) -> None:
+    (tmp_path / "judge").mkdir()
+    (tmp_path / "judge/config.json").write_text('{"architectures": ["GPT2LMHeadModel"]}')
+    judges = [Judging(BlipVqaScorer(str(tmp_path / "judge")))]
+    with pytest.raises(ValueError, match=r"holds GPT2LMHeadModel, and this judge works with BlipForQuestionAnswering"):
+        bench(judges=judges).run(Grey(), tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_category_is_no_way_out_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "prompts.csv").write_text("Prompt,Category\na red car,../../elsewhere\n")
+    prompts = PromptFiles(str(tmp_path / "prompts.csv"), "file")
+    with pytest.raises(ValueError, match=r"category '../../elsewhere' would lie outside"):
+        bench(prompts=prompts).run(Grey(), tmp_path / "out", progress=False)
+
+
+def test_the_parser_of_prompts_stands_in_the_scorecard(tmp_path: Path) -> None:
+    class Whole(Parser):
+        version = "whole-1"
+
+        def read(self, text: str) -> Reading:
+            return Reading((), (text,))
+
+    (tmp_path / "prompts.txt").write_text("a red car\na blue boat\n")
+    prompts = PromptFiles(str(tmp_path / "prompts.txt"), "file", parser=Whole())
+    card = bench(prompts=prompts).run(Grey(), tmp_path / "out", progress=False)
+    assert card["prompts"]["parser"] == "whole-1"
+
+
+def test_true_pictures_are_those_of_the_prompts(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    ceiling = ["--painter=CeilingPainter", f"--painter.decoder={folder / 'decoder.yaml'}", "--painter.prompt_seed=1"]
+    assert command(["benchmark", f"--protocol={folder / 'protocol.yaml'}", *ceiling, f"--out={folder / 'other'}"]) == 2
+    assert "set prompt_seed to the seed of the prompts" in capfd.readouterr().err
 
 
 def test_prompts_that_upstreams_layout_cannot_name(tmp_path: Path) -> None:

@@ -150,19 +150,26 @@ def test_pictures_are_prepared_and_broken_ones_named(tmp_path: Path) -> None:
     assert len(nothing) == 0
 
 
+class Zeros(torch.nn.Module):
+    def forward(self, pixels: Tensor) -> Tensor:
+        return torch.zeros(len(pixels), 12)
+
+
 def test_reference_is_kept_with_its_protocol(tmp_path: Path) -> None:
     cache, extractor, shown = tmp_path / "reference.safetensors", ModuleFeatures(Means(), "means", "cpu"), pictures()
     first = reference_features(cache, shown, extractor)
     assert [path.name for path in tmp_path.iterdir()] == ["reference.safetensors"]
-    # nothing is computed again, so that the pictures need not even be there
-    again = reference_features(cache, {name: tmp_path / name for name in shown}, extractor)
+    unlike = ModuleFeatures(Zeros(), "means", "cpu")
+    again = reference_features(cache, shown, unlike)  # nothing is computed again
     assert torch.equal(first.values, again.values) and again.names == first.names and again.extractor == "means"
     with pytest.raises(ValueError, match="another extractor: means, and others is asked for"):
         reference_features(cache, shown, ModuleFeatures(Means(), "others", "cpu"))
     with pytest.raises(ValueError, match=r"another preparation: pictures as they are, and bicubic to a shorter side of 32"):
         reference_features(cache, shown, extractor, side=32)
-    with pytest.raises(ValueError, match=r"another hash of picture names.*remove this one to make it anew"):
+    with pytest.raises(ValueError, match=r"another hash of pictures.*remove this one to make it anew"):
         reference_features(cache, pictures(4), extractor)
+    with pytest.raises(ValueError, match="another hash of pictures"):  # one of them was exported again
+        reference_features(cache, {**shown, "0.png": Image.new("RGB", (40, 30))}, extractor)
     cache.write_bytes(b"rubbish")
     with pytest.raises(ValueError, match=r"reference\.safetensors holds no features of pictures"):
         reference_features(cache, shown, extractor)

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from PIL import Image
 
+from eclipse_pl.benchmark import arguments, build_parser
+from eclipse_pl.compbench.compbench import CompBench
+from eclipse_pl.compbench.judging import Judging
+from eclipse_pl.compbench.scorecard import score_name
+from eclipse_pl.compbench.unit import units_of
+from eclipse_pl.painters.painter import Painter
 from eclipse_pl.prompts.load import load_prompts
-from eclipse_pl.prompts.prompt import PromptSet
+from eclipse_pl.prompts.prompt import Prompt, PromptSet
+from eclipse_pl.prompts.source import PromptFiles
 from eclipse_pl.scorers.atom_questions import atom_questions
 from eclipse_pl.scorers.blip_vqa import BlipVqaScorer
 from eclipse_pl.scorers.depth import DptDepth
 from eclipse_pl.scorers.detector import DetectorScorer
 from eclipse_pl.scorers.detectors import GroundingDino
+from eclipse_pl.scorers.scorer import Score
 from eclipse_pl.scorers.three_in_one import PARTS
 from tests.compbench_folder import write_compbench
+from tests.judges_for_pictures import MeanColour
 
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 REAL = Path(__file__).parents[2] / "shared/data/compbench"
 real = pytest.param(
     "real", marks=pytest.mark.skipif(not REAL.is_dir(), reason="T2I-CompBench's files are not on this machine")
@@ -47,3 +61,73 @@ def test_every_prompt_has_questions(prompts: PromptSet) -> None:
             "non_spatial": {"object"}, "complex": {"object"},
         }.get(prompt.category, {"object", "attribute"})  # fmt: skip
         assert wanted <= kinds, prompt
+
+
+def test_the_papers_protocol_fails_no_prompt(prompts: PromptSet) -> None:
+    """A row that fails counts as a failure of the run; what a judge's protocol leaves out is none."""
+    for judging in read_protocol("paper").judges:
+        covered = [unit.prompt for unit in units_of(prompts, 1, 42) if judging.judges(unit)]
+        assert covered and all(judging.scorer.lack(prompt) is None for prompt in covered), judging.scorer.name
+        if judging.part and judging.scorer.name.startswith("unidet_rules"):
+            left_out = {prompt.subset for prompt in prompts if prompt.category == "complex" and prompt not in covered}
+            assert left_out == {"action"}
+
+
+@pytest.mark.parametrize("name", ["coco", "paper", "quick", "standard", "world", "world_quick"])
+def test_presets_are_built(name: str) -> None:
+    assert read_protocol(name).judges
+
+
+def test_table_1_asks_for_a_metric_that_its_protocol_has() -> None:
+    sweep = yaml.safe_load((EXPERIMENTS / "sweeps/table1.yaml").read_text())
+    judges = {score_name(judging.scorer.name) for judging in read_protocol("paper").judges}
+    assert sweep["metric"]["name"] in judges
+
+
+def read_protocol(name: str) -> Any:
+    """As `benchmark --protocol` reads it; nothing is loaded yet."""
+    words = ["--protocol", str(EXPERIMENTS / f"parts/protocol/{name}.yaml"), "--out=nowhere"]
+    return build_parser().instantiate(arguments(words)).protocol
+
+
+class Even(MeanColour):
+    """Says one number of every picture; a detector's rule for what it covers."""
+
+    def __init__(self, name: str, value: float, all_prompts: bool = True) -> None:
+        super().__init__()
+        self.name, self.value, self.all_prompts = name, value, all_prompts  # type: ignore[misc]
+
+    def covers(self, prompt: Prompt) -> bool:
+        return self.all_prompts or prompt.subset != "action"
+
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[Prompt]) -> list[Score]:
+        return [Score(self.value)] * len(images)
+
+
+class Grey(Painter):
+    identity = {"painter": "grey"}  # noqa: RUF012
+
+    def paint(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Image.Image]:
+        return [Image.new("RGB", (4, 4))] * len(seeds)
+
+    def require_ready(self) -> None:
+        pass
+
+
+def test_the_runner_joins_three_in_one(tmp_path: Path) -> None:
+    """Subsets have their own parts, and a prompt that has no place for the detector is no failure."""
+    write_compbench(tmp_path / "prompts", lines=2, parts=(2, 3, 1))
+    judges = [
+        Judging(Even("attribute", 0.25), ["complex"], "attribute"),
+        Judging(Even("spatial", 0.75, all_prompts=False), ["complex", "spatial"], "spatial"),
+        Judging(Even("clip", 0.5), ["complex"], "clip"),
+    ]
+    prompts = PromptFiles(str(tmp_path / "prompts"), categories=["complex", "spatial"])
+    card = CompBench(prompts, judges, images_per_prompt=2).run(Grey(), tmp_path / "out", progress=False)
+    (name,) = [judge for judge in card["scores"] if judge.startswith("3_in_1")]
+    cells = card["scores"][name]["complex"]
+    assert {subset: (cell["mean"], cell["images"]) for subset, cell in cells.items()} == {
+        "all": (pytest.approx((2 * 0.5 + 3 * 0.375 + 1 * 0.5) / 6), 12),
+        "spatial": (0.5, 4), "action": (0.375, 6), "spatialaction": (0.5, 2),
+    }  # fmt: skip
+    assert card["failed"] == 0 and card["scores"]["spatial"]["complex"]["all"]["images"] == 6

@@ -161,7 +161,7 @@ def test_memory_that_does_not_suffice_halves_the_batch(
     decoder._pipeline = full = Full(2, error)
     embed = torch.randn(5, 12)
     assert [image.getpixel((0, 0)) for image in decoder.decode(embed, ["x"] * 5, range(5))] == [0, 1, 2, 3, 4]
-    assert full.sizes == [8, 4, 2, 2, 2] and decoder.batch_size == 2
+    assert full.sizes == [8, 4, 2, 2, 2] and decoder.batches.size == 2
     assert "painting 2 pictures at a time" in capsys.readouterr().out
     full.room = 0
     with pytest.raises(ValueError, match=r"Not even one picture of .* fits into the memory of cpu. Set precision to float16"):

@@ -55,7 +55,7 @@ class Benchmark(L.Callback):
         if self.decoder is None:
             raise ValueError("The benchmark needs a decoder. Add one to the config: decoder: parts/decoder/world.yaml")
         self.decoder.require_space(pl_module.prior.space, "the prior")
-        self.protocol.units()  # a missing file of prompts is told now, not after the first epoch
+        self.protocol.require_ready()  # a missing file of prompts or of a judge is told now, not after the training
         for checkpoint in trainer.checkpoint_callbacks:
             monitor = getattr(checkpoint, "monitor", None) or ""
             if stage == "fit" and monitor.startswith("benchmark/") and self.every_n_validations != 1:

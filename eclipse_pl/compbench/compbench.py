@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,13 @@ class CompBench:
                 raise ValueError(f"{name} is {value}; it must be 1 or more.")
         if not judges:
             raise ValueError("judges is empty, so nobody would judge the pictures. Name one judge at least.")
-        seats = [(judging.scorer.name, tuple(judging.categories)) for judging in judges]
-        if len(set(seats)) < len(seats):
-            raise ValueError(f"Two judges of the benchmark have one name and the same categories: {seats}.")
+        for one, other in combinations(judges, 2):
+            alike = one.scorer.name == other.scorer.name
+            if alike and (shared := shared_categories(one.categories, other.categories)):
+                raise ValueError(
+                    f"Two judges of the benchmark are called {one.scorer.name}, and both judge {', '.join(shared)}: their "
+                    "scores could not be told apart. Give them categories that do not overlap."
+                )
         self.source, self.judges = prompts, judges
         self.images_per_prompt, self.seed, self.block = images_per_prompt, seed, block
         self.distribution = distribution
@@ -71,6 +76,19 @@ class CompBench:
             )
         return prompts, units
 
+    def require_ready(self) -> tuple[PromptSet, list[Unit]]:
+        """The prompts, and all pictures of them, once all is there that they need: judges, and enough to compare with.
+
+        Raises:
+            ValueError: for what can be known to be wrong before anything is painted.
+        """
+        prompts, units = self.units()
+        for judging in self.judges:
+            judging.scorer.require_ready()
+        if self.distribution is not None:
+            self.distribution.require_enough(prompts, len(units))
+        return prompts, units
+
     def run(self, painter: Painter, folder: Path, ranks: Ranks | None = None, progress: bool = True) -> Card:
         """Paint, judge, and write the scorecard, which every rank returns. Only what is not there yet is done.
 
@@ -78,10 +96,8 @@ class CompBench:
             ValueError: the folder holds pictures of another painter, other prompts or other judges; parts do not fit.
         """
         ranks = ranks or Ranks()
-        prompts, units = self.units()
         painter.require_ready()
-        if self.distribution is not None:
-            self.distribution.require_enough(prompts, len(units))
+        prompts, units = self.require_ready()
         told = {
             "version": VERSION,
             "painter": painter.identity,
@@ -135,6 +151,11 @@ class CompBench:
         attribute, spatial, clip = (scores[parts[part]] for part in ("attribute", "spatial", "clip"))
         name = f"3_in_1[{parts['attribute']}, {parts['spatial']}, {parts['clip']}]"
         return {name: three_in_one(complex_prompts, seeds, attribute, spatial, clip)}
+
+
+def shared_categories(one: Sequence[str], other: Sequence[str]) -> list[str]:
+    """Those in both lists, where an empty one is all categories."""
+    return [category for category in one or other or ["all"] if not other or category in other]
 
 
 def claim(folder: Path, told: dict[str, Any]) -> str | None:

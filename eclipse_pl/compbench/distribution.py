@@ -14,7 +14,7 @@ from eclipse_pl.prompts.prompt import PromptSet
 from eclipse_pl.ranks import Ranks
 from eclipse_pl.scorers.distribution import coverage, fid, kid
 from eclipse_pl.scorers.feature_extractors import FeatureExtractor
-from eclipse_pl.scorers.features import Features, extract, gather_features, names_hash, reference_features
+from eclipse_pl.scorers.features import Features, extract, gather_features, reference_features
 
 
 class Distribution:
@@ -72,10 +72,8 @@ class Distribution:
         told: dict[str, Any] = {}
         if ranks.is_first:
             pictures = self.reference.load(prompts)
-            if self.cache is None:
-                reference, _ = extract(pictures, self.extractor, self.side)
-            else:
-                reference = reference_features(Path(self.cache), pictures, self.extractor, self.side)
+            cache = None if self.cache is None else Path(self.cache)
+            reference = reference_features(cache, pictures, self.extractor, self.side)
             told = {
                 "fid": fid(reference, painted),
                 "kid": list(kid(reference, painted, subset_size=self.kid_subset)),
@@ -84,7 +82,7 @@ class Distribution:
                     **self.identity,
                     "extractor": painted.extractor,
                     "pictures": len(painted),
-                    "reference": {"pictures": len(reference), "names": names_hash(reference.names)},
+                    "reference": {"pictures": len(reference), "sha256": reference.source},
                 },
             }
         self.extractor.close()

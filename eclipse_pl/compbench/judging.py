@@ -36,7 +36,7 @@ class Judging:
     part: Literal["attribute", "spatial", "clip"] | None = None
 
     def judges(self, unit: Unit) -> bool:
-        return not self.categories or unit.prompt.category in self.categories
+        return (not self.categories or unit.prompt.category in self.categories) and self.scorer.covers(unit.prompt)
 
 
 def judge_units(units: Sequence[Unit], judging: Judging, folder: Path, ranks: Ranks, size: int, step: Step) -> None:

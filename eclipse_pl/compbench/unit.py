@@ -26,7 +26,15 @@ class Unit:
 
 
 def units_of(prompts: PromptSet, images_per_prompt: int, seed: int) -> list[Unit]:
-    """All pictures of a benchmark, in order. The k-th of every prompt has the seed ``seed + k``, as in T2I-CompBench."""
+    """All pictures of a benchmark, in order. The k-th of every prompt has the seed ``seed + k``, as in T2I-CompBench.
+
+    Raises:
+        ValueError: a category is no name of a folder; a file from elsewhere may not choose where pictures are written.
+    """
+    for prompt in prompts:
+        place = folder_of(prompt)
+        if place.startswith("/") or ".." in place.split("/"):
+            raise ValueError(f"Pictures of the category {place!r} would lie outside of the benchmark's folder: rename it.")
     return [
         Unit(prompt, sample, seed + sample, f"images/{folder_of(prompt)}/samples/{name_of(prompt, sample, images_per_prompt)}")
         for prompt in prompts

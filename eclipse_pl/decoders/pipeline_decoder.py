@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gc
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
@@ -12,8 +11,9 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from eclipse_pl.decoders.batches import Batches, collect
 from eclipse_pl.decoders.decoder import Decoder
-from eclipse_pl.decoders.pipeline_folder import find_pipeline, is_on_hub
+from eclipse_pl.decoders.pipeline_folder import find_pipeline, is_on_hub, pipeline_hash
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -50,15 +50,16 @@ class PipelineDecoder(Decoder):
         attention_slicing: bool,
         offload: bool,
     ) -> None:
-        for name, value in (("steps", steps), ("batch_size", batch_size)):
-            if value < 1:
-                raise ValueError(f"{name} {value} paints nothing: it must be 1 or more.")
+        if steps < 1:
+            raise ValueError(f"steps {steps} paints nothing: it must be 1 or more.")
         if precision not in ("float32", "bfloat16", "float16"):
             raise ValueError(f"precision {precision!r} is not one of float32, bfloat16, float16.")
         self.model, self.space, self.steps, self.guidance = model, space, steps, guidance
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         self.precision: torch.dtype = getattr(torch, precision)
-        self.batch_size, self.attention_slicing, self.offload = batch_size, attention_slicing, offload
+        self.attention_slicing, self.offload = attention_slicing, offload
+        remedy = "Set precision to float16, attention_slicing or offload to true, or take a smaller size."
+        self.batches = Batches(batch_size, model, self.device, remedy)
         if offload and self.device.type == "cpu":
             raise ValueError("offload moves parts off the GPU, and this decoder works on the CPU: set offload to false.")
         self._pipeline: Any = None
@@ -70,10 +71,16 @@ class PipelineDecoder(Decoder):
         """The folder with the pipeline's configurations; its weights may still be on the hub."""
         return find_pipeline(self.model, self.classes, self.parts, weights=False)
 
+    @cached_property
+    def weights(self) -> str:
+        """Names what lies in the pipeline's folder: a path or a hub id can come to hold another model."""
+        return pipeline_hash(find_pipeline(self.model, self.classes, self.parts), self.parts)
+
     @property
     def identity(self) -> dict[str, Any]:
-        told = {"class": type(self).__name__, "model": self.model, "steps": self.steps, "guidance": self.guidance}
-        return told | {"precision": str(self.precision).removeprefix("torch.")} | self.options
+        told = {"class": type(self).__name__, "model": self.model, "weights": self.weights, "steps": self.steps}
+        precision = str(self.precision).removeprefix("torch.")
+        return told | {"guidance": self.guidance, "precision": precision} | self.options
 
     @property
     def options(self) -> dict[str, Any]:
@@ -113,33 +120,12 @@ class PipelineDecoder(Decoder):
             )
         if image_embed.shape[1] != self.dim:
             raise ValueError(f"{self.model} paints embeddings {self.dim} wide; these are {image_embed.shape[1]} wide.")
-        images: list[Image.Image] = []
-        while (done := len(images)) < len(seeds):
-            # Every batch has the same shape, the last one filled up: in another shape sums are taken in another order, and a
-            # picture would differ in its last bits with what is painted beside it.
-            rows = [min(i, len(seeds) - 1) for i in range(done, done + self.batch_size)]
-            negative = None if negative_embed is None else negative_embed[rows]
-            try:
-                painted = self._batch(image_embed[rows], [prompts[i] for i in rows], [seeds[i] for i in rows], negative)
-            except RuntimeError as error:
-                if not _lacks_memory(error):
-                    raise
-                painted = None
-            if painted is None:  # outside of `except`, which would keep what was computed alive
-                self._collect()
-                self._halve()
-            else:
-                images += painted[: len(seeds) - done]
-        return images
 
-    def _halve(self) -> None:
-        if self.batch_size == 1:
-            raise ValueError(
-                f"Not even one picture of {self.model} fits into the memory of {self.device}. Set precision to float16, "
-                "attention_slicing or offload to true, or take a smaller size."
-            )
-        self.batch_size //= 2
-        print(f"The memory of {self.device} does not suffice: painting {self.batch_size} pictures at a time.", flush=True)
+        def batch(rows: list[int]) -> list[Image.Image]:
+            negative = None if negative_embed is None else negative_embed[rows]
+            return self._batch(image_embed[rows], [prompts[i] for i in rows], [seeds[i] for i in rows], negative)
+
+        return self.batches.paint(len(seeds), batch)
 
     @torch.no_grad()
     def _batch(self, embed: Tensor, prompts: list[str], seeds: list[int], negative: Tensor | None) -> list[Image.Image]:
@@ -161,14 +147,4 @@ class PipelineDecoder(Decoder):
 
     def close(self) -> None:
         self._pipeline = None
-        self._collect()
-
-    def _collect(self) -> None:
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-
-
-def _lacks_memory(error: RuntimeError) -> bool:
-    """torch has a class of its own for a GPU's memory; the CPU's allocator raises a plain RuntimeError."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        collect(self.device)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from eclipse_pl.model_folder import HUB_ID, PICKLES, find_model_folder, read_config
+from eclipse_pl.model_folder import HUB_ID, PICKLES, find_model_folder, read_config, sha256_of_all
 
 CONFIGS, WEIGHTS = ("*.json", "*.txt"), ("*.safetensors",)
 
@@ -38,6 +38,12 @@ def find_pipeline(model: str, classes: Sequence[str], parts: Sequence[str], weig
                 f'P.from_pretrained("{model}", use_safetensors=False).save_pretrained("converted")\'. Then take `converted`.'
             )
     return folder
+
+
+def pipeline_hash(folder: Path, parts: Sequence[str]) -> str:
+    """16 digits that name the weights and configurations of a pipeline's ``parts``."""
+    files = [file for part in parts for pattern in (*CONFIGS, *WEIGHTS) for file in sorted((folder / part).glob(pattern))]
+    return sha256_of_all(files)
 
 
 def is_on_hub(model: str) -> bool:

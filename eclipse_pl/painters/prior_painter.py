@@ -13,6 +13,7 @@ from eclipse_pl.find_encoder import find_encoder
 from eclipse_pl.load_prior import load_prior
 from eclipse_pl.painters.painter import Painter
 from eclipse_pl.priors.prior import Prior
+from eclipse_pl.priors.weights import weights_sha256
 from eclipse_pl.prompts.prompt import Prompt
 
 
@@ -28,7 +29,9 @@ class PriorPainter(Painter):
 
     def __init__(self, prior: str, decoder: Decoder, encoder: Encoder | None = None, device: str = "auto") -> None:
         self._device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-        self._of(load_prior(prior, encoder).to(self._device), {"prior": prior}, decoder, encoder)
+        loaded = load_prior(prior, encoder)
+        # a run that was trained further is another prior under the same name
+        self._of(loaded.to(self._device), {"prior": prior, "weights": weights_sha256(loaded)}, decoder, encoder)
 
     @classmethod
     def of(cls, prior: Prior, name: str, decoder: Decoder, encoder: Encoder | None = None) -> PriorPainter:

@@ -64,10 +64,14 @@ class DetectorScorer(Judge):
         options = ("official_cutoff", "official_on_top", "legacy_transposed_depth")
         return ", ".join([super().version, *(f"{option} {getattr(self, option)}" for option in options)])
 
+    def covers(self, prompt: Prompt) -> bool:
+        """3-in-1 asks no detector for complex prompts of actions."""
+        return not (prompt.category == "complex" and prompt.subset == "action")
+
     def lack(self, prompt: Prompt) -> str | None:
         if prompt.relation is None:
             # Officially a complex prompt of place that names none of the known relations scores 0 and stays in the mean.
-            placed = prompt.category == "complex" and prompt.subset != "action"
+            placed = prompt.category == "complex" and self.covers(prompt)
             return None if prompt.required or placed else "relation and no counted objects"
         if prompt.relation.name not in RELATIONS:
             return f"relation among {', '.join(RELATIONS)} (it has {prompt.relation.name!r})"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -28,6 +28,8 @@ class Features:
     """Version of the network that made them."""
     preparation: str
     """What was done to the pictures before. Features of unequal extractors or preparations are never compared."""
+    source: str = ""
+    """Of a reference: the hash of its pictures (`pictures_hash`)."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -35,7 +37,7 @@ class Features:
     def save(self, path: Path) -> None:
         from safetensors.torch import save
 
-        told = {"names": self.names, "extractor": self.extractor, "preparation": self.preparation}
+        told = {"names": self.names, "extractor": self.extractor, "preparation": self.preparation, "source": self.source}
         # one entry only: safetensors writes several in an order of chance
         write_atomically(path, save({"features": self.values.contiguous()}, {"protocol": json.dumps(told)}))
 
@@ -46,7 +48,8 @@ class Features:
         try:
             with safe_open(str(path), "pt") as file:
                 told = json.loads((file.metadata() or {})["protocol"])
-                return cls(file.get_tensor("features"), tuple(told["names"]), told["extractor"], told["preparation"])
+                names = tuple(told.pop("names"))
+                return cls(file.get_tensor("features"), names, **told)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} holds no features of pictures ({error}). Remove it, and it is made anew.") from error
 
@@ -71,7 +74,7 @@ def extract(
 
 
 def reference_features(
-    cache: Path,
+    cache: Path | None,
     pictures: Mapping[str, Path | Image.Image],
     extractor: FeatureExtractor,
     side: int | None = None,
@@ -83,11 +86,12 @@ def reference_features(
         ValueError: what lies there came by another protocol or from other pictures; or a picture cannot be read, because
             then the reference would not be the one that others compare with.
     """
-    if cache.is_file():
+    source = pictures_hash(pictures)
+    if cache is not None and cache.is_file():
         kept = Features.load(cache)
-        found = (kept.extractor, kept.preparation, names_hash(kept.names))
-        wanted = (extractor.version, _preparation(side), names_hash(list(pictures)))
-        for what, there, here in zip(("extractor", "preparation", "hash of picture names"), found, wanted, strict=True):
+        found = (kept.extractor, kept.preparation, kept.source)
+        wanted = (extractor.version, _preparation(side), source)
+        for what, there, here in zip(("extractor", "preparation", "hash of pictures"), found, wanted, strict=True):
             if there != here:
                 raise ValueError(
                     f"{cache} holds reference features of another {what}: {there}, and {here} is asked for. Numbers by both "
@@ -96,10 +100,16 @@ def reference_features(
         return kept
     features, unreadable = extract(pictures, extractor, side, batch_size)
     if unreadable:
-        name, why = next(iter(unreadable.items()))
-        raise ValueError(f"{len(unreadable)} reference pictures cannot be read, {name} among them ({why}). Restore them.")
-    features.save(cache)
+        raise unreadable_reference(unreadable)
+    features = replace(features, source=source)
+    if cache is not None:
+        features.save(cache)
     return features
+
+
+def unreadable_reference(why: Mapping[str, str]) -> ValueError:
+    name, reason = next(iter(why.items()))
+    return ValueError(f"{len(why)} reference pictures cannot be read, {name} among them ({reason}). Restore them.")
 
 
 def gather_features(mine: Features) -> Features:
@@ -117,9 +127,23 @@ def gather_features(mine: Features) -> Features:
     return Features(values, order, mine.extractor, mine.preparation)
 
 
-def names_hash(names: Sequence[str]) -> str:
-    """Equal exactly where the pictures have equal names, in whatever order."""
-    return sha256("\n".join(sorted(names)).encode()).hexdigest()[:16]
+def pictures_hash(pictures: Mapping[str, Path | Image.Image]) -> str:
+    """Equal exactly where the pictures have equal names and contents, in whatever order.
+
+    Raises:
+        ValueError: a file is not there.
+    """
+    digest = sha256()
+    for name, source in sorted(pictures.items()):
+        if isinstance(source, Path):
+            try:
+                content = source.read_bytes()
+            except OSError as error:
+                raise unreadable_reference({name: str(error)}) from error
+        else:
+            content = f"{source.mode} {source.size} ".encode() + source.tobytes()
+        digest.update(f"{name} ".encode() + sha256(content).digest())
+    return digest.hexdigest()[:16]
 
 
 def _preparation(side: int | None) -> str:

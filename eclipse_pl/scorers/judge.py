@@ -42,6 +42,10 @@ class Judge(Scorer):
     def version(self) -> str:
         return ", ".join(network.version for network in self.networks)
 
+    def require_ready(self) -> None:
+        for network in self.networks:
+            network.require_ready()
+
     def score(self, images: Sequence[Image.Image], prompts: Sequence[Prompt]) -> list[Score]:
         scores: dict[int, Score] = {}
         pictures: dict[int, Image.Image] = {}

@@ -6,14 +6,13 @@ import gc
 import re
 from abc import ABC, abstractmethod
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 
 from eclipse_pl.losses import one_of
-from eclipse_pl.model_folder import find_model_folder, find_weights, read_config, sha256_of
+from eclipse_pl.model_folder import find_model_folder, find_weights, read_config, sha256_of_all
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -45,6 +44,10 @@ class JudgeNetwork(ABC):
     @abstractmethod
     def version(self) -> str:
         """Name and hash of the weights, and what else its answers depend on."""
+
+    def require_ready(self) -> None:
+        """Raise ValueError for what files show to be wrong, without loading weights."""
+        _ = self.version
 
     @abstractmethod
     def build(self) -> Any:
@@ -94,7 +97,7 @@ class PretrainedNetwork(JudgeNetwork):
     @property
     def version(self) -> str:
         precision = "" if self.precision == torch.float32 else f" {self.precision}".replace("torch.", "")
-        return f"{self.name} sha256-{weights_hash(self.folder)}{precision}"
+        return f"{self.name} sha256-{sha256_of_all(find_weights(self.folder, 'model'))}{precision}"
 
     @cached_property
     def folder(self) -> Path:
@@ -102,6 +105,10 @@ class PretrainedNetwork(JudgeNetwork):
 
     def accepted(self) -> tuple[str, ...]:
         return self.classes
+
+    def require_ready(self) -> None:
+        class_in(self.folder, self.accepted())
+        find_weights(self.folder, "model")
 
     def build(self) -> Any:
         import transformers
@@ -164,9 +171,3 @@ def class_in(folder: Path, classes: tuple[str, ...]) -> str:
     found = ", ".join(named) or f"a model of type {config.get('model_type')!r}"
     wanted = " or ".join(classes[:3]) + (f" or {len(classes) - 3} others" if len(classes) > 3 else "")
     raise ValueError(f"{folder} holds {found}, and this judge works with {wanted}.")
-
-
-def weights_hash(folder: Path) -> str:
-    """16 digits that name the weights: equal exactly where all files are equal."""
-    hashes = [sha256_of(file) for file in find_weights(folder, "model")]
-    return hashes[0] if len(hashes) == 1 else sha256("".join(hashes).encode()).hexdigest()[:16]

@@ -46,6 +46,13 @@ class Scorer(ABC):
     def version(self) -> str:
         """Weights and every option on which a number depends: numbers of unequal versions are never mixed."""
 
+    def covers(self, prompt: Prompt) -> bool:
+        """Whether its protocol asks for a score of such a prompt at all; no failure where it does not."""
+        return True
+
+    def require_ready(self) -> None:  # noqa: B027 (a judge without files has nothing to miss)
+        """Raise ValueError for what can be known to be wrong before anything is painted, such as a model of another class."""
+
     @abstractmethod
     def score(self, images: Sequence[Image.Image], prompts: Sequence[Prompt]) -> list[Score]:
         """One score a picture, in order.

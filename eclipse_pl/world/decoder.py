@@ -5,7 +5,6 @@ from typing import Any
 
 from eclipse_pl.decoders.kandinsky import KandinskyDecoder
 from eclipse_pl.decoders.pipeline_decoder import Precision
-from eclipse_pl.model_folder import sha256_of
 from eclipse_pl.open_clip_model import local_dir_tag
 from eclipse_pl.world.encoder import FOLDER as CLIP
 
@@ -27,5 +26,5 @@ class WorldDecoder(KandinskyDecoder):
 
     @property
     def options(self) -> dict[str, Any]:
-        """Its weights, and not where on this machine they lie."""
-        return super().options | {"model": f"world/{sha256_of(FOLDER / 'unet' / 'diffusion_pytorch_model.safetensors')}"}
+        """Not where on this machine it lies."""
+        return super().options | {"model": "world"}

@@ -77,4 +77,10 @@ def scene_of(prompt: Prompt, seed: int = 0) -> Scene:
     if category not in CATEGORIES or composition not in COMPOSITIONS or not number.isdigit():
         raise ValueError(f"Prompt {prompt.id} is none of the world's own, so its true picture is not known.")
     # a longer list begins like a shorter one
-    return _scenes(category, composition, (int(number) // 64 + 1) * 64, seed)[int(number)]
+    scene = _scenes(category, composition, (int(number) // 64 + 1) * 64, seed)[int(number)]
+    if (told := describe(scene, int(number))) != prompt.text:
+        raise ValueError(
+            f"Prompt {prompt.id} says {prompt.text!r}, and with prompt_seed {seed} it would be {told!r}: set prompt_seed to "
+            "the seed of the prompts."
+        )
+    return scene
