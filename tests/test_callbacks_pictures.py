@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 from PIL import Image
 
 from eclipse_pl.__main__ import main as command
+from eclipse_pl.callbacks.undisturbed import undisturbed
 from tests.compared_runs import numbers
 from tests.pipelines import kandinsky
 from tests.runs import metrics, write_experiment
@@ -99,6 +103,48 @@ def test_training_does_not_notice(run: Path, folder: Path) -> None:
     for step, values in metrics(run).items():
         same = {name: value for name, value in values.items() if not name.startswith("benchmark/") and name != "train_seconds"}
         assert same == pytest.approx({name: without[step][name] for name in same}, nan_ok=True), step
+
+
+def test_evaluation_leaves_mode_random_numbers_and_autocast_as_they_were() -> None:
+    class Noisy(L.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.frozen, self.dropout = torch.nn.Linear(2, 2).eval(), torch.nn.Dropout()
+
+    module = Noisy().train()
+    module.frozen.eval()
+    torch.manual_seed(0)
+    expected = torch.rand(2)
+    torch.manual_seed(0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        with pytest.raises(KeyError), undisturbed(module):
+            assert not module.training and not module.dropout.training and not torch.is_grad_enabled()
+            assert module.frozen(torch.rand(1, 2)).dtype == torch.float32
+            raise KeyError  # restored all the same
+        assert module.frozen(torch.ones(1, 2)).dtype == torch.bfloat16 and torch.is_grad_enabled()
+    assert torch.equal(torch.rand(2), expected)
+    assert module.training and module.dropout.training and not module.frozen.training
+
+
+def test_two_processes_show_and_score_what_one_does(folder: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With Weights & Biases offline: the grids are in its files too."""
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    shared = experiment(
+        folder, "shared", trainer__devices=2, trainer__strategy="ddp", trainer__max_steps=2, run__wandb="offline",
+        data__init_args__batch_size=4, samples__every_n_steps=2,
+    )  # fmt: skip
+    # a process of its own: wandb leaves sockets open that pytest takes for mistakes of ours
+    done = subprocess.run([sys.executable, "-m", "eclipse_pl", "fit", "--config", str(shared)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    two = folder / "shared/runs/tiny/version_0"
+    (grid,) = (two / "wandb").glob("offline-run-*/files/media/images/samples*.png")
+    assert grid.read_bytes() == (two / "samples/step_0000002.png").read_bytes()
+    cards = [json.loads((one / "benchmark/step_0000002/scorecard.json").read_text()) for one in (two, run)]
+    assert cards[0]["images"] == cards[1]["images"] == 12 and cards[0]["failed"] == 0
+    # the same noise and seeds on every rank; the priors differ by the rounding of gathered gradients alone
+    means = [card["scores"]["mean_colour"]["colour"]["all"]["mean"] for card in cards]
+    assert means[0] == pytest.approx(means[1], abs=1e-2)
 
 
 def test_test_is_the_benchmark_of_a_checkpoint(run: Path, folder: Path) -> None:

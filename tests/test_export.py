@@ -25,6 +25,7 @@ from eclipse_pl.__main__ import main as command
 from eclipse_pl.encoders.clip_text import text_model_of, tokenizer_of
 from eclipse_pl.load_prior import load_prior
 from eclipse_pl.pipeline import EclipsePriorPipeline
+from eclipse_pl.world.decoder import WorldDecoder
 from eclipse_pl.world.encoder import WorldEncoder
 from tests.released_folders import KANDINSKY_SCHEDULER, TINY, write_eclipse
 from tests.runs import write_experiment
@@ -247,6 +248,23 @@ def test_sample_writes_embeddings_and_pictures(eclipse: Path, tmp_path: Path) ->
     assert {picture.shape for picture in pictures} == {(64, 64, 3)} and not np.array_equal(pictures[0], pictures[1])
     with Image.open(tmp_path / "contact_sheet.png") as sheet:
         assert sheet.width > 2 * 64 and sheet.height > 2 * 64
+
+
+def test_a_negative_prompt_leads_the_decoder_away(eclipse: Path, tmp_path: Path) -> None:
+    """By the prior's embedding of it, with the seed of each picture; the embedding of the prompt stays."""
+    args = ["sample", f"--prior={eclipse}", f'--prompt=["{PROMPTS[0]}"]', "--count=2", "--device=cpu"]
+    negative = "a red star"
+    assert command([*args, f"--out={tmp_path / 'plain'}"]) == 0
+    assert command([*args, f"--out={tmp_path / 'led'}", f"--negative_prompt={negative}"]) == 0
+    embeds = [load_file(tmp_path / out / "embeddings.safetensors")["image_embed"] for out in ("plain", "led")]
+    assert torch.equal(*embeds)
+    prior = load_prior(str(eclipse))
+    away = prior.sample(WorldEncoder(device="cpu").encode_text([negative, negative]), generators(0, 1))
+    decoder = WorldDecoder(device="cpu")
+    decoder.require_space(prior.space, "the prior")
+    for row, image in enumerate(decoder.decode(embeds[0], [PROMPTS[0]] * 2, [0, 1], away)):
+        led, plain = (np.asarray(Image.open(tmp_path / out / f"{row:04d}.png")) for out in ("led", "plain"))
+        assert np.abs(np.asarray(image).astype(int) - led).max() <= 1 and not np.array_equal(led, plain)
 
 
 def test_a_released_prior_becomes_a_run(folder: Path, eclipse: Path, pipeline: EclipsePriorPipeline, tmp_path: Path) -> None:
