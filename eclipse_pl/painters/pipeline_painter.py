@@ -75,7 +75,7 @@ class PipelinePainter(Painter):
     @cached_property
     def identity(self) -> dict[str, Any]:  # hashes gigabytes, so it is made once
         weights = [pipeline_hash(folder, list(parts_of(folder))) for folder in self.folders]
-        told = {"pipeline": self.model, "prior": self.prior, "precision": self.precision, **self.options}
+        told = {"pipeline": self.model, "prior_pipeline": self.prior, "precision": self.precision, **self.options}
         return {**{name: value for name, value in told.items() if value is not None}, "weights": " ".join(weights)}
 
     def require_ready(self) -> None:
