@@ -89,15 +89,12 @@ def stable_unclip(folder: Path, dim: int = 12) -> Path:
     """Pictures of 32 x 32, in the layout of stabilityai/stable-diffusion-2-1-unclip-small."""
     from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, StableUnCLIPImg2ImgPipeline, UNet2DConditionModel
     from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import StableUnCLIPImageNormalizer
-    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+    from transformers import CLIPImageProcessor
 
     torch.manual_seed(0)
-    vision = CLIPVisionConfig(
-        hidden_size=8, projection_dim=dim, num_hidden_layers=1, num_attention_heads=2, image_size=8, patch_size=4
-    )
     StableUnCLIPImg2ImgPipeline(
         feature_extractor=CLIPImageProcessor(size=8, crop_size=8),
-        image_encoder=CLIPVisionModelWithProjection(vision),
+        image_encoder=image_encoder(dim),
         image_normalizer=StableUnCLIPImageNormalizer(dim),
         image_noising_scheduler=DDPMScheduler(beta_schedule="squaredcos_cap_v2"),
         tokenizer=tokenizer(folder),
@@ -166,15 +163,12 @@ def stable_diffusion(folder: Path) -> Path:
 def kandinsky_prior(folder: Path, dim: int = 12) -> Path:
     """What makes image embeddings for `kandinsky`."""
     from diffusers import KandinskyV22PriorPipeline, PriorTransformer, UnCLIPScheduler
-    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+    from transformers import CLIPImageProcessor
 
     torch.manual_seed(0)
-    vision = CLIPVisionConfig(
-        hidden_size=8, projection_dim=dim, num_hidden_layers=1, num_attention_heads=2, image_size=8, patch_size=4
-    )
     KandinskyV22PriorPipeline(
         prior=PriorTransformer(num_attention_heads=2, attention_head_dim=4, num_layers=1, embedding_dim=dim),
-        image_encoder=CLIPVisionModelWithProjection(vision),
+        image_encoder=image_encoder(dim),
         text_encoder=text_encoder(dim, projected=True),
         tokenizer=tokenizer(folder),
         scheduler=UnCLIPScheduler(prediction_type="sample", num_train_timesteps=1000, clip_sample_range=5.0),
@@ -213,6 +207,15 @@ def wuerstchen(folder: Path) -> tuple[Path, Path]:
                 index[part] = ["wuerstchen", named[1]]
         (place / "model_index.json").write_text(json.dumps(index))
     return decoder, prior
+
+
+def image_encoder(dim: int) -> Any:
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    sides = {"image_size": 8, "patch_size": 4}
+    return CLIPVisionModelWithProjection(
+        CLIPVisionConfig(hidden_size=8, projection_dim=dim, num_hidden_layers=1, num_attention_heads=2, **sides)
+    )
 
 
 def text_encoder(dim: int, projected: bool) -> Any:
