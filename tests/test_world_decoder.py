@@ -148,12 +148,12 @@ def test_the_schedule_ends_in_noise_and_the_pipeline_takes_it() -> None:
 def test_shipped_weights_are_small_and_quick() -> None:
     assert sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()) <= 8_000_000
     decoder = WorldDecoder(device="cpu")
-    decoder.decode(torch.zeros(8, 128), ["x"] * 8, range(8), torch.zeros(8, 128))
+    decoder.decode(torch.zeros(16, 128), ["x"] * 16, range(16), torch.zeros(16, 128))
     times = []
     for _ in range(2):
         began = time.process_time()
-        decoder.decode(torch.zeros(8, 128), ["x"] * 8, range(8), torch.zeros(8, 128))
-        times.append((time.process_time() - began) / 8)
+        decoder.decode(torch.zeros(16, 128), ["x"] * 16, range(16), torch.zeros(16, 128))
+        times.append((time.process_time() - began) / 16)
     # Promised are 150 ms on two cores. This is one core's time, four times over: the machine may be busy or old.
     assert min(times) < 4 * 2 * 0.15
 

@@ -20,7 +20,7 @@ class WorldDecoder(KandinskyDecoder):
         guidance: float = 3.0,
         precision: Precision = "float32",
         device: str = "auto",
-        batch_size: int = 8,
+        batch_size: int = 16,
     ) -> None:
         super().__init__(str(FOLDER), local_dir_tag(CLIP), steps, guidance, "own", None, precision, device, batch_size)
 
