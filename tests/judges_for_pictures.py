@@ -1,4 +1,4 @@
-"""A judge without weights for tests of everything around judges."""
+"""Judges and a painter without weights, for tests of everything around them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from eclipse_pl.painters.painter import Painter
 from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.scorers.scorer import Score, Scorer
 
@@ -39,3 +40,15 @@ class Slow(MeanColour):
     def score(self, images: Sequence[Image.Image], prompts: Sequence[Prompt]) -> list[Score]:
         time.sleep(0.3)
         return super().score(images, prompts)
+
+
+class Grey(Painter):
+    """Paints grey, brighter with the seed."""
+
+    identity = {"painter": "grey"}  # noqa: RUF012
+
+    def paint(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Image.Image]:
+        return [Image.new("RGB", (4, 4), (seed,) * 3) for seed in seeds]
+
+    def require_ready(self) -> None:
+        pass

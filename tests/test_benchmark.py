@@ -21,13 +21,11 @@ from eclipse_pl.compbench.judging import Judging
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.find_encoder import find_encoder
-from eclipse_pl.painters.painter import Painter
 from eclipse_pl.prompts.parser import Parser, Reading
-from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.prompts.source import PromptFiles
 from eclipse_pl.scorers.blip_vqa import BlipVqaScorer
 from eclipse_pl.world.prompt_source import WorldPrompts
-from tests.judges_for_pictures import MeanColour
+from tests.judges_for_pictures import Grey, MeanColour
 from tests.pipelines import kandinsky, stable_diffusion
 from tests.runs import write_experiment
 
@@ -176,18 +174,6 @@ def test_the_ceiling_and_any_pipeline(folder: Path, tmp_path: Path) -> None:
     told = json.loads((tmp_path / "sd/scorecard.json").read_text())["painter"]
     assert told["pipeline"] == str(tmp_path / "pipeline") and told["num_inference_steps"] == 2
     assert command(["benchmark", protocol, *options[:-2], "--painter.options={stps: 3}", f"--out={tmp_path / 'no'}"]) == 2
-
-
-class Grey(Painter):
-    """Paints grey, brighter with the seed."""
-
-    identity = {"painter": "grey"}  # noqa: RUF012
-
-    def paint(self, prompts: list[Prompt], seeds: list[int]) -> list[Image.Image]:
-        return [Image.new("RGB", (4, 4), (seed,) * 3) for seed in seeds]
-
-    def require_ready(self) -> None:
-        pass
 
 
 def bench(**options: Any) -> CompBench:

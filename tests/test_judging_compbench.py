@@ -15,7 +15,6 @@ from eclipse_pl.compbench.compbench import CompBench
 from eclipse_pl.compbench.judging import Judging
 from eclipse_pl.compbench.scorecard import score_name
 from eclipse_pl.compbench.unit import units_of
-from eclipse_pl.painters.painter import Painter
 from eclipse_pl.prompts.load import load_prompts
 from eclipse_pl.prompts.prompt import Prompt, PromptSet
 from eclipse_pl.prompts.source import PromptFiles
@@ -27,7 +26,7 @@ from eclipse_pl.scorers.detectors import GroundingDino
 from eclipse_pl.scorers.scorer import Score
 from eclipse_pl.scorers.three_in_one import PARTS
 from tests.compbench_folder import write_compbench
-from tests.judges_for_pictures import MeanColour
+from tests.judges_for_pictures import Grey, MeanColour
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 REAL = Path(__file__).parents[2] / "shared/data/compbench"
@@ -102,16 +101,6 @@ class Even(MeanColour):
 
     def score(self, images: Sequence[Image.Image], prompts: Sequence[Prompt]) -> list[Score]:
         return [Score(self.value)] * len(images)
-
-
-class Grey(Painter):
-    identity = {"painter": "grey"}  # noqa: RUF012
-
-    def paint(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Image.Image]:
-        return [Image.new("RGB", (4, 4))] * len(seeds)
-
-    def require_ready(self) -> None:
-        pass
 
 
 def test_the_runner_joins_three_in_one(tmp_path: Path) -> None:
