@@ -72,9 +72,14 @@ class PipelineDecoder(Decoder):
         return find_pipeline(self.model, self.classes, self.parts, weights=False)
 
     @cached_property
+    def folder(self) -> Path:
+        """The whole pipeline."""
+        return find_pipeline(self.model, self.classes, self.parts)
+
+    @cached_property
     def weights(self) -> str:
         """Names what lies in the pipeline's folder: a path or a hub id can come to hold another model."""
-        return pipeline_hash(find_pipeline(self.model, self.classes, self.parts), self.parts)
+        return pipeline_hash(self.folder, self.parts)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -130,7 +135,7 @@ class PipelineDecoder(Decoder):
     @torch.no_grad()
     def _batch(self, embed: Tensor, prompts: list[str], seeds: list[int], negative: Tensor | None) -> list[Image.Image]:
         if self._pipeline is None:
-            self._pipeline = self._prepared(self.load(find_pipeline(self.model, self.classes, self.parts)))
+            self._pipeline = self._prepared(self.load(self.folder))
         # One generator a picture, on the CPU: the same noise whatever the batch, the rank and the device.
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         negative = None if negative is None else negative.to(self.device, self.precision)

@@ -136,8 +136,8 @@ class PipelinePainter(Painter):
 def parts_of(folder: Path) -> dict[str, tuple[str, str]]:
     """{part: (library, class)} of a pipeline's index, without those that are left empty."""
     index = read_config(folder, "model_index.json")
-    pairs = {part: named for part, named in index.items() if isinstance(named, list) and len(named) == 2 and all(named)}
-    return {part: (library, name) for part, (library, name) in pairs.items()}
+    pairs = ((part, named) for part, named in index.items() if isinstance(named, list) and len(named) == 2)
+    return {part: (library, name) for part, (library, name) in pairs if library and name}
 
 
 def load_pipeline(folder: Path) -> Any:
