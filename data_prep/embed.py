@@ -10,7 +10,7 @@ from data_prep.command import command_line, run
 from eclipse_pl.embed import embed_shards
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.encoders.openclip import OpenClipEncoder
-from eclipse_pl.raw_pairs import find_sources
+from eclipse_pl.raw.sources import find_sources
 
 
 def embed(

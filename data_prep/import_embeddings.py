@@ -14,7 +14,7 @@ from eclipse_pl.data.manifest import SCHEMA, SPLITS, Manifest, ShardEntry, Skipp
 from eclipse_pl.data.shards import Chunk, ShardWriter
 from eclipse_pl.embed_folder import image_statistics, only_run, require_same_settings, write_space
 from eclipse_pl.embedding import ClipSpace
-from eclipse_pl.raw_pairs import normal_caption
+from eclipse_pl.raw.pairs import normal_caption
 
 SHARD_PAIRS = 65536
 UNIT_WITHIN = 1e-3

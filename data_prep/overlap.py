@@ -10,7 +10,7 @@ import numpy as np
 
 from eclipse_pl.data.manifest import SPLITS
 from eclipse_pl.data.shard_set import ShardSet
-from eclipse_pl.raw_pairs import normal_caption
+from eclipse_pl.raw.pairs import normal_caption
 
 SAME_PICTURE = 0.999
 """Cosine from which two embeddings under one key are one picture: batches of another size change the last digits."""

@@ -23,8 +23,10 @@ from eclipse_pl.embed_folder import finish_set, finished_shards, only_run, requi
 from eclipse_pl.embed_progress import EmbedProgress
 from eclipse_pl.embedding import TextCondition
 from eclipse_pl.encoders.encoder import Encoder
-from eclipse_pl.raw_pairs import PictureBatch, RawPair, find_sources, picture_batches, split_of
-from eclipse_pl.tar_samples import BrokenSourceError
+from eclipse_pl.raw.batches import PictureBatch, picture_batches
+from eclipse_pl.raw.pairs import RawPair, split_of
+from eclipse_pl.raw.sources import find_sources
+from eclipse_pl.raw.tar_samples import BrokenSourceError
 
 
 def embed_shards(

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eclipse_pl.encoders.openclip import OpenClipEncoder
-from eclipse_pl.raw_pairs import RawPair, find_sources, normal_caption, split_of
-from eclipse_pl.tar_samples import BrokenSourceError, read_samples
+from eclipse_pl.raw.pairs import RawPair, normal_caption, split_of
+from eclipse_pl.raw.sources import find_sources
+from eclipse_pl.raw.tar_samples import BrokenSourceError, read_samples
 from tests.raw_sets import embed, sample, write_tar
 from tests.test_openclip import tiny_folder
 
