@@ -10,8 +10,9 @@ import numpy as np
 
 from data_prep.command import command_line, run
 from data_prep.embedding_files import EmbeddingFiles, take
+from eclipse_pl.data.chunk import Chunk, shared_images
 from eclipse_pl.data.manifest import SCHEMA, SPLITS, Manifest, ShardEntry, SkippedPair
-from eclipse_pl.data.shards import Chunk, ShardWriter
+from eclipse_pl.data.shards import ShardWriter
 from eclipse_pl.embed_folder import image_statistics, only_run, require_same_settings, write_space
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.raw.pairs import normal_caption
@@ -93,7 +94,6 @@ def import_embeddings(
                     writer.write(_chunk(files, rows), split)
                 entries.append(writer.close(skipped=() if entries else skipped))
         dim = files.image_embed[0].shape[1]
-        mean, std = image_statistics(folder, entries, dim)
         space = ClipSpace(
             name=name or source.stem,
             dim=dim,
@@ -101,8 +101,7 @@ def import_embeddings(
             context_length=context_length,
             encoder=encoder,
             normalised=normalised,
-            image_mean=mean,
-            image_std=std,
+            **image_statistics(folder, entries, dim)._asdict(),
         )
         write_space(folder, space)
         manifest = Manifest(space.identity, made_by, entries)
@@ -200,14 +199,15 @@ def _records(good: np.ndarray, splits: np.ndarray, chunk: int) -> list[tuple[str
 
 
 def _chunk(files: EmbeddingFiles, rows: np.ndarray) -> Chunk:
-    text_embed = take(files.text_embed, rows)
+    image_embed, text_embed = take(files.image_embed, rows), take(files.text_embed, rows)
     return Chunk(
-        image_embed=take(files.image_embed, rows),
+        image_embed=image_embed,
         text_embed=text_embed,
         text_states=np.empty((0, text_embed.shape[1]), dtype=np.float16),
         lengths=np.zeros(len(rows), dtype=np.int16),
         captions=[files.captions[row].strip() for row in rows],
         keys=[files.keys[row] for row in rows],
+        image_rows=shared_images(image_embed),
     )
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.overlap import overlap
+from eclipse_pl.data.chunk import Chunk
 from eclipse_pl.data.manifest import Manifest, ShardEntry
 from eclipse_pl.data.shard_set import ShardSet
-from eclipse_pl.data.shards import Chunk
 from eclipse_pl.embed_folder import SETTINGS_NAME, image_statistics
 
 NORMALISED_WITHIN = 0.01
@@ -163,10 +163,12 @@ def _lengths(lengths: np.ndarray, context_length: int) -> str:
 def _space(shards: ShardSet) -> Finding:
     """The statistics are those of the training pairs, and everything in it is finite."""
     space = shards.space
-    mean, std = image_statistics(shards.folder, shards.manifest.shards, space.dim)
+    statistics = image_statistics(shards.folder, shards.manifest.shards, space.dim)
     wrong = [name for name, tensor in space.state()[0].items() if not bool(tensor.isfinite().all())]
-    for name, kept, counted in (("image_mean", space.image_mean, mean), ("image_std", space.image_std, std)):
-        if name not in wrong and not bool(((kept - counted).abs() <= STATISTICS_WITHIN * std.max()).all()):
+    largest = float(statistics.image_std.max())
+    for name, counted in statistics._asdict().items():
+        kept, within = getattr(space, name), STATISTICS_WITHIN * (largest**2 if name == "image_covariance" else largest)
+        if name not in wrong and not (kept is not None and bool(((kept - counted).abs() <= within).all())):
             wrong.append(name)
     told = f"{space}, context {space.context_length}; empty prompt {'known' if space.empty_embed is not None else 'unknown'}"
     if wrong:

@@ -17,8 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from eclipse_pl.data.chunk import Chunk, shared_images
 from eclipse_pl.data.manifest import SCHEMA, Manifest, ShardEntry, SkippedPair, write_json
-from eclipse_pl.data.shards import Chunk, ShardWriter
+from eclipse_pl.data.shards import ShardWriter
 from eclipse_pl.embed_folder import finish_set, finished_shards, only_run, require_same_settings
 from eclipse_pl.embed_progress import EmbedProgress
 from eclipse_pl.embedding import TextCondition
@@ -179,11 +180,11 @@ def _rows(embedded: _Embedded) -> tuple[list[_Row], list[int]]:
 
 
 def _chunk(rows: list[_Row]) -> Chunk:
-    none = np.full_like(rows[0].image, np.nan)
+    none, images = np.full_like(rows[0].image, np.nan), np.stack([row.image for row in rows])
     subsets = [row.pair.subset for row in rows]
     negatives = [none if row.negative is None else row.negative for row in rows]
     return Chunk(
-        image_embed=np.stack([row.image for row in rows]),
+        image_embed=images,
         text_embed=np.stack([row.text for row in rows]),
         text_states=np.concatenate([row.states for row in rows]),
         lengths=np.array([len(row.states) for row in rows], dtype=np.int16),
@@ -191,4 +192,6 @@ def _chunk(rows: list[_Row]) -> Chunk:
         keys=[row.pair.key for row in rows],
         subsets=subsets if any(subsets) else None,
         negative_embed=np.stack(negatives) if any(row.negative is not None for row in rows) else None,
+        group=np.array([row.pair.image for row in rows], dtype=np.int64),
+        image_rows=shared_images(images),
     )

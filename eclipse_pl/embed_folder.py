@@ -13,7 +13,7 @@ from collections.abc import Collection
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,13 +21,16 @@ from jaxtyping import Float
 from rich.progress import track
 from torch import Tensor
 
-from eclipse_pl.data.manifest import MANIFEST_NAME, SPACE_NAME, Manifest, ShardEntry, disk_error, write_json
+from eclipse_pl.data.chunk import member_name
+from eclipse_pl.data.manifest import MANIFEST_NAME, SPACE_NAME, Manifest, RecordEntry, ShardEntry, disk_error, write_json
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.locks import only_process
 
 SETTINGS_NAME = "embed.json"
 """What all shards of a set must share: space, chunk and the fractions of the splits."""
 LOCK_NAME = "embed.lock"
+STATISTICS_BLOCK = 4096
+"""Embeddings that are widened to float64 at a time."""
 
 
 def only_run(out: Path) -> AbstractContextManager[None]:
@@ -76,23 +79,43 @@ def finished_shards(out: Path) -> dict[str, ShardEntry]:
     return {row.name: row for row in track(rows.values(), "reading finished shards", disable=quiet) if not row.problem(out)}
 
 
-def image_statistics(folder: Path, shards: list[ShardEntry], dim: int) -> tuple[Float[Tensor, " dim"], Float[Tensor, " dim"]]:
-    """Mean and standard deviation of the training pairs' image embeddings, as they are stored; summed in float64.
+class ImageStatistics(NamedTuple):
+    """Of the training pairs' image embeddings; a CLIP space has fields of these names."""
 
-    A set without a training split (a test set of its own) takes those of all its pairs. ValueError for an empty set.
+    image_mean: Float[Tensor, " dim"]
+    image_std: Float[Tensor, " dim"]
+    image_covariance: Float[Tensor, "dim dim"]
+
+
+def image_statistics(folder: Path, shards: list[ShardEntry], dim: int) -> ImageStatistics:
+    """Mean, standard deviation and covariance of the training pairs' image embeddings as stored; summed in float64.
+
+    An image counts once for each of its pairs. A set without a training split (a test set of its own) takes all its pairs.
+    ValueError for an empty set.
     """
-    records = [(shard.name, record) for shard in shards for record in shard.records]
-    training = [(name, record) for name, record in records if record.split == "train"] or records
+    records = [(folder / shard.name, record) for shard in shards for record in shard.records]
+    training = [(path, record) for path, record in records if record.split == "train"] or records
     if not training:
         raise ValueError(f"{folder} holds no pair, so its space has no statistics.")
-    count, total, squares = 0, np.zeros(dim), np.zeros(dim)
-    for name, record in training:
-        with (folder / name).open("rb") as file:
-            file.seek(record.members["image_embed.npy"][0])
-            image_embed = np.lib.format.read_array(file, allow_pickle=False).astype(np.float64)
-        count, total, squares = count + len(image_embed), total + image_embed.sum(0), squares + (image_embed**2).sum(0)
-    variance = np.maximum(squares / count - (total / count) ** 2, 0)
-    return torch.from_numpy(total / count).float(), torch.from_numpy(np.sqrt(variance)).float()
+    count, total, products = 0, np.zeros(dim), np.zeros((dim, dim))
+    for path, record in training:
+        image_embed = read_array(path, record, "image_embed")
+        if member_name("image_rows") in record.members:
+            image_embed = image_embed[read_array(path, record, "image_rows")]
+        for first in range(0, len(image_embed), STATISTICS_BLOCK):
+            block = image_embed[first : first + STATISTICS_BLOCK].astype(np.float64)
+            count, total, products = count + len(block), total + block.sum(0), products + block.T @ block
+    mean = total / count
+    covariance = products / count - np.outer(mean, mean)
+    std = np.sqrt(np.maximum(covariance.diagonal(), 0))
+    return ImageStatistics(*(torch.from_numpy(numbers).float() for numbers in (mean, std, covariance)))
+
+
+def read_array(path: Path, record: RecordEntry, field: str) -> np.ndarray:
+    """One array of a record, without opening the set; nothing is unpickled."""
+    with path.open("rb") as file:
+        file.seek(record.members[member_name(field)][0])
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def finish_set(out: Path, space: ClipSpace, manifest: Manifest) -> Manifest:
@@ -100,8 +123,7 @@ def finish_set(out: Path, space: ClipSpace, manifest: Manifest) -> Manifest:
     if not manifest.pairs:
         reasons = sorted({pair.reason for shard in manifest.shards for pair in shard.skipped})
         raise ValueError(f"The sources hold no pair that could be embedded ({'; '.join(reasons) or 'they are empty'}).")
-    mean, std = image_statistics(out, manifest.shards, space.dim)
-    write_space(out, replace(space, image_mean=mean, image_std=std))
+    write_space(out, replace(space, **image_statistics(out, manifest.shards, space.dim)._asdict()))
     try:
         unchanged = Manifest.load(out) == manifest
     except ValueError:

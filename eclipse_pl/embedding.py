@@ -11,6 +11,7 @@ EmbeddingBatch
         lengths      (B,)    int64   real tokens (start ... end) of each caption; 0 where only the pooled one is known
     negative_embed   (B, E)  float   image embedding of the scene with two attributes swapped; NaN where a pair has none
     index            (B,)    int64   number of each pair in its set of shards
+    group            (B,)    int64   number of each pair's image: equal, in the whole set, where the image is the same
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ class ClipSpace:
     """Pooled embedding of the empty prompt."""
     zero_image: Float[Tensor, " dim"] | None = None
     """Embedding of the all-zero pixel tensor, Kandinsky's negative image."""
+    image_covariance: Float[Tensor, "dim dim"] | None = None
+    """Covariance of the training pairs' image embeddings; kept with a set of shards, not in checkpoints."""
 
     @property
     def identity(self) -> dict[str, str | int | bool]:
@@ -86,6 +89,8 @@ class ClipSpace:
         from safetensors.torch import save_file
 
         tensors, identity = self.state()
+        if self.image_covariance is not None:
+            tensors["image_covariance"] = self.image_covariance.contiguous()
         # One entry only: safetensors writes several in an order of chance, and equal spaces are to give equal bytes.
         save_file(tensors, path, {"identity": json.dumps(identity)})
 
@@ -106,8 +111,9 @@ class ClipSpace:
             raise ValueError(f"{path} is no CLIP space ({error}). Write it again with `python -m data_prep embed`.") from error
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """Tensors, and everything else as strings: what safetensors files and checkpoints hold."""
-        tensors = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
+        """Tensors, but for the covariance, and everything else as strings: what checkpoints hold of a space."""
+        names = [f.name for f in fields(self) if f.name != "image_covariance"]
+        tensors = {name: value for name in names if isinstance(value := getattr(self, name), Tensor)}
         return {k: v.contiguous() for k, v in tensors.items()}, {k: str(v) for k, v in self.identity.items()}
 
     @classmethod
@@ -181,6 +187,8 @@ class EmbeddingBatch:
     text: TextCondition
     image_embed: Float[Tensor, "batch dim"]
     index: Int[Tensor, " batch"]
+    group: Int[Tensor, " batch"] | None = None
+    """None where nothing is known of it: in batches that come from no set of shards."""
     negative_embed: Float[Tensor, "batch dim"] | None = None
     captions: list[str] | None = None
     keys: list[str] | None = None
@@ -194,23 +202,25 @@ class EmbeddingBatch:
         self, device: torch.device | str, dtype: torch.dtype | None = torch.float32, non_blocking: bool = False
     ) -> EmbeddingBatch:
         """One copy per array; embeddings stored in float16 are widened on the device that they arrive on."""
-        negative = self.negative_embed
+        negative, group = self.negative_embed, self.group
         return replace(
             self,
             text=self.text.to(device, dtype, non_blocking),
             image_embed=self.image_embed.to(device, non_blocking=non_blocking).to(dtype),
             index=self.index.to(device, non_blocking=non_blocking),
+            group=None if group is None else group.to(device, non_blocking=non_blocking),
             negative_embed=None if negative is None else negative.to(device, non_blocking=non_blocking).to(dtype),
         )
 
     def pin_memory(self) -> EmbeddingBatch:
         """Called by torch's DataLoader on the way to a GPU."""
-        text, negative = self.text, self.negative_embed
+        text, negative, group = self.text, self.negative_embed, self.group
         return replace(
             self,
             text=TextCondition(text.text_embed.pin_memory(), text.text_states.pin_memory(), text.lengths.pin_memory()),
             image_embed=self.image_embed.pin_memory(),
             index=self.index.pin_memory(),
+            group=None if group is None else group.pin_memory(),
             negative_embed=None if negative is None else negative.pin_memory(),
         )
 

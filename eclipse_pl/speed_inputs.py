@@ -13,8 +13,9 @@ from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
 
+from eclipse_pl.data.chunk import Chunk
 from eclipse_pl.data.manifest import SPACE_NAME, Manifest, ShardEntry
-from eclipse_pl.data.shards import Chunk, ShardWriter
+from eclipse_pl.data.shards import ShardWriter
 from eclipse_pl.embedding import ClipSpace
 
 CONTEXT = 77

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from eclipse_pl.data.chunk import MEMBERS, Chunk
 from eclipse_pl.data.manifest import SPACE_NAME, Manifest, RecordEntry, ShardEntry
-from eclipse_pl.data.shards import Chunk, ShardWriter
+from eclipse_pl.data.shards import ShardWriter
 from eclipse_pl.embedding import ClipSpace
 
 MADE_BY = "python -m data_prep embed --source raw/*.tar --encoder tiny --out shards"
@@ -113,6 +114,18 @@ def make_shard_set(
     return folder
 
 
+def write_chunks(folder: Path, chunks: Sequence[Chunk], split: str = "train", space: ClipSpace | None = None) -> Path:
+    """A set whose records are these chunks."""
+    space = space or make_space()
+    with ShardWriter(folder / "0000.tar") as writer:
+        for chunk in chunks:
+            writer.write(chunk, split)
+        entries = [writer.close()]
+    space.save(folder / SPACE_NAME)
+    Manifest(space.identity, MADE_BY, entries).save(folder)
+    return folder
+
+
 def overwrite(folder: Path, record: int, member: str, content: bytes, at: int = 0) -> None:
     """Tamper: put ``content`` over the bytes of a member, ``at`` bytes after its start. The manifest stays as it is."""
     manifest = Manifest.load(folder)
@@ -136,18 +149,24 @@ def make_sparse_shard_set(folder: Path, gigabytes: float, dim: int = 768, pairs:
         with open(folder / f"{number:04d}.tar", "wb") as file:
             for record in range(shard_records):
                 members = {}
-                for name, shape in {**shapes, "lengths": (pairs,)}.items():
+                for name, shape in {**shapes, "lengths": (pairs,), "group": (pairs,)}.items():
                     file.seek(position)
-                    header = {"descr": "<i2" if name == "lengths" else "<f2", "fortran_order": False, "shape": shape}
+                    header = {
+                        "descr": np.lib.format.dtype_to_descr(MEMBERS[name].dtype),
+                        "fortran_order": False,
+                        "shape": shape,
+                    }
                     np.lib.format.write_array_header_1_0(file, header)
                     if name == "lengths":
                         file.write(lengths.tobytes())
                         end = file.tell()
                     else:
-                        end = file.tell() + 2 * shape[0] * shape[1]
+                        end = file.tell() + MEMBERS[name].dtype.itemsize * int(np.prod(shape))
                     members[f"{name}.npy"] = (position, end - position)
                     position = -(-end // 512) * 512
-                records.append(RecordEntry(f"{number:04d}_{record:05d}", "train", pairs, pairs * tokens, members))
+                records.append(
+                    RecordEntry(f"{number:04d}_{record:05d}", "train", pairs, pairs, pairs * tokens, 0, "", members)
+                )
             file.truncate(position)
         total = pairs * shard_records
         entries.append(ShardEntry(f"{number:04d}.tar", total, total * tokens, position, "", 0, [], records))

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from jaxtyping import Float
@@ -143,6 +144,18 @@ def test_what_is_skipped_is_counted_and_named(tmp_path: Path, folder: Path) -> N
     assert skipped["half"] == "the counterpart cannot be decoded"
     assert skipped["bright"] == skipped["bright_counterpart"] == "its embedding is not finite in float16"
     assert "UTF-8" in skipped["latin"] and "json" in skipped["nojson"] and "json" in skipped["list"]
+
+
+def test_pairs_of_one_image_have_one_group(tmp_path: Path, encoder: OpenClipEncoder) -> None:
+    """MSCOCO as img2dataset stores it: an image under five keys, here in two tars."""
+    for tar, images in (("0000", [0, 0, 1, 2]), ("0001", [0, 1, 3])):
+        samples = {f"{tar}{n}": {**sample(n, caption=f"{tar} {n}"), "png": picture(image)} for n, image in enumerate(images)}
+        write_tar(tmp_path / "raw" / f"{tar}.tar", samples)
+    embed([f"{tmp_path}/raw/*.tar"], encoder, tmp_path / "shards", val=0.0, test=0.0, batch_size=16, chunk=16)
+    shards = ShardSet(tmp_path / "shards", check="record")
+    batch = shards.gather(np.repeat([0, 1], [4, 3]), np.array([0, 1, 2, 3, 0, 1, 2]))
+    assert batch.group is not None and [batch.group.tolist().index(number) for number in batch.group] == [0, 0, 2, 3, 0, 2, 6]
+    assert [entry.images for entry in shards.entries] == [3, 3] and torch.equal(batch.image_embed[0], batch.image_embed[1])
 
 
 def test_nothing_that_can_be_embedded_is_an_error(tmp_path: Path, encoder: OpenClipEncoder) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 
@@ -158,6 +159,15 @@ def test_a_damaged_member_is_one_sentence(tmp_path: Path, workers: int) -> None:
     overwrite(folder, 0, "image_embed.npy", b"no array")
     with pytest.raises(ValueError, match=r"^The member 0000_00000.image_embed.npy of the shard [^\n]*$"):
         list(data_of(folder, workers=workers).train_dataloader())
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_tell_which_pairs_share_an_image(folder: Path, workers: int) -> None:
+    shards = ShardSet(folder)
+    groups = np.concatenate([shards.read_chunk(record).group for record in range(len(shards.entries))])
+    data = data_of(folder, workers=workers)
+    for batch in [*data.train_dataloader(), *data.val_dataloader()]:
+        assert batch.group is not None and batch.group.tolist() == groups[batch.index].tolist()
 
 
 def private_memory(process: int | str) -> int:

@@ -32,19 +32,19 @@ def test_one_caption_or_group_never_lies_in_two_splits(rows: list[tuple[str, str
     for caption, group in rows:
         for written in (caption, f"  {caption.upper().lower()} "):
             name = normal_caption(written) if group is None else group
-            splits.setdefault(name, set()).add(split_of(RawPair("k", written, b"", None, None, name, ""), val, 0.2))
+            splits.setdefault(name, set()).add(split_of(RawPair("k", written, b"", None, None, name, "", 0), val, 0.2))
     assert all(len(found) == 1 for found in splits.values())
 
 
 def test_fractions_of_the_splits(tmp_path: Path) -> None:
-    pairs = [RawPair("k", "", b"", None, None, f"group {number}", "") for number in range(4000)]
+    pairs = [RawPair("k", "", b"", None, None, f"group {number}", "", 0) for number in range(4000)]
     drawn = [split_of(pair, 0.1, 0.3) for pair in pairs]
     assert abs(drawn.count("val") / 4000 - 0.1) < 0.02 and abs(drawn.count("test") / 4000 - 0.3) < 0.03
     larger = [split_of(pair, 0.4, 0.3) for pair in pairs]
     assert [split == "test" for split in drawn] == [split == "test" for split in larger]
     assert all(after == "val" for before, after in zip(drawn, larger, strict=True) if before == "val")
     assert {split_of(pair, 1.0, 0.0) for pair in pairs} == {"val"}
-    own = RawPair("k", "", b"", None, "train", "group 0", "")
+    own = RawPair("k", "", b"", None, "train", "group 0", "", 0)
     assert split_of(own, 0.0, 1.0) == "train"
 
 

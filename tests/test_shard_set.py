@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eclipse_pl.data import shard_set
+from eclipse_pl.data.chunk import MEMBERS, Chunk, image_numbers
 from eclipse_pl.data.manifest import Manifest
 from eclipse_pl.data.shard_set import ShardSet
-from tests.shard_sets import MADE_BY, make_chunk, make_shard_set, make_space, overwrite
+from tests.shard_sets import MADE_BY, make_chunk, make_shard_set, make_space, overwrite, write_chunks
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +36,53 @@ def test_read_chunk_returns_what_was_written(tmp_path: Path) -> None:
         assert not read.image_embed.flags.writeable
 
 
+def random_chunk(seed: int) -> Chunk:
+    """Any pairs that a record can hold: images shared or not, with and without the optional arrays."""
+    rng = np.random.default_rng(seed)
+    flags = rng.integers(0, 2, 6).astype(bool)
+    tokens = (1, 4) if flags[0] else (0, 0)
+    made = make_chunk(rng, int(rng.integers(1, 10)), 8, 6, tokens=tokens, negatives=flags[1])
+    count = len(made)
+    if flags[2]:
+        images = rng.integers(0, rng.integers(1, count + 1), count)
+        made.image_embed = made.image_embed[images]
+        made.group = images + 2**40 if flags[3] else None
+        made.image_rows = np.unique(images, return_inverse=True)[1]
+    if flags[4]:
+        made.control_embed = np.where(rng.random((count, 1)) < 0.5, np.nan, made.text_embed)
+    if flags[5]:
+        made.subject_counts = np.where(made.lengths > 0, rng.integers(0, 3, count), 0)
+        ends = rng.integers(1, np.repeat(made.lengths, made.subject_counts) + 1)
+        made.subject_spans = np.stack([rng.integers(0, ends), ends], 1) if len(ends) else np.zeros((0, 2), int)
+        made.subject_embed = rng.normal(size=(len(ends), 8))
+    return made
+
+
+@given(st.lists(st.integers(0, 2**32), min_size=1, max_size=4), st.data())
+def test_every_chunk_comes_back_as_it_was(seeds: list[int], data: st.DataObject) -> None:
+    written = [random_chunk(seed) for seed in seeds]
+    with tempfile.TemporaryDirectory() as folder:
+        shards = ShardSet(write_chunks(Path(folder), written), check="record")
+        for number, chunk in enumerate(written):
+            read = shards.read_chunk(number)
+            for name, member in MEMBERS.items():
+                expected = getattr(chunk, name)
+                if name == "group" and expected is None:
+                    expected = image_numbers(chunk.image_embed)
+                np.testing.assert_array_equal(
+                    getattr(read, name), expected if expected is None else expected.astype(member.dtype)
+                )
+            assert (read.captions, read.keys, read.subsets) == (chunk.captions, chunk.keys, chunk.subsets)
+            stored = 2 * 8 * len(set(chunk.image_rows if chunk.image_rows is not None else range(len(chunk))))
+            assert shards.entries[number].members["image_embed.npy"][1] == stored + 128, "an image is stored once"
+        rows = np.array(data.draw(st.lists(st.integers(0, len(shards) - 1), min_size=1, max_size=20)))
+        records = np.searchsorted(shards.record_starts, rows, side="right") - 1
+        batch = shards.gather(records, rows - shards.record_starts[records])
+        every = [shards.read_chunk(number) for number in range(len(written))]
+        np.testing.assert_array_equal(batch.image_embed, np.concatenate([chunk.image_embed for chunk in every])[rows])
+        np.testing.assert_array_equal(batch.group, np.concatenate([chunk.group for chunk in every])[rows])
+
+
 def test_splits_are_whole_records(folder: Path) -> None:
     shards = ShardSet(folder)
     assert shards.manifest.splits == {"train": 70, "val": 20, "test": 11}
@@ -51,6 +100,7 @@ def test_gather_is_the_rows_asked_for(folder: Path, data: st.DataObject) -> None
     memory = data.draw(st.sampled_from([None, np.empty(100_000, np.float16), np.empty(10, np.float16)]))
     batch = shards.gather(records, rows, with_captions=True, memory=memory)
     assert batch.index.tolist() == numbers.tolist()
+    assert batch.group is not None and len(set(batch.group.tolist())) == len(set(numbers.tolist()))
     states = batch.text.text_states.split(batch.text.lengths.tolist())
     for place, (record, row) in enumerate(zip(records, rows, strict=True)):
         chunk = shards.read_chunk(int(record))
@@ -138,6 +188,27 @@ def test_tampered_shard(broken: Path) -> None:
         ShardSet(broken, check="sha256")
 
 
+def test_a_damaged_record_is_named_when_it_is_first_read(broken: Path) -> None:
+    overwrite(broken, 1, "image_embed.npy", b"\x01", at=140)
+    shards = ShardSet(broken, check="record")
+    shards.read_chunk(0)
+    for read in (shards, pickle.loads(pickle.dumps(shards))):
+        with pytest.raises(ValueError, match=r"The record 0000_00001 of the shard .*0000.tar has other bytes.*Repair it with"):
+            read.gather(np.array([0, 1]), np.array([3, 4]))
+    ShardSet(broken).read_chunk(1)
+
+
+@pytest.mark.parametrize(("member", "why"), [("token_ids.npy", "declared but not read yet"), ("colours.npy", "unknown")])
+def test_members_that_nothing_reads_are_refused(broken: Path, member: str, why: str) -> None:
+    content = json.loads((broken / "manifest.json").read_text())
+    content["shards"][0]["records"][1]["members"][member] = [512, 100]
+    (broken / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(
+        ValueError, match=rf"hold {member}, which is {why}: upgrade eclipse_pl, or make the set again without it"
+    ):
+        ShardSet(broken)
+
+
 class Bomb:
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -184,8 +255,14 @@ def edit_manifest(folder: Path, **changes: object) -> None:
 
 
 def test_newer_schema(broken: Path) -> None:
-    edit_manifest(broken, schema=2)
-    with pytest.raises(ValueError, match=r"written by a newer eclipse_pl .schema 2.*Upgrade"):
+    edit_manifest(broken, schema=3)
+    with pytest.raises(ValueError, match=r"written by a newer eclipse_pl .schema 3.*Upgrade"):
+        ShardSet(broken)
+
+
+def test_older_schema(broken: Path) -> None:
+    edit_manifest(broken, schema=1)
+    with pytest.raises(ValueError, match=rf"older eclipse_pl .schema 1; .*make the set again with `{MADE_BY[:20]}"):
         ShardSet(broken)
 
 

@@ -7,13 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from eclipse_pl.data.chunk import MEMBERS, Chunk, image_numbers, shared_images
 from eclipse_pl.data.manifest import SkippedPair
-from eclipse_pl.data.shards import ARRAY_MEMBERS, Chunk, ShardWriter
+from eclipse_pl.data.shards import ShardWriter
 from tests.shard_sets import make_chunk, make_shard_set
 
 
 def chunk_of(pairs: int = 5, **options: object) -> Chunk:
     return replace(make_chunk(np.random.default_rng(pairs), pairs, 8, 6), **options)
+
+
+def subjects(counts: list[int], spans: list[list[int]]) -> dict[str, np.ndarray]:
+    return {
+        "subject_counts": np.array(counts),
+        "subject_spans": np.array(spans),
+        "subject_embed": np.random.default_rng(0).normal(size=(len(spans), 8)),
+    }
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves its file open
@@ -28,10 +37,11 @@ def test_webdataset_reads_a_shard(tmp_path: Path) -> None:
     samples = list(webdataset.WebDataset(str(tmp_path / "0000.tar"), shardshuffle=False).decode())
     assert [sample["__key__"] for sample in samples] == [record.key for record in entry.records]
     for sample, chunk in zip(samples, chunks, strict=True):
-        for name, dtype in ARRAY_MEMBERS.items():
-            expected = getattr(chunk, name.removesuffix(".npy")).astype(dtype)
-            assert sample[name].dtype == dtype
-            np.testing.assert_array_equal(sample[name], expected)
+        for name, member in MEMBERS.items():
+            if (expected := getattr(chunk, name)) is not None:
+                assert sample[f"{name}.npy"].dtype == member.dtype
+                np.testing.assert_array_equal(sample[f"{name}.npy"], expected.astype(member.dtype))
+        np.testing.assert_array_equal(sample["group.npy"], image_numbers(chunk.image_embed))
         assert sample["captions.json"]["captions"] == chunk.captions
         assert sample["captions.json"]["keys"] == chunk.keys
     np.testing.assert_array_equal(samples[0]["negative_embed.npy"], chunks[0].negative_embed.astype(np.float16))
@@ -51,7 +61,10 @@ def test_manifest_row_describes_the_tar(tmp_path: Path) -> None:
     assert (entry.pairs, entry.cut, entry.skipped) == (5, 2, skipped)
     with tarfile.open(tmp_path / "0000.tar") as tar:
         places = {member.name: (member.offset_data, member.size) for member in tar}
-    assert places == {f"{entry.records[0].key}.{name}": place for name, place in entry.records[0].members.items()}
+    record = entry.records[0]
+    assert places == {f"{record.key}.{name}": place for name, place in record.members.items()}
+    members = b"".join(content[offset : offset + size] for offset, size in record.members.values())
+    assert record.sha256 == hashlib.sha256(members).hexdigest()
 
 
 def test_bytes_depend_on_nothing_but_content(tmp_path: Path) -> None:
@@ -98,6 +111,13 @@ def test_shard_names(tmp_path: Path, name: str) -> None:
         ({"lengths": np.full(5, 2)}, "lengths add up to 10"),
         ({"captions": ["one"]}, "captions has 1 entries for 5 pairs"),
         ({"subsets": []}, "subsets has 0 entries"),
+        ({"image_rows": np.array([0, 1, 2, 3, 5])}, "image_rows must use each of 0 ... 5, and uses .0, 1, 2, 3, 5."),
+        ({"image_rows": np.array([0, 1, 2, 3, -1])}, "image_rows must use each of 0 ... 3"),
+        ({"image_rows": np.array([0, 1, 2, 3, 3])}, "pairs of different image embeddings one image"),
+        ({"subject_counts": np.zeros(5, int)}, "subject_counts is given without subject_spans"),
+        (subjects([1, 0, 0, 0, 1], [[1, 2]]), "subject_counts add up to 2, but there are 1 spans"),
+        (subjects([1, 0, 0, 0, 0], [[1, 100]]), "outside the tokens of its caption"),
+        (subjects([0, 1, 0, 0, 0], [[1, 1]]), "is empty or lies outside"),
     ],
 )
 def test_chunks_that_do_not_fit_together(tmp_path: Path, change: dict[str, object], sentence: str) -> None:
@@ -108,3 +128,16 @@ def test_chunks_that_do_not_fit_together(tmp_path: Path, change: dict[str, objec
 def test_unknown_split(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"'dev' is unknown.*train, val, test"), ShardWriter(tmp_path / "0000.tar") as writer:
         writer.write(chunk_of(5), "dev")
+
+
+def test_images_are_told_by_what_is_stored_of_them() -> None:
+    one, other = np.random.default_rng(0).normal(size=(2, 8))
+    images = np.stack([one, other, one, one * (1 + 1e-7), other])
+    images[2, 3] = images[0, 3] = 0.0
+    images[3, 3] = -0.0
+    numbers = image_numbers(images)
+    assert numbers[0] == numbers[2] == numbers[3] and numbers[1] == numbers[4] and numbers[0] != numbers[1]
+    assert numbers.tolist() == image_numbers(images.astype(np.float16)).tolist() and numbers.min() >= 0
+    rows = shared_images(images[[1, 0, 2, 4]])
+    assert rows is not None and rows.tolist() == [0, 1, 1, 0]
+    assert shared_images(images[:2]) is None

@@ -31,8 +31,8 @@ def folder(tmp_path: Path) -> Path:
 def with_statistics(folder: Path) -> Path:
     """Give a synthetic set the statistics of what is stored, as `embed` does."""
     shards = ShardSet(folder)
-    mean, std = image_statistics(folder, shards.manifest.shards, shards.space.dim)
-    replace(shards.space, image_mean=mean, image_std=std).save(folder / SPACE_NAME)
+    statistics = image_statistics(folder, shards.manifest.shards, shards.space.dim)
+    replace(shards.space, **statistics._asdict()).save(folder / SPACE_NAME)
     return folder
 
 
@@ -144,6 +144,8 @@ def test_statistics_that_are_not_the_data_s(folder: Path) -> None:
     replace(space, image_std=space.image_std * 1.1).save(folder / SPACE_NAME)
     row = only(wrong(folder))
     assert "space" in row.check and "wrong: image_std" in row.found and row.repair == MADE_BY
+    replace(space, image_covariance=None).save(folder / SPACE_NAME)
+    assert "wrong: image_covariance" in only(wrong(folder)).found
     replace(space, zero_image=torch.full_like(space.image_std, torch.nan)).save(folder / SPACE_NAME)
     assert "wrong: zero_image" in only(wrong(folder)).found
 
@@ -172,7 +174,7 @@ def test_a_damaged_or_newer_manifest(folder: Path, tmp_path: Path, capsys: pytes
     content = path.read_text()
     path.write_text(content[:100])
     assert "is not JSON" in only(wrong(folder)).found
-    path.write_text(content.replace('"schema": 1', '"schema": 2'))
+    path.write_text(content.replace('"schema": 2', '"schema": 3'))
     assert "newer eclipse_pl" in only(wrong(folder)).found
     path.write_text(content.replace('"pairs": 104', '"pairs": 105'))
     assert "do not add up" in only(wrong(folder)).found

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from eclipse_pl.data.loader import EvaluationLoader, Position, TrainingLoader
-from eclipse_pl.data.manifest import MANIFEST_NAME
+from eclipse_pl.data.manifest import MANIFEST_NAME, Check
 from eclipse_pl.data.sampler import EvaluationOrder, SplitPairs, TrainingOrder
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch
@@ -30,7 +30,8 @@ class EmbeddingDataModule(L.LightningDataModule):
         seed: Of the order of the batches; null is the seed of the run (``seed_everything``), so that runs of other seeds
             differ in order, too.
         group_by_length: Batches of captions with similar numbers of tokens, which need less padding.
-        check: What is looked at before the run: the "size" of each shard, or its "sha256", which reads every byte once.
+        check: What is held against the manifest: the "size" of each shard; "record", also each record's checksum when it is
+            first read; or the "sha256" of every shard before the run, which reads every byte.
         multiprocessing_context: How workers are started; null is Python's default.
         val_batch_size: Pairs in a batch of validation and test; null is ``batch_size``.
     """
@@ -44,7 +45,7 @@ class EmbeddingDataModule(L.LightningDataModule):
         workers: int = 1,
         seed: int | None = None,
         group_by_length: bool = True,
-        check: Literal["size", "sha256"] = "size",
+        check: Check = "size",
         multiprocessing_context: Literal["fork", "spawn", "forkserver"] | None = None,
         val_batch_size: int | None = None,
     ) -> None:

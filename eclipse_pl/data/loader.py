@@ -42,6 +42,7 @@ class SlotBatch:
     slot: int
     lengths: np.ndarray
     index: np.ndarray
+    group: np.ndarray
 
 
 Made = SlotBatch | EmbeddingBatch | ValueError
@@ -70,7 +71,8 @@ class BatchDataset(Dataset[Made]):
         batch = self.shards.gather(*places, memory=memory)
         if batch.image_embed.data_ptr() != memory.ctypes.data:  # it did not fit
             return batch
-        return SlotBatch(slot, batch.text.lengths.numpy(), batch.index.numpy())
+        assert batch.group is not None
+        return SlotBatch(slot, batch.text.lengths.numpy(), batch.index.numpy(), batch.group.numpy())
 
 
 class TrainingLoader:
@@ -143,7 +145,7 @@ class TrainingLoader:
             pairs, tokens = len(made.lengths), int(made.lengths.sum())
             image_embed, text_embed, text_states = in_memory(self._slots.open(made.slot), pairs, tokens, self._space)
             text = TextCondition(text_embed, text_states, torch.from_numpy(made.lengths))
-            made = EmbeddingBatch(text, image_embed, torch.from_numpy(made.index))
+            made = EmbeddingBatch(text, image_embed, torch.from_numpy(made.index), torch.from_numpy(made.group))
         return made.pin_memory() if self._pin_memory else made
 
     @property

@@ -1,11 +1,11 @@
 """``manifest.json``: what a set of shards holds, and where in each tar it lies (design.md, section 5).
 
-{"schema": 1, "space": {...}, "made_by": "python -m data_prep embed ...", "pairs": 5, "tokens": 65,
+{"schema": 2, "space": {...}, "made_by": "python -m data_prep embed ...", "pairs": 5, "tokens": 65,
  "splits": {"train": 3, "val": 2},
  "shards": [{"name": "0000.tar", "pairs": 5, "tokens": 65, "bytes": 10240, "sha256": "...", "cut": 0,
              "skipped": [{"key": "...", "reason": "..."}],
-             "records": [{"key": "0000_00000", "split": "train", "pairs": 3, "tokens": 39,
-                          "members": {"image_embed.npy": [512, 1664], ...}}]}]}
+             "records": [{"key": "0000_00000", "split": "train", "pairs": 3, "images": 3, "tokens": 39, "subjects": 0,
+                          "sha256": "...", "members": {"image_embed.npy": [512, 1664], ...}}]}]}
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from typing import Any, Literal
 
 from eclipse_pl.atomic import json_bytes, write_atomically
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST_NAME = "manifest.json"
 SPACE_NAME = "space.safetensors"
 SPLITS = ("train", "val", "test")
+Check = Literal["size", "record", "sha256"]
+"""What is held against the manifest: sizes, besides each record's checksum when it is first read, or every byte at once."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,18 @@ class SkippedPair:
 
 @dataclass(frozen=True)
 class RecordEntry:
-    """One record of a shard. ``members`` gives each member's first byte in the tar and its number of bytes."""
+    """One record of a shard. ``members`` gives each member's first byte in the tar and its number of bytes.
+
+    ``images`` and ``subjects`` count rows (see `chunk`); ``sha256`` is that of the members' contents, end to end.
+    """
 
     key: str
     split: str
     pairs: int
+    images: int
     tokens: int
+    subjects: int
+    sha256: str
     members: dict[str, tuple[int, int]]
 
 
@@ -56,14 +64,14 @@ class ShardEntry:
     skipped: list[SkippedPair]
     records: list[RecordEntry]
 
-    def problem(self, folder: Path, check: Literal["size", "sha256"] = "sha256") -> str | None:
+    def problem(self, folder: Path, check: Check = "sha256") -> str | None:
         """What is wrong with the file of the shard: missing, truncated, or (read once) other bytes than were written."""
         path = folder / self.name
         if not path.is_file():
             return "is missing"
         if (size := path.stat().st_size) != self.bytes:
             return f"has {size} bytes instead of {self.bytes}"
-        if check == "size":
+        if check != "sha256":
             return None
         digest = hashlib.sha256()
         with path.open("rb") as file:
@@ -82,7 +90,10 @@ class ShardEntry:
                 key=str(record["key"]),
                 split=str(record["split"]),
                 pairs=int(record["pairs"]),
+                images=int(record["images"]),
                 tokens=int(record["tokens"]),
+                subjects=int(record["subjects"]),
+                sha256=str(record["sha256"]),
                 members={str(name): (int(offset), int(size)) for name, (offset, size) in record["members"].items()},
             )
             for record in row["records"]
@@ -147,7 +158,7 @@ class Manifest:
 
     @classmethod
     def load(cls, folder: str | Path) -> Manifest:
-        """Read ``folder/manifest.json``. ValueError where it is missing, of a newer schema, or not one of ours."""
+        """Read ``folder/manifest.json``. ValueError where it is missing, of another schema, or not one of ours."""
         path = Path(folder) / MANIFEST_NAME
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -162,6 +173,11 @@ class Manifest:
         if isinstance(schema, int) and schema > SCHEMA:
             raise ValueError(
                 f"{path} was written by a newer eclipse_pl (schema {schema}; this one reads {SCHEMA}). Upgrade eclipse_pl."
+            )
+        if isinstance(schema, int) and 0 < schema < SCHEMA:
+            raise ValueError(
+                f"{path} was written by an older eclipse_pl (schema {schema}; this one reads {SCHEMA}): remove the folder and "
+                f"make the set again with `{content.get('made_by')}`."
             )
         if schema != SCHEMA:
             raise ValueError(f"{path} is no manifest of a set of shards (its schema is {schema!r}, expected {SCHEMA}).")

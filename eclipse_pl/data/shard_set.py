@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import mmap
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float16, Int, Int16
 from torch import Tensor
 
-from eclipse_pl.data.manifest import SPACE_NAME, Manifest, RecordEntry, ShardEntry
-from eclipse_pl.data.shards import ARRAY_MEMBERS, CAPTIONS_MEMBER, NEGATIVE_MEMBER, Chunk
+from eclipse_pl.data.chunk import CAPTIONS_MEMBER, DECLARED, MEMBERS, Chunk, member_name
+from eclipse_pl.data.manifest import SPACE_NAME, Check, Manifest, RecordEntry, ShardEntry
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
 
 # Enough for two windows of records, and far below the usual limit of 1,024 open files.
@@ -25,21 +26,30 @@ OPEN_SHARDS, OPEN_RECORDS = 128, 512
 
 @dataclass(frozen=True, eq=False)
 class MappedRecord:
-    """Views on the arrays of one record; ``token_starts[i]`` is the row of text_states where pair i begins."""
+    """Views on the arrays of one record, by their field of Chunk (image_embed has a row a stored image).
+
+    ``token_starts[i]`` is the row of text_states where pair i begins.
+    """
 
     arrays: dict[str, np.ndarray]
     token_starts: np.ndarray
+
+    def image_rows(self, pairs: np.ndarray) -> np.ndarray:
+        """Their rows of image_embed."""
+        return self.arrays["image_rows"][pairs] if "image_rows" in self.arrays else pairs
 
 
 class ShardSet:
     """A folder of shards, open for reading. Cheap to make and to pickle: files are mapped when first read.
 
-    ``check``: "size" looks at every shard's existence and size, "sha256" reads every byte once. Both raise ValueError
-    with the name of the shard and the command that repairs it. A record's number is its place in the manifest.
+    ``check``: "size" looks at every shard's existence and size, "record" also at each record's checksum when a process first
+    reads it, "sha256" reads every byte of the set at once. ValueError with the name of the shard (and of the record) and the
+    command that repairs it. A record's number is its place in the manifest.
     """
 
-    def __init__(self, folder: str | Path, check: Literal["size", "sha256"] = "size") -> None:
+    def __init__(self, folder: str | Path, check: Check = "size") -> None:
         self.folder = Path(folder)
+        self.check = check
         self.manifest = Manifest.load(self.folder)
         self.space = ClipSpace.load(self.folder / SPACE_NAME)
         if self.space.identity != self.manifest.space:
@@ -55,6 +65,8 @@ class ShardSet:
         """Number of each record's first pair in the set; one entry more than there are records."""
         self._files: OrderedDict[int, mmap.mmap] = OrderedDict()
         self._records: OrderedDict[int, MappedRecord] = OrderedDict()
+        self._checked: set[int] = set()
+        self._require_readable()
         for shard in self.manifest.shards:
             self._require_sound(shard, check)
 
@@ -63,7 +75,7 @@ class ShardSet:
         return int(self.record_starts[-1])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_files": OrderedDict(), "_records": OrderedDict()}
+        return {**self.__dict__, "_files": OrderedDict(), "_records": OrderedDict(), "_checked": set()}
 
     def records(self, split: str) -> Int[np.ndarray, "records"]:
         """Numbers of the records of a split; empty where the set has none."""
@@ -71,23 +83,16 @@ class ShardSet:
 
     def lengths(self, record: int | np.integer) -> Int16[np.ndarray, " pairs"]:
         """Real tokens of each caption of a record."""
-        return self._record(int(record)).arrays["lengths.npy"]
+        return self._record(int(record)).arrays["lengths"]
 
     def read_chunk(self, record: int | np.integer) -> Chunk:
-        """All pairs of a record; the arrays are read-only views on the mapped file."""
+        """All pairs of a record; the arrays are read-only, most of them views on the mapped file."""
         record = int(record)
-        arrays = self._record(record).arrays
-        texts = self._texts(record)
-        return Chunk(
-            image_embed=arrays["image_embed.npy"],
-            text_embed=arrays["text_embed.npy"],
-            text_states=arrays["text_states.npy"],
-            lengths=arrays["lengths.npy"],
-            captions=texts["captions"],
-            keys=texts["keys"],
-            subsets=texts.get("subsets"),
-            negative_embed=arrays.get(NEGATIVE_MEMBER),
-        )
+        parts: dict[str, Any] = {**self._record(record).arrays, **self._texts(record)}
+        if "image_rows" in parts:
+            parts["image_embed"] = parts["image_embed"][parts["image_rows"]]
+            parts["image_embed"].flags.writeable = False
+        return Chunk(**parts)
 
     def gather(
         self,
@@ -108,41 +113,65 @@ class ShardSet:
             raise IndexError(f"A row lies outside its record, or none was asked for ({len(rows)} rows).")
         order = np.argsort(record_ids, kind="stable")
         cuts = np.flatnonzero(np.diff(record_ids[order])) + 1
-        groups = [(int(record_ids[places[0]]), places) for places in np.split(order, cuts)]
+        parts = [(int(record_ids[places[0]]), places) for places in np.split(order, cuts)]
         count, dim = len(rows), self.space.dim
         lengths = np.zeros(count, dtype=np.int64)
         if with_states:
-            for record, places in groups:
+            for record, places in parts:
                 lengths[places] = self.lengths(record)[rows[places]]
         starts = np.concatenate([[0], np.cumsum(lengths)])
-        with_negatives = with_captions and any(NEGATIVE_MEMBER in self.entries[record].members for record, _ in groups)
+        negative = member_name("negative_embed")
+        with_negatives = with_captions and any(negative in self.entries[record].members for record, _ in parts)
         needed = numbers_of(count, int(starts[-1]), self.space)
         if memory is None or len(memory) < needed:
             memory = np.empty(needed, dtype=np.float16)
         image_embed, text_embed, text_states = in_memory(memory, count, int(starts[-1]), self.space)
         negative_embed = np.full((count, dim), np.nan, dtype=np.float16) if with_negatives else None
-        for record, places in groups:
+        group = np.empty(count, dtype=np.int64)
+        for record, places in parts:
             mapped = self._record(record)
             taken = rows[places]
-            _copy(image_embed, places, mapped.arrays["image_embed.npy"], taken)
-            _copy(text_embed, places, mapped.arrays["text_embed.npy"], taken)
-            if negative_embed is not None and NEGATIVE_MEMBER in mapped.arrays:
-                _copy(negative_embed, places, mapped.arrays[NEGATIVE_MEMBER], taken)
+            group[places] = mapped.arrays["group"][taken]
+            _copy(image_embed, places, mapped.arrays["image_embed"], mapped.image_rows(taken))
+            _copy(text_embed, places, mapped.arrays["text_embed"], taken)
+            if negative_embed is not None and "negative_embed" in mapped.arrays:
+                _copy(negative_embed, places, mapped.arrays["negative_embed"], taken)
             tokens = lengths[places]
             source = _token_rows(mapped.token_starts[taken], tokens)
-            _copy(text_states, _token_rows(starts[places], tokens), mapped.arrays["text_states.npy"], source)
-        texts = self._gather_texts(groups, rows) if with_captions else {}
+            _copy(text_states, _token_rows(starts[places], tokens), mapped.arrays["text_states"], source)
+        texts = self._gather_texts(parts, rows) if with_captions else {}
         return EmbeddingBatch(
             text=TextCondition(torch.from_numpy(text_embed), torch.from_numpy(text_states), torch.from_numpy(lengths)),
             image_embed=torch.from_numpy(image_embed),
             index=torch.from_numpy(self.record_starts[record_ids] + rows),
+            group=torch.from_numpy(group),
             negative_embed=None if negative_embed is None else torch.from_numpy(negative_embed),
             captions=texts.get("captions"),
             keys=texts.get("keys"),
             subsets=texts.get("subsets"),
         )
 
-    def _require_sound(self, shard: ShardEntry, check: Literal["size", "sha256"]) -> None:
+    def _require_readable(self) -> None:
+        """Refuse members that this version does not know how to read: what they hold would be missing without a word."""
+        known = {CAPTIONS_MEMBER, *map(member_name, MEMBERS)}
+        unread = next((name for entry in self.entries for name in entry.members if name not in known), None)
+        if unread is not None:
+            why = "which is declared but not read yet" if unread in map(member_name, DECLARED) else "which is unknown"
+            raise ValueError(
+                f"The records of {self.folder} hold {unread}, {why}: upgrade eclipse_pl, or make the set again without it."
+            )
+
+    def require_checksum(self, record: int) -> None:
+        """ValueError that names the record where its members are not what was written."""
+        entry, digest = self.entries[record], hashlib.sha256()
+        for name, _ in sorted(entry.members.items(), key=lambda member: member[1]):
+            digest.update(self._member(record, name))
+        if digest.hexdigest() != entry.sha256:
+            shard = self.folder / self.manifest.shards[int(self.shard_numbers[record])].name
+            told = f"The record {entry.key} of the shard {shard} has other bytes than were written (sha256 differs)."
+            raise ValueError(f"{told} {self._remedy}")
+
+    def _require_sound(self, shard: ShardEntry, check: Check) -> None:
         if problem := shard.problem(self.folder, check):
             raise ValueError(f"The shard {self.folder / shard.name} {problem}. {self._remedy}")
 
@@ -150,11 +179,11 @@ class ShardSet:
     def _remedy(self) -> str:
         return f"Repair it with `{self.manifest.made_by}`."
 
-    def _gather_texts(self, groups: list[tuple[int, np.ndarray]], rows: np.ndarray) -> dict[str, list[str]]:
+    def _gather_texts(self, parts: list[tuple[int, np.ndarray]], rows: np.ndarray) -> dict[str, list[str]]:
         count = len(rows)
         gathered = {name: np.full(count, "", dtype=object) for name in ("captions", "keys", "subsets")}
         found: set[str] = set()
-        for record, places in groups:
+        for record, places in parts:
             for name, values in self._texts(record).items():
                 gathered[name][places] = [values[row] for row in rows[places]]
                 found.add(name)
@@ -176,24 +205,35 @@ class ShardSet:
         if record in self._records:
             self._records.move_to_end(record)
             return self._records[record]
+        if self.check == "record" and record not in self._checked:
+            self.require_checksum(record)
+            self._checked.add(record)
         entry = self.entries[record]
-        dim, width = self.space.dim, self.space.text_width
-        shapes = [(entry.pairs, dim), (entry.pairs, dim), (entry.tokens, width), (entry.pairs,)]
-        arrays = {name: self._array(record, name, shape) for name, shape in zip(ARRAY_MEMBERS, shapes, strict=True)}
-        if NEGATIVE_MEMBER in entry.members:
-            arrays[NEGATIVE_MEMBER] = self._array(record, NEGATIVE_MEMBER, (entry.pairs, dim))
-        lengths = arrays["lengths.npy"]
+        sizes = {"dim": self.space.dim, "width": self.space.text_width}
+        sizes |= {"pairs": entry.pairs, "images": entry.images, "tokens": entry.tokens, "subjects": entry.subjects}
+        arrays = {
+            name: self._array(record, name, tuple(sizes[size] if isinstance(size, str) else size for size in member.shape))
+            for name, member in MEMBERS.items()
+            if not member.optional or member_name(name) in entry.members
+        }
+        lengths, image_rows = arrays["lengths"], arrays.get("image_rows")
         if lengths.min() < 0 or lengths.sum() != entry.tokens:
             raise self._damaged(record, "lengths.npy", f"does not add up to the {entry.tokens} tokens of the record")
+        if "subject_counts" in arrays and arrays["subject_counts"].sum() != entry.subjects:
+            raise self._damaged(record, "subject_counts.npy", f"does not add up to the {entry.subjects} of the record")
+        if image_rows is None and entry.images != entry.pairs:
+            raise self._damaged(record, "image_rows.npy", "is missing from the manifest")
+        if image_rows is not None and not 0 <= image_rows.min() <= image_rows.max() < entry.images:
+            raise self._damaged(record, "image_rows.npy", f"names an image beyond the {entry.images} of the record")
         starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         self._records[record] = MappedRecord(arrays, starts)
         if len(self._records) > OPEN_RECORDS:
             self._records.popitem(last=False)
         return self._records[record]
 
-    def _array(self, record: int, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    def _array(self, record: int, field: str, shape: tuple[int, ...]) -> np.ndarray:
         """A view on one member, after its header was held against the manifest. Nothing is ever unpickled."""
-        dtype = ARRAY_MEMBERS.get(name, np.dtype(np.float16))
+        name, dtype = member_name(field), MEMBERS[field].dtype
         content = self._member(record, name)
         header = io.BytesIO(content[:1024])
         try:

@@ -1,12 +1,4 @@
-"""Shards: plain webdataset tars whose records hold a chunk of many pairs each (design.md, section 5).
-
-KEY.image_embed.npy     (n, E)  float16
-KEY.text_embed.npy      (n, E)  float16
-KEY.text_states.npy     (T, W)  float16   T = sum of lengths; real tokens only, captions end to end
-KEY.lengths.npy         (n,)    int16     all 0 in a set without token states, T = 0 then
-KEY.captions.json               {"captions": n strings, "keys": n strings, "subsets": n strings (optional)}
-KEY.negative_embed.npy  (n, E)  float16   optional; a row of NaN where a pair has no counterpart
-"""
+"""The writer of shards: plain webdataset tars whose records hold a chunk of many pairs each (`chunk` says in what members)."""
 
 from __future__ import annotations
 
@@ -17,56 +9,14 @@ import json
 import os
 import tarfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
-from jaxtyping import Float, Integer
 
+from eclipse_pl.data.chunk import CAPTIONS_MEMBER, MEMBERS, Chunk, image_numbers, member_name
 from eclipse_pl.data.manifest import SPLITS, RecordEntry, ShardEntry, SkippedPair, disk_error
-
-ARRAY_MEMBERS = {
-    "image_embed.npy": np.dtype(np.float16),
-    "text_embed.npy": np.dtype(np.float16),
-    "text_states.npy": np.dtype(np.float16),
-    "lengths.npy": np.dtype(np.int16),
-}
-NEGATIVE_MEMBER = "negative_embed.npy"
-CAPTIONS_MEMBER = "captions.json"
-
-
-@dataclass(eq=False)
-class Chunk:
-    """The pairs of one record."""
-
-    image_embed: Float[np.ndarray, "pairs dim"]
-    text_embed: Float[np.ndarray, "pairs dim"]
-    text_states: Float[np.ndarray, "tokens width"]
-    lengths: Integer[np.ndarray, " pairs"]
-    captions: list[str]
-    keys: list[str]
-    subsets: list[str] | None = None
-    negative_embed: Float[np.ndarray, "pairs dim"] | None = None
-    """Image embedding of each caption's counterpart; a row of NaN where there is none."""
-
-    def __len__(self) -> int:
-        return len(self.image_embed)
-
-    def problem(self) -> str | None:
-        """What keeps these pairs from being a record, in words."""
-        texts = {"captions": self.captions, "keys": self.keys, "subsets": self.subsets}
-        for name, values in texts.items():
-            if values is not None and len(values) != len(self):
-                return f"{name} has {len(values)} entries for {len(self)} pairs"
-        if not len(self):
-            return "it holds no pair"
-        if self.lengths.min() < 0 or self.lengths.sum() != len(self.text_states):
-            return f"lengths add up to {self.lengths.sum()}, but text_states has {len(self.text_states)} rows"
-        for name in ("image_embed", "text_embed", "text_states"):
-            if not np.isfinite(getattr(self, name)).all():
-                return f"{name} holds NaN, infinity or a value too large for float16; leave such pairs out"
-        return None
 
 
 class ShardWriter:
@@ -93,26 +43,38 @@ class ShardWriter:
             raise disk_error(error, self.path.parent) from error
 
     def write(self, chunk: Chunk, split: str) -> None:
-        """Append one record. Arrays are narrowed to float16 and int16; ValueError where they do not fit together."""
+        """Append one record. Arrays are narrowed to what is stored; ValueError where they do not fit together."""
         if split not in SPLITS:
             raise ValueError(f"The split {split!r} is unknown; a record belongs to one of {', '.join(SPLITS)}.")
         key = f"{self._stem}_{len(self._records):05d}"
+        given = {name: array for name in MEMBERS if (array := getattr(chunk, name)) is not None}
         with np.errstate(over="ignore"):
-            arrays = {name.removesuffix(".npy"): dtype for name, dtype in ARRAY_MEMBERS.items()}
-            narrow = replace(chunk, **{name: getattr(chunk, name).astype(dtype) for name, dtype in arrays.items()})
-            if chunk.negative_embed is not None:
-                narrow.negative_embed = chunk.negative_embed.astype(np.float16)
+            narrow = replace(chunk, **{name: array.astype(MEMBERS[name].dtype) for name, array in given.items()})
         if problem := narrow.problem():
             raise ValueError(f"Record {key} of {self.path} cannot be written: {problem}.")
-        members = {f"{name}.npy": _npy_bytes(getattr(narrow, name)) for name in arrays}
-        if narrow.negative_embed is not None:
-            members[NEGATIVE_MEMBER] = _npy_bytes(narrow.negative_embed)
-        texts = {"captions": chunk.captions, "keys": chunk.keys, "subsets": chunk.subsets}
-        if chunk.subsets is None:
-            del texts["subsets"]
+        if narrow.group is None:
+            narrow.group = image_numbers(narrow.image_embed)
+        arrays = {name: array for name in MEMBERS if (array := getattr(narrow, name)) is not None}
+        if narrow.image_rows is not None:
+            arrays["image_embed"] = narrow.image_embed[np.unique(narrow.image_rows, return_index=True)[1]]
+        members = {member_name(name): _npy_bytes(array) for name, array in arrays.items()}
+        texts = {"captions": chunk.captions, "keys": chunk.keys}
+        if chunk.subsets is not None:
+            texts["subsets"] = chunk.subsets
         members[CAPTIONS_MEMBER] = json.dumps(texts, ensure_ascii=False).encode()
         places = {name: (self._append(f"{key}.{name}", content), len(content)) for name, content in members.items()}
-        self._records.append(RecordEntry(key, split, len(narrow), len(narrow.text_states), places))
+        self._records.append(
+            RecordEntry(
+                key=key,
+                split=split,
+                pairs=len(narrow),
+                images=narrow.images,
+                tokens=len(narrow.text_states),
+                subjects=narrow.subjects,
+                sha256=hashlib.sha256(b"".join(members.values())).hexdigest(),
+                members=places,
+            )
+        )
 
     def close(self, cut: int = 0, skipped: Sequence[SkippedPair] = ()) -> ShardEntry:
         """Finish the tar, give it its name, and return its manifest row.

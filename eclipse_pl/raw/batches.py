@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -83,7 +83,7 @@ class _PictureDecoder(Dataset[PictureBatch]):
                 if negative is not None:
                     negatives[len(pairs)] = negative
                 pixels.append(picture)
-                pairs.append(RawPair(pair.key, pair.caption, b"", None, pair.split, pair.group, pair.subset))
+                pairs.append(replace(pair, picture=b"", negative=None))
         # In a worker `default_collate` stacks into shared memory, so that the batch is not copied again on its way out.
         stacked = default_collate(pixels) if pixels else torch.empty(0, 3, 1, 1)
         return PictureBatch(

@@ -12,6 +12,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
+from eclipse_pl.data.chunk import content_number
 from eclipse_pl.data.manifest import SPLITS, SkippedPair
 from eclipse_pl.raw.tar_samples import BrokenSourceError
 
@@ -20,7 +21,10 @@ PICTURES = ("png", "jpg", "jpeg", "webp")
 
 @dataclass(frozen=True)
 class RawPair:
-    """One sample of a source, with its picture still encoded. ``group`` decides the split where ``split`` is None."""
+    """One sample of a source, with its picture still encoded. ``group`` decides the split where ``split`` is None.
+
+    ``image`` is the number that all pairs of this picture have, wherever they lie: a hash of its bytes.
+    """
 
     key: str
     caption: str
@@ -29,6 +33,7 @@ class RawPair:
     split: str | None
     group: str
     subset: str
+    image: int
 
 
 def normal_caption(caption: str) -> str:
@@ -65,4 +70,5 @@ def raw_pair(key: str, sample: dict[str, bytes]) -> RawPair | SkippedPair:
         raise BrokenSourceError(f"the json of {key} names the split {split!r}; the splits are {', '.join(SPLITS)}")
     negative = next((sample[f"negative.{suffix}"] for suffix in PICTURES if f"negative.{suffix}" in sample), None)
     group = normal_caption(caption) if group is None else str(group)
-    return RawPair(key, caption.strip(), picture, negative, split, group, "" if subset is None else str(subset))
+    subset = "" if subset is None else str(subset)
+    return RawPair(key, caption.strip(), picture, negative, split, group, subset, content_number(picture))

@@ -1,0 +1,161 @@
+"""What a record holds: the pairs of one chunk, and the members that they are stored in (design.md, section 5).
+
+KEY.image_embed.npy     (I, E)  float16  one row a stored image; I = n unless image_rows is there
+KEY.image_rows.npy      (n,)    int32    optional: each pair's row of image_embed, where several captions share one image
+KEY.text_embed.npy      (n, E)  float16
+KEY.text_states.npy     (T, W)  float16  T = sum of lengths; real tokens only, captions end to end
+KEY.lengths.npy         (n,)    int16    all 0 in a set without token states, T = 0 then
+KEY.group.npy           (n,)    int64    number of each pair's image: equal in the whole set where the image is the same
+KEY.captions.json                        {"captions": n strings, "keys": n strings, "subsets": n strings (optional)}
+KEY.negative_embed.npy  (n, E)  float16  optional; a row of NaN where a pair has no counterpart
+KEY.control_embed.npy   (n, E)  float16  optional: embedding of a control image (edges, say); a row of NaN where there is none
+KEY.subject_counts.npy  (n,)    int16    optional, and the next two with it: subjects of each caption, S in all
+KEY.subject_spans.npy   (S, 2)  int16    first token of the subject in its caption, and the one after its last
+KEY.subject_embed.npy   (S, E)  float16  image embedding of the subject alone
+
+Declared, and refused by the reader until something writes them:
+
+KEY.token_ids.npy         (T,)    int32    tokens instead of their states
+KEY.text_states_int8.npy  (T, W)  int8     states in a quarter of float32's bytes, with
+KEY.text_states_scale.npy (T,)    float16  what each row is multiplied by
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int, Integer
+
+
+@dataclass(frozen=True)
+class Member:
+    """One array of a record. ``shape`` names its sizes: pairs, images, tokens, subjects, dim, width, or a number."""
+
+    dtype: np.dtype
+    shape: tuple[str | int, ...]
+    optional: bool = False
+
+
+_HALF, _SHORT = np.dtype(np.float16), np.dtype(np.int16)
+MEMBERS = {
+    "image_embed": Member(_HALF, ("images", "dim")),
+    "text_embed": Member(_HALF, ("pairs", "dim")),
+    "text_states": Member(_HALF, ("tokens", "width")),
+    "lengths": Member(_SHORT, ("pairs",)),
+    "group": Member(np.dtype(np.int64), ("pairs",)),
+    "image_rows": Member(np.dtype(np.int32), ("pairs",), optional=True),
+    "negative_embed": Member(_HALF, ("pairs", "dim"), optional=True),
+    "control_embed": Member(_HALF, ("pairs", "dim"), optional=True),
+    "subject_counts": Member(_SHORT, ("pairs",), optional=True),
+    "subject_spans": Member(_SHORT, ("subjects", 2), optional=True),
+    "subject_embed": Member(_HALF, ("subjects", "dim"), optional=True),
+}
+"""The arrays, by their field of Chunk; each is stored as KEY.FIELD.npy."""
+DECLARED = {
+    "token_ids": Member(np.dtype(np.int32), ("tokens",)),
+    "text_states_int8": Member(np.dtype(np.int8), ("tokens", "width")),
+    "text_states_scale": Member(_HALF, ("tokens",)),
+}
+"""Arrays that have a place in the format and that nothing reads yet."""
+CAPTIONS_MEMBER = "captions.json"
+SUBJECTS = ("subject_counts", "subject_spans", "subject_embed")
+
+
+def member_name(field: str) -> str:
+    """What a record calls the array of this field, after its KEY and a dot."""
+    return f"{field}.npy"
+
+
+@dataclass(eq=False)
+class Chunk:
+    """The pairs of one record; every array has a row a pair, but text_states, subject_spans and subject_embed."""
+
+    image_embed: Float[np.ndarray, "pairs dim"]
+    text_embed: Float[np.ndarray, "pairs dim"]
+    text_states: Float[np.ndarray, "tokens width"]
+    lengths: Integer[np.ndarray, " pairs"]
+    captions: list[str]
+    keys: list[str]
+    subsets: list[str] | None = None
+    negative_embed: Float[np.ndarray, "pairs dim"] | None = None
+    """Image embedding of each caption's counterpart; a row of NaN where there is none."""
+    group: Int[np.ndarray, " pairs"] | None = None
+    """Number of each pair's image; None: pairs of equal image embeddings show one image."""
+    image_rows: Integer[np.ndarray, " pairs"] | None = None
+    """Pairs of one number (0 ... images - 1) have equal image embeddings, of which one is stored; None stores all."""
+    control_embed: Float[np.ndarray, "pairs dim"] | None = None
+    """Embedding of an image that controls the generated one; a row of NaN where there is none."""
+    subject_counts: Integer[np.ndarray, " pairs"] | None = None
+    subject_spans: Integer[np.ndarray, "subjects 2"] | None = None
+    subject_embed: Float[np.ndarray, "subjects dim"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.image_embed)
+
+    @property
+    def images(self) -> int:
+        """Stored image embeddings."""
+        return len(self) if self.image_rows is None else int(self.image_rows.max(initial=-1)) + 1
+
+    @property
+    def subjects(self) -> int:
+        return 0 if self.subject_embed is None else len(self.subject_embed)
+
+    def problem(self) -> str | None:
+        """What keeps these pairs from being a record, in words."""
+        texts = {"captions": self.captions, "keys": self.keys, "subsets": self.subsets}
+        for name, values in texts.items():
+            if values is not None and len(values) != len(self):
+                return f"{name} has {len(values)} entries for {len(self)} pairs"
+        if not len(self):
+            return "it holds no pair"
+        if self.lengths.min() < 0 or self.lengths.sum() != len(self.text_states):
+            return f"lengths add up to {self.lengths.sum()}, but text_states has {len(self.text_states)} rows"
+        for name in ("image_embed", "text_embed", "text_states", "subject_embed"):
+            array = getattr(self, name)
+            if array is not None and not np.isfinite(array).all():
+                return f"{name} holds NaN, infinity or a value too large for float16; leave such pairs out"
+        return self._image_problem() or self._subject_problem()
+
+    def _image_problem(self) -> str | None:
+        if self.image_rows is None:
+            return None
+        numbers, first = np.unique(self.image_rows, return_index=True)
+        if not np.array_equal(numbers, np.arange(len(numbers))):
+            return f"image_rows must use each of 0 ... {self.images - 1}, and uses {numbers.tolist()}"
+        if not np.array_equal(self.image_embed[first][self.image_rows], self.image_embed):
+            return "image_rows gives pairs of different image embeddings one image"
+        return None
+
+    def _subject_problem(self) -> str | None:
+        given = [name for name in SUBJECTS if getattr(self, name) is not None]
+        if not given:
+            return None
+        if self.subject_counts is None or self.subject_spans is None or self.subject_embed is None:
+            return f"{given[0]} is given without {next(name for name in SUBJECTS if name not in given)}"
+        if self.subject_counts.min() < 0 or self.subject_counts.sum() != len(self.subject_spans):
+            return f"subject_counts add up to {self.subject_counts.sum()}, but there are {len(self.subject_spans)} spans"
+        first, end = self.subject_spans.T
+        if (first < 0).any() or (first >= end).any() or (end > np.repeat(self.lengths, self.subject_counts)).any():
+            return "a span of subject_spans is empty or lies outside the tokens of its caption"
+        return None
+
+
+def image_numbers(image_embed: Float[np.ndarray, "pairs dim"]) -> Int[np.ndarray, " pairs"]:
+    """The group of pairs of which only the embedding is known: a hash of what is stored of it."""
+    stored = np.ascontiguousarray(image_embed, dtype=np.float16) + np.float16(0)  # -0 and 0 are one number
+    return np.array([content_number(row.tobytes()) for row in stored], dtype=np.int64)
+
+
+def content_number(content: bytes) -> int:
+    """63 bits of its SHA-256: among ten million different images two share a number once in 200,000 sets."""
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") >> 1
+
+
+def shared_images(image_embed: Float[np.ndarray, "pairs dim"]) -> Int[np.ndarray, " pairs"] | None:
+    """``image_rows`` of a Chunk: equal rows get one number, in order of first use. None where all rows differ."""
+    numbers: dict[bytes, int] = {}
+    rows = [numbers.setdefault(row.tobytes(), len(numbers)) for row in image_embed.astype(np.float16)]
+    return None if len(numbers) == len(rows) else np.array(rows, dtype=np.int32)

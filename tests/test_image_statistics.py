@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from eclipse_pl import embed_folder
+from eclipse_pl.data.shards import ShardWriter
+from eclipse_pl.embed_folder import image_statistics
+from eclipse_pl.embedding import ClipSpace
+from tests.shard_sets import make_chunk, make_space
+
+
+def test_statistics_are_numpys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over the training pairs as stored, an image once for each of its pairs, whatever the blocks."""
+    rng = np.random.default_rng(0)
+    shared = np.array([0, 0, 1, 2, 1, 3, 3])
+    first, second, third = (make_chunk(rng, pairs, 8, 6) for pairs in (11, 7, 5))
+    second = replace(second, image_embed=second.image_embed[shared], image_rows=shared)
+    with ShardWriter(tmp_path / "0000.tar") as writer:
+        for chunk, split in ((first, "train"), (second, "train"), (third, "val")):
+            writer.write(chunk, split)
+        entry = writer.close()
+    stored = np.concatenate([first.image_embed, second.image_embed]).astype(np.float16).astype(np.float64)
+    for block in (3, 4096):
+        monkeypatch.setattr(embed_folder, "STATISTICS_BLOCK", block)
+        found = image_statistics(tmp_path, [entry], 8)
+        np.testing.assert_allclose(found.image_mean, stored.mean(0), rtol=1e-6)
+        np.testing.assert_allclose(found.image_std, stored.std(0), rtol=1e-6)
+        np.testing.assert_allclose(found.image_covariance, np.cov(stored.T, bias=True), rtol=1e-5, atol=1e-7)
+
+
+def test_the_covariance_lies_beside_the_shards_alone(tmp_path: Path) -> None:
+    covariance = torch.randn(8, 8)
+    space = replace(make_space(8), image_covariance=covariance)
+    space.save(tmp_path / "space.safetensors")
+    kept = ClipSpace.load(tmp_path / "space.safetensors").image_covariance
+    assert kept is not None and torch.equal(kept, covariance)
+    assert ClipSpace.from_state(*space.state()).image_covariance is None, "checkpoints hold `state`"
