@@ -25,7 +25,7 @@ from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.lit_prior import LitPrior
-from eclipse_pl.priors.weights import read_checkpoint
+from eclipse_pl.priors.checkpoint import read_checkpoint
 from eclipse_pl.refusal import exit_as_error
 from eclipse_pl.run import Run
 
@@ -168,33 +168,6 @@ def _main(args: ArgsType, cli: type[PriorCLI] = PriorCLI) -> PriorCLI:
     )
 
 
-def load_run(run: str | Path) -> tuple[LitPrior, EmbeddingDataModule]:
-    """Prior (with the weights of ``last.ckpt``) and data of a run's folder, for use without a trainer.
-
-    Raises:
-        ValueError: the folder is no run, or its checkpoint does not fit its config.
-    """
-    config = Path(run) / "config.yaml"
-    if not config.is_file():
-        raise ValueError(f"{run} is not the folder of a run: it holds no config.yaml.")
-    path = checkpoint_path(str(run), str(Path(run).parent.parent), Path(run).parent.name)
-    cli = _main(["validate", "--config", str(config), "--ckpt_path", str(path)], _Parts)
-    checkpoint = read_checkpoint(path)
-    cli.model.on_load_checkpoint(checkpoint)
-    cli.model.load_state_dict(checkpoint["state_dict"])
-    return cli.model.eval(), cli.datamodule
-
-
-class _Parts(PriorCLI):
-    """Builds the parts of a config and runs nothing."""
-
-    def instantiate_trainer(self, **kwargs: Any) -> None:  # type: ignore[override]
-        return None
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        return None
-
-
 class ArgumentReader:
     """What ``fit``, ``validate`` and ``test`` would run with; nothing is built from it."""
 
@@ -222,11 +195,14 @@ class ArgumentReader:
         return config
 
 
-class _Reader(_Parts):
+class _Reader(PriorCLI):
     """Reads arguments and builds nothing."""
 
     def _set_seed(self) -> None:
         pass
 
     def instantiate_classes(self) -> None:
+        pass
+
+    def _run_subcommand(self, subcommand: str) -> None:
         pass

@@ -19,7 +19,7 @@ from eclipse_pl.load_prior import load_prior
 from eclipse_pl.model_folder import find_model_folder, read_config
 from eclipse_pl.priors.diffusion import DiffusionPrior
 from eclipse_pl.priors.direct import DirectPrior
-from eclipse_pl.priors.released import scheduler_config, write_released
+from eclipse_pl.priors.write_released import scheduler_config, write_released
 
 TEXT_PARTS = ("text_encoder", "tokenizer")
 

@@ -24,13 +24,12 @@ def import_prior(weights: str, data: str, experiment: str, folder: str = "runs",
         wandb: see Run.
     """
     released = read_released(weights)
-    kind = "diffusion.DiffusionPrior" if released.is_diffusion else "eclipse.EclipsePrior"
     config: dict[str, Any] = {
         "run": {"experiment": experiment, "folder": folder, "wandb": wandb},
         "trainer": {"accelerator": "auto", "devices": 1},
         "data": {"class_path": "eclipse_pl.data.datamodule.EmbeddingDataModule", "init_args": {"folder": data}},
         "model": {
-            "prior": {"class_path": f"eclipse_pl.priors.{kind}", "init_args": {**released.init_args, "weights": weights}},
+            "prior": {**released.part, "init_args": {**released.init_args, "weights": weights}},
             "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 5.0e-5}},
         },
     }

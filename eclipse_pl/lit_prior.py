@@ -12,9 +12,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from eclipse_pl.embedding import EmbeddingBatch
+from eclipse_pl.priors.checkpoint import checkpoint_space
 from eclipse_pl.priors.prior import Prior
-from eclipse_pl.priors.released import require_same_weights
-from eclipse_pl.priors.weights import checkpoint_space
+from eclipse_pl.priors.saved import require_same_rule, require_same_weights
 
 
 class LitPrior(L.LightningModule):
@@ -124,10 +124,12 @@ class LitPrior(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         tensors, identity = self.prior.space.state()
         checkpoint["space"] = {"tensors": tensors, "identity": identity}
+        checkpoint["trained_for"] = self.prior.trained_for
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another space or architecture in one sentence, before torch lists every key."""
         self.prior.space.require_same(checkpoint_space(checkpoint, "This checkpoint"), "the prior", "the checkpoint")
+        require_same_rule(self.prior, checkpoint.get("trained_for", {}), "The weights of the checkpoint")
         self.loaded_step = checkpoint["global_step"]
         require_same_weights(self.state_dict(), checkpoint["state_dict"], "The weights of the checkpoint")
 

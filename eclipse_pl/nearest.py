@@ -15,10 +15,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from eclipse_pl.cli import load_run
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.find_encoder import find_encoder
+from eclipse_pl.load_prior import load_prior
+from eclipse_pl.priors.checkpoint import SavedRun, find_checkpoint
 
 PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
 
@@ -57,14 +58,17 @@ def nearest(
         encoder: the CLIP of the shards; the world's is found without it.
         seed: of the prior's noise.
     """
-    module, data = load_run(run)
-    encoder = encoder or find_encoder(data.space, "cpu")
-    if encoder.tag != data.space.encoder:
-        raise ValueError(f"--encoder is {encoder.tag}, but the run's shards were made by {data.space.encoder}.")
+    checkpoint = find_checkpoint(run)
+    if checkpoint is None:
+        raise ValueError(f"{run} is not the folder of a run: it holds no checkpoints/last.ckpt.")
+    prior = load_prior(run, encoder)
+    shards = ShardSet(SavedRun(checkpoint, run).data_folder)
+    prior.space.require_same(shards.space, f"the prior {run}", f"the shards {shards.folder}")
+    encoder = encoder or find_encoder(prior.space, "cpu")
     text = encoder.encode_text(prompt).to("cpu")
-    embeds = module.prior.sample(text, [torch.Generator().manual_seed(seed + row) for row in range(len(prompt))])
-    found = search(data.shards, split, embeds, prompt, text.lengths.tolist(), count)
-    tars = sorted(glob(pictures or str(Path(data.folder) / "raw" / "*.tar")))
+    embeds = prior.sample(text, [torch.Generator().manual_seed(seed + row) for row in range(len(prompt))])
+    found = search(shards, split, embeds, prompt, text.lengths.tolist(), count)
+    tars = sorted(glob(pictures or str(shards.folder / "raw" / "*.tar")))
     draw(found, read_pictures(tars, {key for one in found for key in one.keys}), split, Path(out))
     for one in found:
         print(one.prompt)

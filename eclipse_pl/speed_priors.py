@@ -52,7 +52,7 @@ class KandinskyLoop:
     def __init__(self, prior: DiffusionPrior, text: TextCondition, empty: TextCondition) -> None:
         from diffusers import KandinskyV22PriorPipeline, PriorTransformer, UnCLIPScheduler
 
-        from eclipse_pl.priors.released import scheduler_config
+        from eclipse_pl.priors.write_released import scheduler_config
 
         device, heads = text.text_embed.device, prior.network.heads
         network = PriorTransformer(

@@ -4,7 +4,6 @@ import pytest
 from PIL import Image
 
 from eclipse_pl.__main__ import main as command
-from eclipse_pl.cli import load_run
 from eclipse_pl.nearest import nearest
 from tests.runs import write_experiment
 
@@ -44,12 +43,6 @@ def test_the_same_seed_gives_the_same_embedding(world_run, tmp_path):
     )
     assert first.equal(again)
     assert not first.equal(other)
-
-
-def test_a_loaded_run_has_the_weights_of_its_checkpoint(world_run):
-    module, data = load_run(world_run)
-    assert not module.training
-    assert data.space.name == "world"
 
 
 def test_mistakes(world_run, tmp_path, capfd):

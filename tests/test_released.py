@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.priors import DiffusionPrior, EclipsePrior, LinearPrior, MLPPrior, PriorNetwork
-from eclipse_pl.priors.released import read_released, scheduler_config, write_released
+from eclipse_pl.priors.released import read_released
+from eclipse_pl.priors.write_released import scheduler_config, write_released
 from tests.released_folders import ECLIPSE_CONFIG, TINY, reference_network, write_eclipse, write_pipeline, write_stock
 from tests.shard_sets import make_space
 from tests.test_network import captions, with_time, without_time

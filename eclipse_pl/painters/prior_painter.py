@@ -12,8 +12,7 @@ from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.find_encoder import find_encoder
 from eclipse_pl.load_prior import load_prior
 from eclipse_pl.painters.painter import Painter
-from eclipse_pl.priors.prior import Prior
-from eclipse_pl.priors.weights import weights_sha256
+from eclipse_pl.priors.prior import Prior, weights_sha256
 from eclipse_pl.prompts.prompt import Prompt
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, distributed
 
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
 from eclipse_pl.losses import projection_loss
+from eclipse_pl.priors.open_saved import open_saved
 from eclipse_pl.priors.prior import Prior
 
 
@@ -63,7 +64,7 @@ class LinearPrior(Baseline):
         ridge: penalty as a fraction of the mean eigenvalue of the text embeddings' covariance, so that one value means the
             same for any CLIP and any number of pairs. None: the fraction in 1e-6 ... 1e2 with the least generalised
             cross-validation error (Golub, Heath & Wahba 1979), which the moments alone give, with no second pass.
-        weights: weights of another run; see `Prior.start_from`.
+        weights: weights of another run; see `open_saved`.
     """
 
     weight: Float[Tensor, "dim dim"]
@@ -85,7 +86,8 @@ class LinearPrior(Baseline):
         self.register_buffer("bias", space.image_mean.clone().float())
         # [1, text, image]^T [1, text, image] without the image-image block, whose trace is all that is needed (last row).
         self.register_buffer("moments", torch.zeros(dim + 2, 2 * dim + 1, dtype=torch.float64))
-        self.start_from(weights)
+        if weights is not None:
+            open_saved(weights).fill(self)
 
     def predict(self, text_embed: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
         return text_embed @ self.weight.to(text_embed) + self.bias.to(text_embed)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
 from eclipse_pl.priors.network import PriorNetwork
+from eclipse_pl.priors.open_saved import open_saved
 from eclipse_pl.priors.prior import Prior, gaussian_noise
 from eclipse_pl.priors.schedule import Curve, NoiseSchedule, Predict, Prediction, Spacing
 
@@ -39,7 +40,7 @@ class DiffusionPrior(Prior):
         clamp: bound of every number of the predicted clean embedding while sampling; null for none. Karlo's and Kandinsky's
             own code: 10 (standard deviations).
         spacing: which training steps are visited; see `NoiseSchedule.timesteps`.
-        weights: weights to begin with; see `Prior.start_from`.
+        weights: weights to begin with: a run, one of its checkpoints, or a released prior; see `open_saved`.
 
     Raises:
         ValueError: a value that is not among the choices, or a space without empty prompt or statistics where they are needed.
@@ -81,6 +82,7 @@ class DiffusionPrior(Prior):
         self.eta = eta
         self.clamp = clamp
         self.schedule = NoiseSchedule(schedule, num_train_timesteps, prediction)
+        self.spacing = spacing
         self.timesteps = self.schedule.timesteps(steps, spacing)
         self.network = PriorNetwork(
             space.dim, space.text_width, space.context_length, num_layers, num_attention_heads, attention_head_dim, True
@@ -96,7 +98,13 @@ class DiffusionPrior(Prior):
             )
         if standardise:
             self.network.set_statistics(space.image_mean, space.image_std)
-        self.start_from(weights)
+        if weights is not None:
+            open_saved(weights).fill(self)
+
+    @property
+    def trained_for(self) -> dict[str, str | int | float | bool]:
+        schedule = self.schedule
+        return {"prediction": schedule.prediction, "schedule": schedule.curve, "num_train_timesteps": schedule.steps}
 
     @property
     def forward_passes(self) -> int:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
 from eclipse_pl.losses import contrastive_loss, duplicates, first_of_rank, gather_ranks, one_of, projection_loss
+from eclipse_pl.priors.open_saved import open_saved
 from eclipse_pl.priors.prior import Prior, gaussian_noise
 from eclipse_pl.priors.standardised import StandardisedNetwork
 
@@ -49,7 +50,7 @@ class DirectPrior(Prior):
             "learned" (one vector) make the prior deterministic.
         standardise: predict embeddings standardised by the space's mean and standard deviation, which is where L_proj is then
             taken; L_CLS and `sample` stay raw. Ours: False, as in ECLIPSE's inference code, which returns the raw output.
-        weights: weights to begin with; see `Prior.start_from`.
+        weights: weights to begin with: a run, one of its checkpoints, or a released prior; see `open_saved`.
 
     Raises:
         ValueError: a value that is not among the choices, with the choices.
@@ -99,7 +100,8 @@ class DirectPrior(Prior):
             self.network.set_statistics(space.image_mean, space.image_std)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature))) if learn_temperature else None
         self.learned_noise = nn.Parameter(torch.zeros(space.dim)) if noise == "learned" else None
-        self.start_from(weights)
+        if weights is not None:
+            open_saved(weights).fill(self)
 
     @property
     def forward_passes(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 
 import torch
@@ -12,7 +13,10 @@ from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
 
 
 class Prior(nn.Module, ABC):
-    """Base class of everything that is compared. Its embeddings live in ``space``; none is ever normalised."""
+    """Base class of everything that is compared. Its embeddings live in ``space``; none is ever normalised.
+
+    Constructors that take ``weights`` to begin with end with ``open_saved(weights).fill(self)``.
+    """
 
     space: ClipSpace
 
@@ -20,19 +24,13 @@ class Prior(nn.Module, ABC):
         super().__init__()
         self.space = space
 
-    def start_from(self, weights: str | None) -> None:
-        """Begin with the weights of another prior, to go on training it or to compare it; None leaves the prior as it is.
+    @property
+    def trained_for(self) -> dict[str, str | int | float | bool]:
+        """Options that give weights their meaning though not their shape, by the names of the constructor's arguments.
 
-        ``weights`` is the folder of a run or one of its checkpoints (any prior, of the same space), or a folder or hub id that
-        diffusers' ``PriorTransformer`` or ECLIPSE's authors published (see `released`). Constructors call it last.
-
-        Raises:
-            ValueError: there are no such weights, or they belong to another architecture or space.
+        Saved beside the weights, and compared before a prior is filled with them.
         """
-        if weights is not None:
-            from eclipse_pl.priors.weights import load_weights
-
-            load_weights(self, weights)
+        return {}
 
     @property
     def forward_passes(self) -> int | None:
@@ -83,3 +81,12 @@ def _draw(like: Tensor, generator: torch.Generator | None) -> Tensor:
     # Always drawn in float32, so that one seed gives one picture whatever the precision.
     device = like.device if generator is None else generator.device
     return torch.randn(like.shape, generator=generator, device=device).to(like)
+
+
+def weights_sha256(prior: Prior) -> str:
+    """First 16 digits of the hash of all its tensors: equal exactly where every weight is."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(prior.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]

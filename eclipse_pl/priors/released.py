@@ -1,4 +1,4 @@
-"""Released priors: folders as diffusers' ``PriorTransformer`` and ECLIPSE's authors publish them, and our networks in them.
+"""ReleasedPrior: a folder as diffusers' ``PriorTransformer`` and ECLIPSE's authors publish them, and as `export` writes them.
 
 config.json and diffusion_pytorch_model.safetensors; in a whole pipeline the scheduler's config beside them. ECLIPSE's
 folders name the same class but hold no time token (``additional_embeddings`` 3), so that diffusers itself cannot run them;
@@ -7,25 +7,37 @@ they predict raw embeddings, and their ``clip_mean`` and ``clip_std`` are zeros 
 
 from __future__ import annotations
 
-import json
-import os
-from dataclasses import dataclass
-from importlib.metadata import version
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.model_folder import find_model_folder, find_weights, read_config
-from eclipse_pl.priors.diffusion import DiffusionPrior
-from eclipse_pl.priors.direct import DirectPrior
-from eclipse_pl.priors.network import PriorNetwork
+from eclipse_pl.priors.prior import Prior
+from eclipse_pl.priors.saved import SavedPrior, SpaceMaker, require_numbers, require_same_weights
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SPACE = "space.safetensors"
 """Beside the weights of what we export: which CLIP they belong to. Nobody else reads it."""
+RULE = "prior.json"
+"""Beside the weights of a diffusion prior that we export: all arguments of DiffusionPrior but the sizes, which config.json
+holds, and ``standardise``, which the weights show. Nobody else reads it."""
+RULE_TYPES: dict[str, tuple[type, ...]] = {
+    "prediction": (str,),
+    "schedule": (str,),
+    "num_train_timesteps": (int,),
+    "condition_dropout": (float, int),
+    "steps": (int,),
+    "guidance_scale": (float, int),
+    "eta": (float, int),
+    "clamp": (float, int, type(None)),
+    "spacing": (str,),
+}
+TRAINED_FOR = ("prediction", "schedule", "num_train_timesteps")
+"""`DiffusionPrior.trained_for`."""
 PLAIN = {
     "norm_in_type": None,
     "embedding_proj_norm_type": None,
@@ -37,21 +49,43 @@ PLAIN = {
 """What every published text-to-image prior has of ``PriorTransformer``'s options."""
 SIZES = {"num_layers": 20, "num_attention_heads": 32, "attention_head_dim": 64, "embedding_dim": 768, "num_embeddings": 77}
 """``PriorTransformer``'s defaults: published configs leave some of them out."""
-PREDICTION = {"sample": "x0", "epsilon": "eps"}
-"""diffusers' words for what a network says, which ``UnCLIPScheduler`` knows."""
+PREDICTION = {"sample": "x0", "epsilon": "eps", "v_prediction": "v"}
+"""diffusers' words for what a network says."""
+PUBLISHED_RULE = {"prediction": "x0", "schedule": "cosine", "num_train_timesteps": 1000}
+"""Of Karlo's and Kandinsky's priors, and so of the network alone, which does not say."""
 
 
-@dataclass(frozen=True, eq=False)
-class ReleasedPrior:
-    """One released prior, by diffusers' names."""
+class ReleasedPrior(SavedPrior):
+    """One released prior, by diffusers' names.
 
-    source: str
-    config: dict[str, Any]
-    tensors: dict[str, Tensor]
-    scheduler: dict[str, Any] | None = None
-    """None for a folder of the network alone."""
-    space: ClipSpace | None = None
-    """Known where `export` wrote the folder."""
+    Args:
+        source: folder or hub id, as the user said it.
+        folder: of the network, on this machine.
+        config: its config.json.
+        tensors: its weights, in float32.
+        rule: arguments of DiffusionPrior that the folder states; empty for the network alone.
+        space: known where `export` wrote the folder.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        folder: Path,
+        config: dict[str, Any],
+        tensors: dict[str, Tensor],
+        rule: dict[str, Any],
+        space: ClipSpace | None = None,
+    ) -> None:
+        self.source, self.folder, self.config, self.tensors, self.rule, self.space = (
+            source,
+            folder,
+            config,
+            tensors,
+            rule,
+            space,
+        )
+        self.dim = self.size("embedding_dim")
+        self.trained_for = {name: rule[name] for name in TRAINED_FOR if name in rule}
 
     @property
     def is_diffusion(self) -> bool:
@@ -61,50 +95,73 @@ class ReleasedPrior:
         return int(self.config.get(name) or SIZES[name])
 
     @property
+    def stated_in(self) -> str:
+        return str(self.folder)
+
+    @property
+    def part(self) -> dict[str, Any]:
+        kind = "diffusion.DiffusionPrior" if self.is_diffusion else "eclipse.EclipsePrior"
+        return {"class_path": f"eclipse_pl.priors.{kind}", "init_args": self.init_args}
+
+    @property
     def init_args(self) -> dict[str, Any]:
         """Arguments of the EclipsePrior or DiffusionPrior that these weights fill."""
         sizes = {name: self.size(name) for name in ("num_layers", "num_attention_heads", "attention_head_dim")}
-        if not self.is_diffusion or self.scheduler is None:
+        if not self.is_diffusion:
             return sizes
-        clip = self.scheduler.get("clip_sample", True)
-        return sizes | {
-            "num_train_timesteps": self.scheduler.get("num_train_timesteps", 1000),
-            "prediction": prediction_of(self.scheduler, self.source),
-            "clamp": float(self.scheduler.get("clip_sample_range", 1.0)) if clip else None,
-        }
+        statistics = self.statistics
+        raw = bool((statistics["clip_mean"] == 0).all()) and bool((statistics["clip_std"] == 1).all())
+        return sizes | self.rule | ({"standardise": False} if raw else {})
 
-    def load_into(self, network: PriorNetwork) -> None:
-        """Fill a network of the same sizes.
+    @property
+    def statistics(self) -> dict[str, Tensor]:
+        """``clip_mean`` and ``clip_std``, (1, dim), by which the network's output becomes raw embeddings.
 
         Raises:
-            ValueError: other keys or shapes, naming them; or a diffusion prior whose statistics are zero.
+            ValueError: a diffusion prior without them, or with zeros.
         """
-        tensors = dict(self.tensors)
-        mean, std = (tensors.pop(name, None) for name in ("clip_mean", "clip_std"))
-        ours = {key: value for key, value in network.state_dict().items() if key not in ("clip_mean", "clip_std")}
-        if (network.time_embedding is not None) != self.is_diffusion:
+        if not self.is_diffusion:
+            return {"clip_mean": torch.zeros(1, self.dim), "clip_std": torch.ones(1, self.dim)}
+        mean, std = self.tensors.get("clip_mean"), self.tensors.get("clip_std")
+        if mean is None or std is None or not bool((std > 0).all()):
+            what = "no clip_mean and clip_std" if mean is None or std is None else "a clip_std that is zero"
+            raise ValueError(
+                f"{self.source} has {what}: its embeddings could not be made raw again, and every sample would be the "
+                "same. A prior trained on raw embeddings says so with clip_mean 0 and clip_std 1: fill them in first."
+            )
+        return {"clip_mean": mean, "clip_std": std}
+
+    def build(self, encoder: SpaceMaker | None = None) -> Prior:
+        if self.is_diffusion and not self.rule:
+            told = ", ".join(f"{name} {value}" for name, value in PUBLISHED_RULE.items())
+            warnings.warn(
+                f"{self.source} holds a network alone, which does not say how it was trained: it is taken for what all "
+                f"published ones are ({told}). Name the folder of its pipeline, which holds the scheduler, if it has one.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return super().build(encoder)
+
+    def load_into(self, prior: Prior) -> None:
+        network = getattr(prior, "network", None)
+        ours = network.state_dict() if isinstance(network, nn.Module) else {}
+        if "prd_embedding" not in ours or not isinstance(network, nn.Module):
+            raise ValueError(
+                f"{self.source} is no run of this project, and {type(prior).__name__} has no prior transformer that a "
+                "released prior could fill. Take weights of a run, or the prior EclipsePrior or DiffusionPrior."
+            )
+        if ("time_embedding.linear_1.weight" in ours) != self.is_diffusion:
             raise ValueError(
                 f"{self.source} holds {'a diffusion prior' if self.is_diffusion else 'an ECLIPSE prior, without time token'}: "
                 f"take it into {'DiffusionPrior' if self.is_diffusion else 'EclipsePrior'}."
             )
-        require_same_weights(ours, tensors, f"The weights {self.source}")
-        with torch.no_grad():
-            network.load_state_dict(tensors, strict=False)
-            if self.is_diffusion:
-                if mean is None or std is None or not bool((std > 0).all()):
-                    what = "no clip_mean and clip_std" if mean is None or std is None else "a clip_std that is zero"
-                    raise ValueError(
-                        f"{self.source} has {what}: its embeddings could not be made raw again, and every sample would be the "
-                        "same. A prior trained on raw embeddings says so with clip_mean 0 and clip_std 1: fill them in first."
-                    )
-                network.set_statistics(mean[0].float(), std[0].float())
-            else:
-                network.clip_mean.zero_()
-                network.clip_std.fill_(1)
+        theirs = self.tensors | self.statistics
+        require_same_weights(ours, theirs, f"The weights {self.source}")
+        network.load_state_dict(theirs)
 
 
 def read_released(source: str) -> ReleasedPrior:
-    """Read a folder or hub id: the network's own folder, or a pipeline that holds it as ``prior``.
+    """Read a folder or hub id: the network's own folder, or one that holds it as ``prior`` beside its scheduler.
 
     Raises:
         ValueError: it is missing, damaged, a pickle, or another kind of model, each in one sentence.
@@ -113,12 +170,15 @@ def read_released(source: str) -> ReleasedPrior:
     from safetensors.torch import load_file
 
     root = find_model_folder(source, ["*.json", "prior/*.safetensors", "*.safetensors"])
+    if root.name == "prior" and (root.parent / "model_index.json").is_file():
+        root = root.parent
     pipeline = (root / "model_index.json").is_file()
-    if pipeline and not (root / "prior").is_dir():
+    inside = (root / "prior" / "config.json").is_file()
+    if pipeline and not inside:
         raise ValueError(
             f"{source} is a pipeline without a prior ({read_config(root, 'model_index.json').get('_class_name')})."
         )
-    folder = root / "prior" if pipeline else root
+    folder = root / "prior" if inside else root
     config = read_config(folder)
     if config.get("_class_name") != "PriorTransformer":
         raise ValueError(
@@ -126,8 +186,11 @@ def read_released(source: str) -> ReleasedPrior:
         )
     other = {name: config[name] for name, value in PLAIN.items() if config.get(name, value) != value}
     other |= {
-        n: config[n] for n in ("embedding_proj_dim", "clip_embed_dim") if config.get(n) not in (None, config["embedding_dim"])
+        name: config[name]
+        for name in ("embedding_proj_dim", "clip_embed_dim")
+        if config.get(name) not in (None, config.get("embedding_dim", SIZES["embedding_dim"]))
     }
+    other |= {name: config[name] for name in SIZES if not isinstance(config.get(name, 1), int)}
     if other:
         raise ValueError(f"{folder} is a PriorTransformer of another kind than text-to-image priors are: {other}.")
     tensors: dict[str, Tensor] = {}
@@ -136,108 +199,76 @@ def read_released(source: str) -> ReleasedPrior:
             tensors |= load_file(path)
         except SafetensorError as error:
             raise ValueError(f"{path} is damaged ({error}). Fetch it again.") from error
-    schedulers = [root / name for name in ("prior_scheduler", "scheduler") if pipeline and (root / name).is_dir()]
-    scheduler = read_config(schedulers[0], "scheduler_config.json") if schedulers else None
+    tensors = {key: value.float() for key, value in tensors.items()}
+    require_numbers(tensors, f"The weights {source}")
+    schedulers = [root / name for name in ("prior_scheduler", "scheduler") if inside and (root / name).is_dir()]
     space = ClipSpace.load(folder / SPACE) if (folder / SPACE).is_file() else None
-    return ReleasedPrior(source, config, {key: value.float() for key, value in tensors.items()}, scheduler, space)
+    rule = stated_rule(folder, schedulers[0] if schedulers else None)
+    return ReleasedPrior(source, folder, config, tensors, rule, space)
 
 
-def prediction_of(scheduler: dict[str, Any], source: str) -> str:
-    word = scheduler.get("prediction_type", "epsilon")
+def stated_rule(folder: Path, scheduler: Path | None) -> dict[str, Any]:
+    """Arguments of DiffusionPrior by what `export` wrote into the network's folder, and by the scheduler beside it.
+
+    Raises:
+        ValueError: either is damaged, or they contradict each other.
+    """
+    rule: dict[str, Any] = {}
+    if (folder / RULE).is_file():
+        rule = read_config(folder, RULE)
+        wrong = [name for name, value in rule.items() if not isinstance(value, RULE_TYPES.get(name, ()))]
+        if wrong or rule.keys() != RULE_TYPES.keys():
+            name = (wrong or sorted(RULE_TYPES.keys() - rule.keys()))[0]
+            raise ValueError(
+                f"{folder / RULE} has {name} {rule.get(name)!r}, which `export` does not write. Export the prior again."
+            )
+    if scheduler is None:
+        return rule
+    theirs = scheduler_rule(scheduler)
+    other = [name for name, value in theirs.items() if rule.get(name, value) != value]
+    if other:
+        raise ValueError(
+            f"{scheduler} has {other[0]} {theirs[other[0]]}, and {folder / RULE} has {rule[other[0]]}: one prior cannot be "
+            "both. Change one of the files to what the other says, or remove the one that is wrong."
+        )
+    return theirs | rule
+
+
+def scheduler_rule(folder: Path) -> dict[str, Any]:
+    """The same by a scheduler of diffusers, whose defaults count where its config is silent."""
+    config = read_config(folder, "scheduler_config.json")
+    name = config.get("_class_name", "UnCLIPScheduler")
+    if name not in ("UnCLIPScheduler", "DDPMScheduler", "DDIMScheduler"):
+        raise ValueError(
+            f"{folder} holds a {name}; schedules are read of UnCLIPScheduler, DDPMScheduler and DDIMScheduler. Put the config "
+            "of that of the three that the prior was trained with in its place."
+        )
+    word = config.get("prediction_type", "epsilon")
     if word not in PREDICTION:
         raise ValueError(
-            f"The scheduler of {source} has prediction_type {word!r}; released priors have {', '.join(PREDICTION)}."
+            f"The scheduler of {folder} has prediction_type {word!r}; released priors have {', '.join(PREDICTION)}."
         )
-    return PREDICTION[word]
-
-
-def write_released(prior: DirectPrior | DiffusionPrior, folder: Path) -> None:
-    """Write the network as a folder that `read_released` reads, and diffusers where the prior is a diffusion prior.
-
-    An ECLIPSE prior's statistics and fixed noise are folded into its last and first projection, so that its folder predicts
-    raw embeddings from Gaussian noise, as the published ones do.
-    """
-    from safetensors.torch import save_file
-
-    network = prior.network
-    if not isinstance(network, PriorNetwork):
-        raise ValueError(f"{type(prior).__name__} has no prior transformer, and only that has a place in diffusers' folders.")
-    dim, width = network.proj_in.in_features, network.encoder_hidden_states_proj.in_features
-    if dim != width:
-        raise ValueError(
-            f"diffusers' PriorTransformer has one width for embeddings and token states, and this space has {dim} and {width}."
-        )
-    tensors = {key: value.detach().cpu().clone().contiguous() for key, value in network.state_dict().items()}
-    if isinstance(prior, DirectPrior):
-        fold_in(prior, tensors)
-    config = {
-        "_class_name": "PriorTransformer",
-        "_diffusers_version": version("diffusers"),
-        "additional_embeddings": network.extra_tokens,
-        "attention_head_dim": network.proj_in.out_features // network.heads,
-        "embedding_dim": dim,
-        "num_attention_heads": network.heads,
-        "num_embeddings": network.context_length,
-        "num_layers": len(network.transformer_blocks),
-        "clip_embed_dim": None,
-        "embedding_proj_dim": None,
-        "time_embed_dim": None,
-        **PLAIN,
+    rule = {
+        "prediction": PREDICTION[word],
+        "schedule": "cosine" if name == "UnCLIPScheduler" else curve_of(config, folder),
+        "num_train_timesteps": config.get("num_train_timesteps", 1000),
+        "clamp": float(config.get("clip_sample_range", 1.0)) if config.get("clip_sample", True) else None,
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{WEIGHTS}.part"
-    save_file(tensors, partial, {"format": "pt"})
-    os.replace(partial, folder / WEIGHTS)
-    prior.space.save(folder / SPACE)
-    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    if name == "UnCLIPScheduler":
+        return rule
+    return rule | {"eta": 1.0 if name == "DDPMScheduler" else 0.0, "spacing": config.get("timestep_spacing", "leading")}
 
 
-def fold_in(prior: DirectPrior, tensors: dict[str, Tensor]) -> None:
-    mean, std = tensors["clip_mean"][0], tensors["clip_std"][0]
-    tensors["proj_to_clip_embeddings.weight"] *= std[:, None]
-    tensors["proj_to_clip_embeddings.bias"].mul_(std).add_(mean)
-    tensors["clip_mean"].zero_()
-    tensors["clip_std"].fill_(1)
-    if prior.noise != "gaussian":
-        if prior.learned_noise is not None:
-            tensors["proj_in.bias"] += tensors["proj_in.weight"] @ prior.learned_noise.detach().cpu()
-        tensors["proj_in.weight"].zero_()
-
-
-def scheduler_config(prior: DiffusionPrior) -> dict[str, Any]:
-    """``UnCLIPScheduler`` of this prior, which Kandinsky's and Karlo's pipelines sample with."""
-    words = {ours: theirs for theirs, ours in PREDICTION.items()}
-    prediction = prior.schedule.prediction
-    if prior.schedule.curve != "cosine" or prediction not in words:
-        raise ValueError(
-            "Kandinsky's and Karlo's pipelines sample with UnCLIPScheduler, which knows the cosine schedule and predictions "
-            f"x0 and eps; this prior has {prior.schedule.curve} and {prediction}. Train it so, or export it without --base."
-        )
-    return {
-        "_class_name": "UnCLIPScheduler",
-        "_diffusers_version": version("diffusers"),
-        "clip_sample": prior.clamp is not None,
-        "clip_sample_range": prior.clamp or 1.0,
-        "num_train_timesteps": prior.schedule.steps,
-        "prediction_type": words[prediction],
-        "variance_type": "fixed_small_log",
-    }
-
-
-def require_same_weights(ours: dict[str, Tensor], theirs: dict[str, Tensor], name: str) -> None:
-    """Raise ValueError, naming keys, unless ``theirs`` (of ``name``) fill exactly the tensors of ``ours``."""
-    missing = sorted(ours.keys() - theirs.keys())
-    unknown = sorted(theirs.keys() - ours.keys())
-    reshaped = sorted(key for key in ours.keys() & theirs.keys() if ours[key].shape != theirs[key].shape)
-    parts = [
-        f"{len(keys)} {what}, such as {keys[0]}"
-        for what, keys in (("missing", missing), ("unknown", unknown), ("of another shape", reshaped))
-        if keys
-    ]
-    if reshaped:
-        parts[-1] += f" ({tuple(theirs[reshaped[0]].shape)} instead of {tuple(ours[reshaped[0]].shape)})"
-    if parts:
-        raise ValueError(
-            f"{name} belong to another architecture than the prior in the config: weights {'; '.join(parts)}. Use the sizes "
-            "that they were trained with (config.yaml in a run's folder, config.json in a released one)."
-        )
+def curve_of(config: dict[str, Any], folder: Path) -> str:
+    """Our word for the betas of a DDPMScheduler or DDIMScheduler."""
+    curve = config.get("beta_schedule", "linear")
+    ends = (config.get("beta_start", 0.0001), config.get("beta_end", 0.02))
+    plain = not any(config.get(name) for name in ("trained_betas", "rescale_betas_zero_snr", "thresholding"))
+    if plain and curve == "squaredcos_cap_v2":
+        return "cosine"
+    if plain and curve == "linear" and ends == (0.0001, 0.02):
+        return "linear"
+    raise ValueError(
+        f"The scheduler of {folder} has the betas {curve!r} from {ends[0]} to {ends[1]}{'' if plain else ', changed'}; priors "
+        "here have squaredcos_cap_v2 (cosine), or linear from 0.0001 to 0.02."
+    )

@@ -1,0 +1,124 @@
+"""SavedRun: the prior of a run of ours, in a checkpoint and the config.yaml of the run's folder."""
+
+from __future__ import annotations
+
+import pickle
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from eclipse_pl.embedding import ClipSpace
+from eclipse_pl.priors.prior import Prior
+from eclipse_pl.priors.saved import SavedPrior, require_numbers, require_same_weights
+
+
+class SavedRun(SavedPrior):
+    """The prior of a run. Its checkpoint holds weights and space; its config, needed to build it alone, is beside them.
+
+    Args:
+        checkpoint: the file.
+        source: how the user called it; by default the file.
+    """
+
+    space: ClipSpace
+
+    def __init__(self, checkpoint: Path, source: str | None = None) -> None:
+        self.source = source or str(checkpoint)
+        self.checkpoint = checkpoint
+        self.content = read_checkpoint(checkpoint)
+        self.space = checkpoint_space(self.content, self.source)
+        self.dim = self.space.dim
+        self.trained_for = self.content.get("trained_for", {})
+
+    @property
+    def stated_in(self) -> str:
+        return str(self.checkpoint.parent.parent / "config.yaml")
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """What ran.
+
+        Raises:
+            ValueError: there is no such file, or it is no config of a run.
+        """
+        path = Path(self.stated_in)
+        if not path.is_file():
+            raise ValueError(f"There is no {path}, which says what the prior in {self.checkpoint} is.")
+        try:
+            config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is no YAML ({' '.join(str(error).split())}).") from error
+        if not isinstance(config, dict):
+            raise ValueError(f"{path} is no config of a run.")
+        return config
+
+    @property
+    def part(self) -> dict[str, Any]:
+        model = self.config.get("model")
+        part = model.get("prior") if isinstance(model, dict) else None
+        if not isinstance(part, dict) or not isinstance(part.get("init_args") or {}, dict) or "class_path" not in part:
+            raise ValueError(f"{self.stated_in} names no prior (model.prior.class_path).")
+        arguments = part.get("init_args") or {}
+        # What a run began with is of no use once its own weights are loaded, and may be gone.
+        return {**part, "init_args": {**arguments, "weights": None} if "weights" in arguments else arguments}
+
+    @property
+    def data_folder(self) -> str:
+        """The set of shards that it trained on."""
+        data = self.config.get("data")
+        arguments = data.get("init_args") if isinstance(data, dict) else None
+        folder = arguments.get("folder") if isinstance(arguments, dict) else None
+        if not isinstance(folder, str):
+            raise ValueError(f"{self.stated_in} names no set of shards (data.init_args.folder).")
+        return folder
+
+    def load_into(self, prior: Prior) -> None:
+        tensors = {key.removeprefix("prior."): value for key, value in self.content["state_dict"].items()}
+        name = f"The weights {self.source}"
+        require_same_weights(prior.state_dict(), tensors, name)
+        # a buffer, such as a mask, may well hold infinity
+        require_numbers(tensors, name, frozenset(key for key, _ in prior.named_buffers()))
+        prior.load_state_dict(tensors)
+
+
+def find_checkpoint(source: str) -> Path | None:
+    """The checkpoint meant by a run's folder or a checkpoint's path; None where ``source`` is neither.
+
+    Raises:
+        ValueError: it is the folder of a run that has no checkpoint yet.
+    """
+    path = Path(source).expanduser()
+    if path.suffix == ".ckpt" and path.is_file():
+        return path
+    last = path / "checkpoints" / "last.ckpt"
+    if not last.is_file() and (path / "config.yaml").is_file():
+        raise ValueError(f"The run {source} has no checkpoint: there is no {last}. Train it further, or name a checkpoint.")
+    return last if last.is_file() else None
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's content, tensors left in the file until they are used; nothing is ever unpickled."""
+    try:
+        content = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+    except (FileNotFoundError, PermissionError):
+        raise
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:  # OSError is torch's for a file that was cut
+        raise ValueError(
+            f"{path} cannot be read safely: it is damaged, or holds pickled objects, which are never loaded."
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} was not written by eclipse_pl: it holds a {type(content).__name__}, no checkpoint.")
+    return content
+
+
+def checkpoint_space(content: dict[str, Any], name: str | Path) -> ClipSpace:
+    """The space that a checkpoint of ours names."""
+    if not {"space", "state_dict"} <= content.keys():
+        raise ValueError(f"{name} was not written by eclipse_pl: it names no CLIP space.")
+    try:
+        return ClipSpace.from_state(content["space"]["tensors"], content["space"]["identity"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{name} was not written by eclipse_pl: its CLIP space is no such thing ({error}).") from error

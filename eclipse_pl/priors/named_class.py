@@ -1,0 +1,214 @@
+"""A class that a file names: held against its base class before it is imported and before it is built.
+
+A run's folder may come from somebody else, and its ``config.yaml`` names classes by ``class_path``. Importing a module runs
+it, so sources are read first, and only the module that writes the class as a subclass of the right base class is imported.
+So a file can neither call a function, nor build a class of another kind, nor import a module that writes none of the kind.
+
+What remains: a module on this machine's path that writes such a class runs when it is imported, and so do its packages and
+what it imports; and the class is built with the file's arguments. So beware of folders from somebody else on that path:
+``python -m`` puts the folder where it is called there.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from importlib.abc import InspectLoader
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+PLAIN_TYPES = (object, type, str, bytes, int, float, complex, bool, list, dict, tuple, set, frozenset, type(None))
+"""Annotations that name no base class of something to build."""
+
+
+def build_named(part: dict[str, Any], bases: tuple[type[T], ...], where: str, *arguments: Any) -> T:
+    """Build what ``part`` (``class_path`` and ``init_args``) names after ``arguments``; ``where`` is the file it comes from.
+
+    Classes inside ``init_args`` are held against the annotations of their arguments, however deep they lie.
+
+    Raises:
+        ValueError: a class is of none of its base classes, or does not take these arguments.
+    """
+    cls = named_class(part["class_path"], bases, where)
+    annotations = parameter_annotations(cls)
+    given = {**(part.get("init_args") or {}), **(part.get("dict_kwargs") or {})}
+    built = {name: _built(value, name, annotations.get(name), where) for name, value in given.items()}
+    try:
+        return cls(*arguments, **built)
+    except TypeError as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{where} does not fit {part['class_path']} ({reason}): it was written for another version of that class."
+        ) from error
+
+
+def _built(value: Any, name: str, annotation: Any, where: str) -> Any:
+    if isinstance(value, list):
+        return [_built(one, name, annotation, where) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if "class_path" not in value:
+        return {key: _built(one, name, annotation, where) for key, one in value.items()}
+    if not (bases := classes_in(annotation)):
+        raise ValueError(
+            f"{where} names the class {value['class_path']} for {name}, whose annotation names no class: it could be "
+            "anything, so it is not built."
+        )
+    return build_named(value, bases, where)
+
+
+def named_class(class_path: object, bases: tuple[type[T], ...], where: str) -> type[T]:
+    """The subclass of one of ``bases`` that ``class_path`` names, imported only if its source says that it is one.
+
+    Raises:
+        ValueError: it is none, and nothing was imported.
+    """
+    wanted = " or ".join(base.__name__ for base in bases)
+    module, _, name = class_path.rpartition(".") if isinstance(class_path, str) else ("", "", "")
+    if not all(part.isidentifier() for part in (*module.split("."), name)):
+        raise ValueError(f"{where} names {class_path!r} where the class_path of a {wanted} is expected.")
+    place = written_at(module, name, bases)
+    if place is None:
+        if module in sys.modules or source_of(module) is not None:
+            raise ValueError(f"{where} names {class_path}, which its module does not write as a {wanted}: it is not imported.")
+        raise ValueError(
+            f"{where} names {class_path}, and there is no such module here. Install its package, run this in the folder that "
+            "holds it, or add that folder to PYTHONPATH."
+        )
+    found = getattr(importlib.import_module(place[0]), place[1], None)
+    if not (isinstance(found, type) and issubclass(found, bases)) or inspect.isabstract(found):
+        raise ValueError(f"{where} names {class_path}, which is no {wanted} that can be built.")
+    return found
+
+
+def written_at(
+    module: str, name: str, bases: tuple[type, ...], seen: frozenset[tuple[str, str]] = frozenset()
+) -> tuple[str, str] | None:
+    """The module that writes ``name``, and its name there, if it is a subclass of one of ``bases``; nothing is run.
+
+    A module that takes the class over from another is not the one. Modules that are loaded are asked themselves.
+    """
+    loaded = vars(sys.modules[module]).get(name) if sys.modules.get(module) is not None else None
+    if loaded is not None:
+        return (module, name) if isinstance(loaded, type) and issubclass(loaded, bases) else None
+    if (module, name) in seen or (source := source_of(module)) is None:
+        return None
+    text, package = source
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError):
+        return None
+    classes: dict[str, ast.ClassDef] = {}
+    imported: dict[str, str] = {}  # from a name in this module to what it stands for, dotted
+    stars = []
+    for statement in top_level(tree.body):
+        if isinstance(statement, ast.ClassDef):
+            classes[statement.name] = statement
+        elif isinstance(statement, ast.Import):
+            for alias in statement.names:
+                whole = alias.name if alias.asname else alias.name.partition(".")[0]
+                imported[alias.asname or whole] = whole
+        elif isinstance(statement, ast.ImportFrom):
+            origin = absolute(statement, package)
+            stars += [origin for alias in statement.names if alias.name == "*"]
+            imported |= {alias.asname or alias.name: f"{origin}.{alias.name}" for alias in statement.names}
+
+    def found(dotted: str) -> tuple[str, str] | None:
+        first, _, rest = dotted.partition(".")
+        if first in classes and first != name and not rest:
+            places = [f"{module}.{first}"]
+        elif first in imported:
+            places = [f"{imported[first]}.{rest}" if rest else imported[first]]
+        else:
+            places = [f"{star}.{dotted}" for star in stars]
+        parts = (place.rpartition(".") for place in places)
+        origins = (written_at(origin, last, bases, seen | {(module, name)}) for origin, _, last in parts)
+        return next((origin for origin in origins if origin is not None), None)
+
+    if name in classes:
+        return (module, name) if any(found(dotted) for node in classes[name].bases if (dotted := dotted_name(node))) else None
+    return found(name)
+
+
+def source_of(module: str) -> tuple[str, str] | None:
+    """Source and package of a module, read without running it or the packages above it; None where there is none."""
+    folders: list[str] | None = None  # of the package around it; None looks on the path
+    parts = module.split(".")
+    for depth, part in enumerate(parts):
+        name = ".".join(parts[: depth + 1])
+        spec: ModuleSpec | None = None
+        try:
+            specs = (finder.find_spec(name, folders) for finder in sys.meta_path if hasattr(finder, "find_spec"))
+            spec = next((found for found in specs if found is not None), None)
+        except KeyError:  # a folder without __init__.py looks its own package up among the modules that are loaded
+            folders = [place for place in (f"{folder}/{part}" for folder in folders or ()) if Path(place).is_dir()]
+        else:
+            if spec is None:
+                return None
+            found_in = spec.submodule_search_locations
+            folders = None if found_in is None else list(found_in)
+        if folders is None and depth < len(parts) - 1:
+            return None
+    if spec is None or not isinstance(spec.loader, InspectLoader):
+        return None
+    try:
+        text = spec.loader.get_source(module)
+    except (ImportError, UnicodeDecodeError):
+        return None
+    return None if text is None else (text, module.rpartition(".")[0] if folders is None else module)
+
+
+def top_level(statements: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Statements that run when a module is imported, those under ``if`` and ``try`` included."""
+    for statement in statements:
+        yield statement
+        if isinstance(statement, ast.If | ast.Try):
+            inner = [*statement.body, *statement.orelse]
+            inner += [one for handler in getattr(statement, "handlers", []) for one in handler.body]
+            yield from top_level(inner)
+
+
+def absolute(statement: ast.ImportFrom, package: str) -> str:
+    """The module that a ``from`` statement in ``package`` takes from."""
+    if not statement.level:
+        return statement.module or ""
+    parts = package.split(".")
+    return ".".join([*parts[: len(parts) - statement.level + 1], *([statement.module] if statement.module else [])])
+
+
+def dotted_name(node: ast.expr) -> str | None:
+    """``a.b.C`` as it stands among the bases of a class, without what is in brackets; None for anything else."""
+    if isinstance(node, ast.Subscript):
+        return dotted_name(node.value)
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute) and (before := dotted_name(node.value)):
+        return f"{before}.{node.attr}"
+    return None
+
+
+def parameter_annotations(cls: type) -> dict[str, Any]:
+    """Annotations of the arguments of a class, and of those that it hands on to the classes above it."""
+    annotations: dict[str, Any] = {}
+    for one in cls.__mro__:
+        if "__init__" in vars(one):
+            with suppress(NameError, TypeError):  # a name that only type checkers see
+                annotations = typing.get_type_hints(one.__init__) | annotations  # type: ignore[misc]
+    return annotations
+
+
+def classes_in(annotation: Any) -> tuple[type, ...]:
+    """The classes that an annotation allows: of ``list[nn.Module] | None``, nn.Module."""
+    if isinstance(annotation, type) and not typing.get_args(annotation):
+        return () if annotation in PLAIN_TYPES else (annotation,)
+    if typing.get_origin(annotation) in (typing.Literal, type, Callable):
+        return ()
+    return tuple(cls for argument in typing.get_args(annotation) for cls in classes_in(argument))

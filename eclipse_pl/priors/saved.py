@@ -1,0 +1,140 @@
+"""SavedPrior: a prior that lies in files, to be built from them or to fill another prior with its weights."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from eclipse_pl.embedding import ClipSpace
+from eclipse_pl.priors.named_class import build_named
+from eclipse_pl.priors.prior import Prior
+
+
+@runtime_checkable
+class SpaceMaker(Protocol):
+    """What is needed of an encoder to build a prior whose files do not name its space."""
+
+    def space(self, image_mean: Float[Tensor, " dim"], image_std: Float[Tensor, " dim"]) -> ClipSpace: ...
+
+
+class SavedPrior(ABC):
+    """One prior in files; `open_saved` finds out of which kind."""
+
+    source: str
+    """Where it lies, as the user said it."""
+    dim: int
+    """E, width of its embeddings."""
+    space: ClipSpace | None
+    """None where the files do not say of which CLIP it is."""
+    trained_for: Mapping[str, Any]
+    """`Prior.trained_for` of the prior that was saved; empty where the files do not say."""
+
+    @property
+    @abstractmethod
+    def part(self) -> dict[str, Any]:
+        """``class_path`` and ``init_args`` of the prior that was saved, as a config states them."""
+
+    @property
+    @abstractmethod
+    def stated_in(self) -> str:
+        """The file that `part` is read from, for errors."""
+
+    @abstractmethod
+    def load_into(self, prior: Prior) -> None:
+        """Copy the weights.
+
+        Raises:
+            ValueError: they are of another architecture, or not finite.
+        """
+
+    def build(self, encoder: SpaceMaker | None = None) -> Prior:
+        """The prior that was saved, on the CPU, in training mode.
+
+        Args:
+            encoder: the CLIP of the prior; needed only where ``space`` is None.
+
+        Raises:
+            ValueError: the files name no prior, or one that does not fit the weights.
+        """
+        space = self.space
+        if space is None:
+            if encoder is None:
+                raise ValueError(f"{self.source} does not say of which CLIP it is: give the encoder.")
+            space = encoder.space(torch.zeros(self.dim), torch.ones(self.dim))
+        prior = build_named(self.part, (Prior,), self.stated_in, space)
+        self._require_same_rule(prior)
+        self.load_into(prior)
+        return prior
+
+    def fill(self, prior: Prior) -> None:
+        """Give ``prior`` the saved weights, to go on training it or to compare it.
+
+        Raises:
+            ValueError: they belong to another architecture or space, or mean something else to this prior.
+        """
+        if self.space is not None:
+            prior.space.require_same(self.space, "the prior", f"the weights {self.source}")
+        self._require_same_rule(prior)
+        standardised = is_standardised(prior)
+        self.load_into(prior)
+        if is_standardised(prior) != standardised:
+            raise ValueError(
+                f"The weights {self.source} predict {'raw' if standardised else 'standardised'} embeddings: set the prior's "
+                f"standardise to {str(not standardised).lower()}."
+            )
+
+    def _require_same_rule(self, prior: Prior) -> None:
+        require_same_rule(prior, self.trained_for, f"The weights {self.source}")
+
+
+def is_standardised(prior: Prior) -> bool:
+    return bool(getattr(getattr(prior, "network", None), "is_standardised", False))
+
+
+def require_same_rule(prior: Prior, trained_for: Mapping[str, Any], name: str) -> None:
+    """Raise ValueError if the weights of ``name`` were trained for something else than ``prior`` uses them for."""
+    ours = prior.trained_for
+    other = [key for key in ours if key in trained_for and trained_for[key] != ours[key]]
+    if other:
+        theirs, here = (", ".join(f"{key} {values[key]}" for key in other) for values in (trained_for, ours))
+        raise ValueError(
+            f"{name} were trained with {theirs}, and the prior has {here}: they would fit and mean something else. "
+            f"Set the prior's {', '.join(other)} to what the weights were trained with."
+        )
+
+
+def require_same_weights(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], name: str) -> None:
+    """Raise ValueError, naming keys, unless ``theirs`` (of ``name``) fill exactly the tensors of ``ours``."""
+    missing = sorted(ours.keys() - theirs.keys())
+    unknown = sorted(theirs.keys() - ours.keys())
+    reshaped = sorted(key for key in ours.keys() & theirs.keys() if ours[key].shape != theirs[key].shape)
+    parts = [
+        f"{len(keys)} {what}, such as {keys[0]}"
+        for what, keys in (("missing", missing), ("unknown", unknown), ("of another shape", reshaped))
+        if keys
+    ]
+    if reshaped:
+        parts[-1] += f" ({tuple(theirs[reshaped[0]].shape)} instead of {tuple(ours[reshaped[0]].shape)})"
+    if parts:
+        raise ValueError(
+            f"{name} belong to another architecture than the prior in the config: weights {'; '.join(parts)}. Use the sizes "
+            "that they were trained with (config.yaml in a run's folder, config.json in a released one)."
+        )
+
+
+def require_numbers(tensors: Mapping[str, Tensor], name: str, infinite: frozenset[str] = frozenset()) -> None:
+    """Raise ValueError, naming the tensor, where one of ``name`` holds NaN, or infinity and is not among ``infinite``."""
+    for key, tensor in tensors.items():
+        if not tensor.is_floating_point() or bool(tensor.isfinite().all()):
+            continue
+        if key not in infinite or bool(tensor.isnan().any()):
+            count = int((~tensor.isfinite()).sum())
+            raise ValueError(
+                f"{name} hold NaN or infinity: {count} of the {tensor.numel()} numbers of {key}. Every embedding would be "
+                "NaN. Take weights from before they broke, or fetch them again."
+            )

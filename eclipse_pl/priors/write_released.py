@@ -1,0 +1,104 @@
+"""A prior as a folder that diffusers, ECLIPSE's code and `read_released` read."""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from eclipse_pl.priors.diffusion import DiffusionPrior
+from eclipse_pl.priors.direct import DirectPrior
+from eclipse_pl.priors.network import PriorNetwork
+from eclipse_pl.priors.released import PLAIN, PREDICTION, RULE, SPACE, WEIGHTS
+
+
+def write_released(prior: DirectPrior | DiffusionPrior, folder: Path) -> None:
+    """Write the network as a folder that `read_released` reads, and diffusers where the prior is a diffusion prior.
+
+    An ECLIPSE prior's statistics and fixed noise are folded into its last and first projection, so that its folder predicts
+    raw embeddings from Gaussian noise, as the published ones do.
+    """
+    from safetensors.torch import save_file
+
+    network = prior.network
+    if not isinstance(network, PriorNetwork):
+        raise ValueError(f"{type(prior).__name__} has no prior transformer, and only that has a place in diffusers' folders.")
+    dim, width = network.proj_in.in_features, network.encoder_hidden_states_proj.in_features
+    if dim != width:
+        raise ValueError(
+            f"diffusers' PriorTransformer has one width for embeddings and token states, and this space has {dim} and {width}."
+        )
+    tensors = {key: value.detach().cpu().clone().contiguous() for key, value in network.state_dict().items()}
+    if isinstance(prior, DirectPrior):
+        fold_in(prior, tensors)
+    config = {
+        "_class_name": "PriorTransformer",
+        "_diffusers_version": version("diffusers"),
+        "additional_embeddings": network.extra_tokens,
+        "attention_head_dim": network.proj_in.out_features // network.heads,
+        "embedding_dim": dim,
+        "num_attention_heads": network.heads,
+        "num_embeddings": network.context_length,
+        "num_layers": len(network.transformer_blocks),
+        "clip_embed_dim": None,
+        "embedding_proj_dim": None,
+        "time_embed_dim": None,
+        **PLAIN,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f"{WEIGHTS}.part"
+    save_file(tensors, partial, {"format": "pt"})
+    os.replace(partial, folder / WEIGHTS)
+    prior.space.save(folder / SPACE)
+    if isinstance(prior, DiffusionPrior):
+        (folder / RULE).write_text(json.dumps(rule_of(prior), indent=2) + "\n")
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def rule_of(prior: DiffusionPrior) -> dict[str, Any]:
+    """How the network is trained and sampled, which neither its weights nor config.json say."""
+    return {
+        **prior.trained_for,
+        "condition_dropout": prior.condition_dropout,
+        "steps": len(prior.timesteps),
+        "guidance_scale": prior.guidance_scale,
+        "eta": prior.eta,
+        "clamp": prior.clamp,
+        "spacing": prior.spacing,
+    }
+
+
+def fold_in(prior: DirectPrior, tensors: dict[str, Tensor]) -> None:
+    mean, std = tensors["clip_mean"][0], tensors["clip_std"][0]
+    tensors["proj_to_clip_embeddings.weight"] *= std[:, None]
+    tensors["proj_to_clip_embeddings.bias"].mul_(std).add_(mean)
+    tensors["clip_mean"].zero_()
+    tensors["clip_std"].fill_(1)
+    if prior.noise != "gaussian":
+        if prior.learned_noise is not None:
+            tensors["proj_in.bias"] += tensors["proj_in.weight"] @ prior.learned_noise.detach().cpu()
+        tensors["proj_in.weight"].zero_()
+
+
+def scheduler_config(prior: DiffusionPrior) -> dict[str, Any]:
+    """``UnCLIPScheduler`` of this prior, which Kandinsky's and Karlo's pipelines sample with."""
+    words = {ours: theirs for theirs, ours in PREDICTION.items()}
+    prediction = prior.schedule.prediction
+    if prior.schedule.curve != "cosine" or prediction not in ("x0", "eps"):
+        raise ValueError(
+            "Kandinsky's and Karlo's pipelines sample with UnCLIPScheduler, which knows the cosine schedule and predictions "
+            f"x0 and eps; this prior has {prior.schedule.curve} and {prediction}. Train it so, or export it without --base."
+        )
+    return {
+        "_class_name": "UnCLIPScheduler",
+        "_diffusers_version": version("diffusers"),
+        "clip_sample": prior.clamp is not None,
+        "clip_sample_range": prior.clamp or 1.0,
+        "num_train_timesteps": prior.schedule.steps,
+        "prediction_type": words[prediction],
+        "variance_type": "fixed_small_log",
+    }

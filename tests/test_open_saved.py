@@ -1,0 +1,274 @@
+"""Priors in files: exported and read back, filled into other priors, refused where their weights would mean something else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from eclipse_pl.__main__ import main as command
+from eclipse_pl.embedding import ClipSpace
+from eclipse_pl.load_prior import load_prior
+from eclipse_pl.priors import DiffusionPrior, EclipsePrior, LinearPrior, MLPPrior, Prior
+from eclipse_pl.priors.open_saved import open_saved
+from tests.released_folders import KANDINSKY_SCHEDULER, TINY, write_eclipse, write_pipeline, write_stock
+from tests.runs import write_experiment
+from tests.saved_runs import make_run
+from tests.shard_sets import make_space
+from tests.test_network import captions
+
+SMALL = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 8}
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def space(dim: int = 16) -> ClipSpace:
+    return replace(make_space(dim, dim), image_mean=torch.ones(dim), image_std=torch.full((dim,), 2.0))
+
+
+def write_base(folder: Path, dim: int, scheduler: str = "scheduler") -> Path:
+    """A pipeline of the same CLIP, as far as `export` looks at it."""
+    for part in ("text_encoder", "tokenizer", scheduler):
+        (folder / part).mkdir(parents=True)
+    (folder / "text_encoder" / "config.json").write_text(json.dumps({"projection_dim": dim}))
+    (folder / scheduler / "scheduler_config.json").write_text(json.dumps(KANDINSKY_SCHEDULER))
+    index = {"_class_name": "KandinskyV22PriorPipeline", "prior": ["diffusers", "x"], scheduler: ["diffusers", "x"]}
+    index |= {part: ["transformers", "x"] for part in ("text_encoder", "tokenizer")}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+def samples(source: str | Path | Prior, dim: int) -> torch.Tensor:
+    prior = source if isinstance(source, Prior) else load_prior(str(source))
+    return prior.sample(captions([3, 9], dim), [torch.Generator().manual_seed(seed) for seed in (1, 2)])
+
+
+diffusion_options = st.fixed_dictionaries(
+    {
+        "num_layers": st.integers(1, 2),
+        "num_attention_heads": st.integers(1, 3),
+        "attention_head_dim": st.sampled_from([4, 8]),
+        "prediction": st.sampled_from(["x0", "eps", "v"]),
+        "schedule": st.sampled_from(["cosine", "linear"]),
+        "num_train_timesteps": st.integers(20, 1000),
+        "steps": st.integers(1, 5),
+        "guidance_scale": st.sampled_from([1.0, 2.5, 4.0]),
+        "eta": st.sampled_from([0.0, 0.5, 1.0]),
+        "clamp": st.one_of(st.none(), st.floats(0.1, 20)),
+        "spacing": st.sampled_from(["linspace", "leading", "trailing"]),
+        "standardise": st.booleans(),
+    }
+)
+
+
+@settings(max_examples=25)
+@given(options=diffusion_options, dim=st.sampled_from([8, 24]), base=st.booleans(), karlo=st.booleans())
+def test_an_exported_diffusion_prior_samples_as_before(options: dict[str, Any], dim: int, base: bool, karlo: bool) -> None:
+    with TemporaryDirectory() as temporary:
+        folder, out = Path(temporary), Path(temporary) / "out"
+        run = make_run(folder / "run", DiffusionPrior, space(dim), **options)
+        base = base and options["schedule"] == "cosine" and options["prediction"] != "v"
+        of = ["--base", str(write_base(folder / "base", dim, "prior_scheduler" if karlo else "scheduler"))] if base else []
+        assert command(["export", "--prior", str(run), "--out", str(out), *of]) == 0
+        expected = samples(run, dim)
+        assert torch.equal(samples(out, dim), expected)
+        assert torch.equal(samples(out / "prior", dim), expected), "the network's folder says what it is by itself"
+        filled = DiffusionPrior(space(dim), **options, weights=str(out))
+        assert torch.equal(samples(filled, dim), expected)
+
+
+@settings(max_examples=10)
+@given(
+    noise=st.sampled_from(["gaussian", "zero", "learned"]),
+    standardise=st.booleans(),
+    layers=st.integers(1, 2),
+    heads=st.integers(1, 3),
+    dim=st.sampled_from([8, 24]),
+)
+def test_an_exported_eclipse_prior_samples_as_before(noise: str, standardise: bool, layers: int, heads: int, dim: int) -> None:
+    options: Any = {"num_layers": layers, "num_attention_heads": heads, "attention_head_dim": 4}
+    with TemporaryDirectory() as temporary:
+        folder, out = Path(temporary), Path(temporary) / "out"
+        run = make_run(folder / "run", EclipsePrior, space(dim), **options, noise=noise, standardise=standardise)
+        assert command(["export", "--prior", str(run), "--out", str(out), "--base", str(write_base(folder / "b", dim))]) == 0
+        for where in (out, out / "prior"):
+            torch.testing.assert_close(samples(where, dim), samples(run, dim), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("cls", [LinearPrior, MLPPrior, EclipsePrior, DiffusionPrior])
+def test_a_run_fills_and_is_built(tmp_path: Path, cls: type[Prior]) -> None:
+    options = {"num_layers": 1, "width": 8} if cls is MLPPrior else {} if cls is LinearPrior else SMALL
+    run = make_run(tmp_path / "run", cls, space(), **options)
+    for source in (run, run / "checkpoints" / "last.ckpt"):
+        built, filled = load_prior(str(source)), cls(space(), **options, weights=str(source))
+        assert not built.training
+        assert torch.equal(samples(built, 16), samples(filled, 16))
+    saved = open_saved(str(run))
+    assert saved.space is not None and saved.dim == 16
+
+
+@pytest.fixture(scope="module")
+def linear_eps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """One prior as everything that `weights` takes."""
+    folder = tmp_path_factory.mktemp("linear_eps")
+    options = {**SMALL, "schedule": "linear", "prediction": "eps", "num_train_timesteps": 500}
+    run = make_run(folder / "run", DiffusionPrior, space(), **options)
+    assert command(["export", "--prior", str(run), "--out", str(folder / "out")]) == 0
+    foreign = write_pipeline(folder / "foreign", **TINY)
+    scheduler = {"_class_name": "DDPMScheduler", "beta_schedule": "linear", "num_train_timesteps": 500}
+    (foreign / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
+    places = {"run": run, "checkpoint": run / "checkpoints" / "last.ckpt", "exported": folder / "out"}
+    places |= {"exported network": folder / "out" / "prior", "diffusers": foreign, "its network": foreign / "prior"}
+    return {name: str(place) for name, place in places.items()}
+
+
+@pytest.mark.parametrize("source", ["run", "checkpoint", "exported", "exported network", "diffusers", "its network"])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"prediction": "x0"}, "trained with prediction eps, and the prior has prediction x0"),
+        ({"prediction": "v"}, "trained with prediction eps, and the prior has prediction v"),
+        ({"schedule": "cosine"}, "trained with schedule linear, and the prior has schedule cosine"),
+        ({"num_train_timesteps": 1000}, "trained with num_train_timesteps 500, and the prior has num_train_timesteps 1000"),
+        (
+            {"prediction": "x0", "schedule": "cosine"},
+            "trained with prediction eps, schedule linear, and the prior has prediction x0, schedule cosine",
+        ),
+    ],
+)
+def test_weights_that_would_mean_something_else(
+    linear_eps: dict[str, str], source: str, change: dict[str, Any], said: str
+) -> None:
+    options: dict[str, Any] = {**SMALL, "schedule": "linear", "prediction": "eps", "num_train_timesteps": 500}
+    DiffusionPrior(space(), **options, steps=3, weights=linear_eps[source])
+    with pytest.raises(ValueError, match=said):
+        DiffusionPrior(space(), **{**options, **change}, weights=linear_eps[source])
+
+
+def test_a_fit_and_a_resumed_fit_refuse_them_too(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    prior = {"class_path": "eclipse_pl.priors.diffusion.DiffusionPrior", "init_args": {**SMALL, "steps": 2}}
+    fit = ["fit", "--config", str(write_experiment(tmp_path, model__prior=prior, trainer__max_steps=2))]
+    assert command(fit) == 0
+    run = tmp_path / "runs" / "tiny" / "version_0"
+    said = "trained with prediction x0, and the prior has prediction v"
+    for option in (f"--model.prior.init_args.weights={run}", f"--ckpt_path={run}"):
+        capfd.readouterr()
+        assert command([*fit, "--model.prior.init_args.prediction=v", option]) == 2
+        assert said in capfd.readouterr().err
+
+
+def test_a_released_priors_scheduler_decides_how_it_samples(tmp_path: Path) -> None:
+    """Everything that a scheduler says changes the samples, and equals a prior that is told so."""
+    changes: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        ({}, {}),
+        ({"clip_sample_range": 0.5}, {"clamp": 0.5}),
+        ({"clip_sample_range": 0.25}, {"clamp": 0.25}),
+        ({"clip_sample": False}, {"clamp": None}),
+        ({"prediction_type": "epsilon"}, {"prediction": "eps"}),
+        ({"num_train_timesteps": 50}, {"num_train_timesteps": 50}),
+        ({"_class_name": "DDPMScheduler", "beta_schedule": "linear"}, {"schedule": "linear", "spacing": "leading"}),
+        ({"_class_name": "DDIMScheduler", "beta_schedule": "squaredcos_cap_v2"}, {"eta": 0.0, "spacing": "leading"}),
+        (
+            {"_class_name": "DDPMScheduler", "beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"},
+            {"prediction": "v", "spacing": "leading"},
+        ),
+    ]
+    folder = write_pipeline(tmp_path / "pipeline", **TINY)
+    save_space(folder)
+    scheduler = {**KANDINSKY_SCHEDULER, "clip_sample_range": 0.6}
+    seen: list[torch.Tensor] = []
+    for change, options in changes:
+        (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps({**scheduler, **change}))
+        sampled = samples(folder, 16)
+        told = DiffusionPrior(space(), **{**SMALL, "clamp": 0.6, **options}, weights=str(folder))
+        assert torch.equal(sampled, samples(told, 16)), change
+        assert not any(torch.equal(sampled, other) for other in seen), change
+        seen.append(sampled)
+
+
+def save_space(pipeline: Path) -> None:
+    space().save(pipeline / "prior" / "space.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "said"),
+    [
+        ({"_class_name": "EulerDiscreteScheduler"}, "holds a EulerDiscreteScheduler; schedules are read of UnCLIPScheduler"),
+        ({"_class_name": "DDPMScheduler", "beta_schedule": "sigmoid"}, "has the betas 'sigmoid'"),
+        ({"_class_name": "DDPMScheduler", "beta_end": 0.01}, "has the betas 'linear' from 0.0001 to 0.01"),
+        ({"_class_name": "DDPMScheduler", "rescale_betas_zero_snr": True}, "from 0.0001 to 0.02, changed"),
+        ({"prediction_type": "flow"}, "has prediction_type 'flow'; released priors have sample, epsilon"),
+    ],
+)
+def test_schedulers_that_are_not_ours(tmp_path: Path, scheduler: dict[str, Any], said: str) -> None:
+    folder = write_pipeline(tmp_path / "pipeline", **TINY)
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
+    with pytest.raises(ValueError, match=said):
+        open_saved(str(folder))
+
+
+def test_an_exported_folder_that_contradicts_itself(linear_eps: dict[str, str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(linear_eps["exported"], out)
+    (out / "scheduler").mkdir()
+    (out / "scheduler" / "scheduler_config.json").write_text(json.dumps(KANDINSKY_SCHEDULER))
+    with pytest.raises(ValueError, match=r"has prediction x0, and .*prior\.json has eps: one prior cannot be both"):
+        open_saved(str(out))
+    shutil.rmtree(out / "scheduler")
+    rule = json.loads((out / "prior" / "prior.json").read_text())
+    for name, value in (("steps", "ten"), ("weights", "owner/name"), ("schedule", None)):
+        (out / "prior" / "prior.json").write_text(json.dumps({**rule, name: value}))
+        with pytest.raises(ValueError, match=rf"prior\.json has {name} .*, which `export` does not write"):
+            open_saved(str(out))
+
+
+def test_a_network_alone_says_so(tmp_path: Path) -> None:
+    stock = write_stock(tmp_path / "stock", **TINY)
+    space().save(stock / "space.safetensors")
+    with pytest.warns(UserWarning, match="a network alone, which does not say how it was trained: .*prediction x0, schedule"):
+        load_prior(str(stock))
+    DiffusionPrior(space(), **SMALL, prediction="eps", weights=str(stock))
+
+
+# broken weights
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("key", ["proj_in.weight", "transformer_blocks.1.norm1.bias"])
+def test_numbers_that_are_none(tmp_path: Path, capfd: pytest.CaptureFixture[str], number: float, key: str) -> None:
+    eclipse, stock = write_eclipse(tmp_path / "eclipse", **TINY), write_pipeline(tmp_path / "stock", **TINY) / "prior"
+    for folder in (eclipse, stock):
+        tensors = load_file(folder / WEIGHTS)
+        tensors[key].view(-1)[3] = number
+        save_file({name: value.half() for name, value in tensors.items()}, folder / WEIGHTS)
+        assert command(["export", "--prior", str(folder), "--out", str(tmp_path / "out")]) == 2
+        assert f"hold NaN or infinity: 1 of the {tensors[key].numel()} numbers of {key}" in capfd.readouterr().err
+    run = make_run(tmp_path / "run", EclipsePrior, space(), **SMALL)
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    checkpoint["state_dict"][f"prior.network.{key}"].view(-1)[3] = number
+    torch.save(checkpoint, run / "checkpoints" / "last.ckpt")
+    assert command(["sample", "--prior", str(run), "--prompt", '["a star"]', "--out", str(tmp_path / "out")]) == 2
+    assert f"numbers of network.{key}" in capfd.readouterr().err
+    with pytest.raises(ValueError, match=f"numbers of network.{key}"):
+        EclipsePrior(space(), **SMALL, weights=str(run))
+
+
+def test_statistics_that_are_no_numbers(tmp_path: Path) -> None:
+    folder = write_pipeline(tmp_path / "stock", **TINY)
+    tensors = load_file(folder / "prior" / WEIGHTS)
+    save_file({**tensors, "clip_std": tensors["clip_std"] * float("nan")}, folder / "prior" / WEIGHTS)
+    with pytest.raises(ValueError, match="numbers of clip_std"):
+        open_saved(str(folder))
