@@ -13,6 +13,9 @@ from typing import Any
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+GONE = {"stabilityai/stable-diffusion-2": "sd2-community", "runwayml/stable-diffusion-": "stable-diffusion-v1-5"}
+"""Repositories that their owners removed from the hub (November 2025, August 2024), by how their ids begin, and who keeps
+copies of the same names. The copies are unofficial: nobody vouches for them."""
 
 
 def find_model_folder(
@@ -44,10 +47,19 @@ def find_model_folder(
         )
     except Exception as error:  # the hub's client raises a dozen kinds, for the network and for names
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(
-            f"{source} is no folder here, and could not be fetched from the hub ({reason}).{hint} Connect this machine once, "
-            "or copy the repository here and pass its folder."
-        ) from error
+        told = f"{source} is no folder here, and could not be fetched from the hub ({reason}).{hint}"
+        if mirror := mirror_of(repository):
+            raise ValueError(
+                f"{told} Its owner removed it; {mirror} is a copy of it, but not an official one. If you trust that, pass its "
+                "name, or pass the folder of a copy of your own."
+            ) from error
+        raise ValueError(f"{told} Connect this machine once, or copy the repository here and pass its folder.") from error
+
+
+def mirror_of(repository: str) -> str | None:
+    """Where the hub keeps a copy of a repository that its owner removed."""
+    name = repository.partition("/")[2]
+    return next((f"{owner}/{name}" for start, owner in GONE.items() if repository.startswith(start)), None)
 
 
 def siblings(path: Path) -> list[Path]:

@@ -86,7 +86,7 @@ def karlo(folder: Path, dim: int = 12) -> Path:
 
 
 def stable_unclip(folder: Path, dim: int = 12) -> Path:
-    """Pictures of 32 x 32, in the layout of stabilityai/stable-diffusion-2-1-unclip-small."""
+    """Pictures of 32 x 32, in the layout of stable-diffusion-2-1-unclip-small."""
     from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, StableUnCLIPImg2ImgPipeline, UNet2DConditionModel
     from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import StableUnCLIPImageNormalizer
     from transformers import CLIPImageProcessor

@@ -73,7 +73,9 @@ def test_diffusion_prior_there_and_into_diffusers(tmp_path: Path) -> None:
     folder = write_pipeline(tmp_path / "kandinsky", **TINY)
     released = read_released(str(folder))
     assert released.is_diffusion
-    assert released.init_args == {**SMALL, "num_train_timesteps": 1000, "prediction": "x0", "clamp": 10.0}
+    assert released.init_args == {
+        **SMALL, "num_train_timesteps": 1000, "prediction": "x0", "schedule": "cosine", "clamp": 10.0
+    }  # fmt: skip
     prior = DiffusionPrior(space(), **released.init_args, weights=str(folder))
     assert torch.equal(prior.network.clip_std, released.tensors["clip_std"]), "the weights' own statistics, not the shards'"
     write_released(prior, tmp_path / "written")

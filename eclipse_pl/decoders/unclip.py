@@ -142,7 +142,8 @@ class StableUnclipDecoder(PipelineDecoder):
     takes no ``negative_embed``.
 
     Args:
-        model: hub id or local folder of a `StableUnCLIPPipeline` or `StableUnCLIPImg2ImgPipeline`, with safetensors.
+        model: hub id or local folder of a `StableUnCLIPPipeline` or `StableUnCLIPImg2ImgPipeline`, with safetensors. The
+            default is an unofficial copy: Stability AI removed the original from the hub in November 2025.
         space: name or encoder tag of the CLIP space that it paints.
         steps: denoising steps.
         guidance: classifier-free guidance scale; up to 1 there is none, and half the work.
@@ -168,7 +169,7 @@ class StableUnclipDecoder(PipelineDecoder):
 
     def __init__(
         self,
-        model: str = "stabilityai/stable-diffusion-2-1-unclip-small",
+        model: str = "sd2-community/stable-diffusion-2-1-unclip-small",
         space: str = "ViT-L-14/openai",
         steps: int = 20,
         guidance: float = 10.0,
