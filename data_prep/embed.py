@@ -8,6 +8,7 @@ from pathlib import Path
 
 from data_prep.command import command_line, run
 from eclipse_pl.embed import embed_shards
+from eclipse_pl.embed_progress import what_is_in
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.raw.sources import find_sources
@@ -53,9 +54,9 @@ def embed(
         batch_size=batch_size,
         workers=workers,
     )
-    skipped, cut = sum(len(shard.skipped) for shard in manifest.shards), sum(shard.cut for shard in manifest.shards)
+    cut = sum(shard.cut for shard in manifest.shards)
     splits = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())
-    print(f"{Path(out)}: {manifest.pairs} pairs ({splits}) in {len(manifest.shards)} shards; {skipped} skipped, {cut} cut")
+    print(f"{Path(out)}: {len(manifest.shards)} shards ({splits}): {what_is_in(manifest.shards)}; {cut} cut")
 
 
 def main(args: list[str] | None = None) -> None:

@@ -15,6 +15,7 @@ from eclipse_pl.data.chunk import Chunk
 from eclipse_pl.data.manifest import Manifest, ShardEntry
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.embed_folder import SETTINGS_NAME, image_statistics
+from eclipse_pl.raw.reasons import by_kind, shown
 
 NORMALISED_WITHIN = 0.01
 STATISTICS_WITHIN = 1e-3
@@ -86,11 +87,7 @@ def _files(folder: Path, manifest: Manifest) -> Iterator[Finding]:
     yield Finding("shards", f"{sound} of {len(manifest.shards)} have the right bytes (sha256), {size:,.1f} MB in all")
     skipped = [pair for shard in manifest.shards for pair in shard.skipped]
     if skipped:
-        reasons = {
-            reason: sum(pair.reason == reason for pair in skipped) for reason in sorted({pair.reason for pair in skipped})
-        }
-        told = ", ".join(f"{count}: {reason}" for reason, count in reasons.items())
-        yield Finding("skipped", f"{len(skipped):,} pairs of the source ({told}); first {skipped[0].key}")
+        yield Finding("skipped", f"{len(skipped):,} pairs of the source ({by_kind(skipped)}); first {skipped[0].key}")
     if cut := sum(shard.cut for shard in manifest.shards):
         yield Finding("cut", f"{cut:,} captions were longer than the context and lost their last words")
 
@@ -148,7 +145,7 @@ def _record_problem(chunk: Chunk) -> str | None:
     owners = np.repeat(np.arange(len(chunk)), chunk.lengths)
     finite = np.isfinite(chunk.image_embed).all(1) & np.isfinite(chunk.text_embed).all(1)
     finite[owners[~np.isfinite(chunk.text_states).all(1)]] = False
-    keys = [key for key, good in zip(chunk.keys, finite, strict=True) if not good]
+    keys = [shown(key) for key, good in zip(chunk.keys, finite, strict=True) if not good]
     return problem + (f" (pairs {', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})" if keys else "")
 
 

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from eclipse_pl.data.chunk import Chunk, shared_images
-from eclipse_pl.data.manifest import SCHEMA, Manifest, ShardEntry, SkippedPair, write_json
+from eclipse_pl.data.manifest import SCHEMA, Manifest, ShardEntry, write_json
 from eclipse_pl.data.shards import ShardWriter
 from eclipse_pl.embed_folder import finish_set, finished_shards, only_run, require_same_settings
 from eclipse_pl.embed_progress import EmbedProgress
@@ -26,8 +26,9 @@ from eclipse_pl.embedding import TextCondition
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.raw.batches import PictureBatch, picture_batches
 from eclipse_pl.raw.pairs import RawPair, split_of
+from eclipse_pl.raw.reasons import NOT_FINITE, skipped
 from eclipse_pl.raw.sources import find_sources
-from eclipse_pl.raw.tar_samples import BrokenSourceError
+from eclipse_pl.raw.tar_files import BrokenSourceError
 
 
 def embed_shards(
@@ -110,16 +111,15 @@ def _write_shard(
     fractions: tuple[float, float],
     progress: EmbedProgress,
 ) -> ShardEntry:
-    cut, skipped = 0, []
+    cut, others, left_out = 0, 0, []
     waiting: dict[str, list[_Row]] = {"train": [], "val": [], "test": []}
     with ShardWriter(path) as writer:
         for embedded in _one_behind(batches, encoder):
             rows, not_finite = _rows(embedded)
             cut += int(embedded.cut.sum()) - sum(bool(embedded.cut[row]) for row in not_finite)
-            skipped += embedded.batch.skipped
-            skipped += [
-                SkippedPair(embedded.batch.pairs[row].key, "its embedding is not finite in float16") for row in not_finite
-            ]
+            others += embedded.batch.others
+            left_out += embedded.batch.skipped
+            left_out += [skipped(embedded.batch.pairs[row].key, NOT_FINITE) for row in not_finite]
             for row in rows:
                 split = split_of(row.pair, *fractions)
                 waiting[split].append(row)
@@ -132,7 +132,7 @@ def _write_shard(
         for split, rows in waiting.items():
             if rows:
                 writer.write(_chunk(rows), split)
-        return writer.close(cut, skipped)
+        return writer.close(cut, left_out, others)
 
 
 def _one_behind(batches: Iterator[PictureBatch], encoder: Encoder) -> Iterator[_Embedded]:

@@ -25,6 +25,7 @@ from eclipse_pl.data.chunk import member_name
 from eclipse_pl.data.manifest import MANIFEST_NAME, SPACE_NAME, Manifest, RecordEntry, ShardEntry, disk_error, write_json
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.locks import only_process
+from eclipse_pl.raw.reasons import by_kind
 
 SETTINGS_NAME = "embed.json"
 """What all shards of a set must share: space, chunk and the fractions of the splits."""
@@ -121,8 +122,8 @@ def read_array(path: Path, record: RecordEntry, field: str) -> np.ndarray:
 def finish_set(out: Path, space: ClipSpace, manifest: Manifest) -> Manifest:
     """Space, manifest, and away with the rows beside the shards. What is right already is not written again."""
     if not manifest.pairs:
-        reasons = sorted({pair.reason for shard in manifest.shards for pair in shard.skipped})
-        raise ValueError(f"The sources hold no pair that could be embedded ({'; '.join(reasons) or 'they are empty'}).")
+        reasons = by_kind(pair for shard in manifest.shards for pair in shard.skipped)
+        raise ValueError(f"The sources hold no pair that could be embedded ({reasons or 'they are empty'}).")
     write_space(out, replace(space, **image_statistics(out, manifest.shards, space.dim)._asdict()))
     try:
         unchanged = Manifest.load(out) == manifest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -10,6 +11,16 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from eclipse_pl.data.manifest import ShardEntry
+from eclipse_pl.raw.reasons import by_kind
+
+
+def what_is_in(entries: Sequence[ShardEntry]) -> str:
+    """The counts of the sources of these shards, which add up to what they hold."""
+    left_out = [pair for entry in entries for pair in entry.skipped]
+    others = sum(entry.others for entry in entries)
+    told = f"{sum(entry.pairs for entry in entries):,} pairs"
+    told += f", {len(left_out):,} skipped ({by_kind(left_out)})" if left_out else ""
+    return told + (f", {others:,} expected other files" if others else "")
 
 
 class EmbedProgress:
@@ -53,8 +64,7 @@ class EmbedProgress:
         self.finished += entry is not None
         self.bar.update(self.task, completed=self.before, description=self.title)
         if entry is not None and not self.console.is_terminal:
-            skipped = f", {len(entry.skipped)} skipped" if entry.skipped else ""
-            line = f"{name}: {entry.pairs} pairs{skipped}; {self.finished} of {self.shards} shards, {self.rate:,.0f} pairs/s"
+            line = f"{name}: {what_is_in([entry])}; {self.finished} of {self.shards} shards, {self.rate:,.0f} pairs/s"
             self.console.print(line, soft_wrap=True, markup=False)
 
     def __enter__(self) -> EmbedProgress:

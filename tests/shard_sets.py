@@ -169,7 +169,7 @@ def make_sparse_shard_set(folder: Path, gigabytes: float, dim: int = 768, pairs:
                 )
             file.truncate(position)
         total = pairs * shard_records
-        entries.append(ShardEntry(f"{number:04d}.tar", total, total * tokens, position, "", 0, [], records))
+        entries.append(ShardEntry(f"{number:04d}.tar", total, total * tokens, position, "", 0, [], 0, records))
     space.save(folder / SPACE_NAME)
     Manifest(space.identity, MADE_BY, entries).save(folder)
     return folder

@@ -138,12 +138,14 @@ def test_what_is_skipped_is_counted_and_named(tmp_path: Path, folder: Path) -> N
     assert set(read_all(tmp_path / "shards")) == {"good", "also_good"}
     skipped = {pair.key: pair.reason for pair in manifest.shards[0].skipped}
     assert set(skipped) == set(samples) - {"good", "also_good"} and len(manifest.shards[0].skipped) == 12
-    assert skipped["broken"] == skipped["empty"] == "the picture cannot be decoded"
-    assert skipped["blank"] == skipped["silent"] == skipped["null"] == "no caption"
-    assert skipped["lonely"] == "no picture"
-    assert skipped["half"] == "the counterpart cannot be decoded"
+    assert skipped["broken"].startswith("the image cannot be decoded") and skipped["empty"].startswith("the image cannot")
+    assert skipped["blank"] == skipped["null"] == "no caption" and skipped["silent"] == "no caption (there are: png)"
+    assert skipped["lonely"] == "no image (there are: txt)"
+    assert skipped["half"].startswith("the counterpart's image cannot be decoded")
     assert skipped["bright"] == skipped["bright_counterpart"] == "its embedding is not finite in float16"
-    assert "UTF-8" in skipped["latin"] and "json" in skipped["nojson"] and "json" in skipped["list"]
+    assert skipped["latin"] == "its caption is no text (its txt is no UTF-8)"
+    assert skipped["nojson"].startswith("its json cannot be read (Expecting ',' delimiter")
+    assert skipped["list"] == "its json cannot be read (it is a list, and an object is expected)"
 
 
 def test_pairs_of_one_image_have_one_group(tmp_path: Path, encoder: OpenClipEncoder) -> None:

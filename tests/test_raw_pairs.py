@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+import torch
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_prep.verify import verify
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.raw.pairs import RawPair, normal_caption, split_of
 from eclipse_pl.raw.sources import find_sources
-from eclipse_pl.raw.tar_samples import BrokenSourceError, read_samples
-from tests.raw_sets import embed, sample, write_tar
+from tests.raw_sets import embed, picture, read_all, sample, write_tar
 from tests.test_openclip import tiny_folder
 
 
@@ -48,10 +50,67 @@ def test_fractions_of_the_splits(tmp_path: Path) -> None:
     assert split_of(own, 0.0, 1.0) == "train"
 
 
-def test_a_split_of_another_name_is_an_error(tmp_path: Path, encoder: OpenClipEncoder) -> None:
-    source = write_tar(tmp_path / "raw.tar", {"one": sample(0, split="validation")})
-    with pytest.raises(ValueError, match="json of one names the split 'validation'; the splits are train, val, test"):
-        embed([str(source)], encoder, tmp_path / "shards")
+def test_a_split_of_another_name_costs_its_pair(tmp_path: Path, encoder: OpenClipEncoder) -> None:
+    samples = {"one": sample(0, split="validation"), "two": sample(1, split=["val"]), "three": sample(2, split="val")}
+    manifest = embed([str(write_tar(tmp_path / "raw.tar", samples))], encoder, tmp_path / "shards")
+    assert {pair.key: pair.reason for pair in manifest.shards[0].skipped} == {
+        "one": "its json names a split that there is not ('validation'; the splits are train, val, test)",
+        "two": "its json names a split that there is not (['val']; the splits are train, val, test)",
+    }
+    assert manifest.splits == {"val": 1}
+
+
+def test_a_list_of_captions_makes_as_many_pairs(tmp_path: Path, encoder: OpenClipEncoder) -> None:
+    samples = {"one": {"png": picture(0), "json": b'{"captions": ["a cat", "a tom"], "split": "val"}'}, "two": sample(1)}
+    embed([str(write_tar(tmp_path / "raw.tar", samples))], encoder, tmp_path / "shards")
+    pairs = read_all(tmp_path / "shards")
+    assert {key: pair["caption"] for key, pair in pairs.items()} == {
+        "one": "a cat",
+        "one#1": "a tom",
+        "two": "picture number 1 of the set",
+    }
+    assert pairs["one"]["split"] == pairs["one#1"]["split"] == "val"
+    torch.testing.assert_close(pairs["one"]["image"], pairs["one#1"]["image"])
+
+
+ODD = st.sampled_from(["a\ud83c", "\0", "\u2028", "a"])
+TEXTS = st.text(st.characters(exclude_categories=()), min_size=1, max_size=4) | ODD
+
+
+@settings(max_examples=15)
+@given(st.lists(st.tuples(TEXTS, TEXTS, TEXTS, TEXTS, st.booleans()), min_size=1, max_size=6))
+def test_odd_strings_cost_their_pairs_alone(
+    tmp_path_factory: pytest.TempPathFactory, encoder: OpenClipEncoder, rows: list[tuple[str, str, str, str, bool]]
+) -> None:
+    """In captions, keys, groups and subsets; ``verify`` reads what was made of them."""
+    folder = tmp_path_factory.mktemp("odd")
+    samples = {"good": sample(0)}
+    for number, (caption, key, group, subset, as_txt) in enumerate(rows):
+        about = {"group": group, "subset": subset} | ({} if as_txt else {"caption": caption})
+        txt = {"txt": caption.encode("utf-8", "surrogatepass")} if as_txt else {}
+        name = key.replace("/", "").encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")
+        samples[f"{number}{name}"] = {"png": picture(1), "json": json.dumps(about).encode(), **txt}
+    manifest = embed([str(write_tar(folder / "raw.tar", samples))], encoder, folder / "shards")
+    assert manifest.pairs + len(manifest.shards[0].skipped) == len(samples) and "good" in read_all(folder / "shards")
+    assert not [finding for finding in verify([str(folder / "shards")]) if finding.wrong and "splits" not in finding.check]
+
+
+def test_a_run_counts_all_that_its_tars_hold(
+    tmp_path: Path, encoder: OpenClipEncoder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples = {"set/one": sample(0), "set/._one": sample(0), "two": {"txt": b"a cat"}, "set/three.v2": sample(1)}
+    samples["r"] = {"md": b"how it was made"}
+    write_tar(tmp_path / "a.tar", {**samples, "00000_stats": {"json": b"{}"}})
+    write_tar(tmp_path / "b.tar", {"caf\udce9": sample(2), "four": sample(3)})
+    manifest = embed([f"{tmp_path}/*.tar"], encoder, tmp_path / "shards")
+    assert "a.tar: 2 pairs, 2 skipped (2: no image), 3 expected other files; 1 of 2" in capsys.readouterr().out
+    first, second = manifest.shards
+    assert {pair.key: pair.reason for pair in first.skipped} == {
+        "two": "no image (there are: txt)",
+        "r": "no image (there are: md)",
+    }
+    assert first.pairs == 2 and first.others == 3 and (second.pairs, second.others) == (1, 0)
+    assert second.skipped[0].key == "caf\\udce9" and second.skipped[0].reason.startswith("odd characters (its name holds")
 
 
 def test_sources_are_found_and_named(tmp_path: Path) -> None:
@@ -73,16 +132,3 @@ def test_sources_are_found_and_named(tmp_path: Path) -> None:
         find_sources([f"{tmp_path}/0000.tar", "https://host/0000.tar"])
     with pytest.raises(ValueError, match="No source"):
         find_sources([])
-
-
-def test_compressed_and_piped_tars(tmp_path: Path) -> None:
-    samples = {f"{number}": sample(number) for number in range(3)}
-    packed = write_tar(tmp_path / "packed.tar.gz", samples, "w:gz")
-    plain = write_tar(tmp_path / "plain.tar", samples)
-    for source in (str(packed), f"pipe:cat {plain}"):
-        assert {key: content for _, key, content in read_samples(source)} == samples
-    with pytest.raises(BrokenSourceError):
-        list(read_samples(f"pipe:cat {tmp_path}/nothing.tar 2>/dev/null"))
-    packed.write_bytes(packed.read_bytes()[:-900])
-    with pytest.raises(BrokenSourceError):
-        list(read_samples(str(packed)))

@@ -3,7 +3,7 @@
 {"schema": 2, "space": {...}, "made_by": "python -m data_prep embed ...", "pairs": 5, "tokens": 65,
  "splits": {"train": 3, "val": 2},
  "shards": [{"name": "0000.tar", "pairs": 5, "tokens": 65, "bytes": 10240, "sha256": "...", "cut": 0,
-             "skipped": [{"key": "...", "reason": "..."}],
+             "skipped": [{"key": "...", "reason": "..."}], "others": 1,
              "records": [{"key": "0000_00000", "split": "train", "pairs": 3, "images": 3, "tokens": 39, "subjects": 0,
                           "sha256": "...", "members": {"image_embed.npy": [512, 1664], ...}}]}]}
 """
@@ -53,7 +53,10 @@ class RecordEntry:
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """One shard: a row of the manifest. ``cut`` counts captions that were longer than the context."""
+    """One shard: a row of the manifest. ``cut`` counts captions that were longer than the context.
+
+    ``others`` counts what the source holds besides samples: folders, and files such as img2dataset's statistics.
+    """
 
     name: str
     pairs: int
@@ -62,6 +65,7 @@ class ShardEntry:
     sha256: str
     cut: int
     skipped: list[SkippedPair]
+    others: int
     records: list[RecordEntry]
 
     def problem(self, folder: Path, check: Check = "sha256") -> str | None:
@@ -106,6 +110,7 @@ class ShardEntry:
             sha256=str(row["sha256"]),
             cut=int(row["cut"]),
             skipped=[SkippedPair(str(pair["key"]), str(pair["reason"])) for pair in row["skipped"]],
+            others=int(row["others"]),
             records=records,
         )
 

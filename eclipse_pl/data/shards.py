@@ -76,10 +76,11 @@ class ShardWriter:
             )
         )
 
-    def close(self, cut: int = 0, skipped: Sequence[SkippedPair] = ()) -> ShardEntry:
+    def close(self, cut: int = 0, skipped: Sequence[SkippedPair] = (), others: int = 0) -> ShardEntry:
         """Finish the tar, give it its name, and return its manifest row.
 
         ``cut``: captions that were longer than the context. ``skipped``: pairs of the source that were left out.
+        ``others``: what the source holds besides samples.
         """
         assert self._file is not None, "the writer is closed already"
         self._put(bytes(2 * tarfile.BLOCKSIZE))
@@ -100,6 +101,7 @@ class ShardWriter:
             sha256=self._hash.hexdigest(),
             cut=cut,
             skipped=list(skipped),
+            others=others,
             records=self._records,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,8 +15,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from eclipse_pl.data.manifest import SkippedPair
-from eclipse_pl.raw.pairs import RawPair, raw_pair
-from eclipse_pl.raw.tar_samples import BrokenSourceError, read_samples
+from eclipse_pl.raw.pairs import RawPair, raw_pairs
+from eclipse_pl.raw.reasons import BAD_IMAGE, BAD_NEGATIVE, skipped
+from eclipse_pl.raw.tar_files import BrokenSourceError
+from eclipse_pl.raw.tar_samples import TarSamples
+
+MOST_BYTES = 1 << 28
+"""Of the encoded images of a batch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +35,8 @@ class PictureBatch:
     negative_rows: list[int]
     """The pairs that ``negative_pixels`` belong to."""
     skipped: list[SkippedPair]
+    others: int
+    """Files of the tar that no pair can be expected of; counted with the source's last batch."""
     position: int
     problem: str | None
     """Why the source ends here, if it is broken."""
@@ -50,12 +57,14 @@ def picture_batches(
     return iter(loader)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _EncodedBatch:
     shard: str
-    pairs: list[RawPair]
-    skipped: list[SkippedPair]
-    position: int
+    pairs: list[RawPair] = field(default_factory=list)
+    skipped: list[SkippedPair] = field(default_factory=list)
+    others: int = 0
+    position: int = 0
+    bytes: int = 0
     problem: str | None = None
 
 
@@ -69,16 +78,14 @@ class _PictureDecoder(Dataset[PictureBatch]):
         pairs: list[RawPair] = []
         pixels: list[Tensor] = []
         negatives: dict[int, Tensor] = {}
-        skipped = list(batch.skipped)
+        left_out = list(batch.skipped)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata concern nobody, a million pictures long
             for pair in batch.pairs:
                 picture = self.decode(pair.picture)
                 negative = None if pair.negative is None else self.decode(pair.negative)
                 if picture is None or (pair.negative is not None and negative is None):
-                    skipped.append(
-                        SkippedPair(pair.key, f"the {'picture' if picture is None else 'counterpart'} cannot be decoded")
-                    )
+                    left_out.append(skipped(pair.key, BAD_IMAGE if picture is None else BAD_NEGATIVE))
                     continue
                 if negative is not None:
                     negatives[len(pairs)] = negative
@@ -92,7 +99,8 @@ class _PictureDecoder(Dataset[PictureBatch]):
             pixels=stacked,
             negative_pixels=default_collate(list(negatives.values())) if negatives else torch.empty(0, *stacked.shape[1:]),
             negative_rows=list(negatives),
-            skipped=skipped,
+            skipped=left_out,
+            others=batch.others,
             position=batch.position,
             problem=batch.problem,
         )
@@ -110,19 +118,22 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def _encoded_batches(shard: str, source: str, batch_size: int) -> Iterator[_EncodedBatch]:
-    pairs: list[RawPair] = []
-    skipped: list[SkippedPair] = []
-    position, problem = 0, None
+    """A batch is full with ``batch_size`` pairs, or when their files are too large to be held."""
+    samples = TarSamples(source)
+    batch = _EncodedBatch(shard)
     try:
-        for position, key, sample in read_samples(source):
-            pair = raw_pair(key, sample)
-            if isinstance(pair, SkippedPair):
-                skipped.append(pair)
-            else:
-                pairs.append(pair)
-            if len(pairs) == batch_size:
-                yield _EncodedBatch(shard, pairs, skipped, position)
-                pairs, skipped = [], []
+        for sample in samples:
+            found = sample if isinstance(sample, SkippedPair) else raw_pairs(sample)
+            for pair in [] if isinstance(found, SkippedPair) else found:
+                batch.pairs.append(pair)
+                batch.bytes += len(pair.picture) + len(pair.negative or b"")
+                if len(batch.pairs) == batch_size or batch.bytes > MOST_BYTES:
+                    batch.position = samples.position
+                    yield batch
+                    batch = _EncodedBatch(shard)
+            if isinstance(found, SkippedPair):
+                batch.skipped.append(found)
     except BrokenSourceError as error:
-        problem = str(error)
-    yield _EncodedBatch(shard, pairs, skipped, position, problem)
+        batch.problem = str(error)
+    batch.position, batch.others = samples.position, samples.others
+    yield batch

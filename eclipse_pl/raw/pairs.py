@@ -1,29 +1,32 @@
 """RawPair: one image and its caption out of a webdataset tar, as img2dataset writes them.
 
-KEY.png | .jpg | .jpeg | .webp   the picture
-KEY.txt                          its caption; where there is none, "caption" of KEY.json
-KEY.json                         optional: "caption"; "split" (train, val or test), "group" and "subset" of the pair
-KEY.negative.png (or .jpg ...)   optional: the picture of the caption's counterpart, for hard negatives
+KEY.png | .jpg | .webp ...       the image (suffixes of `names.IMAGES`, in any case)
+KEY.txt                          its caption; where there is none, that of KEY.json (`texts` says under which names)
+KEY.json                         optional: captions; "split" (train, val or test), "group" and "subset" of the pair
+KEY.negative.png (or .jpg ...)   optional: the image of the caption's counterpart, for hard negatives
+
+A list of captions in KEY.json makes as many pairs: KEY, KEY#1, KEY#2 ...
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
+from typing import Any
 
 from eclipse_pl.data.chunk import content_number
 from eclipse_pl.data.manifest import SPLITS, SkippedPair
-from eclipse_pl.raw.tar_samples import BrokenSourceError
-
-PICTURES = ("png", "jpg", "jpeg", "webp")
+from eclipse_pl.raw.names import IMAGES
+from eclipse_pl.raw.reasons import BAD_JSON, BAD_SPLIT, skipped
+from eclipse_pl.raw.tar_samples import TarSample
+from eclipse_pl.raw.texts import NoPairError, about_of, captions_of, kind_of, require_plain
 
 
 @dataclass(frozen=True)
 class RawPair:
-    """One sample of a source, with its picture still encoded. ``group`` decides the split where ``split`` is None.
+    """One pair of a source, with its image still encoded. ``group`` decides the split where ``split`` is None.
 
-    ``image`` is the number that all pairs of this picture have, wherever they lie: a hash of its bytes.
+    ``image`` is the number that all pairs of this image have, wherever they lie: a hash of its bytes.
     """
 
     key: str
@@ -53,22 +56,34 @@ def split_of(pair: RawPair, val: float, test: float) -> str:
     return "test" if draw < test else "val" if draw < test + val else "train"
 
 
-def raw_pair(key: str, sample: dict[str, bytes]) -> RawPair | SkippedPair:
-    """The pair, or why there is none. BrokenSourceError for a split of another name than ours."""
-    picture = next((sample[suffix] for suffix in PICTURES if suffix in sample), None)
-    if picture is None:
-        return SkippedPair(key, "no picture")
+def raw_pairs(sample: TarSample) -> list[RawPair] | SkippedPair:
+    """The pairs of a sample that has an image, one a caption; or why there is none."""
+    image = next(sample.files[suffix] for suffix in IMAGES if suffix in sample.files)
+    negative = next((content for suffix in IMAGES if (content := sample.files.get(f"negative.{suffix}")) is not None), None)
     try:
-        about = json.loads(sample.get("json", b"{}"))
-        caption = sample["txt"].decode() if "txt" in sample else about.get("caption") or ""
-        split, group, subset = (about.get(name) for name in ("split", "group", "subset"))
-    except (ValueError, AttributeError, RecursionError):
-        return SkippedPair(key, "its text is not UTF-8, or its json is not an object")
-    if not isinstance(caption, str) or not caption.strip():
-        return SkippedPair(key, "no caption")
-    if split is not None and split not in SPLITS:
-        raise BrokenSourceError(f"the json of {key} names the split {split!r}; the splits are {', '.join(SPLITS)}")
-    negative = next((sample[f"negative.{suffix}"] for suffix in PICTURES if f"negative.{suffix}" in sample), None)
-    group = normal_caption(caption) if group is None else str(group)
-    subset = "" if subset is None else str(subset)
-    return RawPair(key, caption.strip(), picture, negative, split, group, subset, content_number(picture))
+        key = require_plain(sample.key, "name")
+        about = about_of(sample.files.get("json"))
+        captions = captions_of(sample.files.get("txt"), about)
+        split, group, subset = _split(about.get("split")), _name(about, "group"), _name(about, "subset") or ""
+    except NoPairError as error:
+        return skipped(sample.key, error.kind, error.detail)
+    keys, number = [key, *(f"{key}#{number}" for number in range(1, len(captions)))], content_number(image)
+    return [
+        RawPair(name, caption, image, negative, split, normal_caption(caption) if group is None else group, subset, number)
+        for name, caption in zip(keys, captions, strict=True)
+    ]
+
+
+def _split(name: Any) -> str | None:
+    if name is not None and name not in SPLITS:
+        raise NoPairError(BAD_SPLIT, f"{name!r}; the splits are {', '.join(SPLITS)}")
+    return name
+
+
+def _name(about: dict[str, Any], field: str) -> str | None:
+    found = about.get(field)
+    if found is None:
+        return None
+    if isinstance(found, bool | dict | list):
+        raise NoPairError(BAD_JSON, f"its {field!r} is {kind_of(found)}, and text is expected")
+    return require_plain(str(found), field)

@@ -1,54 +1,138 @@
-"""The samples of a webdataset tar, and an error where webdataset's own reader would take a broken tar for a shorter one."""
+"""The samples of a tar: files that lie next to each other under one key, as webdataset groups them.
+
+Whatever a tar holds is part of a sample, or is counted as a file that tars often hold besides. What is no whole sample (its
+files lie apart, its key stands twice, it has no image or caption) is given as a skipped pair with its reason.
+"""
 
 from __future__ import annotations
 
-import tarfile
-import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from eclipse_pl.data.manifest import SkippedPair
+from eclipse_pl.raw.names import IMAGES, is_expected, is_statistics, known_name, other_name
+from eclipse_pl.raw.reasons import APART, NO_CAPTION, NO_IMAGE, NOT_READ, TWICE, skipped
+from eclipse_pl.raw.tar_files import BrokenSourceError, TarFiles
 
 
-class BrokenSourceError(ValueError):
-    """A source tar that cannot be read to its end, or that says something which cannot be right."""
+@dataclass
+class TarSample:
+    """``files``: content by suffix, of those that are known and read."""
+
+    key: str
+    files: dict[str, bytes] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
+    """Files of known suffixes without content, and why."""
+    other: list[str] = field(default_factory=list)
+    """Suffixes that are not known."""
+
+    @property
+    def known(self) -> set[str]:
+        return self.files.keys() | self.unread.keys()
+
+    @property
+    def suffixes(self) -> list[str]:
+        return sorted([*self.known, *self.other])
+
+    def holds(self, name: str) -> bool:
+        return name.startswith(f"{self.key}.")
 
 
-def read_samples(source: str) -> Iterator[tuple[int, str, dict[str, bytes]]]:
-    """The samples of a webdataset tar: (bytes of the tar read so far, key, {suffix: content}).
+class TarSamples:
+    """Iterates over the samples of the tar ``source``; those that lack something come last.
 
-    BrokenSourceError where it cannot be read to its end. webdataset's own reader takes a tar that was cut between two
-    files, or that has a damaged header, for a shorter tar; here such a source is an error.
+    BrokenSourceError where it cannot be read to its end, or where more samples are torn apart than whole.
     """
-    from webdataset.gopen import gopen
-    from webdataset.tariterators import group_by_keys
 
-    position = 0
+    def __init__(self, source: str) -> None:
+        self._files = TarFiles(source)
+        self.others = 0
+        """Folders and files that tars often hold besides, so far."""
+        self._whole: dict[str, frozenset[str]] = {}
+        self._partial: dict[str, list[TarSample]] = {}
 
-    def files() -> Iterator[dict[str, str | bytes]]:
-        nonlocal position
-        with gopen(source) as stream, tarfile.open(fileobj=stream, mode="r|*", tarinfo=_StrictHeader) as tar:
-            while (member := tar.next()) is not None:
-                content = tar.extractfile(member) if member.isreg() else None
-                if content is not None and not member.name.startswith("__"):  # webdataset's own remarks on a tar
-                    yield {"fname": member.name, "data": content.read(), "__url__": source}
-                position = tar.offset
-                tar.members.clear()  # type: ignore[attr-defined]  # a stream never goes back, and a million headers are not small
+    @property
+    def position(self) -> int:
+        """Bytes of the source read so far."""
+        return self._files.position
 
-    try:
-        for sample in group_by_keys(files()):
-            key = sample.pop("__key__")
-            yield position, key, {suffix: content for suffix, content in sample.items() if not suffix.startswith("__")}
-    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
-        reason = error if isinstance(error, OSError) else error.args[0] if error.args else type(error).__name__
-        raise BrokenSourceError(f"{reason}, after {position} bytes") from error
+    def __iter__(self) -> Iterator[TarSample | SkippedPair]:
+        # A name's dots do not say where its key ends: between a.jpg and a.txt there may be a.b.jpg and a.b.txt. So a sample
+        # stays open while the keys begin with its own.
+        open_samples: list[TarSample] = []
+        unknown: list[str] = []
+        for file in self._files:
+            if file.is_folder or is_expected(file.name):
+                self.others += 1
+                continue
+            known = known_name(file.name)
+            if known is None:
+                owner = next((sample for sample in reversed(open_samples) if sample.holds(file.name)), None)
+                if owner is None:
+                    unknown.append(file.name)
+                else:
+                    owner.other.append(file.name[len(owner.key) + 1 :])
+                continue
+            key, suffix = known
+            while open_samples and open_samples[-1].key != key and not open_samples[-1].holds(key):
+                yield from self._closed(open_samples.pop())
+            if open_samples and open_samples[-1].key == key and suffix in open_samples[-1].known:
+                yield from self._closed(open_samples.pop())
+            if not (open_samples and open_samples[-1].key == key):
+                open_samples.append(TarSample(key))
+            sample = open_samples[-1]
+            if file.content is None:
+                sample.unread[suffix] = file.unread
+            else:
+                sample.files[suffix] = file.content
+            self._settle(unknown, sample)
+        for sample in reversed(open_samples):
+            yield from self._closed(sample)
+        self._settle(unknown, None)
+        yield from self._remaining()
+
+    def _settle(self, unknown: list[str], sample: TarSample | None) -> None:
+        """Files of unknown suffixes belong to the sample that follows them, or make one that has neither image nor caption."""
+        for name in unknown:
+            if sample is not None and sample.holds(name):
+                sample.other.append(name[len(sample.key) + 1 :])
+            else:
+                key, suffix = other_name(name)
+                if key not in self._whole:
+                    self._partial.setdefault(key, []).append(TarSample(key, other=[suffix]))
+        unknown.clear()
+
+    def _closed(self, sample: TarSample) -> Iterator[TarSample | SkippedPair]:
+        if not _is_whole(sample.known):
+            sample.files = dict.fromkeys(sample.files, b"")  # for its suffixes alone
+            self._partial.setdefault(sample.key, []).append(sample)
+        elif sample.key in self._whole:
+            yield skipped(sample.key, TWICE)
+        else:
+            self._whole[sample.key] = frozenset(sample.known)
+            unread = "; ".join(f"its {suffix} is {why}" for suffix, why in sample.unread.items())
+            yield skipped(sample.key, NOT_READ, unread) if unread else sample
+
+    def _remaining(self) -> Iterator[SkippedPair]:
+        torn = 0
+        for key, parts in self._partial.items():
+            known = set[str]().union(*(part.known for part in parts))
+            suffixes = sorted({suffix for part in parts for suffix in part.suffixes})
+            if key not in self._whole and is_statistics(key, suffixes):
+                self.others += 1
+            elif key in self._whole and known <= self._whole[key]:
+                yield skipped(key, TWICE)
+            elif key in self._whole or _is_whole(known):
+                torn += 1
+                yield skipped(key, APART, held=suffixes)
+            else:
+                yield skipped(key, NO_IMAGE if known.isdisjoint(IMAGES) else NO_CAPTION, held=suffixes)
+        if torn and torn >= len(self._whole):
+            raise BrokenSourceError(
+                f"its files are not sorted by name: those of {torn} samples lie apart. Pack it again, for example with "
+                "`tar --sort=name -cf NEW.tar -C FOLDER .`"
+            )
 
 
-class _StrictHeader(tarfile.TarInfo):
-    """A tar ends with a block of zeros and nothing else."""
-
-    @classmethod
-    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> _StrictHeader:
-        try:
-            return super().fromtarfile(tarfile_)
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the block of zeros
-            raise
-        except tarfile.HeaderError as error:
-            raise tarfile.ReadError(f"the tar is cut off or damaged ({error})") from error
+def _is_whole(suffixes: set[str]) -> bool:
+    return not suffixes.isdisjoint(IMAGES) and not suffixes.isdisjoint(("txt", "json"))

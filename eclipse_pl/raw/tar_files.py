@@ -1,0 +1,175 @@
+"""The files in a source tar: plain or packed, local or streamed, to its last byte or with an error."""
+
+from __future__ import annotations
+
+import io
+import lzma
+import tarfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+MOST_BYTES = 1 << 28
+"""Of one file; a larger one is no image or caption, and is not read into memory."""
+_MOST_HEADER_BYTES = 1 << 20
+_PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x5d\0\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_CURL = {6: "there is no such host", 7: "no connection", 22: "the server answers with an error", 28: "it took too long"}
+
+
+class BrokenSourceError(ValueError):
+    """A source tar that cannot be read to its end, or that says something which cannot be right."""
+
+
+class TarFile(NamedTuple):
+    """One member of a tar."""
+
+    name: str
+    """What is no UTF-8 in it stands as lone surrogates."""
+    is_folder: bool
+    content: bytes | None
+    unread: str
+    """Why there is no content: "a link", for example."""
+
+
+class TarFiles:
+    """Iterates over the members of a tar; ``wanted(name)`` says whose content is read.
+
+    Bytes behind the tar's end mark are a further tar, as `cat a.tar b.tar` makes; ``position`` is how many bytes of the
+    source were read. BrokenSourceError where it cannot be read to its end. webdataset's own reader takes a tar that was cut
+    between two files, or that has a damaged header, for a shorter tar; here such a source is an error.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.position = 0
+
+    def __iter__(self) -> Iterator[TarFile]:
+        offset = 0
+        try:
+            with _opened(self.source) as stream:
+                raw = _Counted(stream, self)
+                unpacked = _unpacked(io.BufferedReader(raw, 1 << 18))
+                with _StrictTar.open(fileobj=unpacked, mode="r|", ignore_zeros=True, encoding="utf-8") as tar:
+                    while (member := tar.next()) is not None:
+                        yield _read(tar, member)
+                        offset = tar.offset
+                        tar.members.clear()  # type: ignore[attr-defined]  # a stream never goes back, and a million headers are not small
+        except (tarfile.TarError, OSError, EOFError, ValueError, RecursionError, zlib.error, lzma.LZMAError) as error:
+            reason = error if isinstance(error, OSError) else error.args[0] if error.args else type(error).__name__
+            raise BrokenSourceError(f"{reason}, after {offset} bytes") from error
+
+
+def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> TarFile:
+    unread = ""
+    if member.islnk() or member.issym():
+        unread = "a link"
+    elif not member.isreg():
+        unread = "no file"
+    elif member.size > MOST_BYTES:
+        unread = f"larger than {MOST_BYTES >> 20} MiB"
+    file = None if unread else tar.extractfile(member)
+    return TarFile(member.name, member.isdir(), file.read() if file else None, unread)
+
+
+@contextmanager
+def _opened(source: str) -> Iterator[Any]:
+    """What `read` gives the bytes of the source; OSError with a sentence where the program behind a stream fails."""
+    from webdataset.gopen import Pipe, gopen
+
+    if Path(source).is_file():
+        with open(source, "rb") as file:
+            yield file
+        return
+    stream = gopen(source)
+    try:
+        with stream:
+            yield stream
+    except OSError as error:
+        if not isinstance(stream, Pipe) or not stream.status:
+            raise
+        shell = source.startswith("pipe:")
+        told = "" if shell else f" ({_CURL[stream.status]})" if stream.status in _CURL else ""
+        raise OSError(
+            f"{'its command' if shell else stream.proc.args[0]} ended with exit code {stream.status}{told}"
+        ) from error
+
+
+class _Counted(io.RawIOBase):
+    """Reads a stream and keeps the number of its bytes."""
+
+    def __init__(self, stream: Any, files: TarFiles) -> None:
+        self.stream, self.files = stream, files
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        block = self.stream.read(len(buffer))
+        buffer[: len(block)] = block
+        self.files.position += len(block)
+        return len(block)
+
+
+def _unpacked(stream: io.BufferedReader) -> Any:
+    """Unlike tarfile's own streams these read on where one packed file follows another (`cat a.tar.gz b.tar.gz`)."""
+    start = stream.peek(6)[:6]
+    packed = next((name for magic, name in _PACKED.items() if start.startswith(magic)), None)
+    if packed == "gzip":
+        import gzip
+
+        return gzip.GzipFile(fileobj=stream)
+    if packed == "bzip2":
+        import bz2
+
+        return bz2.BZ2File(stream)
+    if packed == "xz":
+        return lzma.LZMAFile(stream)
+    return _zstd(stream) if packed == "zstd" else stream
+
+
+def _zstd(stream: io.BufferedReader) -> Any:
+    try:
+        from zstandard import ZstdDecompressor
+    except ImportError:
+        raise ValueError(
+            "it is packed by zstd, which needs the package zstandard: `pip install zstandard`, or unpack it with `unzstd`"
+        ) from None
+    return ZstdDecompressor().stream_reader(stream, read_across_frames=True)
+
+
+class _StrictHeader(tarfile.TarInfo):
+    """A tar ends with a block of zeros; behind it is nothing, more zeros, or the first header of a further tar."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _StrictHeader:
+        header = super().frombuf(buf if any(buf) else bytes(len(buf) // 512 * 512), encoding, errors)  # a cut padding is none
+        if header.size < 0 or (header.type in b"gxXLK" and header.size > _MOST_HEADER_BYTES):
+            raise tarfile.ReadError(f"the tar is damaged (a header of {header.size} bytes)")
+        return header
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> _StrictHeader:
+        assert isinstance(tarfile_, _StrictTar)
+        try:
+            header = super().fromtarfile(tarfile_)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the block of zeros
+            tarfile_.has_ended = True
+            raise
+        except tarfile.HeaderError as error:
+            if isinstance(error, tarfile.EmptyHeaderError) and tarfile_.has_ended:  # type: ignore[attr-defined]  # nothing more
+                raise
+            if tarfile_.has_ended:
+                raise tarfile.ReadError(f"the bytes behind the tar's end mark are no further tar ({error})") from error
+            if tarfile_.offset == 0:
+                raise tarfile.ReadError(f"it is no tar ({error})") from error
+            raise tarfile.ReadError(f"the tar is cut off or damaged ({error})") from error
+        tarfile_.has_ended = False
+        return header
+
+
+class _StrictTar(tarfile.TarFile):
+    tarinfo = _StrictHeader
+    has_ended = False
+    """Whether the last block was the end mark."""

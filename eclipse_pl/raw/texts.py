@@ -1,0 +1,95 @@
+"""What a sample's .txt and .json say: captions, and where the pair belongs.
+
+The caption is the text of KEY.txt; where that is missing or blank, KEY.json's "caption", "captions", "text" or "TEXT" (the
+first that is neither null nor blank): one string, or a list of them for several captions of the image. Both files are UTF-8,
+or UTF-16 or UTF-32 with a byte order mark.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from typing import Any
+
+from eclipse_pl.raw.reasons import BAD_CAPTION, BAD_JSON, NO_CAPTION, ODD_TEXT
+
+CAPTIONS = ("caption", "captions", "text", "TEXT")
+_MARKS = {  # UTF-32 first: its mark begins with that of UTF-16
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_KINDS = {bool: "true or false", int: "a number", float: "a number", dict: "an object", list: "a list", type(None): "null"}
+
+
+class NoPairError(Exception):
+    """A sample that makes no pair: the kind of the reason, and what is particular to it."""
+
+    def __init__(self, kind: str, detail: str = "") -> None:
+        super().__init__(kind, detail)
+        self.kind, self.detail = kind, detail
+
+
+def captions_of(txt: bytes | None, about: dict[str, Any]) -> list[str]:
+    """At least one, without blanks around it."""
+    written = "" if txt is None else decoded(txt, "txt", BAD_CAPTION).strip()
+    captions = [written] if written else next((found for name in CAPTIONS if (found := _listed(about, name))), [])
+    if not captions:
+        named = "" if not about or about.keys() & set(CAPTIONS) else f"its json has {', '.join(sorted(about)[:6])}"
+        raise NoPairError(NO_CAPTION, named)
+    for caption in captions:
+        require_plain(caption, "caption")
+    return captions
+
+
+def about_of(content: bytes | None) -> dict[str, Any]:
+    """The object in a json; an empty one where there is no json."""
+    if content is None:
+        return {}
+    text = decoded(content, "json", BAD_JSON)
+    try:
+        about = json.loads(text, parse_int=_number)
+    except RecursionError:
+        raise NoPairError(BAD_JSON, "it is nested too deeply") from None
+    except ValueError as error:
+        raise NoPairError(BAD_JSON, str(error) if text.strip() else "it is empty") from None
+    if not isinstance(about, dict):
+        raise NoPairError(BAD_JSON, f"it is {kind_of(about)}, and an object is expected")
+    return about
+
+
+def require_plain(text: str, name: str) -> str:
+    """``text``, unless it holds what cannot be written: half of a character, or NUL."""
+    if "\0" in text:
+        raise NoPairError(ODD_TEXT, f"its {name} holds a NUL: {text[:60]!r}")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise NoPairError(ODD_TEXT, f"its {name} holds half of a character, or is no UTF-8: {text[:60]!a}")
+    return text
+
+
+def decoded(content: bytes, name: str, kind: str) -> str:
+    encoding = next((encoding for mark, encoding in _MARKS.items() if content.startswith(mark)), "utf-8-sig")
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError:
+        raise NoPairError(kind, f"its {name} is no {encoding.removesuffix('-sig').upper()}") from None
+
+
+def kind_of(value: Any) -> str:
+    return _KINDS.get(type(value), "text")
+
+
+def _listed(about: dict[str, Any], name: str) -> list[str]:
+    found = about.get(name)
+    several = found if isinstance(found, list) else [] if found is None else [found]
+    for one in several:
+        if not isinstance(one, str):
+            where = "a list with " if isinstance(found, list) else ""
+            raise NoPairError(BAD_CAPTION, f"its json's {name!r} is {where}{kind_of(one)}")
+    return [one.strip() for one in several if one.strip()]
+
+
+def _number(digits: str) -> int | float:
+    """Python reads no integer of more than 4,300 digits."""
+    return int(digits) if len(digits) < 20 else float(digits)
