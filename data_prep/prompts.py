@@ -20,6 +20,7 @@ from eclipse_pl.prompts.parser import Parser
 from eclipse_pl.prompts.prompt_lines import cache_path
 from eclipse_pl.prompts.prompt_table import SUFFIXES
 from eclipse_pl.prompts.record import RECORD_NAME, FileEntry, PromptsRecord, file_sha256
+from eclipse_pl.text_file import decoded, lines_of
 
 STAGING = ".download"
 """Folder inside ``out`` where whole files wait until all are there and every prompt of them was read."""
@@ -71,7 +72,13 @@ def prompts(
     for path in staging.iterdir():  # of an earlier run that asked for something else
         if path.name not in {RECORD_NAME, *record.files}:
             path.unlink()
-    found = load_prompts(staging, record.suite, parser=reader)
+    try:
+        found = load_prompts(staging, record.suite, parser=reader)
+    except ValueError as error:  # of a file that lies at its place, not in the folder where it waits
+        reason = str(error)
+        for name, place in places.items():
+            reason = reason.replace(str(staging / name), place)
+        raise ValueError(reason) from error
     record.parser = found.parser
     record.save(staging)
     _move(staging, folder, before)
@@ -89,7 +96,7 @@ def plan(suite: str, source: str, revision: str) -> tuple[PromptsRecord, dict[st
         if source or revision:
             raise ValueError(f"--suite {suite} is itself the file to read: leave out --source and --revision.")
         name = re.split(r"[?#]", suite)[0].rpartition("/")[2] if is_url(suite) else Path(suite).name
-        if not name.endswith(SUFFIXES):
+        if not name.lower().endswith(SUFFIXES):
             raise ValueError(
                 f"--suite {suite} is neither {' nor '.join(UPSTREAMS)} nor a file or URL of prompts, which ends in "
                 f"{', '.join(SUFFIXES)}."
@@ -124,16 +131,13 @@ def _kept(name: str, place: str, earlier: list[tuple[Path, PromptsRecord]]) -> b
 
 def _check(name: str, place: str, content: bytes, suite: str, pinned: bool, accept_changed: bool) -> None:
     """ValueError where the content is not the file that was asked for."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{place} is not UTF-8 text ({error}), so it is no file of prompts.") from error
+    text = decoded(content, place)
     if re.match(r"\s*<(!doctype|html|\?xml)", text, re.IGNORECASE):
         raise ValueError(f"{place} is a web page, not a file of prompts. On GitHub, take the address of the raw file.")
     upstream = UPSTREAMS.get(suite)
     if upstream is None:
         return
-    digest, lines = sha256(content).hexdigest(), len(text.splitlines())
+    digest, lines = sha256(content).hexdigest(), len(lines_of(text, place))
     if pinned and digest != upstream.sha256.get(name, digest):
         raise ValueError(
             f"{place} has sha256 {digest}, not {upstream.sha256[name]} as this commit of upstream has. Something between here "

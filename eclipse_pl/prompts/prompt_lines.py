@@ -9,6 +9,7 @@ from pathlib import Path
 from eclipse_pl.atomic import write_atomically
 from eclipse_pl.prompts.parser import Parser, Reading, Word
 from eclipse_pl.prompts.record import RECORD_NAME, file_sha256
+from eclipse_pl.text_file import lines_of, read_text, unusable
 
 
 def cache_path(path: Path) -> Path:
@@ -16,25 +17,30 @@ def cache_path(path: Path) -> Path:
     return path.with_name(path.name + ".parsed.json")
 
 
-def read_text(path: Path) -> str:
-    """The file's text. ValueError where it is missing or not UTF-8."""
+def require_file(path: Path) -> None:
+    """ValueError where the file is missing, with the command that downloads it."""
     if not path.is_file():
         raise ValueError(
             f"There is no {path}. `python -m data_prep prompts --suite compbench --out FOLDER` downloads the prompts of "
             "T2I-CompBench, `--suite geneval` those of GenEval."
         )
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error}).") from error
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
-    """(number from 0, text) of every line that is not blank; line ends of any kind. ValueError for a file without a prompt."""
-    lines = [(number, line.strip()) for number, line in enumerate(read_text(path).splitlines()) if line.strip()]
+    """(number from 0, text) of every line that is not blank. ValueError for a file without a prompt, and for a NUL."""
+    require_file(path)
+    lines = [(number, line.strip()) for number, line in enumerate(lines_of(read_text(path), str(path))) if line.strip()]
     if not lines:
         raise ValueError(f"{path} holds no prompt.")
+    for number, line in lines:
+        if problem := no_prompt(line):
+            raise ValueError(f"{path}, line {number + 1}, {problem}.")
     return lines
+
+
+def no_prompt(text: str) -> str | None:
+    """Why a text is none that files, tokenizers and judges can take; None where it is one."""
+    return "holds the character NUL" if "\0" in text else unusable(text)
 
 
 def read_all(path: Path, texts: list[str], parser: Parser) -> list[Reading]:
