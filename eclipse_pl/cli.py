@@ -20,6 +20,7 @@ from eclipse_pl.callbacks.latent import LatentEvaluation
 from eclipse_pl.callbacks.progress import Progress
 from eclipse_pl.callbacks.samples import SampleImages
 from eclipse_pl.callbacks.throughput import Throughput
+from eclipse_pl.callbacks.training_data import TrainingDataRecord
 from eclipse_pl.checkpoint_io import AtomicCheckpointIO
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.decoders.decoder import Decoder
@@ -83,7 +84,7 @@ class PriorCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         settings = self.config_init[self.subcommand]
         trainer = settings.trainer
-        callbacks: list[L.Callback] = [Throughput(), Interrupt()]
+        callbacks: list[L.Callback] = [TrainingDataRecord(), Throughput(), Interrupt()]
         if settings.average is not None:
             callbacks.append(settings.average)
         if trainer.enable_progress_bar is not False:

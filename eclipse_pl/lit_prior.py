@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from eclipse_pl.embedding import EmbeddingBatch
-from eclipse_pl.priors.checkpoint import checkpoint_space
+from eclipse_pl.priors.checkpoint import TrainingData, checkpoint_space, training_data_of
 from eclipse_pl.priors.prior import Prior
 from eclipse_pl.priors.saved import require_same_rule, require_same_weights
 
@@ -45,6 +45,8 @@ class LitPrior(L.LightningModule):
         self.log_gradient_norms_every = log_gradient_norms_every
         self.loaded_step = 0
         """Steps behind the weights that were loaded from a checkpoint; validate and test count none themselves."""
+        self.training_data: TrainingData = []
+        """The sets of shards that the weights were trained on, one after the other; checkpoints keep it."""
         self.sampling_seconds = 0.0
         """Spent in ``prior.sample`` by this rank, in the evaluation that runs or ran last."""
 
@@ -125,12 +127,14 @@ class LitPrior(L.LightningModule):
         tensors, identity = self.prior.space.state()
         checkpoint["space"] = {"tensors": tensors, "identity": identity}
         checkpoint["trained_for"] = self.prior.trained_for
+        checkpoint["training_data"] = self.training_data
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another space or architecture in one sentence, before torch lists every key."""
         self.prior.space.require_same(checkpoint_space(checkpoint, "This checkpoint"), "the prior", "the checkpoint")
         require_same_rule(self.prior, checkpoint.get("trained_for", {}), "The weights of the checkpoint")
         self.loaded_step = checkpoint["global_step"]
+        self.training_data = training_data_of(checkpoint)
         require_same_weights(self.state_dict(), checkpoint["state_dict"], "The weights of the checkpoint")
 
 

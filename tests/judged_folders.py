@@ -59,8 +59,10 @@ def protocol(prompts: Path, per_category: int = 4, version: str = "1", **options
 
 def prior(name: object, steps: int = 50, encoder: str = "tiny-8") -> dict[str, Any]:
     """Identity of a prior with its decoder, as `PriorPainter` has it."""
+    told = Path(str(name), "training_data.json")
     return {
         "prior": str(name),
+        "training_data": json.loads(told.read_text()) if told.is_file() else [],
         "class": "eclipse_pl.priors.eclipse.EclipsePrior",
         "space": {"name": "tiny", "encoder": encoder, "dim": 8},
         "decoder": {"class": "TinyDecoder", "steps": steps},

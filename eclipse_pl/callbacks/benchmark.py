@@ -95,7 +95,8 @@ class Benchmark(L.Callback):
             return {}
         assert isinstance(module, LitPrior) and self.decoder is not None
         step = max(trainer.global_step, module.loaded_step)
-        painter = PriorPainter.of(module.prior, f"{Path(folder).name} after {step} steps", self.decoder, self.encoder)
+        name = f"{Path(folder).name} after {step} steps"
+        painter = PriorPainter.of(module.prior, name, self.decoder, self.encoder, module.training_data)
         strategy = trainer.strategy
         ranks = Ranks(trainer.global_rank, trainer.world_size, lambda: strategy.barrier("benchmark"), strategy.broadcast)
         with undisturbed(module):

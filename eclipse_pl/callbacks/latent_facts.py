@@ -35,6 +35,7 @@ def facts_of(trainer: L.Trainer, module: LitPrior, predictions: Predictions, own
             "pairs": data.shards.manifest.splits,
             "space": data.space.identity,
         },
+        "training_data": module.training_data,
         "prior": {
             "class": f"{type(prior).__module__}.{type(prior).__qualname__}",
             "trained_parameters": sum(size for size, trained in sizes if trained),

@@ -12,6 +12,7 @@ from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.find_encoder import find_encoder
 from eclipse_pl.load_prior import load_prior
 from eclipse_pl.painters.painter import Painter
+from eclipse_pl.priors.checkpoint import TrainingData, find_checkpoint, read_checkpoint, training_data_of
 from eclipse_pl.priors.prior import Prior, weights_sha256
 from eclipse_pl.prompts.prompt import Prompt
 
@@ -30,13 +31,21 @@ class PriorPainter(Painter):
         self._device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         loaded = load_prior(prior, encoder)
         # a run that was trained further is another prior under the same name
-        self._of(loaded.to(self._device), {"prior": prior, "weights": weights_sha256(loaded)}, decoder, encoder)
+        told = {"prior": prior, "weights": weights_sha256(loaded), "training_data": trained_on(prior)}
+        self._of(loaded.to(self._device), told, decoder, encoder)
 
     @classmethod
-    def of(cls, prior: Prior, name: str, decoder: Decoder, encoder: Encoder | None = None) -> PriorPainter:
+    def of(
+        cls,
+        prior: Prior,
+        name: str,
+        decoder: Decoder,
+        encoder: Encoder | None = None,
+        training_data: TrainingData | None = None,
+    ) -> PriorPainter:
         """A prior in training, on whatever device it is; ``name`` stands in the identity."""
         painter = cls.__new__(cls)
-        painter._of(prior, {"prior": name}, decoder, encoder)
+        painter._of(prior, {"prior": name, "training_data": training_data or []}, decoder, encoder)
         return painter
 
     def _of(self, prior: Prior, told: dict[str, Any], decoder: Decoder, encoder: Encoder | None) -> None:
@@ -85,3 +94,9 @@ class PriorPainter(Painter):
 
     def close(self) -> None:
         self.decoder.close()
+
+
+def trained_on(prior: str) -> TrainingData:
+    """Of a run; a released prior does not say."""
+    checkpoint = find_checkpoint(prior)
+    return [] if checkpoint is None else training_data_of(read_checkpoint(checkpoint))

@@ -14,6 +14,9 @@ from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.priors.prior import Prior
 from eclipse_pl.priors.saved import SavedPrior, require_numbers, require_same_weights
 
+TrainingData = list[dict[str, Any]]
+"""Sets of shards in the order in which a run read them: ``folder`` as it was typed, ``sha256`` of the manifest, ``pairs``."""
+
 
 class SavedRun(SavedPrior):
     """The prior of a run. Its checkpoint holds weights and space; its config, needed to build it alone, is beside them.
@@ -122,3 +125,8 @@ def checkpoint_space(content: dict[str, Any], name: str | Path) -> ClipSpace:
         return ClipSpace.from_state(content["space"]["tensors"], content["space"]["identity"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{name} was not written by eclipse_pl: its CLIP space is no such thing ({error}).") from error
+
+
+def training_data_of(content: dict[str, Any]) -> TrainingData:
+    """What the weights of a checkpoint were trained on; nothing where it does not say so."""
+    return list(content.get("training_data", []))

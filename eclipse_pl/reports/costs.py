@@ -35,7 +35,8 @@ class Cost:
     @classmethod
     def of(cls, variant: Variant) -> Cost:
         runs, first = list(variant.runs.values()), variant.first
-        pairs = first.config.get("data.init_args.pairs") or first.fact("shards", "pairs", "train")
+        held = [one["pairs"] for one in first.training_data]
+        pairs = first.config.get("data.init_args.pairs") or (held[0] if len(held) == 1 else None)
         machines = dict.fromkeys(machine_of(run) for run in runs)
         return cls(
             trained_steps=first.step,

@@ -56,6 +56,13 @@ def measure_again(run: RunRecord) -> str:
     )
 
 
+def measure_on_one_set(run: RunRecord) -> str:
+    return (
+        f"Measure both on one set of shards, this one by `python -m eclipse_pl validate --config "
+        f"{run.training / 'config.yaml'} --ckpt_path {run.training} --data.init_args.folder=FOLDER`, and compare these runs."
+    )
+
+
 LATENT = (
     Check(
         "other metrics",
@@ -64,7 +71,12 @@ LATENT = (
         remedy=lambda run: f" {measure_again(run)}",
     ),
     Check("another CLIP space", lambda run: run.fact("shards", "space"), lambda run, _: space_of(run)),
-    Check("other shards", lambda run: run.fact("shards", "sha256"), lambda run, _: shards_of(run)),
+    Check(
+        "other shards",
+        lambda run: run.fact("shards", "sha256"),
+        lambda run, _: shards_of(run),
+        remedy=lambda run: f" {measure_on_one_set(run)}",
+    ),
     Check("other pairs", lambda run: (run.fact("stage"), run.fact("pairs_sha256")), lambda run, _: split_of(run)),
 )
 

@@ -14,6 +14,7 @@ from eclipse_pl.reports.latent_comparison import LatentComparison
 from eclipse_pl.reports.page_figures import final_charts, learning_curves
 from eclipse_pl.reports.picture_section import pictures
 from eclipse_pl.reports.report import Report
+from eclipse_pl.reports.run_record import RunRecord
 from eclipse_pl.reports.score_comparison import ScoreComparison
 from eclipse_pl.reports.score_section import published_section, score_section
 from eclipse_pl.reports.seed_caveats import enumerate_seeds
@@ -128,16 +129,24 @@ def costs(report: Report) -> str:
 def configs(report: Report) -> str:
     comparison = report.comparison
     rows = [
-        Row(str(run), [variant.name, enumerate_seeds([seeds]) or "–", f"{run.step:,}" if run.has_table else "–"])
+        Row(
+            str(run),
+            [variant.name, enumerate_seeds([seeds]) or "–", f"{run.step:,}" if run.has_table else "–", shards_told(run)],
+        )
         for variant in comparison.variants
         for seeds, run in variant.runs.items()
     ]
-    runs = html_table(Table("run", ["variant", "seed", "step"], rows))
+    runs = html_table(Table("run", ["variant", "seed", "step", "trained on"], rows))
     listed = f"<details><summary>The {len(rows)} runs</summary>{runs}</details>"
     settings = settings_table(comparison)
     if not settings.header:
         return section("Runs", listed)
     return section("What differs", html_table(settings, "text") + listed)
+
+
+def shards_told(run: RunRecord) -> str:
+    """Folder and hash of what a run was trained on."""
+    return ", then ".join(f"{one['folder']} (sha256 {one['sha256'][:8]}…)" for one in run.training_data) or "–"
 
 
 SECTIONS: tuple[Section, ...] = (

@@ -14,9 +14,11 @@ import yaml
 
 from eclipse_pl.callbacks.latent import THIS_PRIOR, Rows
 from eclipse_pl.callbacks.latent_table import ORDER
+from eclipse_pl.callbacks.training_data import TRAINING_DATA_FILE
 from eclipse_pl.dotted import flat
 from eclipse_pl.latent_metrics import ALL
 from eclipse_pl.metrics_file import read_metrics
+from eclipse_pl.priors.checkpoint import TrainingData
 from eclipse_pl.reports.metric import BY_NAME
 from eclipse_pl.reports.score_record import ScoreRecord
 
@@ -95,6 +97,14 @@ class RunRecord:
     def measures_only(self) -> bool:
         """True for runs of ``validate`` and ``test``."""
         return self.report.get("command") in MEASURING
+
+    @cached_property
+    def training_data(self) -> TrainingData:
+        """The sets of shards that its weights were trained on, one after the other; empty where that is not known."""
+        if self.is_benchmark:
+            return self.scores.training_data if self.scores else []
+        path = self.training / TRAINING_DATA_FILE
+        return self.report.get("training_data") or (read_training_data(path) if path.is_file() else [])
 
     @property
     def seeds(self) -> Seeds:
@@ -187,6 +197,18 @@ def rows_of_log(logged: dict[str, str]) -> Rows:
             row, subset = (where, ALL) if where in ORDER else (THIS_PRIOR, where)
             rows.setdefault(row, {}).setdefault(subset, {})[parts[-1]] = float(value)
     return rows
+
+
+def read_training_data(path: Path) -> TrainingData:
+    try:
+        content: TrainingData = json.loads(path.read_text(encoding="utf-8"))
+        _ = [(one["folder"], one["sha256"], one["pairs"]) for one in content]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error!r}). It says which shards the run was trained on, as its checkpoints do, so "
+            f"`python -m eclipse_pl fit --config {path.parent / 'config.yaml'} --ckpt_path {path.parent}` writes it anew."
+        ) from error
+    return content
 
 
 def run_of_checkpoint(checkpoint: str, folder: Path) -> Path | None:

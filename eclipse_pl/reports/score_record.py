@@ -10,6 +10,7 @@ from typing import Any
 
 from eclipse_pl.compbench.scorecard import AGAIN, ALL, Card, read_card, read_rows
 from eclipse_pl.painters.ceiling_painter import TRUE_IMAGE
+from eclipse_pl.priors.checkpoint import TrainingData
 from eclipse_pl.scorers.preference import Rows
 
 
@@ -62,6 +63,11 @@ class ScoreRecord:
     def space(self) -> str | None:
         """Encoder tag of the CLIP space that the decoder paints."""
         return (self.painter.get("space") or {}).get("encoder") or self.painter.get("encoder")
+
+    @property
+    def training_data(self) -> TrainingData:
+        """What the prior was trained on; empty where its painter does not say so."""
+        return list(self.painter.get("training_data", []))
 
     @property
     def is_ceiling(self) -> bool:

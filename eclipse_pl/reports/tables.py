@@ -152,7 +152,7 @@ def settings_table(comparison: Comparison) -> Table:
             for variant in comparison.variants
         ],
         "Keys of config.yaml, as on the command line; seeds, and where and how often a run is logged and measured, do not "
-        "count.",
+        "count. training_data: the shards that were trained on; the hash of their manifest counts, and not their folder.",
     )
 
 

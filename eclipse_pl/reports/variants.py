@@ -9,6 +9,7 @@ from typing import Any
 
 from eclipse_pl.dotted import flat
 from eclipse_pl.reports.run_record import SEEDS, RunRecord, Seeds
+from eclipse_pl.reports.trained_on import TRAINING_DATA, names_of_sets, trained_on
 
 NOT_COUNTED = (
     "run", "checkpoint", "latent", "samples", "benchmark", "decoder", "model.log_gradient_norms_every",
@@ -21,7 +22,8 @@ NOT_COUNTED = (
 )  # fmt: skip
 """Keys, or groups of keys, that say where, how and how often a run is stored, logged and measured, and not what it computes.
 
-Which shards and which pairs were measured is looked at by hash instead, and the decoder where the scorecard names it.
+Which shards a run was trained on, and which shards and pairs were measured, is looked at by hash instead; the decoder where
+the scorecard names it.
 """
 
 Named = list[tuple[int, RunRecord]]
@@ -36,7 +38,10 @@ class Variant:
 
     name: str
     settings: dict[str, Any]
-    """What differs between this variant and others: dotted key and value; a key that it does not have is left out."""
+    """What differs between this variant and others: dotted key and value; a key that it does not have is left out.
+
+    `TRAINING_DATA` is no key of a config, and its value the name of what was trained on.
+    """
     runs: dict[Seeds, RunRecord]
 
     @property
@@ -75,8 +80,10 @@ def by_config(runs: Named) -> list[Group]:
     """Trained priors, a variant each config; those of one place by their settings."""
     painted = [flat(run.scores.decoder, "decoder") if run.scores and run.scores.decoder else {} for _, run in runs]
     decoders = {canonical(decoder) for decoder in painted if decoder}
+    sets = names_of_sets(run for _, run in runs)
     configs = [
-        counted(run.config) | (decoder if len(decoders) > 1 else {}) for (_, run), decoder in zip(runs, painted, strict=True)
+        counted(run.config) | {TRAINING_DATA: trained_on(run, sets)} | (decoder if len(decoders) > 1 else {})
+        for (_, run), decoder in zip(runs, painted, strict=True)
     ]
     keys = differing(configs)
     found: dict[tuple[str, ...], Named] = {}
@@ -100,7 +107,10 @@ def by_painter(runs: Named) -> list[Group]:
         found.setdefault(painter, []).append((number, run))
     records = [members[0][1] for members in found.values()]
     names = [run.scores.name if run.scores else str(run) for run in records]
-    options = [flat(run.scores.painter) if run.scores else {} for run in records]
+    options = [
+        {key: value for key, value in flat(run.scores.painter).items() if key != TRAINING_DATA} if run.scores else {}
+        for run in records
+    ]
     for name in {name for name in names if names.count(name) > 1}:
         same = [at for at, other in enumerate(names) if other == name]
         for at, what in zip(same, names_of([options[at] for at in same]), strict=True):

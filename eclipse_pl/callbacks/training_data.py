@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+
+from eclipse_pl.data.datamodule import EmbeddingDataModule
+from eclipse_pl.data.manifest import write_json
+from eclipse_pl.lit_prior import LitPrior
+
+TRAINING_DATA_FILE = "training_data.json"
+
+
+class TrainingDataRecord(L.Callback):
+    """Keeps which sets of shards a run trains on, by the hash of their manifests, wherever they lie.
+
+    From the start of a fit it is in ``training_data.json`` of the run's folder and in the module, which takes it into
+    checkpoints. A run that is resumed on other shards was trained on both.
+    """
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(pl_module, LitPrior) and isinstance(data, EmbeddingDataModule)
+        known, current = pl_module.training_data, identity_of(data)
+        if not known or known[-1]["sha256"] != current["sha256"]:
+            if known:
+                rank_zero_info(
+                    f"These weights were trained on {known[-1]['folder']}; training resumes on other shards, {data.folder}."
+                )
+            pl_module.training_data = [*known, current]
+        folder = trainer.log_dir  # rank 0 tells the others, so all must ask
+        if trainer.is_global_zero and folder is not None:
+            write_json(Path(folder) / TRAINING_DATA_FILE, pl_module.training_data)
+
+
+def identity_of(data: EmbeddingDataModule) -> dict[str, Any]:
+    """The set that a run trains on."""
+    manifest = data.shards.manifest
+    return {"folder": data.folder, "sha256": manifest.digest, "pairs": manifest.splits.get("train", 0)}
