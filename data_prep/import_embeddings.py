@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
 
 from data_prep.command import command_line, run
 from data_prep.embedding_files import EmbeddingFiles, take
-from eclipse_pl.data.chunk import Chunk, shared_images
+from eclipse_pl.data.chunk import Chunk, image_numbers, shared_images, without_direction
 from eclipse_pl.data.manifest import SCHEMA, SPLITS, Manifest, ShardEntry, SkippedPair
 from eclipse_pl.data.shards import ShardWriter
+from eclipse_pl.data.together import components, numbered
 from eclipse_pl.embed_folder import image_statistics, only_run, require_same_settings, write_space
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.raw.pairs import normal_caption
@@ -67,8 +69,9 @@ def import_embeddings(
         name: name of the CLIP space; by default that of the file or folder.
         encoder: what made the embeddings, as exactly as is known: sets and priors of different encoders never meet.
         context_length: most tokens of a caption in that CLIP.
-        val: exact number of pairs for validation. Pairs of one caption or one key stay together.
-        test: exact number of pairs for testing.
+        val: number of pairs for validation. Pairs of one image, caption or key stay together, so that there may be fewer
+            (or more, where the smallest group is larger).
+        test: number of pairs for testing, likewise.
         seed: of the draw of both.
         chunk: pairs a record.
         made_by: the command that the manifest keeps for whoever has to repair the set: this one.
@@ -78,9 +81,12 @@ def import_embeddings(
     files = _files(image_embeds, text_embeds, captions, keys, arrays, names, clip_retrieval)
     source = Path(arrays or clip_retrieval or image_embeds or "")
     good, skipped, normalised = _good_rows(files)
-    splits = split_exactly(
-        [normal_caption(files.captions[row]) for row in good], [files.keys[row] for row in good], val, test, seed
+    together = components(
+        numbered(normal_caption(files.captions[row]) for row in good),
+        numbered(files.keys[row] for row in good),
+        _images(files, good),
     )
+    splits = split_whole(together, val, test, seed)
     records = _records(good, splits, chunk)
     a_shard = max(1, SHARD_PAIRS // chunk)
     shards = {f"{start // a_shard:04d}.tar": records[start : start + a_shard] for start in range(0, len(records), a_shard)}
@@ -108,40 +114,39 @@ def import_embeddings(
         manifest.save(folder)
     told = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())
     print(f"{folder}: {manifest.pairs} pairs ({told}), {len(skipped)} skipped; space {space}")
+    for split, asked in (("val", val), ("test", test)):
+        if (found := manifest.splits.get(split, 0)) != asked:
+            why = "pairs of one image, caption or key stay together"
+            print(f"warning: {split} has {found} pairs instead of {asked}: {why}", file=sys.stderr)
     return manifest
 
 
-def split_exactly(captions: list[str], keys: list[str], val: int, test: int, seed: int) -> np.ndarray:
-    """The split of each pair: exactly ``val`` and ``test`` of them, with all pairs of one caption or one key in one split."""
-    group = list(range(len(captions)))
+def split_whole(together: Int[np.ndarray, " pairs"], val: int, test: int, seed: int) -> np.ndarray:
+    """The split of each pair: ``val`` and ``test`` of them, with all pairs of one number of ``together`` in one split.
 
-    def root(pair: int) -> int:
-        while group[pair] != pair:
-            group[pair] = group[group[pair]]
-            pair = group[pair]
-        return pair
-
-    for strings in (captions, keys):
-        first: dict[str, int] = {}
-        for pair, string in enumerate(strings):
-            group[root(pair)] = root(first.setdefault(string, pair))
-    members: dict[int, list[int]] = {}
-    for pair in range(len(captions)):
-        members.setdefault(root(pair), []).append(pair)
-    groups = list(members.values())
-    splits = np.full(len(captions), "train", dtype="<U5")
+    Where whole groups do not add up to a number, the split has fewer pairs; but it has a group wherever there are enough.
+    """
+    if val + test > len(together):
+        raise ValueError(f"val={val} and test={test} are more pairs than the {len(together)} there are. Ask for fewer.")
+    splits = np.full(len(together), "train", dtype="<U5")
+    order = np.argsort(together, kind="stable")
+    bounds = np.flatnonzero(np.diff(together[order], prepend=-1, append=-1))
+    sizes = np.diff(bounds)
+    drawn = np.random.default_rng(seed).permutation(len(sizes))
     left = {"test": test, "val": val}
-    for number in np.random.default_rng(seed).permutation(len(groups)):
+    for number in drawn:
+        if not any(left.values()):
+            break
         # The first split with room for the whole group; what fits nowhere is for training.
-        split = next((name for name, room in left.items() if len(groups[number]) <= room), None)
+        split = next((name for name, room in left.items() if sizes[number] <= room), None)
         if split is not None:
-            splits[groups[number]] = split
-            left[split] -= len(groups[number])
-    if any(left.values()):
-        raise ValueError(
-            f"val={val} and test={test} cannot be drawn from {len(captions)} pairs in {len(groups)} groups of equal captions "
-            "or keys, which stay together. Ask for fewer, or for other numbers."
-        )
+            splits[order[bounds[number] : bounds[number + 1]]] = split
+            left[split] -= sizes[number]
+    for split, asked in (("val", val), ("test", test)):
+        training = drawn[splits[order[bounds[drawn]]] == "train"]
+        if asked and not (splits == split).any() and len(training) > 1:
+            number = training[sizes[training].argmin()]
+            splits[order[bounds[number] : bounds[number + 1]]] = split
     return splits
 
 
@@ -180,16 +185,26 @@ def _good_rows(files: EmbeddingFiles) -> tuple[np.ndarray, list[SkippedPair], bo
             embed = take(pieces, rows).astype(np.float32)
             with np.errstate(over="ignore"):
                 finite = np.isfinite(embed.astype(np.float16)).all(1)
+            lost = finite & without_direction(embed)
             bad |= {int(row): f"its {kind} embedding is not finite in float16" for row in rows[~finite]}
-            unit[kind] &= bool((np.abs(np.linalg.norm(embed[finite], axis=1) - 1) < UNIT_WITHIN).all())
+            bad |= {int(row): f"its {kind} embedding is zero, or vanishes in float16" for row in rows[lost]}
+            unit[kind] &= bool((np.abs(np.linalg.norm(embed[finite & ~lost], axis=1) - 1) < UNIT_WITHIN).all())
+    good = np.array([row for row in range(len(files)) if row not in bad], dtype=np.int64)
+    if not len(good):
+        raise ValueError(f"The files hold no pair that can be imported: {'; '.join(sorted(set(bad.values())))}.")
     if unit["image"] != unit["text"]:
         one, other = ("image", "text") if unit["image"] else ("text", "image")
         raise ValueError(
             f"The {one} embeddings are normalised and the {other} embeddings are not, so they are no pairs of one space. Give "
             "both as the encoder made them, or both divided by their norm."
         )
-    good = np.array([row for row in range(len(files)) if row not in bad], dtype=np.int64)
     return good, [SkippedPair(files.keys[row], bad[row]) for row in sorted(bad)], unit["image"]
+
+
+def _images(files: EmbeddingFiles, rows: Int[np.ndarray, " pairs"]) -> Int[np.ndarray, " pairs"]:
+    """Numbers of the pairs' images: equal rows of the image embedding are one."""
+    blocks = [rows[start : start + SHARD_PAIRS] for start in range(0, len(rows), SHARD_PAIRS)]
+    return np.concatenate([np.empty(0, np.int64), *(image_numbers(take(files.image_embed, block)) for block in blocks)])
 
 
 def _records(good: np.ndarray, splits: np.ndarray, chunk: int) -> list[tuple[str, np.ndarray]]:

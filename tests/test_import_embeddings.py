@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.__main__ import main
-from data_prep.import_embeddings import import_embeddings, split_exactly
+from data_prep.import_embeddings import import_embeddings, split_whole
 from eclipse_pl.data.shard_set import ShardSet
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -194,7 +194,9 @@ def test_bad_input(tmp_path: Path, error: Error) -> None:
     assert "must be floats, a row a pair" in error(*as_args(flat), *out)
     wide = write_npy(tmp_path / "wide", image_embeds=np.ones((30, 9)))
     assert "(30, 9)" in error(*as_args(wide), *out)
-    assert "val=29 and test=2 cannot be drawn from 30 pairs" in error(*as_args(good), *out, "--val", "29", "--test", "2")
+    assert "val=29 and test=2 are more pairs than the 30 there are" in error(
+        *as_args(good), *out, "--val", "29", "--test", "2"
+    )
     assert "chunk=0" in error(*as_args(good), *out, "--chunk", "0")
     np.savez(tmp_path / "a.npz", image_embed=np.ones((2, 3)), text_embed=np.ones((2, 3)), caption=np.array(["a", "b"]))
     assert "no array 'image_id'; it has image_embed, text_embed, caption" in error("--arrays", f"{tmp_path}/a.npz", *out)
@@ -228,27 +230,70 @@ def test_run_again_it_repairs_and_mixes_nothing(tmp_path: Path, error: Error) ->
     assert {path.name: path.read_bytes() for path in (tmp_path / "set").iterdir()} == whole
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=1, max_size=60),
-    st.integers(0, 8),
-    st.integers(0, 8),
-    st.integers(0, 3),
-)
-def test_exact_counts_of_whole_groups(rows: list[tuple[int, int]], val: int, test: int, seed: int) -> None:
-    captions, keys = [f"c{caption}" for caption, _ in rows], [f"k{key}" for _, key in rows]
-    try:
-        splits = split_exactly(captions, keys, val, test, seed).tolist()
-    except ValueError as error:
-        assert "cannot be drawn" in str(error) and val + test > 0
-        assert len(set(captions)) < len(rows) or len(set(keys)) < len(rows) or val + test > len(rows)
+@given(st.lists(st.integers(0, 12), max_size=60), st.integers(0, 8), st.integers(0, 8), st.integers(0, 3))
+def test_whole_groups_near_the_number_asked_for(together: list[int], val: int, test: int, seed: int) -> None:
+    numbers = np.array(together, dtype=np.int64)
+    if val + test > len(together):
+        with pytest.raises(ValueError, match="more pairs than"):
+            split_whole(numbers, val, test, seed)
         return
-    assert (splits.count("val"), splits.count("test")) == (val, test)
-    for strings in (captions, keys):
-        assert len(set(zip(strings, splits, strict=True))) == len(set(strings))
-    assert splits == split_exactly(captions, keys, val, test, seed).tolist()
+    splits = split_whole(numbers, val, test, seed).tolist()
+    sizes = {number: together.count(number) for number in together}
+    assert len(set(zip(together, splits, strict=True))) == len(sizes), "one group lies in one split"
+    training = {number for number, split in zip(together, splits, strict=True) if split == "train"}
+    for split, asked in (("val", val), ("test", test)):
+        found = splits.count(split)
+        assert found <= asked or len({n for n, s in zip(together, splits, strict=True) if s == split}) == 1
+        assert found or not asked or len(training) == 1, "empty only where training would be left without a group"
+        if set(sizes.values()) == {1}:
+            assert found == asked or (split == "test" and not training)
+    assert splits == split_whole(numbers, val, test, seed).tolist()
 
 
 def test_seeds_draw_differently() -> None:
-    names = [str(number) for number in range(100)]
-    drawn = {tuple(split_exactly(names, names, 20, 0, seed)) for seed in range(5)}
+    drawn = {tuple(split_whole(np.arange(100), 20, 0, seed)) for seed in range(5)}
     assert len(drawn) == 5
+
+
+def test_one_image_lies_in_one_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """MSCOCO with five captions an image; one more caption is shared by two images."""
+    images = np.repeat(np.random.default_rng(0).normal(size=(12, 4)), 5, 0)
+    captions = [f"caption {row % 5} of image {row // 5}" for row in range(60)]
+    captions[7] = captions[0]
+    options = write_npy(tmp_path / "npy", pairs=60, dim=4, image_embeds=images, captions=captions)
+    args = [*as_args(options), "--out", f"{tmp_path}/set", "--val", "12", "--test", "6"]
+    assert main(["import-embeddings", *args]) == 0
+    assert "warning: val has 10 pairs instead of 12: pairs of one image" in capsys.readouterr().err
+    shards = ShardSet(tmp_path / "set", check="record")
+    splits: dict[int, set[str]] = {}
+    for number, entry in enumerate(shards.entries):
+        chunk = shards.read_chunk(number)
+        assert chunk.group is not None and entry.images == len(set(chunk.group.tolist()))
+        for group in chunk.group.tolist():
+            splits.setdefault(group, set()).add(entry.split)
+    assert len(splits) == 12 and all(len(found) == 1 for found in splits.values())
+    assert shards.manifest.splits == {"train": 45, "val": 10, "test": 5}
+    assert main(["verify", f"{tmp_path}/set"]) == 0
+
+
+def test_a_split_is_not_left_empty(tmp_path: Path) -> None:
+    images = np.repeat(np.random.default_rng(0).normal(size=(3, 4)), 5, 0)
+    options = write_npy(tmp_path / "npy", pairs=15, dim=4, image_embeds=images)
+    assert import_embeddings(str(tmp_path / "set"), **options, val=2, test=1).splits == {"train": 5, "val": 5, "test": 5}
+
+
+def test_vectors_without_a_direction_are_skipped_before_norms_are_judged(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    image, text = unit(rng.normal(size=(7, 4))), unit(rng.normal(size=(7, 4)))
+    image[1], image[2], text[3], image[5] = 0, 1e-9 * image[2], -0.0, [1.4e-6, 2e-7, 0, 0]  # of the last 2 percent are lost
+    options = write_npy(tmp_path / "npy", pairs=7, image_embeds=image.astype(np.float32), text_embeds=text.astype(np.float32))
+    manifest = import_embeddings(str(tmp_path / "set"), **options)
+    told = "embedding is zero, or vanishes in float16"
+    assert {pair.key: pair.reason for pair in manifest.shards[0].skipped} == {
+        **dict.fromkeys(("1", "2", "5"), f"its image {told}"),
+        "3": f"its text {told}",
+    }
+    assert ShardSet(tmp_path / "set").space.normalised
+    zeros = write_npy(tmp_path / "zeros", pairs=3, dim=4, image_embeds=np.zeros((3, 4)))
+    with pytest.raises(ValueError, match="no pair that can be imported: its image embedding is zero"):
+        import_embeddings(str(tmp_path / "none"), **zeros)

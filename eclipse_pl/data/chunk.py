@@ -26,7 +26,7 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Bool, Float, Int, Integer
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,13 @@ def image_numbers(image_embed: Float[np.ndarray, "pairs dim"]) -> Int[np.ndarray
 def content_number(content: bytes) -> int:
     """63 bits of its SHA-256: among ten million different images two share a number once in 200,000 sets."""
     return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") >> 1
+
+
+def without_direction(embed: Float[np.ndarray, "pairs dim"]) -> Bool[np.ndarray, " pairs"]:
+    """True for zero vectors, and for those so small that float16 loses a hundredth of their norm or more."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        exact, stored = (np.linalg.norm(numbers.astype(np.float64), axis=1) for numbers in (embed, embed.astype(np.float16)))
+        return (stored == 0) | (np.abs(stored - exact) > 0.01 * exact)
 
 
 def shared_images(image_embed: Float[np.ndarray, "pairs dim"]) -> Int[np.ndarray, " pairs"] | None:
