@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from eclipse_pl.callbacks.averaging import Averaging
 from eclipse_pl.callbacks.benchmark import Benchmark
 from eclipse_pl.callbacks.checkpoints import Checkpoints
 from eclipse_pl.callbacks.interrupt import Interrupt
@@ -87,6 +88,7 @@ class PriorCLI(LightningCLI):
         callbacks: list[L.Callback] = [TrainingDataRecord(), Throughput(), Interrupt()]
         if settings.average is not None:
             callbacks.append(settings.average)
+        callbacks.append(Averaging())
         if trainer.enable_progress_bar is not False:
             callbacks.append(Progress())
         logger: Any = trainer.logger
@@ -143,6 +145,8 @@ def main(args: ArgsType = None) -> PriorCLI:
     """Run ``fit``, ``validate`` or ``test``; ``args`` as on the command line."""
     # Lightning 2.6 asks for torch's LeafSpec, which torch 2.12 renamed
     warnings.filterwarnings("ignore", r".isinstance\(treespec, LeafSpec\)", FutureWarning)
+    # outside a fit the averaged weights are the weights, and that is what a checkpoint holds
+    warnings.filterwarnings("ignore", r"You're using the WeightAveraging callback, but loading a checkpoint", UserWarning)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(is_no_advertisement)
     # a prior in closed form has nothing to step on
     warnings.filterwarnings("ignore", r".(LightningModule.configure_optimizers|training_step). returned `None`", UserWarning)

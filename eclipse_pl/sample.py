@@ -14,6 +14,7 @@ from eclipse_pl.compbench.painting import write_picture
 from eclipse_pl.contact_sheet import contact_sheet
 from eclipse_pl.data.manifest import write_json
 from eclipse_pl.decoders.decoder import Decoder
+from eclipse_pl.embedding import TextCondition
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.find_encoder import find_encoder
 from eclipse_pl.load_prior import load_prior
@@ -83,8 +84,9 @@ def embed(
     prior: Prior, encoder: Encoder, texts: list[str], seeds: list[int], place: torch.device
 ) -> Float[Tensor, "samples dim"]:
     """Image embeddings, each a function of its text and seed, on the CPU."""
-    fresh = list(dict.fromkeys(texts))
-    text = encoder.encode_text(fresh).to(place).select([fresh.index(one) for one in texts])
+    # one at a time: read together, a caption's last digits would depend on those beside it
+    read = {one: encoder.encode_text([one]).to(place) for one in dict.fromkeys(texts)}
+    text = TextCondition.join([read[one] for one in texts])
     return prior.sample(text, [torch.Generator().manual_seed(seed) for seed in seeds]).cpu()
 
 

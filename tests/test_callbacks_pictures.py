@@ -17,20 +17,9 @@ from PIL import Image
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.callbacks.undisturbed import undisturbed
 from tests.compared_runs import numbers
+from tests.pictured_runs import PROTOCOL, experiment
 from tests.pipelines import kandinsky
-from tests.runs import metrics, write_experiment
-
-PRIOR = {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 8}
-
-
-PROTOCOL = {
-    "class_path": "eclipse_pl.compbench.compbench.CompBench",
-    "init_args": {
-        "block": 4,
-        "prompts": {"class_path": "eclipse_pl.world.prompt_source.WorldPrompts", "init_args": {"per_category": 1}},
-        "judges": [{"scorer": {"class_path": "tests.judges_for_pictures.MeanColour"}}],
-    },
-}
+from tests.runs import metrics
 
 
 @pytest.fixture(scope="module")
@@ -38,27 +27,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pictures")
     kandinsky(folder / "decoder", dim=128)
     return folder
-
-
-def experiment(folder: Path, name: str, **changes: Any) -> Path:
-    """On the world, with a decoder that knows nothing yet."""
-    (folder / name).mkdir()
-    world = {"folder": str(folder / "world"), "train_pairs": 32, "val_pairs": 8, "test_pairs": 8, "batch_size": 8}
-    decoder = {
-        "class_path": "eclipse_pl.decoders.kandinsky.KandinskyDecoder",
-        "init_args": {"model": str(folder / "decoder"), "space": "world", "steps": 2, "batch_size": 4, "device": "cpu"},
-    }
-    options: dict[str, Any] = {
-        "data": {"class_path": "eclipse_pl.world.datamodule.WorldDataModule", "init_args": {**world, "workers": 0}},
-        "model__prior__init_args": PRIOR,
-        "trainer__max_steps": 6,
-        "trainer__val_check_interval": 2,
-        "checkpoint__every_n_steps": 2,
-        "decoder": decoder,
-        "samples": {"every_n_steps": 4, "prompts": ["a red star", "two blue squares"], "seeds": [3, 4]},
-        "benchmark": {"every_n_validations": 1, "protocol": copy.deepcopy(PROTOCOL)},
-    }
-    return write_experiment(folder / name, **{**options, **changes})
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 
+from eclipse_pl.callbacks.averaging import averages_of
 from eclipse_pl.callbacks.undisturbed import undisturbed
 from eclipse_pl.compbench.compbench import CompBench
 from eclipse_pl.compbench.scorecard import metrics_of, write_card
@@ -95,12 +98,22 @@ class Benchmark(L.Callback):
             return {}
         assert isinstance(module, LitPrior) and self.decoder is not None
         step = max(trainer.global_step, module.loaded_step)
-        name = f"{Path(folder).name} after {step} steps"
-        painter = PriorPainter.of(module.prior, name, self.decoder, self.encoder, module.training_data)
         strategy = trainer.strategy
         ranks = Ranks(trainer.global_rank, trainer.world_size, lambda: strategy.barrier("benchmark"), strategy.broadcast)
-        with undisturbed(module):
-            card = self.protocol.run(painter, Path(folder) / "benchmark" / f"step_{step:07d}", ranks)
+        with undisturbed(module, averages_of(trainer)):
+            name = f"{Path(folder).name} after {step} steps"
+            painter = PriorPainter.of(module.prior, name, self.decoder, self.encoder, module.training_data)
+            place = Path(folder) / "benchmark" / f"step_{step:07d}"
+            if trainer.is_global_zero:
+                make_room(place, painter.identity["weights"])
+            card = self.protocol.run(painter, place, ranks)
         if trainer.is_global_zero:
             write_card(Path(folder) / "scorecard.json", {"step": step, **card})
         return metrics_of(card)
+
+
+def make_room(place: Path, weights: str) -> None:
+    """Remove what a run that was resumed since then began to paint at this step, with weights that are others by rounding."""
+    told = place / "benchmark.json"
+    if told.is_file() and json.loads(told.read_text(encoding="utf-8"))["painter"]["weights"] != weights:
+        shutil.rmtree(place)

@@ -10,6 +10,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from PIL import Image
 
 from eclipse_pl.atomic import write_atomically
+from eclipse_pl.callbacks.averaging import averages_of
 from eclipse_pl.callbacks.undisturbed import undisturbed
 from eclipse_pl.contact_sheet import contact_sheet
 from eclipse_pl.decoders.decoder import Decoder
@@ -82,7 +83,7 @@ class SampleImages(L.Callback):
     def _paint(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         step = trainer.global_step
         if self._painter is not None and step != self._painted:  # gradients may be accumulated over several batches
-            with undisturbed(module):
+            with undisturbed(module, averages_of(trainer)):
                 sheet = self._sheet(self._painter)
             self._keep(trainer, sheet, step)
         self._painted = step

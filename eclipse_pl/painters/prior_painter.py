@@ -30,9 +30,7 @@ class PriorPainter(Painter):
     def __init__(self, prior: str, decoder: Decoder, encoder: Encoder | None = None, device: str = "auto") -> None:
         self._device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         loaded = load_prior(prior, encoder)
-        # a run that was trained further is another prior under the same name
-        told = {"prior": prior, "weights": weights_sha256(loaded), "training_data": trained_on(prior)}
-        self._of(loaded.to(self._device), told, decoder, encoder)
+        self._of(loaded.to(self._device), {"prior": prior, "training_data": trained_on(prior)}, decoder, encoder)
 
     @classmethod
     def of(
@@ -57,6 +55,7 @@ class PriorPainter(Painter):
     def identity(self) -> dict[str, Any]:
         return {
             **self._told,
+            "weights": weights_sha256(self.prior),  # a run that was trained further is another prior under the same name
             "class": f"{type(self.prior).__module__}.{type(self.prior).__qualname__}",
             "space": self.prior.space.identity,
             "decoder": self.decoder.identity,
