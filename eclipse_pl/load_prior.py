@@ -22,10 +22,8 @@ def load_prior(source: str, encoder: Encoder | None = None) -> Prior:
         ValueError: ``source`` is neither, or ``encoder`` belongs to another space.
     """
     saved = open_saved(source)
-    if saved.space is not None and encoder is not None and encoder.tag != saved.space.encoder:
-        raise ValueError(
-            f"The prior {source} belongs to {saved.space}, and the encoder is {encoder.tag}: take the prior's own."
-        )
+    if saved.space is not None and encoder is not None:
+        encoder.require_space(saved.space, f"The prior {source}")
     if saved.space is None and encoder is None:
         encoder = published_encoder(saved)
     return saved.build(encoder).eval()

@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+from eclipse_pl.world.encoder import WorldEncoder
 from tests.runs import write_experiment
 
 PRIOR = {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 8}
@@ -40,3 +41,11 @@ def experiment(folder: Path, name: str, **changes: Any) -> Path:
         "benchmark": {"every_n_validations": 1, "protocol": copy.deepcopy(PROTOCOL)},
     }
     return write_experiment(folder / name, **{**options, **changes})
+
+
+class OtherEncoder(WorldEncoder):
+    """As wide as the world's and called like it, but another CLIP."""
+
+    def __init__(self) -> None:
+        super().__init__(device="cpu")
+        self.tag = "open_clip:local-dir:sha256-other"

@@ -12,14 +12,20 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.callbacks.undisturbed import undisturbed
+from eclipse_pl.embedding import ClipSpace
+from eclipse_pl.encoders.encoder import Encoder
+from eclipse_pl.find_encoder import find_encoder
 from tests.compared_runs import numbers
 from tests.pictured_runs import PROTOCOL, experiment
 from tests.pipelines import kandinsky
 from tests.runs import metrics
+
+OTHER = {"class_path": "tests.pictured_runs.OtherEncoder"}
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +149,33 @@ def test_after_training(folder: Path, run: Path) -> None:
     assert steps[5]["benchmark/mean_colour"] == pytest.approx(metrics(run)[5]["benchmark/mean_colour"], rel=1e-5)
 
 
+def test_prompts_are_encoded_once_a_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[str] = []
+
+    def counted(space: ClipSpace, *more: str) -> Encoder:
+        found.append(space.name)
+        return find_encoder(space, *more)
+
+    monkeypatch.setattr("eclipse_pl.painters.prior_painter.find_encoder", counted)
+    assert command(["fit", "--config", str(experiment(folder, "once", samples={}, trainer__max_steps=4))]) == 0
+    steps = metrics(folder / "once" / "runs" / "tiny" / "version_0")
+    assert sum("benchmark/mean_colour" in values for values in steps.values()) == 2 and found == ["world"]
+
+
+@pytest.mark.parametrize("words", [["benchmark"], ["sample", "--prompt=a red star"]])
+def test_commands_refuse_the_encoder_of_another_space(
+    run: Path, tmp_path: Path, words: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "encoder.yaml").write_text(yaml.safe_dump(OTHER))
+    (tmp_path / "protocol.yaml").write_text(yaml.safe_dump(PROTOCOL))
+    (tmp_path / "decoder.yaml").write_text(yaml.safe_dump(yaml.safe_load((run / "config.yaml").read_text())["decoder"]))
+    parts = [f"--{name}={tmp_path / name}.yaml" for name in ("encoder", "decoder", "protocol")]
+    parts = parts if words == ["benchmark"] else parts[:2]
+    assert command([*words, f"--prior={run}", f"--out={tmp_path / 'out'}", *parts]) == 2
+    said = capfd.readouterr().err
+    assert f"The prior {run} belongs to world" in said and "the encoder is open_clip:local-dir:sha256-other" in said
+
+
 def test_judge_and_decoder_are_no_part_of_a_checkpoint(run: Path) -> None:
     state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert all(key.startswith("prior.") for key in state)
@@ -157,6 +190,10 @@ def test_judge_and_decoder_are_no_part_of_a_checkpoint(run: Path) -> None:
         ({"benchmark": {"every_n_validations": 1}}, "no benchmark.protocol"),
         ({"benchmark__protocol__init_args__judges": []}, "judges is empty"),
         ({"decoder__init_args__space": "ViT-L-14/openai"}, "The decoder paints embeddings of ViT-L-14/openai, 128 wide"),
+        *(
+            ({f"{group}__encoder": OTHER}, "the encoder is open_clip:local-dir:sha256-other")
+            for group in ("samples", "benchmark")
+        ),
         (
             {"benchmark__every_n_validations": 2, "checkpoint__monitor": "benchmark/mean_colour"},
             "Set benchmark.every_n_validations to 1",

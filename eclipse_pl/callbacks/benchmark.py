@@ -14,7 +14,7 @@ from eclipse_pl.compbench.scorecard import metrics_of, write_card
 from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.lit_prior import LitPrior
-from eclipse_pl.painters.prior_painter import PriorPainter
+from eclipse_pl.painters.prior_painter import PriorPainter, require_parts
 from eclipse_pl.ranks import Ranks
 
 
@@ -50,14 +50,16 @@ class Benchmark(L.Callback):
         self.decoder, self.encoder = decoder, encoder
         self.protocol = protocol
         self._validations = 0
+        self._painter: PriorPainter | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._painter = None
         if self.protocol is None or (stage == "fit" and not (self.every_n_validations or self.after_training)):
             return
         assert isinstance(pl_module, LitPrior)
         if self.decoder is None:
             raise ValueError("The benchmark needs a decoder. Add one to the config: decoder: parts/decoder/world.yaml")
-        self.decoder.require_space(pl_module.prior.space, "the prior")
+        require_parts(pl_module.prior.space, self.decoder, self.encoder)
         self.protocol.require_ready()  # a missing file of prompts or of a judge is told now, not after the training
         for checkpoint in trainer.checkpoint_callbacks:
             monitor = getattr(checkpoint, "monitor", None) or ""
@@ -102,7 +104,10 @@ class Benchmark(L.Callback):
         ranks = Ranks(trainer.global_rank, trainer.world_size, lambda: strategy.barrier("benchmark"), strategy.broadcast)
         with undisturbed(module, averages_of(trainer)):
             name = f"{Path(folder).name} after {step} steps"
-            painter = PriorPainter.of(module.prior, name, self.decoder, self.encoder, module.training_data)
+            if self._painter is None:  # kept for the next time, so that the prompts are encoded once a run
+                self._painter = PriorPainter.of(module.prior, name, self.decoder, self.encoder, module.training_data)
+            painter = self._painter
+            painter.rename(name)
             place = Path(folder) / "benchmark" / f"step_{step:07d}"
             if trainer.is_global_zero:
                 make_room(place, painter.identity["weights"])

@@ -16,7 +16,7 @@ from eclipse_pl.contact_sheet import contact_sheet
 from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.lit_prior import LitPrior
-from eclipse_pl.painters.prior_painter import PriorPainter
+from eclipse_pl.painters.prior_painter import PriorPainter, require_parts
 from eclipse_pl.prompts.prompt import Prompt
 
 
@@ -63,9 +63,9 @@ class SampleImages(L.Callback):
                 "samples.every_n_steps is set, but there is no decoder. Add one: decoder: parts/decoder/world.yaml"
             )
         self._folder = None if folder is None else Path(folder) / "samples"
+        require_parts(pl_module.prior.space, self.decoder, self.encoder)  # on every rank, or the others would wait
         if trainer.is_global_zero:
             self._painter = PriorPainter.of(pl_module.prior, "in training", self.decoder, self.encoder)
-            self._painter.require_ready()
             self._painter.encode(self.prompts)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:

@@ -55,6 +55,16 @@ class Encoder(ABC):
     def encode_tokens(self, tokens: Tokens) -> TextCondition:
         """Raw pooled embeddings and the states after the final layer norm, float32, real tokens only."""
 
+    def require_space(self, other: ClipSpace, name: str) -> None:
+        """Raise ValueError unless ``name`` ("the prior") can read captions that this encoder has encoded."""
+        if self.tag != other.encoder:
+            raise ValueError(f"{name} belongs to {other}, and the encoder is {self.tag}: take the encoder of that space.")
+        if other.normalised:
+            raise ValueError(
+                f"{name} works on normalised embeddings ({other}), and encoders make raw ones. "
+                "Encode the data again with `python -m data_prep embed`."
+            )
+
     def encode_text(self, captions: list[str]) -> TextCondition:
         return self.encode_tokens(self.tokenize(captions))
 

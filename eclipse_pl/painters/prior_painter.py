@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 
 from eclipse_pl.decoders.decoder import Decoder
-from eclipse_pl.embedding import TextCondition
+from eclipse_pl.embedding import ClipSpace, TextCondition
 from eclipse_pl.encoders.encoder import Encoder
-from eclipse_pl.find_encoder import find_encoder
+from eclipse_pl.find_encoder import find_encoder, require_encoder
 from eclipse_pl.load_prior import load_prior
 from eclipse_pl.painters.painter import Painter
 from eclipse_pl.priors.checkpoint import TrainingData, find_checkpoint, read_checkpoint, training_data_of
@@ -46,6 +46,10 @@ class PriorPainter(Painter):
         painter._of(prior, {"prior": name, "training_data": training_data or []}, decoder, encoder)
         return painter
 
+    def rename(self, name: str) -> None:
+        """Another name for the identity: a prior in training is another one after every step. Captions are not read again."""
+        self._told["prior"] = name
+
     def _of(self, prior: Prior, told: dict[str, Any], decoder: Decoder, encoder: Encoder | None) -> None:
         self.prior, self.decoder, self._encoder = prior, decoder, encoder
         self._told = told
@@ -62,7 +66,7 @@ class PriorPainter(Painter):
         }
 
     def require_ready(self) -> None:
-        self.decoder.require_space(self.prior.space, "the prior")
+        require_parts(self.prior.space, self.decoder, self._encoder)
 
     @torch.no_grad()
     def embed(self, texts: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:
@@ -99,3 +103,12 @@ def trained_on(prior: str) -> TrainingData:
     """Of a run; a released prior does not say."""
     checkpoint = find_checkpoint(prior)
     return [] if checkpoint is None else training_data_of(read_checkpoint(checkpoint))
+
+
+def require_parts(space: ClipSpace, decoder: Decoder, encoder: Encoder | None) -> None:
+    """Raise ValueError unless decoder and encoder are those of the prior's space; without an encoder, one must be known."""
+    decoder.require_space(space, "the prior")
+    if encoder is None:
+        require_encoder(space)
+    else:
+        encoder.require_space(space, "the prior")
