@@ -14,27 +14,24 @@ def find_encoder(space: ClipSpace, device: str = "auto") -> Encoder:
         ValueError: see `require_encoder`.
     """
     require_encoder(space)
-    found = WorldEncoder(device=device) if is_worlds(space) else OpenClipEncoder(*published(space), device=device)
+    named = published(space)
+    found = WorldEncoder(device=device) if named is None else OpenClipEncoder(*named, device=device)
     found.require_space(space, "the prior")
     return found
 
 
 def require_encoder(space: ClipSpace) -> None:
     """Raise ValueError where the tag names a local checkpoint, whose place nobody knows. Nothing is loaded."""
-    if not is_worlds(space) and not published(space):
+    if space.encoder != local_dir_tag(FOLDER) and published(space) is None:
         raise ValueError(
             f"--encoder is needed: nothing says where the CLIP of {space} lies. (In a config: samples.encoder and "
             "benchmark.encoder.)"
         )
 
 
-def is_worlds(space: ClipSpace) -> bool:
-    return space.encoder == local_dir_tag(FOLDER)
-
-
-def published(space: ClipSpace) -> list[str]:
-    """Model and pretrained tag of open_clip; empty where the space was made by something else."""
+def published(space: ClipSpace) -> tuple[str, str] | None:
+    """Model and pretrained tag of open_clip; None where the space was made by something else."""
     library, _, name = space.encoder.partition(":")
     model, _, pretrained = name.partition(":")
     known = library == "open_clip" and pretrained and "sha256-" not in pretrained and model != "local-dir"
-    return [model, pretrained] if known else []
+    return (model, pretrained) if known else None
