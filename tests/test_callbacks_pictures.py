@@ -162,7 +162,7 @@ def test_prompts_are_encoded_once_a_run(folder: Path, monkeypatch: pytest.Monkey
     assert sum("benchmark/mean_colour" in values for values in steps.values()) == 2 and found == ["world"]
 
 
-@pytest.mark.parametrize("words", [["benchmark"], ["sample", "--prompt=a red star"]])
+@pytest.mark.parametrize("words", [["benchmark"], ["sample", '--prompt=["a red star"]']])
 def test_commands_refuse_the_encoder_of_another_space(
     run: Path, tmp_path: Path, words: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
