@@ -41,5 +41,5 @@ def _options(args: list[str], flags: set[str]) -> list[str]:
         name = name[2:].replace("-", "_")
         words = ([value] if equals else []) + args[start + 1 : end] or ["true"] * (name in flags)
         written.append(f"--{name}")
-        written += words if len(words) < 2 else [json.dumps(words)]
+        written += words if len(words) < 2 else [json.dumps(words, ensure_ascii=False)]
     return written

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_prep.command import command_line, run
 from eclipse_pl.embed import embed_shards
-from eclipse_pl.embed_progress import what_is_in
+from eclipse_pl.embed_progress import left_out
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.raw.sources import find_sources
@@ -56,7 +56,8 @@ def embed(
     )
     cut = sum(shard.cut for shard in manifest.shards)
     splits = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())
-    print(f"{Path(out)}: {len(manifest.shards)} shards ({splits}): {what_is_in(manifest.shards)}; {cut} cut")
+    pairs = f"{manifest.pairs} pairs ({splits}) in {len(manifest.shards)} shards"
+    print(f"{Path(out)}: {pairs}{left_out(manifest.shards)}; {cut} cut")
 
 
 def main(args: list[str] | None = None) -> None:

@@ -14,12 +14,11 @@ from eclipse_pl.data.manifest import ShardEntry
 from eclipse_pl.raw.reasons import by_kind
 
 
-def what_is_in(entries: Sequence[ShardEntry]) -> str:
-    """The counts of the sources of these shards, which add up to what they hold."""
-    left_out = [pair for entry in entries for pair in entry.skipped]
+def left_out(entries: Sequence[ShardEntry]) -> str:
+    """What the sources of these shards hold besides pairs: the counts add up to all that is in them."""
+    skipped = [pair for entry in entries for pair in entry.skipped]
     others = sum(entry.others for entry in entries)
-    told = f"{sum(entry.pairs for entry in entries):,} pairs"
-    told += f", {len(left_out):,} skipped ({by_kind(left_out)})" if left_out else ""
+    told = f", {len(skipped):,} skipped ({by_kind(skipped)})" if skipped else ""
     return told + (f", {others:,} expected other files" if others else "")
 
 
@@ -64,7 +63,8 @@ class EmbedProgress:
         self.finished += entry is not None
         self.bar.update(self.task, completed=self.before, description=self.title)
         if entry is not None and not self.console.is_terminal:
-            line = f"{name}: {what_is_in([entry])}; {self.finished} of {self.shards} shards, {self.rate:,.0f} pairs/s"
+            done = f"{self.finished} of {self.shards} shards, {self.rate:,.0f} pairs/s"
+            line = f"{name}: {entry.pairs} pairs{left_out([entry])}; {done}"
             self.console.print(line, soft_wrap=True, markup=False)
 
     def __enter__(self) -> EmbedProgress:

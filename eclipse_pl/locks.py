@@ -17,6 +17,9 @@ def only_process(folder: Path, name: str, busy: str) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     lock = FileLock(folder / name, timeout=0)
+    blocking = next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), None)
+    if blocking is not None:
+        raise ValueError(f"{blocking} is a file, so {folder} cannot be a folder. Choose another.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
-from pathlib import Path
+from collections.abc import Sequence
+from urllib.request import url2pathname
+
+_TAR = r"\.(?:tar(?:\.\w+)?|tgz)"
+_IN_URL = re.compile(rf"([^/\s=?'\"]+){_TAR}\b", re.IGNORECASE)
+_IN_PATH = re.compile(rf"([^/]+){_TAR}\Z", re.IGNORECASE)
 
 
-def find_sources(patterns: list[str]) -> dict[str, str]:
+def find_sources(patterns: Sequence[str]) -> dict[str, str]:
     """The tars that the patterns name, as {name of the shard to make: source}.
 
-    Braces (``{0000..0009}``) and, for local files, ``* ? [`` are expanded; anything that webdataset opens is taken
-    (``https:``, ``s3:``, ``pipe:``). ValueError for a local file that is missing and for two sources of one name.
+    Braces (``{0000..0009}``) and, for local files, ``* ? [`` and ``~`` are expanded; a path that is there is taken as it is
+    written. URLs are those that webdataset opens (``https:``, ``gs:``, ``hf:``, ``pipe:``) and ``file:``.
+    ValueError for a local file that is missing, for other URLs, and for two sources of one name.
     """
-    from braceexpand import braceexpand
-
-    sources = []
-    for url in [url for pattern in patterns for url in braceexpand(pattern)]:
-        remote = re.match(r"[a-z0-9]{2,}:", url) is not None
-        found = sorted(glob.glob(url)) if not remote and glob.has_magic(url) else [url]
-        if not found or not (remote or Path(found[0]).is_file()):
-            raise ValueError(
-                f"There is no source {url}. `source` takes webdataset tars: 'raw/{{0000..0009}}.tar', 'raw/*.tar', or URLs."
-            )
-        sources += found
+    sources = [source for pattern in patterns for source in _expanded(pattern)]
     named: dict[str, str] = {}
-    for source in sources:
-        tars = re.findall(r"([^/\s=?]+)\.(?:tar(?:\.\w+)?|tgz)\b", source)
+    for source in dict.fromkeys(sources):
+        try:
+            source.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"The name of the source {source!a} is no UTF-8. Rename it.") from None
+        tars = (_IN_URL if _is_url(source) else _IN_PATH).findall(source)
         if not tars:
             raise ValueError(
                 f"The source {source} does not end in .tar, so its shard has no name. Sources are webdataset tars."
@@ -41,3 +42,79 @@ def find_sources(patterns: list[str]) -> dict[str, str]:
     if not named:
         raise ValueError("No source was given. `source` takes webdataset tars, such as 'raw/*.tar'.")
     return named
+
+
+def _expanded(pattern: str) -> list[str]:
+    if _is_url(pattern):
+        return _braces(pattern)
+    path = _local(pattern)
+    if os.path.lexists(path) and not _has_stars(path):
+        return [_require_file(path)]
+    folder, rest = _folder_there(path)
+    found: list[str] = []
+    for name in _braces(rest):
+        # `raw[1]` may be the name of a folder as well as a pattern
+        matches = {*glob.glob(os.path.join(glob.escape(folder), name)), *glob.glob(os.path.join(folder, name))}
+        if not matches:
+            of = "" if name == rest else f", one of {pattern}"
+            raise ValueError(
+                f"There is no source {os.path.join(folder, name)}{of}. `source` takes webdataset tars: "
+                "'raw/{0000..0009}.tar', 'raw/*.tar', or URLs."
+            )
+        found += [_require_file(one) for one in sorted(matches)]
+    return found
+
+
+def _braces(pattern: str) -> list[str]:
+    from braceexpand import braceexpand
+
+    try:
+        return list(braceexpand(pattern))
+    except ValueError:  # a brace without its other half is part of a name
+        return [pattern]
+
+
+def _has_stars(path: str) -> bool:
+    return not {"*", "?"}.isdisjoint(os.path.basename(path))
+
+
+def _require_file(path: str) -> str:
+    if os.path.islink(path) and not os.path.exists(path):
+        raise ValueError(f"The source {path} is a link to {os.readlink(path)}, which is not there.")
+    if not os.path.isfile(path):
+        what = "a folder" if os.path.isdir(path) else "no regular file"
+        raise ValueError(f"The source {path} is {what}, and a webdataset tar is expected.")
+    return path
+
+
+def _is_url(source: str) -> bool:
+    """ValueError for a URL that nothing opens; ``file:`` and folders with a colon in their name are paths."""
+    from webdataset.gopen import gopen_schemes
+
+    scheme = re.match(r"([a-z0-9]{2,}):", source)
+    if not scheme or scheme[1] == "file" or os.path.lexists(source.partition("/")[0]):
+        return False
+    if scheme[1] not in gopen_schemes:
+        known = ", ".join(f"{name}:" for name in gopen_schemes if not name.startswith("_"))
+        raise ValueError(
+            f"The source {source} is a URL that webdataset does not open; it opens {known}. Others can be read by a command "
+            "that prints them: 'pipe:aws s3 cp s3://bucket/0000.tar -'."
+        )
+    return True
+
+
+def _local(source: str) -> str:
+    """The path that a ``file:`` URL or a path with ``~`` means."""
+    if source.startswith("file:"):
+        return url2pathname(re.sub("^//[^/]*", "", source.removeprefix("file:")))
+    return os.path.expanduser(source)
+
+
+def _folder_there(pattern: str) -> tuple[str, str]:
+    """The longest beginning that is a folder under its very name, and the rest of the pattern."""
+    *folders, last = pattern.split("/")
+    there = 0
+    while there < len(folders) and os.path.isdir("/".join(folders[: there + 1]) or "/"):
+        there += 1
+    folder = "/".join(folders[:there])
+    return folder + "/" * bool(there), "/".join([*folders[there:], last])

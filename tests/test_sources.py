@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from data_prep.__main__ import main
+from eclipse_pl.encoders.openclip import OpenClipEncoder
+from eclipse_pl.raw.sources import find_sources
+from tests.raw_sets import embed, sample, write_tar
+from tests.test_openclip import tiny_folder
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> OpenClipEncoder:
+    return OpenClipEncoder(
+        f"local-dir:{tiny_folder(tmp_path_factory.mktemp('clip') / 'tiny', embed_dim=16)}", None, device="cpu"
+    )
+
+
+NAMES = [
+    "br[1]acket",
+    "cur{ly}",
+    "two{a,b}",
+    "half{",
+    "sp ace",
+    "st*r",
+    "q?x",
+    "hash#1",
+    "été😀",
+    "data:v2",
+    "a/[b]/{c}",
+    "50%20",
+]
+
+
+@pytest.mark.parametrize("folder", NAMES)
+def test_a_folder_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    for name in ("0000.tar", "0001.tar"):
+        write_tar(tmp_path / folder / name, {})
+    monkeypatch.chdir(tmp_path)
+    for place in (folder, f"{tmp_path}/{folder}", f"./{folder}"):
+        both = {name: f"{place}/{name}" for name in ("0000.tar", "0001.tar")}
+        assert find_sources([f"{place}/0000.tar", f"{place}/0001.tar"]) == both
+        assert find_sources([f"{place}/*.tar"]) == find_sources([f"{place}/{{0000..0001}}.tar"]) == both
+        assert find_sources([f"{place}/000[01].tar", f"{place}/0001.tar"]) == both, "one that is named twice is taken once"
+
+
+def test_patterns_are_patterns_where_no_such_name_is_there(tmp_path: Path) -> None:
+    for name in ("part1/0.tar", "part2/1.tar", "part[12]/2.tar", "*.tar", "3.tar"):
+        write_tar(tmp_path / name, {})
+    assert list(find_sources([f"{tmp_path}/part[12]/*.tar"])) == ["0.tar", "1.tar", "2.tar"]
+    assert list(find_sources([f"{tmp_path}/*.tar"])) == ["*.tar", "3.tar"]
+
+
+def test_paths_of_other_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tar(tmp_path / "a b.tar", {})
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert find_sources(["~/a b.tar"]) == find_sources(["~/*.tar"]) == {"a b.tar": f"{tmp_path}/a b.tar"}
+    for url in (f"file:{tmp_path}/a b.tar", f"file://{tmp_path}/a%20b.tar", f"file://localhost{tmp_path}/a%20b.tar"):
+        assert list(find_sources([url]).values()) == [f"{tmp_path}/a b.tar"]
+    for name in ("0000.TAR", "0001.Tar.gz", "0002.tgz", "0003.tar.zst"):
+        (tmp_path / name).touch()
+        assert list(find_sources([str(tmp_path / name)])) == [f"{name[:4]}.tar"]
+
+
+def test_what_is_no_source_is_told_in_one_sentence(tmp_path: Path) -> None:
+    write_tar(tmp_path / "b.tar", {})
+    (tmp_path / "folder.tar").mkdir()
+    (tmp_path / "broken.tar").symlink_to("nowhere.tar")
+    os.mkfifo(tmp_path / "pipe.tar")
+    (tmp_path / "caf\udce9.tar").touch()
+    for pattern, told in {
+        "folder.tar": "folder.tar is a folder",
+        "f*.tar": "folder.tar is a folder",
+        "bro*.tar": "broken.tar is a link to nowhere.tar, which is not there",
+        "{b,c}.tar": "There is no source .*c.tar, one of .*{b,c}.tar",
+        "pipe.tar": "pipe.tar is no regular file",
+        "caf\udce9.tar": r"caf\\udce9.tar' is no UTF-8. Rename it",
+    }.items():
+        with pytest.raises(ValueError, match=told):
+            find_sources([f"{tmp_path}/{pattern}"])
+    told = r"s3://bucket/.*.tar is a URL that webdataset does not open; it opens pipe:, http:.*'pipe:aws s3 cp"
+    with pytest.raises(ValueError, match=told):
+        find_sources(["s3://bucket/{0..3}.tar"])
+
+
+def test_out_that_is_no_folder(tmp_path: Path, encoder: OpenClipEncoder) -> None:
+    source = write_tar(tmp_path / "raw.tar", {"one": sample(0)})
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "below" / "it"):
+        with pytest.raises(ValueError, match=f"{tmp_path}/file is a file, so {out} cannot be a folder"):
+            embed([str(source)], encoder, out)
+
+
+def test_streams_that_fail_are_told_in_words(tmp_path: Path, encoder: OpenClipEncoder) -> None:
+    good = write_tar(tmp_path / "good.tar", {"one": sample(0)})
+    for source, told in {
+        "https://127.0.0.1:9/0000.tar": r"curl ended with exit code 7 \(no connection\), after 0 bytes",
+        f"pipe:cat {tmp_path}/0000.tar 2>/dev/null": "its command ended with exit code 1, after 0 bytes",
+        "pipe:exit 3 # 0000.tar": "its command ended with exit code 3",
+    }.items():
+        with pytest.raises(ValueError, match=rf"1 of 2 sources could not be read to their end: .*0000.tar.* \({told}"):
+            embed([str(good), source], encoder, tmp_path / "shards")
+
+
+def test_several_words_keep_their_letters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [str(write_tar(tmp_path / name, {})) for name in ("😀a.tar", "é.tar")]
+    assert main(["embed", "--source", *names, f"{tmp_path}/none.tar", "--out", f"{tmp_path}/shards"]) == 2
+    assert f"There is no source {tmp_path}/none.tar" in capsys.readouterr().err
