@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -154,21 +154,28 @@ def _one_rank(rank: int, folder: str) -> None:
             mean /= RANKS
         prior.eval()
         alone = prior.losses(batch)["contrastive"].detach()
-        results.append((means, {name: p.grad for name, p in prior.named_parameters()}, alone))
+        own = _prior({**form, "negatives": "this_rank"}).train().losses(batch)["contrastive"].detach()
+        results.append((means, {name: p.grad for name, p in prior.named_parameters()}, alone, own))
     torch.save(results, f"{folder}/rank{rank}.pt")
     distributed.destroy_process_group()
 
 
-def test_two_ranks_equal_one(tmp_path: Path) -> None:
-    multiprocessing.spawn(_one_rank, args=(str(tmp_path),), nprocs=RANKS)
-    per_rank = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(RANKS)]
+@pytest.fixture(scope="module")
+def per_rank(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """What each rank of a group of two saw, for each of FORMS."""
+    folder = tmp_path_factory.mktemp("ranks")
+    multiprocessing.spawn(_one_rank, args=(str(folder),), nprocs=RANKS)
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(RANKS)]
+
+
+def test_two_ranks_equal_one(per_rank: list[Any]) -> None:
     whole = _join(_pairs())
     for number, form in enumerate(FORMS):
         prior = _prior(form)
         losses = prior.losses(whole)
         losses["total"].backward()
         for rank in range(RANKS):
-            means, grads, _ = per_rank[rank][number]
+            means, grads, _, _ = per_rank[rank][number]
             for name, loss in losses.items():
                 torch.testing.assert_close(
                     means[name], loss.detach(), atol=1e-6, rtol=1e-6, msg=lambda m, f=form, n=name: f"{f} {n}: {m}"
@@ -184,6 +191,16 @@ def test_two_ranks_equal_one(tmp_path: Path) -> None:
                 per_rank[rank][number][2],
                 prior.losses(_join(_pairs()[rank * PAIRS : (rank + 1) * PAIRS]))["contrastive"].detach(),
             )
+
+
+def test_negatives_of_this_rank_are_those_of_no_other(per_rank: list[Any]) -> None:
+    """In training, where all ranks' would be gathered: each rank's loss is that of its own pairs alone."""
+    for number, form in enumerate(FORMS):
+        for rank in range(RANKS):
+            own = _join(_pairs()[rank * PAIRS : (rank + 1) * PAIRS])
+            alone = _prior(form).train().losses(own)["contrastive"].detach()
+            torch.testing.assert_close(per_rank[rank][number][3], alone, msg=lambda m, f=form: f"{f}: {m}")
+            assert abs(alone - per_rank[rank][number][0]["contrastive"]) > 1e-3, "all ranks' negatives are another loss"
 
 
 def test_negatives_of_one_rank_are_another_loss() -> None:
