@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from eclipse_pl.cli import main as cli
+from eclipse_pl.priors.checkpoint import find_checkpoint
 from eclipse_pl.priors.released import read_released
 
 
@@ -23,6 +24,10 @@ def import_prior(weights: str, data: str, experiment: str, folder: str = "runs",
         folder: where all runs lie.
         wandb: see Run.
     """
+    if find_checkpoint(weights) is not None:
+        raise ValueError(
+            f"{weights} is a run already: `compare`, `sample` and `benchmark` take it as it is, and a fit takes it as weights."
+        )
     released = read_released(weights)
     config: dict[str, Any] = {
         "run": {"experiment": experiment, "folder": folder, "wandb": wandb},

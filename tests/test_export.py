@@ -172,6 +172,17 @@ def test_what_was_exported_is_a_released_prior(folder: Path, eclipse: Path, pipe
     torch.testing.assert_close(other.sample(text, generators(1, 2)), one.sample(text, generators(1, 2)))
 
 
+def test_what_diffusers_saved_is_a_released_prior(tmp_path: Path, eclipse: Path, pipeline: EclipsePriorPipeline) -> None:
+    """`save_pretrained`, as `push_to_hub` does it, writes our class's name and no space."""
+    pipeline.save_pretrained(tmp_path / "saved")
+    encoder = WorldEncoder(device="cpu")
+    text = encoder.encode_text(PROMPTS)
+    prior = load_prior(str(tmp_path / "saved"), encoder)
+    torch.testing.assert_close(prior.sample(text, generators(1, 2)), load_prior(str(eclipse)).sample(text, generators(1, 2)))
+    again = EclipsePriorPipeline.from_pretrained(tmp_path / "saved")
+    assert torch.equal(again(PROMPTS, generator=generators(1, 2))[0], pipeline(PROMPTS, generator=generators(1, 2))[0])
+
+
 def test_a_published_prior_needs_an_image_encoder_or_a_negative_prompt(
     tmp_path: Path, pipeline: EclipsePriorPipeline, base: Path
 ) -> None:

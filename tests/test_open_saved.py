@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from eclipse_pl.__main__ import main as command
-from eclipse_pl.embedding import ClipSpace
+from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
 from eclipse_pl.load_prior import load_prior
 from eclipse_pl.priors import DiffusionPrior, EclipsePrior, LinearPrior, MLPPrior, Prior
 from eclipse_pl.priors.open_saved import open_saved
@@ -44,6 +44,7 @@ def write_base(folder: Path, dim: int, scheduler: str = "scheduler") -> Path:
     for part in ("text_encoder", "tokenizer", scheduler):
         (folder / part).mkdir(parents=True)
     (folder / "text_encoder" / "config.json").write_text(json.dumps({"projection_dim": dim}))
+    (folder / "tokenizer" / "vocab.json").write_text("{}")
     (folder / scheduler / "scheduler_config.json").write_text(json.dumps(KANDINSKY_SCHEDULER))
     index = {"_class_name": "KandinskyV22PriorPipeline", "prior": ["diffusers", "x"], scheduler: ["diffusers", "x"]}
     index |= {part: ["transformers", "x"] for part in ("text_encoder", "tokenizer")}
@@ -272,3 +273,74 @@ def test_statistics_that_are_no_numbers(tmp_path: Path) -> None:
     save_file({**tensors, "clip_std": tensors["clip_std"] * float("nan")}, folder / "prior" / WEIGHTS)
     with pytest.raises(ValueError, match="numbers of clip_std"):
         open_saved(str(folder))
+
+
+# bases that cannot be taken over
+
+
+def refused(capfd: pytest.CaptureFixture[str], *args: str) -> str:
+    assert command(list(args)) == 2
+    return capfd.readouterr().err
+
+
+@pytest.mark.parametrize("cls", [EclipsePrior, DiffusionPrior])
+def test_a_base_that_lacks_a_part(tmp_path: Path, capfd: pytest.CaptureFixture[str], cls: type[Prior]) -> None:
+    run = make_run(tmp_path / "run", cls, space(), **SMALL)
+    base = write_base(tmp_path / "base", 16)
+    words = ["export", "--prior", str(run), "--out", str(tmp_path / "out"), "--base", str(base)]
+    (base / "tokenizer" / "vocab.json").unlink()
+    assert "has no tokenizer/, which its model_index.json names" in refused(capfd, *words)
+    index = json.loads((base / "model_index.json").read_text())
+    if cls is EclipsePrior:
+        for tokenizer in ([None, None], None):
+            (base / "model_index.json").write_text(json.dumps({**index, "tokenizer": tokenizer}))
+            assert "is a KandinskyV22PriorPipeline, which has no tokenizer" in refused(capfd, *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_base_on_the_hub_whose_weights_are_pickles(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, base = make_run(tmp_path / "run", DiffusionPrior, space(), **SMALL), write_base(tmp_path / "base", 16)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *args, **options: str(base))
+    words = ["export", "--prior", str(run), "--out", str(tmp_path / "out"), "--base", "owner/name"]
+    assert "--base owner/name has no safetensors of text_encoder/, and pickles are not fetched" in refused(capfd, *words)
+    (base / "text_encoder" / "model.safetensors").touch()
+    assert command(words) == 0
+
+
+def test_a_base_that_diffusers_no_longer_loads(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run, base = make_run(tmp_path / "run", DiffusionPrior, space(), **SMALL), write_base(tmp_path / "base", 16)
+    index = json.loads((base / "model_index.json").read_text())
+    (base / "text_proj").mkdir()
+    (base / "text_proj" / "config.json").write_text("{}")
+    (base / "model_index.json").write_text(json.dumps({**index, "text_proj": ["no_module", "UnCLIPTextProjModel"]}))
+    assert command(["export", "--prior", str(run), "--out", str(tmp_path / "out"), "--base", str(base)]) == 0
+    assert "has moved the module 'no_module' of text_proj/" in capfd.readouterr().err
+
+
+class Sharper(DiffusionPrior):
+    """Samples in its own way."""
+
+    def sample(self, text: TextCondition, generator: Any = None) -> torch.Tensor:
+        return 2 * super().sample(text, generator)
+
+
+class OtherLoss(EclipsePrior):
+    """Trains in its own way, and samples as every other."""
+
+    def losses(self, batch: EmbeddingBatch) -> dict[str, torch.Tensor]:
+        return {"total": 2 * super().losses(batch)["total"]}
+
+
+def test_subclasses_are_exported_where_they_sample_alike(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run = make_run(tmp_path / "sharper", Sharper, space(), **SMALL)
+    said = refused(capfd, "export", "--prior", str(run), "--out", str(tmp_path / "out"))
+    assert "is a Sharper, whose sample is not that of DiffusionPrior" in said
+    run, base = make_run(tmp_path / "loss", OtherLoss, space(), **SMALL), write_base(tmp_path / "base", 16)
+    assert command(["export", "--prior", str(run), "--out", str(tmp_path / "out"), "--base", str(base)]) == 0
+
+
+def test_a_run_is_not_imported(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run = make_run(tmp_path / "run", EclipsePrior, space(), **SMALL)
+    assert "is a run already" in refused(capfd, "import", "--weights", str(run), "--data", "x", "--experiment", "x")

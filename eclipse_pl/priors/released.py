@@ -38,6 +38,8 @@ RULE_TYPES: dict[str, tuple[type, ...]] = {
 }
 TRAINED_FOR = ("prediction", "schedule", "num_train_timesteps")
 """`DiffusionPrior.trained_for`."""
+NAMES = ("PriorTransformer", "EclipsePriorTransformer")
+"""Classes of the network in diffusers' words: the second is what `EclipsePriorPipeline.save_pretrained` writes."""
 PLAIN = {
     "norm_in_type": None,
     "embedding_proj_norm_type": None,
@@ -180,7 +182,7 @@ def read_released(source: str) -> ReleasedPrior:
         )
     folder = root / "prior" if inside else root
     config = read_config(folder)
-    if config.get("_class_name") != "PriorTransformer":
+    if config.get("_class_name") not in NAMES:
         raise ValueError(
             f"{folder} holds a {config.get('_class_name')}, not a PriorTransformer, which all released priors are."
         )
