@@ -2,7 +2,8 @@
 
 A constant (the mean image embedding) has a high cosine and finds nothing; the text embedding finds nearly everything and lies
 far from every image embedding. A good prior beats the first on retrieval and the second on distance, so they are read together
-and beside both floors and the ceiling. Retrieval depends on the number of pairs: compare it only within one split.
+and beside both floors and the ceiling. Retrieval depends on the number of images: compare it only within one split. The text
+embedding is strong there, because CLIP was trained for just this: a prior below it has not failed.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import cosine_similarity, normalize
+from torch.nn.functional import cosine_similarity
 
 from eclipse_pl.embedding import EmbeddingBatch
+from eclipse_pl.gallery import Gallery
 
-VERSION = 1
+VERSION = 2
 """Raised whenever a metric changes its meaning: numbers of different versions are not compared."""
 
 RECALLS = (1, 5, 10)
@@ -24,72 +26,83 @@ ALL = "all"
 
 
 @dataclass(frozen=True, eq=False)
-class Predictions:
-    """A prior's image embeddings for every pair of a split, beside the truth, in the order of the set of shards."""
+class Measured:
+    """Metrics of some pairs of a split, one value a pair."""
 
-    predicted: Float[Tensor, "pairs dim"]
-    image_embed: Float[Tensor, "pairs dim"]
-    text_embed: Float[Tensor, "pairs dim"]
-    negative_embed: Float[Tensor, "pairs dim"]
-    """NaN rows where a pair has no counterpart with two attributes swapped."""
-    index: Tensor
+    index: Int[Tensor, " pairs"]
+    group: Int[Tensor, " pairs"]
+    """Equal where pairs show one image."""
     subsets: list[str]
+    values: dict[str, Float[Tensor, " pairs"]]
 
     @classmethod
-    def of_batch(cls, predicted: Float[Tensor, "batch dim"], batch: EmbeddingBatch) -> Predictions:
-        negative = batch.negative_embed
+    def of(
+        cls,
+        predicted: Float[Tensor, "batch dim"],
+        batch: EmbeddingBatch,
+        image_mean: Float[Tensor, " dim"],
+        **more: Float[Tensor, " batch"],
+    ) -> Measured:
+        """`measure_pairs` of a batch, and ``more`` values beside them, all on the CPU."""
+        values = measure_pairs(predicted, batch, image_mean) | more
         return cls(
-            predicted.float().cpu(),
-            batch.image_embed.float().cpu(),
-            batch.text.text_embed.float().cpu(),
-            torch.full_like(batch.image_embed, torch.nan).float().cpu() if negative is None else negative.float().cpu(),
             batch.index.cpu(),
+            batch.index.cpu() if batch.group is None else batch.group.cpu(),
             batch.subsets or [""] * len(batch),
+            {name: value.cpu() for name, value in values.items()},
         )
 
     @classmethod
-    def join(cls, parts: list[Predictions]) -> Predictions:
-        """Batches of all ranks as one, sorted by index, so that sums do not depend on who computed what."""
-        index = torch.cat([part.index for part in parts])
-        order = index.argsort()
-        names = [name for part in parts for name in part.subsets]
-
-        def column(name: str) -> Tensor:
-            return torch.cat([getattr(part, name) for part in parts])[order]
-
+    def concatenated(cls, parts: list[Measured]) -> Measured:
         return cls(
-            column("predicted"),
-            column("image_embed"),
-            column("text_embed"),
-            column("negative_embed"),
-            index[order],
-            [names[row] for row in order.tolist()],
+            torch.cat([part.index for part in parts]),
+            torch.cat([part.group for part in parts]),
+            [name for part in parts for name in part.subsets],
+            {name: torch.cat([part.values[name] for part in parts]) for name in parts[0].values},
         )
 
-    def replace(self, predicted: Float[Tensor, "pairs dim"]) -> Predictions:
-        """The same pairs, predicted by something else."""
-        return Predictions(predicted, self.image_embed, self.text_embed, self.negative_embed, self.index, self.subsets)
+    @classmethod
+    def join(cls, parts: list[Measured]) -> Measured:
+        """Those of all ranks as one, sorted by index, so that sums do not depend on who computed what."""
+        whole = cls.concatenated(parts)
+        order = whole.index.argsort()
+        values = {name: column[order] for name, column in whole.values.items()}
+        return cls(whole.index[order], whole.group[order], [whole.subsets[row] for row in order.tolist()], values)
+
+    def means(self) -> dict[str, dict[str, float]]:
+        return means(self.values, self.subsets)
 
 
-def measure(predictions: Predictions, image_mean: Float[Tensor, " dim"]) -> dict[str, dict[str, float]]:
-    """{subset: {metric: value}}; the first subset, "all", is the whole split.
+def measure(
+    predicted: Float[Tensor, "pairs dim"], batch: EmbeddingBatch, image_mean: Float[Tensor, " dim"]
+) -> dict[str, dict[str, float]]:
+    """{subset: {metric: value}} of a split that is one batch; the first subset, "all", is the whole split.
 
     Retrieval of every subset searches the whole split, so that subsets of different sizes can be compared.
     """
-    return means(measure_pairs(predictions, image_mean), predictions.subsets)
+    group = batch.index if batch.group is None else batch.group
+    rank = Gallery(batch.image_embed, group, predicted.device).ranks(predicted, torch.arange(len(batch)))
+    return Measured.of(predicted, batch, image_mean, rank=rank).means()
 
 
-def measure_pairs(predictions: Predictions, image_mean: Float[Tensor, " dim"]) -> dict[str, Float[Tensor, " pairs"]]:
-    """Every metric of every pair. ``rank`` is what retrieval is made of, ``mse`` the mean over dimensions."""
-    predicted, image = predictions.predicted, predictions.image_embed
+def measure_pairs(
+    predicted: Float[Tensor, "batch dim"], batch: EmbeddingBatch, image_mean: Float[Tensor, " dim"]
+) -> dict[str, Float[Tensor, " batch"]]:
+    """Every metric that needs nothing but the pair itself, where the batch is. ``mse`` is the mean over dimensions.
+
+    ``rank``, which retrieval is made of, needs all images of the split: see `Gallery`.
+    """
+    predicted, image, mean = predicted.float(), batch.image_embed.float(), image_mean.to(predicted.device)
+    nothing = torch.full_like(image, torch.nan)
     return {
         "cosine": cosine_similarity(predicted, image),
-        "centred_cosine": centred_cosine(predicted, image, image_mean),
+        "centred_cosine": centred_cosine(predicted, image, mean),
         "mse": (predicted - image).square().mean(-1),
-        "text_cosine": cosine_similarity(predicted, predictions.text_embed),
+        "text_cosine": cosine_similarity(predicted, batch.text.text_embed.float()),
         "norm": predicted.norm(dim=-1),
-        "rank": retrieval_ranks(predicted, image),
-        "hard_negative": hard_negative(predicted, image, predictions.negative_embed),
+        "hard_negative": hard_negative(
+            predicted, image, nothing if batch.negative_embed is None else batch.negative_embed.float()
+        ),
     }
 
 
@@ -118,25 +131,6 @@ def centred_cosine(
     Do not compare it between data sets: it depends on how varied their pictures are.
     """
     return cosine_similarity(predicted - image_mean, image - image_mean)
-
-
-def retrieval_ranks(
-    predicted: Float[Tensor, "pairs dim"], image: Float[Tensor, "pairs dim"], rows_at_once: int = 1024
-) -> Float[Tensor, " pairs"]:
-    """How many other pictures of the split lie nearer to each prediction than its own picture, by cosine; ties count half.
-
-    The text embedding is strong here, because CLIP was trained for just this: a prior below it has not failed. NaN where a
-    prediction is not finite: it finds nothing.
-    """
-    gallery = normalize(image, dim=-1)
-    ranks = []
-    for start in range(0, len(predicted), rows_at_once):
-        similarity = normalize(predicted[start : start + rows_at_once], dim=-1) @ gallery.T
-        own = similarity.diagonal(start)[:, None]
-        nearer = (similarity > own).sum(-1)
-        tied = (similarity == own).sum(-1) - 1
-        ranks.append((nearer + tied / 2).where(own[:, 0].isfinite(), torch.nan))
-    return torch.cat(ranks)
 
 
 def hard_negative(

@@ -12,7 +12,7 @@ from eclipse_pl.cli import main
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.embedding import EmbeddingBatch
-from eclipse_pl.latent_metrics import ALL, Predictions, measure
+from eclipse_pl.latent_metrics import ALL, measure
 from eclipse_pl.priors.baselines import LinearPrior, MeanImagePrior, TextAsImagePrior
 
 ROOT = Path(__file__).parent.parent
@@ -51,8 +51,7 @@ def ten_splits(tmp_path_factory):
         batch = split(folder / str(seed), "val")
         assert len(batch) == 100
         for name, prior in (("text", TextAsImagePrior(data.space)), ("mean", MeanImagePrior(data.space)), ("ridge", ridge)):
-            predictions = Predictions.of_batch(prior.sample(batch.text), batch)
-            rows.setdefault(name, []).append(measure(predictions, data.space.image_mean)[ALL])
+            rows.setdefault(name, []).append(measure(prior.sample(batch.text), batch, data.space.image_mean)[ALL])
     return {name: {key: np.mean([row[key] for row in splits]) for key in splits[0]} for name, splits in rows.items()}
 
 

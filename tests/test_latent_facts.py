@@ -1,17 +1,21 @@
 """What a run leaves behind for a comparison."""
 
 import json
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from eclipse_pl.cli import main
-from eclipse_pl.data.manifest import Manifest
+from eclipse_pl.data.manifest import SPACE_NAME, Manifest
+from eclipse_pl.data.shards import ShardWriter
 from eclipse_pl.latent_metrics import RECALLS
 from eclipse_pl.metrics_file import read_metrics
 from tests.runs import write_experiment
-from tests.shard_sets import make_shard_set
+from tests.shard_sets import MADE_BY, make_chunk, make_shard_set, make_space
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +73,53 @@ def test_the_values_of_the_pairs_average_to_the_table(experiment):
             for k in RECALLS:
                 assert row[subset][f"R@{k}"] == pytest.approx((pairs["rank"][taken] < k).mean())
             assert row[subset]["hard_negative"] == pytest.approx(np.nanmean(pairs["hard_negative"][taken]))
+
+
+def pairs_of(run: Path) -> dict[str, np.ndarray]:
+    with np.load(run / "latent_pairs.npz", allow_pickle=False) as pairs:
+        return dict(pairs)
+
+
+@pytest.mark.parametrize("options", ["--data.init_args.val_batch_size=3", "--trainer.devices=2 --trainer.strategy=ddp"])
+def test_a_prediction_depends_on_its_pair_alone(experiment, options):
+    """Its noise is its own, whatever stands beside it in a batch, and whichever process predicts it."""
+    fitted = run_of(experiment)
+    before = set(fitted.parent.iterdir())
+    words = ["validate", "--config", str(experiment), "--ckpt_path", str(fitted), *options.split()]
+    done = subprocess.run([sys.executable, "-m", "eclipse_pl", *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (validated,) = set(fitted.parent.iterdir()) - before
+    ours, theirs = pairs_of(fitted), pairs_of(validated)
+    assert ours.keys() == theirs.keys()
+    for name in ("index", "group", "subset", "rank"):
+        assert np.array_equal(ours[name], theirs[name]), name
+    for name in ("cosine", "centred_cosine", "mse", "text_cosine", "norm", "hard_negative"):
+        np.testing.assert_allclose(theirs[name], ours[name], atol=1e-5, equal_nan=True)
+    for row, table in report_of(fitted)["rows"].items():
+        other = report_of(validated)["rows"][row]
+        for subset, metrics in table.items():
+            assert other[subset] == pytest.approx(metrics, abs=1e-5), (row, subset)
+
+
+def test_captions_of_one_image_are_kept_together_and_search_for_it_together(tmp_path):
+    """Twenty captions of four images: five of each."""
+    rng, space = np.random.default_rng(0), make_space()
+    (tmp_path / "shards").mkdir()
+    with ShardWriter(tmp_path / "shards" / "0000.tar") as writer:
+        writer.write(make_chunk(rng, 32, space.dim, space.text_width), "train")
+        captions = make_chunk(rng, 20, space.dim, space.text_width, 32)
+        writer.write(replace(captions, image_embed=captions.image_embed[:4].repeat(5, axis=0)), "val")
+        entries = [writer.close()]
+    space.save(tmp_path / "shards" / SPACE_NAME)
+    Manifest(space.identity, MADE_BY, entries).save(tmp_path / "shards")
+    main(["fit", "--config", str(write_experiment(tmp_path)), "--trainer.max_steps=2", "--trainer.val_check_interval=2"])
+    run = tmp_path / "runs" / "tiny" / "version_0"
+    pairs = pairs_of(run)
+    assert pairs["group"].dtype == np.int64
+    _, counts = np.unique(pairs["group"], return_counts=True)
+    assert counts.tolist() == [5] * 4
+    assert pairs["rank"].max() <= 3, "there are only three other images"
+    assert report_of(run)["rows"]["ceiling"]["all"]["R@1"] == 1
 
 
 def test_samples_and_seconds_stand_beside_every_validation_and_go_on_after_a_resume(tmp_path):

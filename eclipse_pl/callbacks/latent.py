@@ -7,17 +7,16 @@ from typing import Any
 import lightning as L
 import torch
 import torch.distributed as dist
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch import Tensor
 
 from eclipse_pl.callbacks.latent_facts import facts_of, write_pairs
+from eclipse_pl.callbacks.latent_rows import read_gallery, rows_beside
 from eclipse_pl.callbacks.latent_table import latent_table
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.data.manifest import write_json
-from eclipse_pl.embedding import EmbeddingBatch, TextCondition
-from eclipse_pl.latent_metrics import ALL, Predictions, means, measure, measure_pairs
+from eclipse_pl.embedding import EmbeddingBatch
+from eclipse_pl.latent_metrics import ALL, Measured
 from eclipse_pl.lit_prior import LitPrior
-from eclipse_pl.priors.baselines import LinearPrior, MeanImagePrior, TextAsImagePrior
-from eclipse_pl.priors.prior import Prior
 
 Rows = dict[str, dict[str, dict[str, float]]]
 """{row of the table: {subset: {metric: value}}}"""
@@ -42,7 +41,9 @@ class LatentEvaluation(L.Callback):
         if ridge_pairs < 0:
             raise ValueError(f"latent.ridge_pairs is {ridge_pairs}; it must be 0 (no ridge row) or a number of training pairs")
         self.ridge_pairs = ridge_pairs
-        self._parts: list[Predictions] = []
+        self._parts: list[Measured] = []
+        self._predicted: list[Tensor] = []
+        """This rank's predictions, a batch each; they stay here."""
         self._beside: Rows = {}
         self._report: dict[str, Any] = {}
         self._pairs: dict[str, Any] = {}
@@ -56,7 +57,9 @@ class LatentEvaluation(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: EmbeddingBatch, *args: Any, **kwargs: Any
     ) -> None:
         if not trainer.sanity_checking:
-            self._parts.append(Predictions.of_batch(outputs, batch))
+            assert isinstance(pl_module, LitPrior)
+            self._parts.append(Measured.of(outputs, batch, pl_module.prior.space.image_mean))
+            self._predicted.append(outputs.float().cpu())
 
     on_test_batch_end = on_validation_batch_end
 
@@ -79,49 +82,36 @@ class LatentEvaluation(L.Callback):
             write_json(self._folder / "latent.json", without_nan(report))
 
     def _evaluate(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        assert isinstance(pl_module, LitPrior)
-        mean = pl_module.prior.space.image_mean.cpu()
-        own = sum(len(part.index) for part in self._parts)
-        parts, self._parts = gather_on_first_rank(self._parts), []
-        rows: Rows = {}
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(pl_module, LitPrior) and isinstance(data, EmbeddingDataModule)
+        own, predicted = Measured.concatenated(self._parts), torch.cat(self._predicted)
+        self._parts, self._predicted = [], []
+        # only numbers travel: every rank reads all images from the shards, and searches them for its own predictions
+        measured = torch.cat(on_every_rank(own.index)).sort().values
+        gallery = read_gallery(data.shards, measured, pl_module.device)
+        own.values["rank"] = gallery.ranks(predicted, torch.searchsorted(measured, own.index))
+        rows = {THIS_PRIOR: own}
+        if not self._beside:
+            rows |= rows_beside(trainer, data, own.index, measured, gallery, self.ridge_pairs)
+        parts, table = on_first_rank(rows), self._beside
         if trainer.is_global_zero:
-            predictions = Predictions.join(parts)
-            if not self._beside:
-                self._beside = self._rows_beside(trainer, pl_module.prior, predictions)
-            pairs, step = measure_pairs(predictions, mean), steps_behind(trainer, pl_module)
-            rows = {THIS_PRIOR: means(pairs, predictions.subsets), **self._beside}
-            facts = facts_of(trainer, pl_module, predictions, own)
-            self._report = {"stage": stage, "step": step, **facts, "rows": rows}
-            self._pairs = {"step": step, "index": predictions.index, "subset": predictions.subsets, **pairs}
-        rows = trainer.strategy.broadcast(rows)
-        logged = {"" if subset == ALL else f"{subset}/": metrics for subset, metrics in rows[THIS_PRIOR].items()}
-        logged |= {f"{row}/": subsets[ALL] for row, subsets in rows.items() if row != THIS_PRIOR}
+            joined = {name: Measured.join([part[name] for part in parts]) for name in rows}
+            table = {name: row.means() for name, row in joined.items()} | self._beside
+            prior, step = joined[THIS_PRIOR], steps_behind(trainer, pl_module)
+            self._report = {
+                "stage": stage,
+                "step": step,
+                **facts_of(trainer, pl_module, measured, len(own.index)),
+                "rows": table,
+            }
+            self._pairs = {"step": step, "index": prior.index, "group": prior.group, "subset": prior.subsets, **prior.values}
+        table = trainer.strategy.broadcast(table)
+        self._beside = {name: row for name, row in table.items() if name != THIS_PRIOR}
+        logged = {"" if subset == ALL else f"{subset}/": metrics for subset, metrics in table[THIS_PRIOR].items()}
+        logged |= {f"{row}/": subsets[ALL] for row, subsets in self._beside.items()}
         for path, metrics in logged.items():
             # every rank holds the same values already; sync_dist only tells Lightning so
             pl_module.log_dict({f"{stage}/{path}{name}": value for name, value in metrics.items()}, sync_dist=True)
-
-    def _rows_beside(self, trainer: L.Trainer, prior: Prior, predictions: Predictions) -> Rows:
-        space = prior.space
-        baselines: dict[str, Prior] = {"mean_image": MeanImagePrior(space), "text_as_image": TextAsImagePrior(space)}
-        if self.ridge_pairs:
-            baselines |= self._fit_ridge(trainer, LinearPrior(space))
-        pairs = len(predictions.predicted)
-        # baselines read the pooled embedding alone
-        text = TextCondition(predictions.text_embed, torch.zeros(0, space.text_width), torch.zeros(pairs, dtype=torch.int64))
-        predicted = {name: baseline.sample(text) for name, baseline in baselines.items()}
-        predicted["ceiling"] = predictions.image_embed
-        return {name: measure(predictions.replace(embed), space.image_mean.cpu()) for name, embed in predicted.items()}
-
-    def _fit_ridge(self, trainer: L.Trainer, ridge: LinearPrior) -> dict[str, Prior]:
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(data, EmbeddingDataModule)
-        if not len(data.shards.records("train")):
-            rank_zero_info(f"{data.folder} has no training pairs: the table goes without ridge regression.")
-            return {}
-        for batch in data.single_pass(self.ridge_pairs):
-            ridge.accumulate(batch)
-        ridge.solve()
-        return {"ridge": ridge}
 
 
 def steps_behind(trainer: L.Trainer, module: L.LightningModule) -> int:
@@ -137,10 +127,19 @@ def without_nan(tree: Any) -> Any:
     return None if isinstance(tree, float) and math.isnan(tree) else tree
 
 
-def gather_on_first_rank(parts: list[Predictions]) -> list[Predictions]:
-    """The parts of all ranks on rank 0, nothing on the others: a large split is held once."""
+def on_every_rank(value: Any) -> list[Any]:
+    """Those of all ranks."""
     if not dist.is_initialized():
-        return parts
+        return [value]
+    everyone: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(everyone, value)
+    return everyone
+
+
+def on_first_rank(value: Any) -> list[Any]:
+    """Those of all ranks on rank 0, nothing on the others."""
+    if not dist.is_initialized():
+        return [value]
     everyone: list[Any] | None = [None] * dist.get_world_size() if dist.get_rank() == 0 else None
-    dist.gather_object(parts, everyone)
-    return [part for rank in everyone or [] for part in rank]
+    dist.gather_object(value, everyone)
+    return everyone or []

@@ -9,15 +9,19 @@ from typing import Any
 
 import lightning as L
 import numpy as np
+from jaxtyping import Int
+from torch import Tensor
 
 from eclipse_pl.data.datamodule import EmbeddingDataModule
-from eclipse_pl.latent_metrics import VERSION, Predictions
+from eclipse_pl.latent_metrics import VERSION
 from eclipse_pl.lit_prior import LitPrior
 from eclipse_pl.machine import describe_machine
 
 
-def facts_of(trainer: L.Trainer, module: LitPrior, predictions: Predictions, own: int) -> dict[str, Any]:
-    """What was measured, on what, and what sampling cost. ``own`` counts the pairs that this rank predicted itself.
+def facts_of(trainer: L.Trainer, module: LitPrior, index: Int[Tensor, " pairs"], own: int) -> dict[str, Any]:
+    """What was measured, on what, and what sampling cost.
+
+    ``index`` numbers all pairs that were measured, and ``own`` counts those that this rank predicted itself.
 
     Training's own cost is in metrics.csv: ``samples_seen`` and ``train_seconds``.
     """
@@ -27,8 +31,8 @@ def facts_of(trainer: L.Trainer, module: LitPrior, predictions: Predictions, own
     return {
         "command": str(trainer.state.fn.value) if trainer.state.fn else "",
         "metrics_version": VERSION,
-        "pairs": len(predictions.index),
-        "pairs_sha256": digest_of_pairs(predictions.index.numpy()),
+        "pairs": len(index),
+        "pairs_sha256": digest_of_pairs(index.numpy()),
         "shards": {
             "folder": data.folder,
             "sha256": data.shards.manifest.digest,

@@ -1,0 +1,78 @@
+"""The rows of the latent table beside the prior's: both floors, ridge regression and the ceiling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from jaxtyping import Int
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch import Tensor
+
+from eclipse_pl.data.datamodule import EmbeddingDataModule
+from eclipse_pl.data.shard_set import ShardSet
+from eclipse_pl.embedding import EmbeddingBatch
+from eclipse_pl.gallery import Gallery
+from eclipse_pl.latent_metrics import Measured
+from eclipse_pl.priors.baselines import LinearPrior, MeanImagePrior, TextAsImagePrior
+from eclipse_pl.priors.prior import Prior
+
+ROWS_AT_ONCE = 4096
+
+
+def rows_beside(
+    trainer: L.Trainer,
+    data: EmbeddingDataModule,
+    own: Int[Tensor, " pairs"],
+    measured: Int[Tensor, " all"],
+    gallery: Gallery,
+    ridge_pairs: int,
+) -> dict[str, Measured]:
+    """{row: metrics of the pairs ``own``, which are some of those that were ``measured``}; every rank must ask."""
+    space, device = data.space, gallery.images.device
+    baselines: dict[str, Prior] = {"mean_image": MeanImagePrior(space), "text_as_image": TextAsImagePrior(space)}
+    if ridge_pairs and (ridge := fitted_ridge(trainer, data, ridge_pairs)):
+        baselines["ridge"] = ridge
+    rows = {name: prior.to(device) for name, prior in baselines.items()} | {"ceiling": None}
+    parts: dict[str, list[Measured]] = {name: [] for name in rows}
+    for index in own.sort().values.split(ROWS_AT_ONCE):
+        batch = read_pairs(data.shards, index, with_captions=True).to(device)
+        for name, prior in rows.items():
+            predicted = batch.image_embed if prior is None else prior.sample(batch.text)
+            rank = gallery.ranks(predicted, torch.searchsorted(measured, index))
+            parts[name].append(Measured.of(predicted, batch, space.image_mean, rank=rank))
+    return {name: Measured.join(found) for name, found in parts.items()}
+
+
+def fitted_ridge(trainer: L.Trainer, data: EmbeddingDataModule, pairs: int) -> LinearPrior | None:
+    """Ridge regression on that many training pairs, by the first rank for all; None where there are none."""
+    if not len(data.shards.records("train")):
+        rank_zero_info(f"{data.folder} has no training pairs: the table goes without ridge regression.")
+        return None
+    ridge = LinearPrior(data.space)
+    if trainer.is_global_zero:
+        for batch in data.single_pass(pairs):
+            ridge.accumulate(batch)
+        ridge.solve()
+    ridge.load_state_dict(trainer.strategy.broadcast(ridge.state_dict()))
+    return ridge
+
+
+def read_gallery(shards: ShardSet, index: Int[Tensor, " pairs"], device: torch.device) -> Gallery:
+    """The images of these pairs."""
+    images = torch.empty(len(index), shards.space.dim, dtype=torch.float16)
+    group = torch.empty(len(index), dtype=torch.int64)
+    for rows in torch.arange(len(index)).split(ROWS_AT_ONCE):
+        batch = read_pairs(shards, index[rows])
+        images[rows] = batch.image_embed
+        group[rows] = index[rows] if batch.group is None else batch.group
+    return Gallery(images, group, device)
+
+
+def read_pairs(shards: ShardSet, index: Int[Tensor, " pairs"], **options: Any) -> EmbeddingBatch:
+    """Pairs by their number in the set, without token states."""
+    numbers = index.numpy()
+    records = np.searchsorted(shards.record_starts, numbers, side="right") - 1
+    return shards.gather(records, numbers - shards.record_starts[records], with_states=False, **options)
