@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.load_prior import load_prior
@@ -104,13 +106,29 @@ def test_what_is_no_prior_is_neither_called_nor_imported(run: Path, trap: Path, 
     )
 
 
+@settings(max_examples=60)
+@given(module=st.sampled_from(sorted(sys.stdlib_module_names)), name=st.sampled_from(["main", "run", "Popen", "Prior"]))
+def test_no_module_of_python_is_imported(module: str, name: str) -> None:
+    before = set(sys.modules)
+    for place in (module, f"{module}.__main__", f"{module}.{name}"):
+        with pytest.raises(ValueError, match="names"):
+            named_class(f"{place}.{name}", (Prior,), "here")
+    assert set(sys.modules) == before
+
+
 def test_a_class_that_was_taken_over_is_found_where_it_is_written(run: Path, trap: Path) -> None:
     write_config(run, {"class_path": "takes_over.EclipsePrior", "init_args": SMALL})
     assert type(load_prior(str(run))) is EclipsePrior
     assert not trap.exists() and "takes_over" not in sys.modules
 
 
-@pytest.mark.parametrize("words", [["export"], ["sample", "--prompt=['a star']"], ["nearest", "--prompt=['a star']"]])
+PARTS = Path(__file__).parent.parent / "experiments" / "parts"
+BENCHMARK = ["benchmark", f"--decoder={PARTS / 'decoder/world.yaml'}", f"--protocol={PARTS / 'protocol/world.yaml'}"]
+
+
+@pytest.mark.parametrize(
+    "words", [["export"], ["sample", "--prompt=['a star']"], ["nearest", "--prompt=['a star']"], BENCHMARK], ids=lambda w: w[0]
+)
 def test_no_command_runs_them(run: Path, trap: Path, words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     write_config(run, {"class_path": "on_import.Trap", "init_args": {}})
     option = "--run" if words[0] == "nearest" else "--prior"

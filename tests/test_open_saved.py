@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
 from eclipse_pl.load_prior import load_prior
-from eclipse_pl.priors import DiffusionPrior, EclipsePrior, LinearPrior, MLPPrior, Prior
+from eclipse_pl.priors import DiffusionPrior, EclipsePrior, LinearPrior, MeanImagePrior, MLPPrior, Prior, TextAsImagePrior
 from eclipse_pl.priors.open_saved import open_saved
 from tests.released_folders import KANDINSKY_SCHEDULER, TINY, write_eclipse, write_pipeline, write_stock
 from tests.runs import write_experiment
@@ -109,16 +109,44 @@ def test_an_exported_eclipse_prior_samples_as_before(noise: str, standardise: bo
             torch.testing.assert_close(samples(where, dim), samples(run, dim), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("cls", [LinearPrior, MLPPrior, EclipsePrior, DiffusionPrior])
-def test_a_run_fills_and_is_built(tmp_path: Path, cls: type[Prior]) -> None:
-    options = {"num_layers": 1, "width": 8} if cls is MLPPrior else {} if cls is LinearPrior else SMALL
-    run = make_run(tmp_path / "run", cls, space(), **options)
-    for source in (run, run / "checkpoints" / "last.ckpt"):
-        built, filled = load_prior(str(source)), cls(space(), **options, weights=str(source))
-        assert not built.training
-        assert torch.equal(samples(built, 16), samples(filled, 16))
-    saved = open_saved(str(run))
-    assert saved.space is not None and saved.dim == 16
+transformer = {"num_layers": st.integers(1, 2), "num_attention_heads": st.integers(1, 3), "attention_head_dim": st.just(4)}
+direct = {
+    "noise": st.sampled_from(["gaussian", "zero", "learned"]),
+    "standardise": st.booleans(),
+    "learn_temperature": st.booleans(),
+    "target": st.sampled_from(["text", "image", "symmetric"]),
+}
+any_prior = st.one_of(
+    st.tuples(st.just(LinearPrior), st.fixed_dictionaries({"ridge": st.one_of(st.none(), st.floats(0.1, 1))})),
+    st.tuples(st.just(MeanImagePrior), st.just({})),
+    st.tuples(st.just(TextAsImagePrior), st.just({})),
+    st.tuples(
+        st.just(MLPPrior), st.fixed_dictionaries({"num_layers": st.integers(1, 2), "width": st.integers(1, 9), **direct})
+    ),
+    st.tuples(st.just(EclipsePrior), st.fixed_dictionaries({**transformer, **direct})),
+    st.tuples(st.just(DiffusionPrior), diffusion_options),
+)
+
+
+@settings(max_examples=25)
+@given(made=any_prior, dim=st.integers(2, 20), width=st.integers(1, 20))
+def test_a_run_fills_and_is_built(made: tuple[type[Prior], dict[str, Any]], dim: int, width: int) -> None:
+    cls, options = made
+    where = replace(make_space(dim, width), image_mean=torch.ones(dim), image_std=torch.full((dim,), 2.0))
+    text = captions([3, 9], dim, width)
+    with TemporaryDirectory() as temporary:
+        run = make_run(Path(temporary) / "run", cls, where, **options)
+        built = load_prior(str(run))
+        expected = built.sample(text, torch.Generator().manual_seed(1))
+        assert type(built) is cls and not built.training and built.space.identity == where.identity
+        saved = open_saved(str(run / "checkpoints" / "last.ckpt"))
+        assert torch.equal(saved.build().sample(text, torch.Generator().manual_seed(1)), expected)
+        filled = cls(where, **options)
+        saved.fill(filled)
+        assert torch.equal(filled.sample(text, torch.Generator().manual_seed(1)), expected)
+        if "standardise" in options:
+            with pytest.raises(ValueError, match=f"set the prior's standardise to {str(options['standardise']).lower()}"):
+                saved.fill(cls(where, **{**options, "standardise": not options["standardise"]}))
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.model_folder import find_model_folder, find_weights, read_config
 from eclipse_pl.priors.prior import Prior
-from eclipse_pl.priors.saved import SavedPrior, SpaceMaker, require_numbers, require_same_weights
+from eclipse_pl.priors.saved import SavedPrior, require_numbers, require_same_weights
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SPACE = "space.safetensors"
@@ -102,6 +102,14 @@ class ReleasedPrior(SavedPrior):
 
     @property
     def part(self) -> dict[str, Any]:
+        if self.is_diffusion and not self.rule:
+            told = ", ".join(f"{name} {value}" for name, value in PUBLISHED_RULE.items())
+            warnings.warn(
+                f"{self.source} holds a network alone, which does not say how it was trained: it is taken for what all "
+                f"published ones are ({told}). Name the folder of its pipeline, which holds the scheduler, if it has one.",
+                UserWarning,
+                stacklevel=2,
+            )
         kind = "diffusion.DiffusionPrior" if self.is_diffusion else "eclipse.EclipsePrior"
         return {"class_path": f"eclipse_pl.priors.{kind}", "init_args": self.init_args}
 
@@ -132,17 +140,6 @@ class ReleasedPrior(SavedPrior):
                 "same. A prior trained on raw embeddings says so with clip_mean 0 and clip_std 1: fill them in first."
             )
         return {"clip_mean": mean, "clip_std": std}
-
-    def build(self, encoder: SpaceMaker | None = None) -> Prior:
-        if self.is_diffusion and not self.rule:
-            told = ", ".join(f"{name} {value}" for name, value in PUBLISHED_RULE.items())
-            warnings.warn(
-                f"{self.source} holds a network alone, which does not say how it was trained: it is taken for what all "
-                f"published ones are ({told}). Name the folder of its pipeline, which holds the scheduler, if it has one.",
-                UserWarning,
-                stacklevel=2,
-            )
-        return super().build(encoder)
 
     def load_into(self, prior: Prior) -> None:
         network = getattr(prior, "network", None)
