@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from eclipse_pl.embedding import EmbeddingBatch
 from eclipse_pl.priors.checkpoint import TrainingData, checkpoint_space, training_data_of
 from eclipse_pl.priors.prior import Prior
-from eclipse_pl.priors.saved import require_same_rule, require_same_weights
+from eclipse_pl.priors.saved import require_numbers, require_same_rule, require_same_weights
 
 
 class LitPrior(L.LightningModule):
@@ -136,6 +136,8 @@ class LitPrior(L.LightningModule):
         self.loaded_step = checkpoint["global_step"]
         self.training_data = training_data_of(checkpoint)
         require_same_weights(self.state_dict(), checkpoint["state_dict"], "The weights of the checkpoint")
+        buffers = frozenset(key for key, _ in self.named_buffers())
+        require_numbers(checkpoint["state_dict"], "The weights of the checkpoint", buffers)
 
 
 def place_seed(*place: int) -> int:

@@ -197,6 +197,11 @@ def test_a_fit_and_a_resumed_fit_refuse_them_too(tmp_path: Path, capfd: pytest.C
         capfd.readouterr()
         assert command([*fit, "--model.prior.init_args.prediction=v", option]) == 2
         assert said in capfd.readouterr().err
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    checkpoint["state_dict"]["prior.network.proj_in.bias"][0] = torch.nan
+    torch.save(checkpoint, run / "checkpoints" / "last.ckpt")
+    assert command([*fit, f"--ckpt_path={run}"]) == 2
+    assert "hold NaN or infinity: 1 of the 16 numbers of prior.network.proj_in.bias" in capfd.readouterr().err
 
 
 def test_a_released_priors_scheduler_decides_how_it_samples(tmp_path: Path) -> None:
