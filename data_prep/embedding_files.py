@@ -1,14 +1,29 @@
-"""Existing pairs of embeddings, as other tools write them: npy files, an npz, or a clip-retrieval folder."""
+"""Existing pairs of embeddings, as other tools write them: arrays beside captions, one file of both, or clip-retrieval's."""
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
+
+from data_prep.array_files import arrays_in, embeddings, numbers
+from data_prep.clip_retrieval import read_parts
+from data_prep.text_columns import CAPTION, KEY, Column, column, load_column, of_array
+
+
+@dataclass(frozen=True)
+class ArrayNames:
+    """What the arrays of a file, or the columns of a table, are called. With ``key`` null the rows are numbered."""
+
+    image_embed: str = "image_embed"
+    text_embed: str = "text_embed"
+    caption: str = "caption"
+    key: str | None = "image_id"
+
+
+USUAL_NAMES = ArrayNames()
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,147 +35,91 @@ class EmbeddingFiles:
     """As many pieces, with as many rows each, as ``image_embed``."""
     captions: list[str]
     keys: list[str]
+    bad: dict[int, str]
+    """Why a row has no caption or no key; the caption is then empty, the key ``row 7``."""
 
-    def __post_init__(self) -> None:
-        images, texts = (sum(len(piece) for piece in pieces) for pieces in (self.image_embed, self.text_embed))
-        counts = {"image embeddings": images, "text embeddings": texts, "captions": len(self.captions), "keys": len(self.keys)}
-        if len(set(counts.values())) > 1:
-            raise ValueError(f"The rows do not belong together: {', '.join(f'{n} {name}' for name, n in counts.items())}.")
-        if not images:
-            raise ValueError("The files hold no pair.")
-        for image, text in zip(self.image_embed, self.text_embed, strict=True):
+    @classmethod
+    def of(cls, image_embed: list[np.ndarray], text_embed: list[np.ndarray], captions: Column, keys: Column) -> EmbeddingFiles:
+        """ValueError where the rows do not belong together, or the embeddings are of no one CLIP space."""
+        for image, text in zip(image_embed, text_embed, strict=True):
             for name, array in (("image", image), ("text", text)):
                 if array.ndim != 2 or array.dtype.kind != "f":
                     raise ValueError(
                         f"The {name} embeddings are {array.dtype} of shape {array.shape}; they must be floats, a row a pair."
                     )
-            if image.shape != text.shape:
+        images, texts = (sum(map(len, pieces)) for pieces in (image_embed, text_embed))
+        counts = {"image embeddings": images, "text embeddings": texts}
+        counts |= {"captions": len(captions.strings), "keys": len(keys.strings)}
+        if len(set(counts.values())) > 1:
+            told = ", ".join(f"{n} {name}" for name, n in counts.items())
+            raise ValueError(" ".join([f"The rows do not belong together: {told}.", captions.remark, keys.remark]).strip())
+        if not images:
+            raise ValueError("The files hold no pair.")
+        for image, text in zip(image_embed, text_embed, strict=True):
+            if image.shape != text.shape or image.shape[1] != image_embed[0].shape[1]:
+                other = text.shape if image.shape != text.shape else image_embed[0].shape
                 raise ValueError(
-                    f"Image embeddings of shape {image.shape} and text embeddings of shape {text.shape} are no pairs of one "
-                    "CLIP space: both need the same rows and width."
+                    f"Image embeddings of shape {image.shape} and {'text' if other is text.shape else 'image'} embeddings of "
+                    f"shape {other} are not of one CLIP space: all need the same width, and pairs the same rows."
                 )
+        named = [f"row {row}" if row in keys.bad else key for row, key in enumerate(keys.strings)]
+        return cls(image_embed, text_embed, captions.strings, named, keys.bad | captions.bad)
 
     def __len__(self) -> int:
         return len(self.captions)
 
     @classmethod
-    def from_npy(cls, image_embeds: str, text_embeds: str, captions: str, keys: str | None) -> EmbeddingFiles:
-        """Two npy files; captions and keys as text (one a line), as a JSON list, or as an npy array of strings."""
-        images, texts = load_npy(image_embeds), load_npy(text_embeds)
-        names = [str(row) for row in range(len(images))] if keys is None else load_strings(keys)
-        return cls([images], [texts], load_strings(captions), names)
+    def from_files(
+        cls, image_embeds: str, text_embeds: str, captions: str, keys: str | None, names: ArrayNames
+    ) -> EmbeddingFiles:
+        """A file of image embeddings, one of text embeddings, and captions and keys in any of the formats of `load_column`."""
+        images, texts = embeddings(image_embeds, names.image_embed), embeddings(text_embeds, names.text_embed)
+        named = (
+            column(range(len(images) if images.ndim else 1), KEY, "rows")
+            if keys is None
+            else load_column(keys, KEY, names.key or "image_id")
+        )
+        return cls.of([images], [texts], load_column(captions, CAPTION, names.caption), named)
 
     @classmethod
-    def from_npz(cls, path: str, image_embed: str, text_embed: str, caption: str, key: str | None) -> EmbeddingFiles:
-        """One npz; the names are those of its arrays. Without ``key`` the rows are numbered."""
-        archive = load_array(path)
-        if isinstance(archive, np.ndarray):
+    def from_arrays(cls, path: str, names: ArrayNames) -> EmbeddingFiles:
+        """One npz or Parquet file of everything. Where ``names.key`` is null the rows are numbered."""
+        arrays = arrays_in(path)
+        if "" in arrays:
             raise ValueError(
                 f"{path} is one array, not an npz of several. Give npy files as --image-embeds and --text-embeds."
             )
-        wanted = [name for name in (image_embed, text_embed, caption, key) if name is not None]
-        if absent := [name for name in wanted if name not in archive.files]:
+        wanted = [name for name in (names.image_embed, names.text_embed, names.caption, names.key) if name is not None]
+        if absent := [name for name in wanted if name not in arrays]:
             raise ValueError(
-                f"{path} has no array {absent[0]!r}; it has {', '.join(archive.files)}. Say with --names.NAME what they are "
+                f"{path} has no array {absent[0]!r}; it has {', '.join(arrays)}. Say with --names.NAME what they are "
                 "called; --names.key null numbers the rows."
             )
-        try:
-            arrays = {name: archive[name] for name in wanted}
-        except ValueError as error:
-            raise ValueError(_pickled(path, error)) from error
-        keys = np.arange(len(arrays[caption])) if key is None else arrays[key]
-        return cls([arrays[image_embed]], [arrays[text_embed]], _strings(arrays[caption]), _strings(keys))
+        images, texts = (numbers(arrays[name](), f"{path}, {name!r},") for name in (names.image_embed, names.text_embed))
+        captions = of_array(arrays[names.caption](), CAPTION, f"{path}, {names.caption!r},")
+        keys = (
+            column(range(len(captions.strings)), KEY, path)
+            if names.key is None
+            else of_array(arrays[names.key](), KEY, f"{path}, {names.key!r},")
+        )
+        return cls.of([images], [texts], captions, keys)
 
     @classmethod
-    def from_clip_retrieval(cls, folder: str) -> EmbeddingFiles:
+    def from_clip_retrieval(cls, folder: str, names: ArrayNames) -> EmbeddingFiles:
         """The folder that `clip-retrieval inference` writes: img_emb/, text_emb/ and metadata/, numbered alike."""
-        try:
-            import pandas
-            import pyarrow  # noqa: F401  (what pandas reads parquet with)
-        except ImportError as error:
-            raise ValueError(
-                "Reading clip-retrieval's metadata needs pandas and pyarrow: pip install 'eclipse_pl[parquet]'."
-            ) from error
-        pieces = {int(re.sub(r"\D", "", path.stem)): path for path in Path(folder).glob("img_emb/img_emb_*.npy")}
-        if not pieces:
-            raise ValueError(f"There is no {Path(folder) / 'img_emb/img_emb_0.npy'}, so this is no folder of clip-retrieval.")
-        images: list[np.ndarray] = []
-        texts: list[np.ndarray] = []
-        captions: list[str] = []
-        keys: list[str] = []
-        for number in sorted(pieces):
-            metadata = next(
-                iter(Path(folder).glob(f"metadata/metadata_{pieces[number].stem.removeprefix('img_emb_')}.parquet")), None
-            )
-            text = Path(folder) / "text_emb" / pieces[number].name.replace("img_emb", "text_emb")
-            if metadata is None:
-                raise ValueError(
-                    f"{pieces[number]} has no metadata/metadata_*.parquet of its number, so its captions are unknown."
-                )
-            table = pandas.read_parquet(metadata)
-            if "caption" not in table:
-                raise ValueError(f"{metadata} has no column 'caption'; it has {', '.join(table.columns)}.")
-            images.append(load_npy(str(pieces[number])))
-            texts.append(load_npy(str(text)))
-            captions += _strings(table["caption"].fillna("").to_numpy())
-            start = len(keys)
-            keys += (
-                _strings(table["image_path"].to_numpy())
-                if "image_path" in table
-                else map(str, range(start, start + len(table)))
-            )
-        return cls(images, texts, captions, keys)
+        captions, keys = Column(), Column()
+        parts = read_parts(Path(folder), names.caption)
+        for part in parts:
+            captions.extend(part.captions)
+            keys.extend(part.keys)
+        return cls.of([part.image_embed for part in parts], [part.text_embed for part in parts], captions, keys)
 
 
 def take(pieces: list[Float[np.ndarray, "rows dim"]], rows: Int[np.ndarray, " taken"]) -> Float[np.ndarray, "taken dim"]:
-    """The given rows of all pieces, numbered end to end."""
+    """The given rows of all pieces, numbered end to end, as exact as the most exact piece."""
     starts = np.cumsum([0, *map(len, pieces)])
     piece = np.searchsorted(starts, rows, side="right") - 1
-    out = np.empty((len(rows), pieces[0].shape[1]), dtype=pieces[0].dtype)
+    out = np.empty((len(rows), pieces[0].shape[1]), dtype=np.result_type(*(one.dtype for one in pieces)))
     for number in np.unique(piece):
         out[piece == number] = pieces[number][rows[piece == number] - starts[number]]
     return out
-
-
-def load_array(path: str) -> np.ndarray | np.lib.npyio.NpzFile:
-    """An npy file as a memory map, or an npz. Object arrays are refused: they are pickles."""
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise ValueError(f"There is no {path}.") from None
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(_pickled(path, error)) from error
-
-
-def load_npy(path: str) -> np.ndarray:
-    """One array, as a memory map."""
-    array = load_array(path)
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"{path} holds several arrays ({', '.join(array.files)}). Give it as --arrays.")
-    return array
-
-
-def load_strings(path: str) -> list[str]:
-    """One string a line, a JSON list of strings (.json), or an npy array of strings (.npy)."""
-    if path.endswith(".npy"):
-        return _strings(load_npy(path))
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-        if not path.endswith(".json"):
-            return text.splitlines()
-        strings = json.loads(text)
-    except FileNotFoundError:
-        raise ValueError(f"There is no {path}.") from None
-    except ValueError as error:
-        raise ValueError(f"{path} is neither text, one string a line, nor JSON ({error}).") from error
-    if not isinstance(strings, list):
-        raise ValueError(f"{path} must be a list of strings, got {type(strings).__name__}.")
-    return [str(string) for string in strings]
-
-
-def _strings(array: np.ndarray) -> list[str]:
-    return [str(entry) for entry in array.tolist()]
-
-
-def _pickled(path: str, error: Exception) -> str:
-    return f"{path} is no array that can be read without unpickling ({error}). Save plain numbers and plain strings."

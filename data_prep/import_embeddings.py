@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
 
 from data_prep.command import command_line, run
-from data_prep.embedding_files import EmbeddingFiles, take
+from data_prep.embedding_files import USUAL_NAMES, ArrayNames, EmbeddingFiles, take
 from eclipse_pl.data.chunk import Chunk, image_numbers, shared_images, without_direction
 from eclipse_pl.data.manifest import SCHEMA, SPLITS, Manifest, ShardEntry, SkippedPair
 from eclipse_pl.data.shards import ShardWriter
@@ -24,16 +23,6 @@ UNIT_WITHIN = 1e-3
 """How near to 1 all norms must lie for embeddings to count as normalised; float16 alone makes 3e-4 of it."""
 
 
-@dataclass(frozen=True)
-class ArrayNames:
-    """What the arrays of an npz are called. With ``key`` null the rows are numbered."""
-
-    image_embed: str = "image_embed"
-    text_embed: str = "text_embed"
-    caption: str = "caption"
-    key: str | None = "image_id"
-
-
 def import_embeddings(
     out: str,
     image_embeds: str | None = None,
@@ -41,7 +30,7 @@ def import_embeddings(
     captions: str | None = None,
     keys: str | None = None,
     arrays: str | None = None,
-    names: ArrayNames = ArrayNames(),
+    names: ArrayNames = USUAL_NAMES,
     clip_retrieval: str | None = None,
     name: str | None = None,
     encoder: str = "unknown",
@@ -59,12 +48,12 @@ def import_embeddings(
 
     Args:
         out: folder of the set of shards.
-        image_embeds: npy file, a row a pair.
-        text_embeds: npy file, the same rows.
-        captions: text file with a caption a line, or a JSON list, or an npy array of strings.
+        image_embeds: npy file, a row a pair; or safetensors or Parquet.
+        text_embeds: the same of the texts.
+        captions: text file with a caption a line; .json (a list), .jsonl, .csv, .tsv, Parquet, or an npy array of strings.
         keys: names of the pairs, in the same formats; by default the number of the row.
-        arrays: npz with all of these.
-        names: what its arrays are called, for example --names.caption text.
+        arrays: npz or Parquet with all of these.
+        names: what its arrays, or the columns of tables, are called, for example --names.caption text.
         clip_retrieval: folder with img_emb/, text_emb/ and metadata/, as clip-retrieval writes it.
         name: name of the CLIP space; by default that of the file or folder.
         encoder: what made the embeddings, as exactly as is known: sets and priors of different encoders never meet.
@@ -166,18 +155,18 @@ def _files(
             "Give the embeddings in one way: --image-embeds, --text-embeds and --captions; or --arrays; or --clip-retrieval."
         )
     if arrays is not None:
-        return EmbeddingFiles.from_npz(arrays, names.image_embed, names.text_embed, names.caption, names.key)
+        return EmbeddingFiles.from_arrays(arrays, names)
     if clip_retrieval is not None:
-        return EmbeddingFiles.from_clip_retrieval(clip_retrieval)
+        return EmbeddingFiles.from_clip_retrieval(clip_retrieval, names)
     if absent := [option for option, value in npy.items() if value is None]:
         raise ValueError(f"{' and '.join(absent)} is missing: embeddings come with {', '.join(npy)}.")
     assert image_embeds is not None and text_embeds is not None and captions is not None
-    return EmbeddingFiles.from_npy(image_embeds, text_embeds, captions, keys)
+    return EmbeddingFiles.from_files(image_embeds, text_embeds, captions, keys, names)
 
 
 def _good_rows(files: EmbeddingFiles) -> tuple[np.ndarray, list[SkippedPair], bool]:
     """Rows that can be stored, what is left out and why, and whether the embeddings are normalised."""
-    bad: dict[int, str] = {row: "no caption" for row, caption in enumerate(files.captions) if not caption.strip()}
+    bad = dict(files.bad)
     unit = {"image": True, "text": True}
     for start in range(0, len(files), SHARD_PAIRS):
         rows = np.arange(start, min(start + SHARD_PAIRS, len(files)))
