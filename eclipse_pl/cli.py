@@ -10,7 +10,7 @@ import lightning as L
 import yaml
 from jsonargparse import set_parsing_settings
 from lightning.pytorch.callbacks import WeightAveraging
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from eclipse_pl.callbacks.averaging import Averaging
@@ -27,21 +27,13 @@ from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.lit_prior import LitPrior
+from eclipse_pl.opening import Opening
 from eclipse_pl.priors.checkpoint import read_checkpoint
 from eclipse_pl.refusal import exit_as_error
 from eclipse_pl.run import Run
 
 # a space is never written in YAML: it comes from the data, so its fields are no options
 set_parsing_settings(subclasses_enabled=[ClipSpace])
-
-
-class SaveConfig(SaveConfigCallback):
-    """config.yaml in the run's folder is what really ran; loggers get the same."""
-
-    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
-        for logger in trainer.loggers:
-            logger.log_hyperparams(config)
 
 
 class PriorCLI(LightningCLI):
@@ -85,6 +77,7 @@ class PriorCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         settings = self.config_init[self.subcommand]
         trainer = settings.trainer
+        first: list[L.Callback] = []
         callbacks: list[L.Callback] = [TrainingDataRecord(), Throughput(), Interrupt()]
         if settings.average is not None:
             callbacks.append(settings.average)
@@ -95,13 +88,14 @@ class PriorCLI(LightningCLI):
         if logger is False:
             raise ValueError("trainer.logger is false, but a run always writes metrics.csv. Leave it out; see run.wandb.")
         if not trainer.fast_dev_run:
-            path = settings.run.open(self.subcommand, settings.ckpt_path)
+            settings.run.require_free(self.subcommand, settings.ckpt_path)
             extra = logger if isinstance(logger, list) else [] if logger in (None, True) else [logger]
-            logger = [*settings.run.loggers(path), *extra]
-            self.save_config_kwargs = {"overwrite": True}  # Run.open has made sure that the folder is this run's own
+            config, parser = self.config[self.subcommand], self._parser(self.subcommand)
+            first = [Opening(settings.run, self.subcommand, settings.ckpt_path, parser, config, extra)]
+            logger = False  # Opening has them
         return super().instantiate_trainer(
             logger=logger,
-            callbacks=[*(trainer.callbacks or []), *callbacks],
+            callbacks=[*first, *(trainer.callbacks or []), *callbacks],
             plugins=[*(trainer.plugins or []), AtomicCheckpointIO()],
             **kwargs,
         )
@@ -161,7 +155,7 @@ def _main(args: ArgsType, cli: type[PriorCLI] = PriorCLI) -> PriorCLI:
         LitPrior,
         EmbeddingDataModule,
         subclass_mode_data=True,
-        save_config_callback=SaveConfig,
+        save_config_callback=None,  # see Opening
         seed_everything_default=0,
         # our sampler knows the ranks; Lightning's would replace it
         trainer_defaults={"use_distributed_sampler": False, "num_sanity_val_steps": 0},

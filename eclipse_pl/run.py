@@ -1,17 +1,11 @@
 from __future__ import annotations
 
 import fcntl
-import netrc
 import os
-import uuid
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlparse
 
-from lightning.pytorch.loggers import Logger, WandbLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
-
-from eclipse_pl.metrics_file import MetricsFile
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 
 class Run:
@@ -41,34 +35,53 @@ class Run:
         self.project = project
         self._lock: int | None = None
 
-    def open(self, command: str, checkpoint: str | None) -> Path:
-        """Claim the folder of this run; a training run that goes on from its own checkpoint keeps its folder.
+    def require_free(self, command: str, checkpoint: str | None) -> None:
+        """Refuse what `open` would refuse for ever, before anything is built; nothing is written.
 
         Raises:
-            ValueError: another run writes there, or wrote there before.
+            ValueError: a run of this version is there already, or the run that goes on has another one.
         """
-        home = Path(self.folder) / self.experiment
-        origin = None if checkpoint is None else Path(checkpoint).resolve().parent.parent
-        resumed = origin is not None and command == "fit" and origin.parent == home.resolve()
-        if resumed:
-            assert origin is not None
+        origin = self._origin(command, checkpoint)
+        if origin is not None:
             if self.version not in (None, origin.name):
                 raise ValueError(
                     f"run.version is {self.version}, but the run goes on in {origin}. Leave run.version out, or start a new "
                     "run from these weights under another run.experiment."
                 )
-            self.version = origin.name
-        elif rank_zero_only.rank == 0 and self.version is not None and holds_run(home / self.version):  # type: ignore[attr-defined]
+        elif self.version is not None and holds_run(self._home / self.version):
             raise ValueError(
-                f"{home / self.version} holds a run already. Choose another run.version, leave it out for the next free "
-                f"number, or go on with that run: --ckpt_path {home / self.version / 'checkpoints' / 'last.ckpt'}"
+                f"{self._home / self.version} holds a run already. Choose another run.version, leave it out for the next free "
+                f"number, or go on with that run: --ckpt_path {self._home / self.version / 'checkpoints' / 'last.ckpt'}"
             )
-        prefix = "version" if command == "fit" else command
-        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-            self.version = self._claim(home, prefix, resumed)
-        # other ranks write nothing; they are told the folder by trainer.log_dir, which is broadcast
-        self.version = self.version or f"{prefix}_0"
-        return home / self.version
+
+    def place(self, command: str, checkpoint: str | None) -> Path | None:
+        """The folder of this run, where it is known before `open` finds the next free number."""
+        return self._origin(command, checkpoint) or (None if self.version is None else self._home / self.version)
+
+    def open(self, command: str, checkpoint: str | None) -> Path:
+        """Claim the folder of this run; a training run that goes on from its own checkpoint keeps its folder.
+
+        One process of a run does so, and tells the others.
+
+        Raises:
+            ValueError: another run writes there, or wrote there before.
+        """
+        self.require_free(command, checkpoint)
+        origin = self._origin(command, checkpoint)
+        if origin is not None:
+            self.version = origin.name
+        self.version = self._claim(self._home, "version" if command == "fit" else command, origin is not None)
+        return self._home / self.version
+
+    @property
+    def _home(self) -> Path:
+        return Path(self.folder) / self.experiment
+
+    def _origin(self, command: str, checkpoint: str | None) -> Path | None:
+        """The folder of the run that goes on; None is a new one."""
+        origin = None if checkpoint is None else Path(checkpoint).resolve().parent.parent
+        goes_on = origin is not None and command == "fit" and origin.parent == self._home.resolve()
+        return origin if goes_on else None
 
     def _claim(self, home: Path, prefix: str, resumed: bool) -> str:
         try:
@@ -104,54 +117,7 @@ class Run:
             os.close(self._lock)
             self._lock = None
 
-    def loggers(self, path: Path) -> list[Logger]:
-        """metrics.csv always; Weights & Biases as asked for, with one line where it stays offline."""
-        loggers: list[Logger] = [MetricsFile(path)]
-        mode = self.wandb_mode()
-        if mode != "disabled":
-            os.environ.setdefault("WANDB_SILENT", "true")
-            identity = wandb_identity(path)
-            name = f"{self.experiment}/{path.name}"
-            offline = mode == "offline"
-            loggers.append(
-                WandbLogger(name=name, save_dir=path, project=self.project, offline=offline, id=identity, resume="allow")
-            )
-        return loggers
-
-    def wandb_mode(self) -> str:
-        """``auto`` resolved by WANDB_MODE, then by whether there is an account."""
-        if self.wandb != "auto":
-            return self.wandb
-        asked = os.environ.get("WANDB_MODE")
-        if asked in ("online", "offline", "disabled"):
-            return asked
-        if has_wandb_account():
-            return "online"
-        rank_zero_info("No Weights & Biases account found: logging offline; `wandb sync` uploads a run later (run.wandb).")
-        return "offline"
-
 
 def holds_run(path: Path) -> bool:
     """A folder may lie ready with nothing of a run in it: `sweep` keeps a run's output there, from before it starts."""
     return (path / "config.yaml").exists() or (path / "checkpoints").exists()
-
-
-def wandb_identity(path: Path) -> str | None:
-    """A run that goes on is the same run on Weights & Biases, too; only rank 0 talks to it."""
-    if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
-        return None
-    file = path / "wandb.id"
-    if not file.is_file():
-        file.write_text(uuid.uuid4().hex[:12])
-    return file.read_text()
-
-
-def has_wandb_account() -> bool:
-    """True where wandb would not have to ask for a key: in the environment, or in ~/.netrc as `wandb login` leaves it."""
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
-    try:
-        return host is not None and netrc.netrc().authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False

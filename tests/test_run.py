@@ -1,8 +1,5 @@
-import os
-
 import pytest
 
-from eclipse_pl import run as run_module
 from eclipse_pl.run import Run
 
 
@@ -46,31 +43,3 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"Cannot write to .*Set run\.folder"):
         Run("exp", str(tmp_path / "file")).open("fit", None)
-
-
-@pytest.mark.parametrize(
-    ("asked", "environment", "expected"),
-    [
-        ("auto", {}, "offline"),
-        ("auto", {"WANDB_API_KEY": "x" * 40}, "online"),
-        ("auto", {"WANDB_MODE": "disabled"}, "disabled"),
-        ("offline", {"WANDB_API_KEY": "x" * 40}, "offline"),
-    ],
-)
-def test_wandb_mode(monkeypatch, tmp_path, asked, environment, expected):
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert Run(wandb=asked).wandb_mode() == expected
-
-
-def test_an_account_in_netrc_is_found(monkeypatch, tmp_path):
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert not run_module.has_wandb_account()
-    netrc = tmp_path / ".netrc"
-    netrc.write_text("machine api.wandb.ai login user password secret\n")
-    netrc.chmod(0o600)
-    assert run_module.has_wandb_account()

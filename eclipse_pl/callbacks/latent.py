@@ -49,10 +49,6 @@ class LatentEvaluation(L.Callback):
         self._pairs: dict[str, Any] = {}
         self._folder: Path | None = None
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        folder = trainer.log_dir  # rank 0 tells the others, so all must ask
-        self._folder = None if folder is None else Path(folder)
-
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: EmbeddingBatch, *args: Any, **kwargs: Any
     ) -> None:
@@ -84,6 +80,8 @@ class LatentEvaluation(L.Callback):
     def _evaluate(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(pl_module, LitPrior) and isinstance(data, EmbeddingDataModule)
+        folder = trainer.log_dir  # rank 0 tells the others, so all must ask
+        self._folder = None if folder is None else Path(folder)
         own, predicted = Measured.concatenated(self._parts), torch.cat(self._predicted)
         self._parts, self._predicted = [], []
         # only numbers travel: every rank reads all images from the shards, and searches them for its own predictions

@@ -50,11 +50,9 @@ class SampleImages(L.Callback):
         if every_n_steps and not (self.prompts and self.seeds):
             raise ValueError("samples.every_n_steps is set, but samples.prompts or samples.seeds is empty: nothing to paint.")
         self._painter: PriorPainter | None = None
-        self._folder: Path | None = None
         self._painted = -1
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        folder = trainer.log_dir  # rank 0 tells the others, so all must ask
         if not self.every_n_steps or stage != "fit":
             return
         assert isinstance(pl_module, LitPrior)
@@ -62,7 +60,6 @@ class SampleImages(L.Callback):
             raise ValueError(
                 "samples.every_n_steps is set, but there is no decoder. Add one: decoder: parts/decoder/world.yaml"
             )
-        self._folder = None if folder is None else Path(folder) / "samples"
         require_parts(pl_module.prior.space, self.decoder, self.encoder)  # on every rank, or the others would wait
         if trainer.is_global_zero:
             self._painter = PriorPainter.of(pl_module.prior, "in training", self.decoder, self.encoder)
@@ -82,10 +79,11 @@ class SampleImages(L.Callback):
 
     def _paint(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         step = trainer.global_step
+        folder = trainer.log_dir  # rank 0 tells the others, so all must ask
         if self._painter is not None and step != self._painted:  # gradients may be accumulated over several batches
             with undisturbed(module, averages_of(trainer)):
                 sheet = self._sheet(self._painter)
-            self._keep(trainer, sheet, step)
+            self._keep(trainer, None if folder is None else Path(folder) / "samples", sheet, step)
         self._painted = step
         trainer.strategy.barrier("samples")
 
@@ -97,10 +95,10 @@ class SampleImages(L.Callback):
         rows = [(prompt, images[row * width : (row + 1) * width]) for row, prompt in enumerate(self.prompts)]
         return contact_sheet(rows, [f"seed {seed}" for seed in self.seeds])
 
-    def _keep(self, trainer: L.Trainer, sheet: Image.Image, step: int) -> None:
-        if self._folder is None:
+    def _keep(self, trainer: L.Trainer, folder: Path | None, sheet: Image.Image, step: int) -> None:
+        if folder is None:
             return
-        path = self._folder / f"step_{step:07d}.png"
+        path = folder / f"step_{step:07d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         content = io.BytesIO()
         sheet.save(content, "PNG")
