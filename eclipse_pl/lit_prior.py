@@ -7,11 +7,13 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from eclipse_pl.embedding import EmbeddingBatch
+from eclipse_pl.learning_rate import RunLength, make_schedule, wind_forward
 from eclipse_pl.priors.checkpoint import TrainingData, checkpoint_space, training_data_of
 from eclipse_pl.priors.prior import Prior
 from eclipse_pl.priors.saved import require_numbers, require_same_rule, require_same_weights
@@ -23,7 +25,8 @@ class LitPrior(L.LightningModule):
     Args:
         prior: What is trained. Its space is linked from the data.
         optimizer: From parameters to an optimizer. No default, because the choice belongs in the experiment.
-        scheduler: From the optimizer to a learning-rate scheduler, which steps with every batch.
+        scheduler: From the optimizer to a learning-rate scheduler, which steps with every batch. OneCycleLR without
+            ``total_steps`` is as long as the run.
         log_gradient_norms_every: Log the norm of each loss term's own gradient every so many steps, on this rank's batch;
             0 is never. It costs one more backward pass a term. ECLIPSE's two terms are balanced by it, since the paper
             leaves reduction and temperature open.
@@ -47,6 +50,8 @@ class LitPrior(L.LightningModule):
         """Steps behind the weights that were loaded from a checkpoint; validate and test count none themselves."""
         self.training_data: TrainingData = []
         """The sets of shards that the weights were trained on, one after the other; checkpoints keep it."""
+        self.schedule_steps: int | None = None
+        """Length of the learning rate's schedule, where it has an end."""
         self.sampling_seconds = 0.0
         """Spent in ``prior.sample`` by this rank, in the evaluation that runs or ran last."""
 
@@ -59,6 +64,15 @@ class LitPrior(L.LightningModule):
 
     def on_fit_start(self) -> None:
         self.seed = torch.initial_seed()
+
+    def on_train_start(self) -> None:
+        run = RunLength.of(self.trainer)
+        if self.schedule_steps is not None and self.schedule_steps > run.steps:
+            rank_zero_info(f"The schedule of {self.schedule_steps} steps will not be finished: {run.words}.")
+        if self.trainer.global_step and self.trainer.optimizers:  # the config counts, not the checkpoint
+            schedules = [config.scheduler for config in self.trainer.lr_scheduler_configs]
+            schedule = schedules[0] if schedules else None
+            wind_forward(self.trainer.optimizers[0], schedule, *self._optimizer_and_schedule(), self.trainer.global_step)
 
     def training_step(self, batch: EmbeddingBatch, batch_idx: int) -> Tensor | None:
         # random numbers are a function of the batch's place, so that a resumed run draws those of the uninterrupted one
@@ -100,13 +114,20 @@ class LitPrior(L.LightningModule):
         return predicted
 
     def configure_optimizers(self) -> Any:
-        parameters = [parameter for parameter in self.prior.parameters() if parameter.requires_grad]
-        if not parameters:
+        if not any(parameter.requires_grad for parameter in self.prior.parameters()):
             return None
-        optimizer = self.optimizer(parameters)
-        if self.scheduler is None:
+        optimizer, schedule = self._optimizer_and_schedule()
+        if schedule is None:
             return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"}}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _optimizer_and_schedule(self) -> tuple[Optimizer, LRScheduler | None]:
+        """As they are at step 0. The few steps of fast_dev_run are not those of the run, and go without a schedule."""
+        optimizer = self.optimizer([parameter for parameter in self.prior.parameters() if parameter.requires_grad])
+        if self.scheduler is None or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return optimizer, None
+        schedule, self.schedule_steps = make_schedule(self.scheduler, optimizer, RunLength.of(self.trainer))
+        return optimizer, schedule
 
     def configure_gradient_clipping(self, optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
         """Lightning's own, but for priors that have no gradient, of which torch would warn."""
@@ -128,6 +149,7 @@ class LitPrior(L.LightningModule):
         checkpoint["space"] = {"tensors": tensors, "identity": identity}
         checkpoint["trained_for"] = self.prior.trained_for
         checkpoint["training_data"] = self.training_data
+        checkpoint["schedule_steps"] = self.schedule_steps
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another space or architecture in one sentence, before torch lists every key."""
@@ -135,6 +157,7 @@ class LitPrior(L.LightningModule):
         require_same_rule(self.prior, checkpoint.get("trained_for", {}), "The weights of the checkpoint")
         self.loaded_step = checkpoint["global_step"]
         self.training_data = training_data_of(checkpoint)
+        self.schedule_steps = checkpoint.get("schedule_steps")
         require_same_weights(self.state_dict(), checkpoint["state_dict"], "The weights of the checkpoint")
         buffers = frozenset(key for key, _ in self.named_buffers())
         require_numbers(checkpoint["state_dict"], "The weights of the checkpoint", buffers)

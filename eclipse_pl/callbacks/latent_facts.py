@@ -31,6 +31,7 @@ def facts_of(trainer: L.Trainer, module: LitPrior, index: Int[Tensor, " pairs"],
     return {
         "command": str(trainer.state.fn.value) if trainer.state.fn else "",
         "metrics_version": VERSION,
+        "schedule_steps": module.schedule_steps,
         "pairs": len(index),
         "pairs_sha256": digest_of_pairs(index.numpy()),
         "shards": {

@@ -30,6 +30,9 @@ class TrainingDataRecord(L.Callback):
                     f"These weights were trained on {known[-1]['folder']}; training resumes on other shards, {data.folder}."
                 )
             pl_module.training_data = [*known, current]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, LitPrior)
         folder = trainer.log_dir  # rank 0 tells the others, so all must ask
         if trainer.is_global_zero and folder is not None:
             write_json(Path(folder) / TRAINING_DATA_FILE, pl_module.training_data)
