@@ -14,6 +14,7 @@ from eclipse_pl.compbench.painting import write_picture
 from eclipse_pl.contact_sheet import contact_sheet
 from eclipse_pl.data.manifest import write_json
 from eclipse_pl.decoders.decoder import Decoder
+from eclipse_pl.device import find_device
 from eclipse_pl.embedding import TextCondition
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.find_encoder import find_encoder
@@ -51,7 +52,7 @@ def sample(
     """
     if count < 1:
         raise ValueError(f"--count is {count}; it must be 1 or more.")
-    place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    place = find_device(device)
     made = load_prior(prior, encoder).to(place)
     encoder = encoder or find_encoder(made.space, str(place))
     if decoder is None and isinstance(encoder, WorldEncoder):

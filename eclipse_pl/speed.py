@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eclipse_pl.data.manifest import write_json
+from eclipse_pl.device import find_device
 from eclipse_pl.embedding import TextCondition
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.machine import describe_machine
@@ -194,6 +195,7 @@ def loader(folder: Path, shards: int, records: int, chunk: int, dim: int, batch_
 def embed_rows(device: torch.device) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="eclipse_pl_speed_") as folder:
         encoder = OpenClipEncoder("ViT-B-32", pretrained="random", device=str(device))
+        encoder.place()
         return embed(Path(folder), encoder, pairs=128 if device.type == "cpu" else 20_000)
 
 
@@ -252,14 +254,6 @@ def in_turns(runs: Sequence[Callable[[], object]], device: torch.device, repetit
             if repetition:
                 taken.append(time.perf_counter() - start)
     return [statistics.median(taken) for taken in seconds]
-
-
-def find_device(name: str) -> torch.device:
-    if name not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"--device {name} is not one of auto, cpu, cuda.")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: torch finds no GPU here. Leave --device away to measure the CPU.")
-    return torch.device("cuda" if torch.cuda.is_available() and name != "cpu" else "cpu")
 
 
 def print_table(rows: Sequence[Row], machine: dict[str, str | int]) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from eclipse_pl.decoders.batches import Batches, collect
 from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.decoders.pipeline_folder import find_pipeline, is_on_hub, pipeline_hash
+from eclipse_pl.device import find_device
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -55,7 +56,7 @@ class PipelineDecoder(Decoder):
         if precision not in ("float32", "bfloat16", "float16"):
             raise ValueError(f"precision {precision!r} is not one of float32, bfloat16, float16.")
         self.model, self.space, self.steps, self.guidance = model, space, steps, guidance
-        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        self.device = find_device(device)
         self.precision: torch.dtype = getattr(torch, precision)
         self.attention_slicing, self.offload = attention_slicing, offload
         remedy = "Set precision to float16, attention_slicing or offload to true, or take a smaller size."

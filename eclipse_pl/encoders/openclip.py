@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from eclipse_pl.device import find_device
 from eclipse_pl.embedding import TextCondition
 from eclipse_pl.encoders.encoder import Encoder, Tokens
 from eclipse_pl.open_clip_model import LOCAL, load_open_clip
@@ -47,14 +48,15 @@ class OpenClipEncoder(Encoder):
 
         if precision not in PRECISION:
             raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISION)}.")
-        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        self.device = find_device(device)
         self.precision = PRECISION[precision]
         _require_causal(model)
         self.model, self.tokenizer, self.tag = load_open_clip(model, pretrained)
         folder = Path(model.removeprefix(LOCAL)).resolve().name
         self.name = name or (folder if model.startswith(LOCAL) else f"{model}/{Path(pretrained or '').stem}")
         self.tower = _text_tower(self.model, model)
-        self.model.requires_grad_(False).eval().to(self.device)
+        self.model.requires_grad_(False).eval()
+        self._placed = False
         preprocess = PreprocessCfg(**self.model.visual.preprocess_cfg)
         size = preprocess.size
         self.image_size = size if isinstance(size, int) else size[0]
@@ -62,8 +64,15 @@ class OpenClipEncoder(Encoder):
         self.context_length, self.text_width = self.tower.positional_embedding.shape
         self.dim = self._project(self.tower.positional_embedding[:1]).shape[-1]
 
+    def place(self) -> None:
+        """Move to the device, when first used: a config builds an encoder before a rank knows its GPU."""
+        if not self._placed:
+            self.model.to(self.device)
+            self._placed = True
+
     @torch.no_grad()
     def encode_images(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
+        self.place()
         with self._autocast():
             return self.model.encode_image(pixels.to(self.device)).float()
 
@@ -78,6 +87,7 @@ class OpenClipEncoder(Encoder):
 
     @torch.no_grad()
     def encode_tokens(self, tokens: Tokens) -> TextCondition:
+        self.place()
         tower, lengths = self.tower, tokens.lengths.to(self.device)
         # In a causal tower nothing after the end token reaches it: what is padding in the whole batch need not be computed.
         longest = int(tokens.lengths.max())

@@ -16,6 +16,7 @@ from PIL import Image
 
 from eclipse_pl.decoders.batches import Batches, collect
 from eclipse_pl.decoders.pipeline_folder import CONFIGS, pipeline_hash
+from eclipse_pl.device import find_device
 from eclipse_pl.model_folder import find_model_folder, read_config
 from eclipse_pl.painters.painter import Painter
 from eclipse_pl.prompts.prompt import Prompt
@@ -61,7 +62,7 @@ class PipelinePainter(Painter):
         options: dict[str, Any] | None = None,
     ) -> None:
         self.model, self.prior, self.precision = model, prior, precision
-        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        self.device = find_device(device)
         given = {"num_inference_steps": steps, "guidance_scale": guidance, "height": size, "width": size}
         self.options = {name: value for name, value in given.items() if value is not None} | (options or {})
         self._batches = Batches(batch_size, model, self.device, "Set precision to float16, or take a smaller size.")

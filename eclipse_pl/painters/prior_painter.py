@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from eclipse_pl.decoders.decoder import Decoder
+from eclipse_pl.device import find_device
 from eclipse_pl.embedding import ClipSpace, TextCondition
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.find_encoder import find_encoder, require_encoder
@@ -28,7 +29,7 @@ class PriorPainter(Painter):
     """
 
     def __init__(self, prior: str, decoder: Decoder, encoder: Encoder | None = None, device: str = "auto") -> None:
-        self._device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        self._device = find_device(device)
         loaded = load_prior(prior, encoder)
         self._of(loaded.to(self._device), {"prior": prior, "training_data": trained_on(prior)}, decoder, encoder)
 

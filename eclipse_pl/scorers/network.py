@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
+from eclipse_pl.device import find_device
 from eclipse_pl.losses import one_of
 from eclipse_pl.model_folder import find_model_folder, find_weights, read_config, sha256_of_all
 
@@ -27,13 +28,7 @@ class JudgeNetwork(ABC):
     """A network that is built when first used and freed by `close`."""
 
     def __init__(self, device: str = "auto") -> None:
-        cuda = torch.cuda.is_available()
-        try:
-            self.device = torch.device(("cuda" if cuda else "cpu") if device == "auto" else device)
-        except RuntimeError as error:
-            raise ValueError(f"device is {device!r}; choose auto, cpu, cuda or cuda:0, cuda:1 and so on.") from error
-        if self.device.type == "cuda" and not cuda:
-            raise ValueError(f"device is {device!r}, and torch finds no GPU here. Take auto or cpu.")
+        self.device = find_device(device)
 
     @property
     @abstractmethod

@@ -1,0 +1,79 @@
+"""One place picks and checks a device, whoever asks: what is misspelt or not there is one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eclipse_pl.__main__ import main as command
+from eclipse_pl.decoders.kandinsky import KandinskyDecoder
+from eclipse_pl.device import find_device
+from eclipse_pl.encoders.openclip import OpenClipEncoder
+from eclipse_pl.painters.pipeline_painter import PipelinePainter
+from eclipse_pl.painters.prior_painter import PriorPainter
+from eclipse_pl.sample import sample
+from eclipse_pl.scorers.clip_towers import OpenClip
+from eclipse_pl.world.decoder import WorldDecoder
+from eclipse_pl.world.encoder import WorldEncoder
+
+WRONG = ["", "gpu", "cuda:x", "CUDA", "mps", "meta", "cuda", "cuda:7"]
+
+TAKERS: dict[str, Callable[[str], object]] = {
+    "encoder": lambda device: OpenClipEncoder("ViT-B-32", "random", device=device),
+    "decoder": lambda device: KandinskyDecoder("a/repository", "world", device=device),
+    "pipeline": lambda device: PipelinePainter("a/repository", device=device),
+    "prior": lambda device: PriorPainter("a run", WorldDecoder(), device=device),
+    "judge": lambda device: OpenClip("ViT-B-32", None, device),
+    "sample": lambda device: sample("a run", ["a red star"], device=device),
+    "speed": lambda device: command(["speed", "--only", "loader", "--device", device]),
+}
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("taker", TAKERS)
+def test_a_device_that_is_misspelt_or_not_there_is_named(taker: str, name: str, capfd: Any) -> None:
+    try:
+        assert TAKERS[taker](name) == 2, "what a command answers to a mistake"
+        said = capfd.readouterr().err
+    except ValueError as error:
+        said = str(error)
+    assert f"device is {name!r}" in said
+    assert "choose auto, cpu, cuda" in said or "Take auto or cpu" in said
+
+
+def test_of_two_gpus_there_is_no_third(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [find_device(name) for name in ("auto", "cuda", "cuda:1", "cpu")] == [
+        torch.device(name) for name in ("cuda", "cuda", "cuda:1", "cpu")
+    ]
+    with pytest.raises(ValueError, match=r"'cuda:2', and torch finds 2 GPUs here, numbered from 0"):
+        find_device("cuda:2")
+
+
+@given(st.text(max_size=8) | st.from_regex(r"(cpu|cuda|xpu|mps|meta|auto)(:-?\d{0,3})?", fullmatch=True))
+def test_any_word_is_a_device_or_a_sentence(name: str) -> None:
+    try:
+        assert find_device(name).type == "cpu"
+    except ValueError as error:
+        assert repr(name) in str(error)
+
+
+def test_an_encoder_moves_to_its_device_when_it_is_used() -> None:
+    """Configs build it before a rank knows its GPU, and all would go to the first one."""
+    encoder = WorldEncoder(device="cpu")
+    encoder.device = torch.device("meta")  # stands for the GPU that this rank has been given since
+    assert {parameter.device.type for parameter in encoder.model.parameters()} == {"cpu"}
+    with pytest.raises(RuntimeError, match="autocast"):  # as far as that device goes
+        encoder.encode_images(torch.zeros(1, 3, encoder.image_size, encoder.image_size))
+    assert {parameter.device.type for parameter in encoder.model.parameters()} == {"meta"}
