@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
+from eclipse_pl.atomic import write_atomically
 from eclipse_pl.metrics_file import MetricsFile
 from eclipse_pl.run import Run
 from eclipse_pl.wandb_account import Mode, wandb_identity, wandb_logger, wandb_mode
@@ -65,11 +66,11 @@ class Opening(L.Callback):
             trainer.loggers.append(wandb_logger(mode, path, self.run.project, identity))
             if mode == "online" and trainer.is_global_zero:
                 trainer.loggers[-1] = self._started(trainer.loggers[-1], path, identity)
+        stated = self.parser.dump(self.config, skip_none=False)
         if trainer.is_global_zero:
-            self.parser.save(self.config, path / "config.yaml", skip_none=False, overwrite=True)
-        stated = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+            write_atomically(path / "config.yaml", stated.encode())
         for logger in trainer.loggers:
-            logger.log_hyperparams(stated)
+            logger.log_hyperparams(yaml.safe_load(stated))
 
     def _agreed(self, trainer: L.Trainer) -> tuple[Path, Mode, str | None]:
         """What the first process found, on all of them.
