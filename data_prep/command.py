@@ -18,9 +18,18 @@ def run(function: Callable[..., Any], args: list[str], **defaults: Any) -> Any:
     """
     from jsonargparse import auto_cli
 
+    from eclipse_pl.refusal import SentenceParser
+
     prog = f"python -m data_prep {command_name(function)}"
     flags = {name for name, kind in get_type_hints(function).items() if kind is bool}
-    return auto_cli(function, args=_options(args, flags), as_positional=False, set_defaults=defaults, prog=prog)
+    return auto_cli(
+        function,
+        args=_options(args, flags),
+        as_positional=False,
+        set_defaults=defaults,
+        prog=prog,
+        parser_class=SentenceParser,
+    )
 
 
 def command_line(function: Callable[..., Any], args: list[str]) -> str:

@@ -17,7 +17,7 @@ from eclipse_pl.painters.painter import Painter
 from eclipse_pl.painters.pipeline_painter import PipelinePainter
 from eclipse_pl.painters.prior_painter import PriorPainter
 from eclipse_pl.ranks import Ranks
-from eclipse_pl.refusal import exit_as_error
+from eclipse_pl.refusal import SentenceParser, exit_as_error
 
 
 def benchmark(
@@ -99,9 +99,9 @@ def arguments(words: list[str]) -> Any:
 
 
 def build_parser() -> Any:
-    from jsonargparse import ActionConfigFile, ArgumentParser
+    from jsonargparse import ActionConfigFile
 
-    parser = ArgumentParser(prog="python -m eclipse_pl benchmark", description=(benchmark.__doc__ or "").split("\n")[0])
+    parser = SentenceParser(prog="python -m eclipse_pl benchmark", description=(benchmark.__doc__ or "").split("\n")[0])
     parser.add_argument("--config", action=ActionConfigFile, help="any of the options below, in a YAML")
     parser.add_function_arguments(benchmark, as_group=False, sub_configs=True, skip={"ranks"})
     return parser

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.lit_prior import LitPrior
 from eclipse_pl.opening import Opening
 from eclipse_pl.priors.checkpoint import read_checkpoint
-from eclipse_pl.refusal import exit_as_error
+from eclipse_pl.refusal import answer_in_one_sentence, exit_as_error
 from eclipse_pl.run import Run
 
 # a space is never written in YAML: it comes from the data, so its fields are no options
@@ -69,6 +70,8 @@ class PriorCLI(LightningCLI):
         return {"fit": skipped, "validate": skipped, "test": skipped}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        for each in (parser, *self._subcommand_parsers.values()):
+            answer_in_one_sentence(each, sys.argv[1:] if args is None else args)
         self.config = parser.parse_args(args)
         settings = self.config[self.config.subcommand]
         if settings.ckpt_path is not None:

@@ -20,6 +20,7 @@ from eclipse_pl.model_folder import find_model_folder, read_config
 from eclipse_pl.priors.diffusion import DiffusionPrior
 from eclipse_pl.priors.direct import DirectPrior
 from eclipse_pl.priors.write_released import scheduler_config, write_released
+from eclipse_pl.refusal import SentenceParser
 
 ELSEWHERE = ("diffusers", "transformers")
 """Libraries of a pipeline's parts that are no modules of one pipeline."""
@@ -194,4 +195,10 @@ def write_part(path: Path, content: dict[str, Any]) -> None:
 def main(args: list[str] | None = None) -> None:
     from jsonargparse import auto_cli
 
-    auto_cli(export, args=sys.argv[1:] if args is None else args, as_positional=False, prog="python -m eclipse_pl export")
+    auto_cli(
+        export,
+        args=sys.argv[1:] if args is None else args,
+        as_positional=False,
+        prog="python -m eclipse_pl export",
+        parser_class=SentenceParser,
+    )

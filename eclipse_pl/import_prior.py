@@ -12,6 +12,7 @@ import yaml
 from eclipse_pl.cli import main as cli
 from eclipse_pl.priors.checkpoint import find_checkpoint
 from eclipse_pl.priors.released import read_released
+from eclipse_pl.refusal import SentenceParser
 
 
 def import_prior(weights: str, data: str, experiment: str, folder: str = "runs", wandb: str = "disabled") -> None:
@@ -53,5 +54,9 @@ def main(args: list[str] | None = None) -> None:
     from jsonargparse import auto_cli
 
     auto_cli(
-        import_prior, args=sys.argv[1:] if args is None else args, as_positional=False, prog="python -m eclipse_pl import"
+        import_prior,
+        args=sys.argv[1:] if args is None else args,
+        as_positional=False,
+        prog="python -m eclipse_pl import",
+        parser_class=SentenceParser,
     )

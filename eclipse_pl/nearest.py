@@ -20,6 +20,7 @@ from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.find_encoder import find_encoder
 from eclipse_pl.load_prior import load_prior
 from eclipse_pl.priors.checkpoint import SavedRun, find_checkpoint
+from eclipse_pl.refusal import SentenceParser
 
 PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
 
@@ -151,4 +152,10 @@ def draw(found: list[Neighbours], pictures: dict[str, Image.Image], split: str, 
 def main(args: list[str] | None = None) -> None:
     from jsonargparse import auto_cli
 
-    auto_cli(nearest, args=sys.argv[1:] if args is None else args, as_positional=False, prog="python -m eclipse_pl nearest")
+    auto_cli(
+        nearest,
+        args=sys.argv[1:] if args is None else args,
+        as_positional=False,
+        prog="python -m eclipse_pl nearest",
+        parser_class=SentenceParser,
+    )

@@ -1,10 +1,177 @@
-"""What a parser of arguments answers before it ends the process, as an error that can be handled."""
+"""What a parser of arguments answers before it ends the process: one sentence that names the key, its file and its line."""
 
 from __future__ import annotations
 
 import contextlib
+import difflib
+import importlib
+import inspect
 import io
-from collections.abc import Iterator
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import MethodType
+from typing import Any, NoReturn
+
+import yaml
+from jsonargparse import ArgumentParser
+
+LOOP = "Config file loop detected"
+NOISE = (
+    re.compile(r"Does not validate against any of the Union subtypes"),
+    re.compile(r"Subtypes: .*"),
+    re.compile(r"Errors:"),
+    re.compile(r"Given value( type)?: .*"),
+    re.compile(r"(- )?Expected a <class 'NoneType'>(\. Got value: .*)?"),
+    re.compile(r"tip: .*"),
+)
+KEY = re.compile(r'Parser key "([^"]+)"( element \d+)?:')
+CLASS = re.compile(r"Problem with given class_path '([^']+)':")
+UNKNOWN = re.compile(
+    r"(?:Option|Key) '([^']+)' is not (?:accepted|expected)|does not accept option '([^']+)'"
+    r"|Unrecognized arguments?: *--([^\s=]+)"
+)
+FILLING = re.compile(
+    r"Type \S+\[.*\] expects a function or a callable class: |\. Got value: Namespace\(.*\)|in \"<unicode string>\", "
+)
+NO_FILE = re.compile(r"Expected a path but (.*) either not accessible or invalid")
+NO_CLASS = re.compile(r"(?:has no attribute|Unexpected import path format:?|No module named) '?([^'\s]+)'?")
+
+
+class SentenceParser(ArgumentParser):
+    """Answers a mistake in one sentence, without the list of all options."""
+
+    def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
+        answer_in_one_sentence(self, sys.argv[1:] if args is None else args)
+        return super().parse_args(args, *more, **options)
+
+
+def answer_in_one_sentence(parser: Any, words: Any) -> None:
+    """Make a parser answer so, and tell it the words of its command line, in whose files a wrong key stands."""
+
+    def error(self: Any, message: str, ex: Exception | None = None) -> NoReturn:
+        if not self.exit_on_error:
+            type(self).error(self, message, ex)
+        sys.stderr.write(f"error: {sentence(message, ex, words if isinstance(words, Sequence) else [])}\n")
+        self.exit(2)
+
+    parser.error = MethodType(error, parser)
+
+
+def sentence(message: str, error: BaseException | None, words: Sequence[str]) -> str:
+    """What is wrong with which key of which file, from the nested list of all that was tried."""
+    message = without_loop(message, error)
+    files = config_files(words)
+    keys: list[str] = []
+    said: list[str] = []
+    kind = ""
+    for line in message.splitlines():
+        text = line.strip().removeprefix("- ").strip()
+        if not text or any(noise.fullmatch(text) for noise in NOISE):
+            continue
+        text = FILLING.sub("", text)
+        if key := KEY.match(text):
+            keys.append(key[1] + (key[2] or ""))
+            text = text[key.end() :].strip()
+        elif found := CLASS.match(text):
+            kind, text = found[1], text[found.end() :].strip()
+        if text and text not in said:
+            said.append(text)
+    said = what_counts(said)
+    of = f" of {kind.rpartition('.')[2]}" if kind else ""
+    head = f"{'.'.join(keys)}{of}: " if keys or of else ""
+    reason = "; ".join(said)
+    return f"{head}{reason.rstrip('.')}{hint(reason, kind)}{place(reason, keys, kind, files)}."
+
+
+def what_counts(said: list[str]) -> list[str]:
+    """A word was tried as a path, as what is in that file, and as a class."""
+    for path in [found[1] for found in map(NO_FILE.fullmatch, said) if found]:
+        if Path(path).suffix in (".yaml", ".yml", ".json") and not Path(path).is_file():
+            return [f"there is no file {path}"]
+    return [text for text in said if not NO_FILE.fullmatch(text)] or said
+
+
+def without_loop(message: str, error: BaseException | None) -> str:
+    """jsonargparse reads a part that it refuses once more, as a path, and calls that a loop; the reason comes before."""
+    if LOOP not in message:
+        return message
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    before = [each for each in chain if LOOP not in str(each) and isinstance(each, ValueError | TypeError)]
+    head = message.partition(LOOP)[0]
+    return f"{head}{before[0]}" if before else message
+
+
+def hint(reason: str, kind: str) -> str:
+    """The options of the class that are near to an unknown one."""
+    unknown = UNKNOWN.search(reason)
+    if unknown is None or not kind:
+        return ""
+    try:
+        module, _, name = kind.rpartition(".")
+        bases = inspect.getmro(getattr(importlib.import_module(module), name))
+        known = {option for base in bases for option in inspect.signature(base.__init__).parameters}
+    except (ImportError, AttributeError, ValueError, TypeError):
+        return ""
+    near = difflib.get_close_matches(unknown_name(unknown, kind), sorted(known), n=1)
+    return f"; near it: {near[0]}" if near else ""
+
+
+def unknown_name(unknown: re.Match[str], kind: str) -> str:
+    """The word that is wrong: the first of a class's option, whatever stands in it, the last of a group's."""
+    path = next(filter(None, unknown.groups())).split(".")
+    return path[0] if kind else path[-1]
+
+
+def config_files(words: Sequence[str]) -> list[Path]:
+    """The YAML files that a command line names, and those that they name."""
+    waiting = [Path(word.partition("=")[2] if word.startswith("--") and "=" in word else word) for word in map(str, words)]
+    found: list[Path] = []
+    while waiting:
+        path = waiting.pop(0)
+        if path.suffix not in (".yaml", ".yml", ".json") or not path.is_file() or path in found:
+            continue
+        found.append(path)
+        with contextlib.suppress(yaml.YAMLError, UnicodeDecodeError):
+            for _, value in entries(yaml.compose(path.read_text(encoding="utf-8"))):
+                waiting.append(path.parent / value.value if isinstance(value, yaml.ScalarNode) else path.parent)
+    return found
+
+
+def entries(node: Any) -> Iterator[tuple[Any, Any]]:
+    """All keys of a YAML with their values, at whatever depth."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield key, value
+            yield from entries(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for child in node.value:
+            yield from entries(child)
+
+
+def place(reason: str, keys: list[str], kind: str, files: list[Path]) -> str:
+    """The file and line of a key, or the file that is no YAML."""
+    unknown, no_class = UNKNOWN.search(reason), NO_CLASS.search(reason)
+    name = unknown_name(unknown, kind) if unknown else None
+    leaf = re.sub(r" element \d+$", "", keys[-1]).rpartition(".")[2] if keys else None
+    for path in reversed(files):  # the later one counts
+        try:
+            found = list(entries(yaml.compose(path.read_text(encoding="utf-8"))))
+        except (yaml.YAMLError, UnicodeDecodeError):
+            return "" if path.name in reason else f" ({path})"
+        for key, value in found:
+            written = value.value if isinstance(value, yaml.ScalarNode) else None
+            if (
+                (name is not None and key.value == name)
+                or (name is None and key.value == leaf and written is not None and written in reason)
+                or (no_class and written is not None and written in (kind, no_class[1]))
+            ):
+                return f" ({path}, line {key.start_mark.line + 1})"
+    return ""
 
 
 @contextlib.contextmanager

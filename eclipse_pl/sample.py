@@ -20,6 +20,7 @@ from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.find_encoder import find_encoder
 from eclipse_pl.load_prior import load_prior
 from eclipse_pl.priors.prior import Prior
+from eclipse_pl.refusal import SentenceParser
 from eclipse_pl.world.decoder import WorldDecoder
 from eclipse_pl.world.encoder import WorldEncoder
 
@@ -100,4 +101,10 @@ def write_embeddings(path: Path, embeds: Float[Tensor, "samples dim"]) -> None:
 def main(args: list[str] | None = None) -> None:
     from jsonargparse import auto_cli
 
-    auto_cli(sample, args=sys.argv[1:] if args is None else args, as_positional=False, prog="python -m eclipse_pl sample")
+    auto_cli(
+        sample,
+        args=sys.argv[1:] if args is None else args,
+        as_positional=False,
+        prog="python -m eclipse_pl sample",
+        parser_class=SentenceParser,
+    )
