@@ -78,6 +78,7 @@ class PriorCLI(LightningCLI):
             settings.ckpt_path = str(checkpoint_path(settings.ckpt_path, settings.run.folder, settings.run.experiment))
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        assert self.subcommand is not None
         settings = self.config_init[self.subcommand]
         trainer = settings.trainer
         first: list[L.Callback] = []

@@ -89,7 +89,7 @@ def one_cycle(build: Any, run: RunLength) -> Build:
             f"The run would end in its warm-up: {OPTIONS}.pct_start is {share} of {OPTIONS}.total_steps {length}, and "
             f"{run.words}. Leave total_steps out, and the schedule is as long as the run."
         )
-    return build  # type: ignore[no-any-return]
+    return build
 
 
 def wind_forward(

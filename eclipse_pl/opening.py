@@ -97,7 +97,7 @@ class Opening(L.Callback):
 
         try:
             _ = logger.experiment
-            return logger  # type: ignore[no-any-return]
+            return logger
         except (wandb.Error, OSError) as error:
             wandb.teardown()  # its service holds the run's id for the try that failed
             reason = " ".join(str(error).split())[:200]

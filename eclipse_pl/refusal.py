@@ -54,7 +54,7 @@ def answer_in_one_sentence(parser: Any, words: Any) -> None:
         if not self.exit_on_error:
             type(self).error(self, message, ex)
         sys.stderr.write(f"error: {sentence(message, ex, words if isinstance(words, Sequence) else [])}\n")
-        self.exit(2)
+        raise SystemExit(2)
 
     parser.error = MethodType(error, parser)
 
@@ -114,7 +114,7 @@ def hint(reason: str, kind: str) -> str:
     try:
         module, _, name = kind.rpartition(".")
         bases = inspect.getmro(getattr(importlib.import_module(module), name))
-        known = {option for base in bases for option in inspect.signature(base.__init__).parameters}
+        known = {option for base in bases for option in inspect.signature(base).parameters}
     except (ImportError, AttributeError, ValueError, TypeError):
         return ""
     near = difflib.get_close_matches(unknown_name(unknown, kind), sorted(known), n=1)
