@@ -35,7 +35,8 @@ def embed(
         out: folder of the set of shards.
         encoder: the CLIP, for example --encoder.model ViT-bigG-14 --encoder.pretrained laion2b_s39b_b160k.
         chunk: pairs a record.
-        val: fraction of the pairs for validation, where the source does not say; equal captions (or groups) stay together.
+        val: fraction of the pairs for validation, where the source does not say; pairs of one image, caption or group stay
+            together, for which all sources are read once more (a `pipe:` twice).
         test: fraction of the pairs for testing.
         batch_size: pairs encoded at a time.
         workers: processes that decode pictures; 0 decodes in this one.
@@ -58,6 +59,8 @@ def embed(
     splits = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())
     pairs = f"{manifest.pairs} pairs ({splits}) in {len(manifest.shards)} shards"
     print(f"{Path(out)}: {pairs}{left_out(manifest.shards)}; {cut} cut")
+    for warning in manifest.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def main(args: list[str] | None = None) -> None:

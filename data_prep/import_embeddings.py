@@ -99,7 +99,7 @@ def import_embeddings(
             **image_statistics(folder, entries, dim)._asdict(),
         )
         write_space(folder, space)
-        manifest = Manifest(space.identity, made_by, entries)
+        manifest = Manifest(space.identity, made_by, entries, {"val": float(val), "test": float(test)})
         manifest.save(folder)
     told = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())
     print(f"{folder}: {manifest.pairs} pairs ({told}), {len(skipped)} skipped; space {space}")

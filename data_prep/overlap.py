@@ -1,4 +1,4 @@
-"""Pairs that lie in two splits: the same caption, or the same key with the same picture."""
+"""Pairs that lie in two splits: the same caption or the same picture."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from eclipse_pl.data.chunk import image_numbers
 from eclipse_pl.data.manifest import SPLITS
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.raw.pairs import normal_caption
@@ -30,32 +31,42 @@ class Overlap:
 def overlap(sets: Mapping[str, ShardSet]) -> Overlap:
     """Compare the held-out splits of all sets with each other and with all training pairs.
 
-    What two sets have in the *same* split (both for training, both for testing) is no overlap. Memory holds the held-out
-    pairs only.
+    Two pairs show one picture where they are of one group, where their image embeddings are stored as the same bytes, or
+    where they have one key and nearly the same embedding. What two sets have in the *same* split (both for training, both
+    for testing) is no overlap. Memory holds the held-out pairs only.
     """
     found = Overlap()
     captions: dict[str, tuple[str, str]] = {}
+    pictures: dict[int, tuple[str, str]] = {}
     keys: dict[str, tuple[str, str, np.ndarray]] = {}
     for split in reversed(SPLITS):  # test, val, and at last train, which is only looked up
         for name, shards in sets.items():
             place = f"{name} {split}" if len(sets) > 1 else split
             for record in shards.records(split):
                 chunk = shards.read_chunk(int(record))
+                assert chunk.group is not None
+                stored = image_numbers(chunk.image_embed)
+                stored = np.where(chunk.image_embed.any(1), stored, chunk.group)  # zero vectors look all the same
                 for row, (caption, key) in enumerate(zip(chunk.captions, chunk.keys, strict=True)):
-                    caption = normal_caption(caption)
+                    caption, numbers = normal_caption(caption), (int(chunk.group[row]), int(stored[row]))
                     other_split, other = captions.get(caption, (split, place))
                     if other_split != split:
                         found.captions[place, other] += 1
                         found.examples.setdefault(("captions", (place, other)), caption)
                     other_split, other, image = keys.get(key, (split, place, chunk.image_embed[row]))
-                    if other_split != split and _cosine(image, chunk.image_embed[row]) > SAME_PICTURE:
+                    same_key = other_split != split
+                    is_same = same_key and _cosine(image, chunk.image_embed[row]) > SAME_PICTURE
+                    found.shared_keys += same_key and not is_same
+                    shown = next((pictures[number] for number in numbers if pictures.get(number, (split,))[0] != split), None)
+                    if shown or is_same:
+                        other = shown[1] if shown else other
                         found.pictures[place, other] += 1
                         found.examples.setdefault(("pictures", (place, other)), key)
-                    elif other_split != split:
-                        found.shared_keys += 1
                     if split != "train":
                         captions.setdefault(caption, (split, place))
                         keys.setdefault(key, (split, place, np.array(chunk.image_embed[row])))
+                        for number in numbers:
+                            pictures.setdefault(number, (split, place))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import sys
 import tarfile
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ class Finding:
     wrong: bool = False
     repair: str = ""
     """The command that puts it right, where there is one."""
+    warning: bool = False
+    """Not wrong, but perhaps not what was meant."""
     folder: str = ""
     """The set; empty where several are compared."""
 
@@ -77,12 +80,14 @@ def _files(folder: Path, manifest: Manifest) -> Iterator[Finding]:
         "manifest",
         f"{manifest.pairs:,} pairs ({splits}), {manifest.tokens:,} tokens, {len(manifest.shards)} shards",
     )
+    for warning in manifest.warnings:
+        yield Finding("splits", warning, warning=True)
     sound = 0
     for shard in manifest.shards:
         problem = shard.problem(folder) or _header_problem(folder, shard)
         sound += problem is None
         if problem:
-            yield Finding(f"shard {shard.name}", problem, wrong=True, repair=manifest.made_by)
+            yield Finding(f"shard {shard.name}", problem + _damaged(folder, shard), wrong=True, repair=manifest.made_by)
     size = sum(shard.bytes for shard in manifest.shards) / 1e6
     yield Finding("shards", f"{sound} of {len(manifest.shards)} have the right bytes (sha256), {size:,.1f} MB in all")
     skipped = [pair for shard in manifest.shards for pair in shard.skipped]
@@ -90,6 +95,15 @@ def _files(folder: Path, manifest: Manifest) -> Iterator[Finding]:
         yield Finding("skipped", f"{len(skipped):,} pairs of the source ({by_kind(skipped)}); first {skipped[0].key}")
     if cut := sum(shard.cut for shard in manifest.shards):
         yield Finding("cut", f"{cut:,} captions were longer than the context and lost their last words")
+
+
+def _damaged(folder: Path, shard: ShardEntry) -> str:
+    """Which records have other bytes than were written, where the shard is as long as it was."""
+    if shard.problem(folder, "size"):
+        return ""
+    with (folder / shard.name).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        keys = [record.key for record in shard.records if not record.is_whole(content)]
+    return f"; damaged: {', '.join(keys[:5])}{', ...' if len(keys) > 5 else ''}" if keys else "; its records are whole"
 
 
 def _header_problem(folder: Path, shard: ShardEntry) -> str | None:
@@ -108,6 +122,7 @@ def _contents(shards: ShardSet) -> Iterator[Finding]:
     repair = shards.manifest.made_by
     nothing: list[np.ndarray] = [np.empty(0)]  # of any dtype: numpy 2.5 takes it for one of float64 otherwise
     image_norms, text_norms, lengths, matched, mismatched = (nothing.copy() for _ in range(5))
+    zero: list[str] = []
     for number, entry in enumerate(shards.entries):
         shard = shards.manifest.shards[int(shards.shard_numbers[number])].name
         chunk = shards.read_chunk(number)
@@ -118,6 +133,8 @@ def _contents(shards: ShardSet) -> Iterator[Finding]:
         image_norms.append(np.linalg.norm(image, axis=1))
         text_norms.append(np.linalg.norm(text, axis=1))
         lengths.append(chunk.lengths)
+        nowhere = (image_norms[-1] == 0) | (text_norms[-1] == 0)
+        zero += [key for key, found in zip(chunk.keys, nowhere, strict=True) if found]
         image /= np.maximum(image_norms[-1][:, None], 1e-12)
         text /= np.maximum(text_norms[-1][:, None], 1e-12)
         matched.append((image * text).sum(1))
@@ -128,6 +145,9 @@ def _contents(shards: ShardSet) -> Iterator[Finding]:
         off = shards.space.normalised and bool((np.abs(values - 1) > NORMALISED_WITHIN).any())
         told = f"mean {values.mean():.3f}, {values.min():.3f} ... {values.max():.3f}" if len(values) else "no pair"
         yield Finding(f"norm of {name}", told + (", but the space is normalised" if off else ""), off, repair if off else "")
+    if zero:
+        told = f"{len(zero):,} pairs have an embedding that is zero, which has no cosine; first {shown(zero[0])}"
+        yield Finding("zero vectors", told, wrong=True, repair=repair)
     yield Finding("tokens a caption", _lengths(np.concatenate(lengths), shards.space.context_length))
     pairs, others = np.concatenate(matched), np.concatenate(mismatched)
     if len(pairs) and len(others):
@@ -204,7 +224,8 @@ def main(args: list[str] | None = None) -> None:
         table = Table("check", "found", "", title=Text(folder or "between the splits"), title_justify="left")
         for finding in findings:
             if finding.folder == folder:
-                table.add_row(Text(finding.check), Text(finding.found), "[red]wrong[/]" if finding.wrong else "[green]ok[/]")
+                mark = "[red]wrong[/]" if finding.wrong else "[yellow]warning[/]" if finding.warning else "[green]ok[/]"
+                table.add_row(Text(finding.check), Text(finding.found), mark)
         console.print(table)
     wrong = [finding for finding in findings if finding.wrong]
     if not wrong:
@@ -213,6 +234,8 @@ def main(args: list[str] | None = None) -> None:
         console.print(f"Repair it with: {command}", markup=False, soft_wrap=True)
     if any("in two splits" in finding.check for finding in wrong):
         console.print(
-            'Give pairs that belong together one "group" in their json (or one "split"), and embed them again.', soft_wrap=True
+            "Make the set again: pairs of one image (its bytes, or its embedding where that was imported), one caption or one "
+            '"group" in their json then lie in one split, unless the source names their splits itself.',
+            soft_wrap=True,
         )
     raise SystemExit(1)

@@ -1,14 +1,15 @@
 """Raw pairs -> encoder -> a set of embedding shards (design.md, section 5). One shard a source tar.
 
 A run that was killed and started again continues after the last finished shard and ends with the same bytes as an
-uninterrupted run; started over a finished set it makes missing and damaged shards again and leaves the rest alone.
+uninterrupted run; started over a finished set it makes missing and damaged shards again, and those whose source has changed,
+and leaves the rest alone.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,9 +26,11 @@ from eclipse_pl.embed_progress import EmbedProgress
 from eclipse_pl.embedding import TextCondition
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.raw.batches import PictureBatch, picture_batches
-from eclipse_pl.raw.pairs import RawPair, split_of
+from eclipse_pl.raw.pairs import RawPair
 from eclipse_pl.raw.reasons import NOT_FINITE, skipped
+from eclipse_pl.raw.source_version import unchanged
 from eclipse_pl.raw.sources import find_sources
+from eclipse_pl.raw.splits import SplitDraw
 from eclipse_pl.raw.tar_files import BrokenSourceError
 
 
@@ -45,7 +48,8 @@ def embed_shards(
     """Encode all pairs of the source tars and write the set of shards ``out``; return its manifest.
 
     ``made_by`` is the command that a reader of a damaged set is told to run. ``chunk`` is the number of pairs a record.
-    ``val`` and ``test`` are the fractions of pairs (by caption or group, see `split_of`) whose split the source leaves open.
+    ``val`` and ``test`` are the fractions of the pairs whose split the sources leave open. Pairs that share an image, a
+    caption or a group lie in one split, for which the sources are read once more (see `raw.splits`).
 
     A pair without caption, with an undecodable picture or with a non-finite embedding is left out and listed in the
     manifest. A source that cannot be read to its end gives no shard: the others are made, then ValueError names it.
@@ -63,23 +67,53 @@ def embed_shards(
             out, {"schema": SCHEMA, "space": space.identity, "chunk": chunk, "val": val, "test": test}, named
         )
         entries = finished_shards(out)
-        missing = {name: source for name, source in named.items() if name not in entries}
-        problems = []
+        draw = SplitDraw(named, out, val, test)
+        problems = forget_changed(entries, named, draw)
+        missing = {name: source for name, source in named.items() if name not in entries and source not in problems}
         batches = picture_batches(missing, encoder.image_transform, batch_size, workers)
         with EmbedProgress(missing, len(entries)) as progress:
+            draw.tell = progress.note
             for name, of_source in itertools.groupby(batches, key=lambda batch: batch.shard):
                 try:
-                    entries[name] = _write_shard(out / name, of_source, encoder, chunk, (val, test), progress)
+                    entries[name] = _write_shard(out / name, of_source, encoder, chunk, draw, progress)
                     write_json(out / f"{name}.json", entries[name].to_json())
                 except BrokenSourceError as error:
-                    problems.append(f"{named[name]} ({error})")
+                    problems[named[name]] = str(error)
                 progress.source_done(name, entries.get(name))
         if problems:
+            told = "; ".join(f"{source} ({problem})" for source, problem in problems.items())
             raise ValueError(
-                f"{len(problems)} of {len(named)} sources could not be read to their end: {'; '.join(problems)}. Shards of "
+                f"{len(problems)} of {len(named)} sources could not be read to their end: {told}. Shards of "
                 "the others are kept. Replace these sources or leave them out, and run the command again."
             )
-        return finish_set(out, space, Manifest(space.identity, made_by, [entries[name] for name in named]))
+        shards = [entries[name] for name in named]
+        asked = {"val": val, "test": test} if any(shard.source and shard.source.drawn for shard in shards) else {}
+        return finish_set(out, space, Manifest(space.identity, made_by, shards, asked))
+
+
+def forget_changed(entries: dict[str, ShardEntry], named: dict[str, str], draw: SplitDraw) -> dict[str, str]:
+    """Take out of ``entries`` the shards that are to be made again; returns the sources that cannot be read, and why.
+
+    Those are the shards whose source has changed, and those whose pairs lie in other splits now that there are other sources.
+    """
+    problems = {}
+    for name in [name for name in named if name in entries]:
+        entry = entries.pop(name)
+        assert entry.source is not None
+        try:
+            if source := unchanged(named[name], entry.source):
+                entries[name] = replace(entry, source=source)
+            else:
+                print(f"{name} is made again, because {named[name]} has changed since.")
+        except BrokenSourceError as error:
+            problems[named[name]] = str(error)
+    if len(entries) < len(named) and any(entry.source and entry.source.drawn for entry in entries.values()):
+        print(f"All {len(named)} sources are read to draw the splits again.")
+        draw.draw()
+        for name in [name for name, entry in entries.items() if entry.source and entry.source.drawn != draw.digest(name)]:
+            print(f"{name} is made again, because with the other sources some of its pairs belong into other splits.")
+            del entries[name]
+    return problems
 
 
 class _Row(NamedTuple):
@@ -108,10 +142,10 @@ def _write_shard(
     batches: Iterator[PictureBatch],
     encoder: Encoder,
     chunk: int,
-    fractions: tuple[float, float],
+    draw: SplitDraw,
     progress: EmbedProgress,
 ) -> ShardEntry:
-    cut, others, left_out = 0, 0, []
+    cut, others, left_out, source = 0, 0, [], None
     waiting: dict[str, list[_Row]] = {"train": [], "val": [], "test": []}
     with ShardWriter(path) as writer:
         for embedded in _one_behind(batches, encoder):
@@ -121,18 +155,20 @@ def _write_shard(
             left_out += embedded.batch.skipped
             left_out += [skipped(embedded.batch.pairs[row].key, NOT_FINITE) for row in not_finite]
             for row in rows:
-                split = split_of(row.pair, *fractions)
+                split = draw.split_of(path.name, row.pair)
                 waiting[split].append(row)
                 if len(waiting[split]) == chunk:
                     writer.write(_chunk(waiting[split]), split)
                     waiting[split] = []
             progress.batch(len(rows), embedded.batch.position)
+            source = embedded.batch.source
             if embedded.batch.problem:
                 raise BrokenSourceError(embedded.batch.problem)
         for split, rows in waiting.items():
             if rows:
                 writer.write(_chunk(rows), split)
-        return writer.close(cut, left_out, others)
+        assert source is not None
+        return writer.close(cut, left_out, others, replace(source, drawn=draw.digest(path.name)))
 
 
 def _one_behind(batches: Iterator[PictureBatch], encoder: Encoder) -> Iterator[_Embedded]:

@@ -26,6 +26,7 @@ from eclipse_pl.data.manifest import MANIFEST_NAME, SPACE_NAME, Manifest, Record
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.locks import only_process
 from eclipse_pl.raw.reasons import by_kind
+from eclipse_pl.raw.splits import CACHE
 
 SETTINGS_NAME = "embed.json"
 """What all shards of a set must share: space, chunk and the fractions of the splits."""
@@ -120,7 +121,7 @@ def read_array(path: Path, record: RecordEntry, field: str) -> np.ndarray:
 
 
 def finish_set(out: Path, space: ClipSpace, manifest: Manifest) -> Manifest:
-    """Space, manifest, and away with the rows beside the shards. What is right already is not written again."""
+    """Space, manifest, and away with what lay beside the shards meanwhile. What is right already is not written again."""
     if not manifest.pairs:
         reasons = by_kind(pair for shard in manifest.shards for pair in shard.skipped)
         raise ValueError(f"The sources hold no pair that could be embedded ({reasons or 'they are empty'}).")
@@ -131,8 +132,8 @@ def finish_set(out: Path, space: ClipSpace, manifest: Manifest) -> Manifest:
         unchanged = False
     if not unchanged:
         manifest.save(out)
-    for row in out.glob("*.tar.json"):
-        row.unlink()
+    for beside in [*out.glob("*.tar.json"), *out.glob(f"*.tar{CACHE}")]:
+        beside.unlink()
     return manifest
 
 

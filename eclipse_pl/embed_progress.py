@@ -32,6 +32,7 @@ class EmbedProgress:
         self.by_bytes = len(local) == len(sources)
         self.finished, self.shards = finished, finished + len(sources)
         self.before = self.pairs = 0
+        self.noted = False
         self.started = time.perf_counter()
         columns = (
             TextColumn("{task.description}"),
@@ -56,6 +57,13 @@ class EmbedProgress:
         """``pairs`` more are embedded; the source was read up to ``position`` bytes."""
         self.pairs += pairs
         self.bar.update(self.task, completed=self.before + position * self.by_bytes, rate=self.rate)
+
+    def note(self, what: str) -> None:
+        """What is being done besides embedding, until the next shard is done; without a terminal only how it began."""
+        self.bar.update(self.task, description=what)
+        if not (self.noted or self.console.is_terminal):
+            self.console.print(what, soft_wrap=True, markup=False)
+        self.noted = True
 
     def source_done(self, name: str, entry: ShardEntry | None) -> None:
         """A shard is written, or (None) given up."""

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from data_prep.verify import verify
 from eclipse_pl.encoders.openclip import OpenClipEncoder
-from eclipse_pl.raw.pairs import RawPair, normal_caption, split_of
 from eclipse_pl.raw.sources import find_sources
 from tests.raw_sets import embed, picture, read_all, sample, write_tar
 from tests.test_openclip import tiny_folder
@@ -24,30 +23,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def encoder(folder: Path) -> OpenClipEncoder:
     return OpenClipEncoder(f"local-dir:{folder}", None, device="cpu")
-
-
-@given(
-    st.lists(st.tuples(st.text(min_size=1, max_size=5), st.none() | st.sampled_from("abc")), max_size=20), st.floats(0, 0.5)
-)
-def test_one_caption_or_group_never_lies_in_two_splits(rows: list[tuple[str, str | None]], val: float) -> None:
-    splits: dict[str, set[str]] = {}
-    for caption, group in rows:
-        for written in (caption, f"  {caption.upper().lower()} "):
-            name = normal_caption(written) if group is None else group
-            splits.setdefault(name, set()).add(split_of(RawPair("k", written, b"", None, None, name, "", 0), val, 0.2))
-    assert all(len(found) == 1 for found in splits.values())
-
-
-def test_fractions_of_the_splits(tmp_path: Path) -> None:
-    pairs = [RawPair("k", "", b"", None, None, f"group {number}", "", 0) for number in range(4000)]
-    drawn = [split_of(pair, 0.1, 0.3) for pair in pairs]
-    assert abs(drawn.count("val") / 4000 - 0.1) < 0.02 and abs(drawn.count("test") / 4000 - 0.3) < 0.03
-    larger = [split_of(pair, 0.4, 0.3) for pair in pairs]
-    assert [split == "test" for split in drawn] == [split == "test" for split in larger]
-    assert all(after == "val" for before, after in zip(drawn, larger, strict=True) if before == "val")
-    assert {split_of(pair, 1.0, 0.0) for pair in pairs} == {"val"}
-    own = RawPair("k", "", b"", None, "train", "group 0", "", 0)
-    assert split_of(own, 0.0, 1.0) == "train"
 
 
 def test_a_split_of_another_name_costs_its_pair(tmp_path: Path, encoder: OpenClipEncoder) -> None:

@@ -182,8 +182,10 @@ def test_a_damaged_or_newer_manifest(folder: Path, tmp_path: Path, capsys: pytes
     assert "There is no folder" in capsys.readouterr().err
 
 
-def write_pairs(folder: Path, splits: dict[str, list[tuple[str, str, int]]]) -> Path:
-    """A set of given (key, caption, picture number) in each split."""
+def write_pairs(
+    folder: Path, splits: dict[str, list[tuple[str, str, int]]], groups: dict[str, list[int]] | None = None
+) -> Path:
+    """A set of given (key, caption, picture number) in each split, of given groups or of those that the embeddings tell."""
     folder.mkdir()
     space = make_space()
     with ShardWriter(folder / "0000.tar") as writer:
@@ -191,7 +193,8 @@ def write_pairs(folder: Path, splits: dict[str, list[tuple[str, str, int]]]) -> 
             made = make_chunk(np.random.default_rng(0), len(rows), space.dim, space.text_width, negatives=False)
             pictures = np.stack([np.random.default_rng(number).normal(size=space.dim) for _, _, number in rows])
             keys, captions = [key for key, _, _ in rows], [caption for _, caption, _ in rows]
-            writer.write(replace(made, image_embed=pictures, captions=captions, keys=keys), split)
+            group = None if groups is None else np.array(groups[split])
+            writer.write(replace(made, image_embed=pictures, captions=captions, keys=keys, group=group), split)
         entries = [writer.close()]
     space.save(folder / SPACE_NAME)
     Manifest(space.identity, MADE_BY, entries).save(folder)
@@ -216,6 +219,38 @@ def test_overlap_between_splits(tmp_path: Path, capsys: pytest.CaptureFixture[st
         main(["verify", str(folder)])
     printed = capsys.readouterr().out
     assert "'a dog'" in printed and '"group" in their json' in printed and "Repair" not in printed
+
+
+def test_one_picture_under_two_keys(tmp_path: Path) -> None:
+    splits = {
+        "train": [("0", "a dog", 0), ("1", "a cat", 1), ("2", "a third", 2)],
+        "val": [("3", "another cat", 1), ("4", "a fourth", 4)],
+    }
+    rows = {row.check: row.found for row in verify([str(write_pairs(tmp_path / "set", splits))]) if row.wrong}
+    assert rows == {"pictures in two splits": "1 in train and in val; first '1'"}
+    splits["val"][0] = ("3", "another cat", 3)
+    folder = write_pairs(tmp_path / "groups", splits, groups={"train": [0, 1, 2], "val": [2, 3]})
+    assert overlap({"set": ShardSet(folder)}).pictures == {("train", "val"): 1}, "one image, embedded in two batches"
+
+
+def test_zero_vectors_are_marked(tmp_path: Path) -> None:
+    splits = {"train": [("0", "a dog", 0), ("1", "a cat", 1)], "val": [("2", "a fox", 2), ("3", "a wolf", 3)]}
+    folder = write_pairs(tmp_path / "set", splits)
+    for record in (0, 1):
+        overwrite(folder, record, "image_embed.npy", bytes(16), at=128 + 16)
+    vouch(folder)
+    rows = {row.check: row.found for row in wrong(with_statistics(folder))}
+    assert rows == {"zero vectors": "2 pairs have an embedding that is zero, which has no cosine; first 1"}
+
+
+def test_the_damaged_record_is_named(folder: Path) -> None:
+    overwrite(folder, 1, "text_embed.npy", b"\x01", at=140)
+    rows = wrong(folder)
+    assert rows[0].check == "shard 0000.tar" and rows[0].found.endswith("(sha256 differs); damaged: 0000_00001")
+    content = bytearray((folder / "0001.tar").read_bytes())
+    content[-1] ^= 1
+    (folder / "0001.tar").write_bytes(content)
+    assert wrong(folder)[1].found.endswith("(sha256 differs); its records are whole")
 
 
 def test_overlap_between_sets(tmp_path: Path) -> None:

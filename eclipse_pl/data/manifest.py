@@ -1,9 +1,10 @@
 """``manifest.json``: what a set of shards holds, and where in each tar it lies (design.md, section 5).
 
-{"schema": 2, "space": {...}, "made_by": "python -m data_prep embed ...", "pairs": 5, "tokens": 65,
- "splits": {"train": 3, "val": 2},
+{"schema": 2, "space": {...}, "made_by": "python -m data_prep embed ...", "asked": {"val": 0.4, "test": 0.0},
+ "pairs": 5, "tokens": 65, "splits": {"train": 3, "val": 2},
  "shards": [{"name": "0000.tar", "pairs": 5, "tokens": 65, "bytes": 10240, "sha256": "...", "cut": 0,
              "skipped": [{"key": "...", "reason": "..."}], "others": 1,
+             "source": {"version": "...", "sha256": "...", "drawn": "..."},
              "records": [{"key": "0000_00000", "split": "train", "pairs": 3, "images": 3, "tokens": 39, "subjects": 0,
                           "sha256": "...", "members": {"image_embed.npy": [512, 1664], ...}}]}]}
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -50,6 +52,26 @@ class RecordEntry:
     sha256: str
     members: dict[str, tuple[int, int]]
 
+    def is_whole(self, shard: bytes | mmap.mmap) -> bool:
+        """Whether this record has the bytes that were written; of ``shard``, all its bytes, only those are read."""
+        digest = hashlib.sha256()
+        for offset, size in sorted(self.members.values()):
+            digest.update(memoryview(shard)[offset : offset + size])
+        return digest.hexdigest() == self.sha256
+
+
+@dataclass(frozen=True)
+class SourceEntry:
+    """The source tar that a shard was made of, as it was then.
+
+    ``version`` tells quickly that it is still the same, or is "" (see `raw.source_version`); ``sha256`` is that of its bytes,
+    ``drawn`` a hash of the splits that were drawn for its pairs, or "".
+    """
+
+    version: str
+    sha256: str
+    drawn: str = ""
+
 
 @dataclass(frozen=True)
 class ShardEntry:
@@ -67,6 +89,8 @@ class ShardEntry:
     skipped: list[SkippedPair]
     others: int
     records: list[RecordEntry]
+    source: SourceEntry | None = None
+    """None where it was made of something else."""
 
     def problem(self, folder: Path, check: Check = "sha256") -> str | None:
         """What is wrong with the file of the shard: missing, truncated, or (read once) other bytes than were written."""
@@ -112,16 +136,21 @@ class ShardEntry:
             skipped=[SkippedPair(str(pair["key"]), str(pair["reason"])) for pair in row["skipped"]],
             others=int(row["others"]),
             records=records,
+            source=row["source"] and SourceEntry(**{name: str(value) for name, value in row["source"].items()}),
         )
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """All shards of a set. ``made_by`` is the command line that made the set and, run again, repairs it."""
+    """All shards of a set. ``made_by`` is the command line that made the set and, run again, repairs it.
+
+    ``asked`` is how much was asked for of the splits that were drawn: a fraction of the pairs, or their number.
+    """
 
     space: dict[str, str | int | bool]
     made_by: str
     shards: list[ShardEntry] = field(default_factory=list)
+    asked: dict[str, float] = field(default_factory=dict)
 
     @property
     def pairs(self) -> int:
@@ -141,9 +170,19 @@ class Manifest:
         return {split: count for split, count in counts.items() if count}
 
     @property
+    def warnings(self) -> list[str]:
+        """What whoever asked for these splits did not get."""
+        return [
+            f"the split {split} is empty, though {asked:g} was asked for: too few pairs could be drawn"
+            for split, asked in self.asked.items()
+            if asked and split not in self.splits
+        ]
+
+    @property
     def digest(self) -> str:
-        """SHA-256 of what the set holds, wherever it lies and whichever command line made it."""
-        content = {name: value for name, value in self.to_json().items() if name != "made_by"}
+        """SHA-256 of what the set holds, wherever it and its sources lie and whichever command line made it."""
+        content = {name: value for name, value in self.to_json().items() if name not in ("made_by", "asked")}
+        content["shards"] = [{name: value for name, value in row.items() if name != "source"} for row in content["shards"]]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
@@ -151,6 +190,7 @@ class Manifest:
             "schema": SCHEMA,
             "space": self.space,
             "made_by": self.made_by,
+            "asked": self.asked,
             "pairs": self.pairs,
             "tokens": self.tokens,
             "splits": self.splits,
@@ -191,6 +231,7 @@ class Manifest:
                 space=dict(content["space"]),
                 made_by=str(content["made_by"]),
                 shards=[ShardEntry.from_json(row) for row in content["shards"]],
+                asked={str(split): float(asked) for split, asked in content["asked"].items()},
             )
             totals = {"pairs": manifest.pairs, "tokens": manifest.tokens, "splits": manifest.splits}
             wrong = [name for name, total in totals.items() if content[name] != total]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import mmap
@@ -161,15 +160,11 @@ class ShardSet:
                 f"The records of {self.folder} hold {unread}, {why}: upgrade eclipse_pl, or make the set again without it."
             )
 
-    def require_checksum(self, record: int) -> None:
-        """ValueError that names the record where its members are not what was written."""
-        entry, digest = self.entries[record], hashlib.sha256()
-        for name, _ in sorted(entry.members.items(), key=lambda member: member[1]):
-            digest.update(self._member(record, name))
-        if digest.hexdigest() != entry.sha256:
-            shard = self.folder / self.manifest.shards[int(self.shard_numbers[record])].name
-            told = f"The record {entry.key} of the shard {shard} has other bytes than were written (sha256 differs)."
-            raise ValueError(f"{told} {self._remedy}")
+    def _require_whole(self, record: int) -> None:
+        entry, number = self.entries[record], int(self.shard_numbers[record])
+        if not entry.is_whole(self._open(number)):
+            place = f"The record {entry.key} of the shard {self.folder / self.manifest.shards[number].name}"
+            raise ValueError(f"{place} has other bytes than were written (sha256 differs). {self._remedy}")
 
     def _require_sound(self, shard: ShardEntry, check: Check) -> None:
         if problem := shard.problem(self.folder, check):
@@ -206,7 +201,7 @@ class ShardSet:
             self._records.move_to_end(record)
             return self._records[record]
         if self.check == "record" and record not in self._checked:
-            self.require_checksum(record)
+            self._require_whole(record)
             self._checked.add(record)
         entry = self.entries[record]
         sizes = {"dim": self.space.dim, "width": self.space.text_width}

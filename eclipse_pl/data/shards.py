@@ -16,7 +16,7 @@ from types import TracebackType
 import numpy as np
 
 from eclipse_pl.data.chunk import CAPTIONS_MEMBER, MEMBERS, Chunk, image_numbers, member_name
-from eclipse_pl.data.manifest import SPLITS, RecordEntry, ShardEntry, SkippedPair, disk_error
+from eclipse_pl.data.manifest import SPLITS, RecordEntry, ShardEntry, SkippedPair, SourceEntry, disk_error
 
 
 class ShardWriter:
@@ -76,11 +76,13 @@ class ShardWriter:
             )
         )
 
-    def close(self, cut: int = 0, skipped: Sequence[SkippedPair] = (), others: int = 0) -> ShardEntry:
+    def close(
+        self, cut: int = 0, skipped: Sequence[SkippedPair] = (), others: int = 0, source: SourceEntry | None = None
+    ) -> ShardEntry:
         """Finish the tar, give it its name, and return its manifest row.
 
         ``cut``: captions that were longer than the context. ``skipped``: pairs of the source that were left out.
-        ``others``: what the source holds besides samples.
+        ``others``: what the source holds besides samples. ``source``: the tar that the shard was made of.
         """
         assert self._file is not None, "the writer is closed already"
         self._put(bytes(2 * tarfile.BLOCKSIZE))
@@ -103,6 +105,7 @@ class ShardWriter:
             skipped=list(skipped),
             others=others,
             records=self._records,
+            source=source,
         )
 
     def abort(self) -> None:

@@ -14,9 +14,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from eclipse_pl.data.manifest import SkippedPair
+from eclipse_pl.data.manifest import SkippedPair, SourceEntry
 from eclipse_pl.raw.pairs import RawPair, raw_pairs
 from eclipse_pl.raw.reasons import BAD_IMAGE, BAD_NEGATIVE, skipped
+from eclipse_pl.raw.source_version import version_of
 from eclipse_pl.raw.tar_files import BrokenSourceError
 from eclipse_pl.raw.tar_samples import TarSamples
 
@@ -38,6 +39,8 @@ class PictureBatch:
     others: int
     """Files of the tar that no pair can be expected of; counted with the source's last batch."""
     position: int
+    source: SourceEntry | None
+    """What the source was, with its last batch."""
     problem: str | None
     """Why the source ends here, if it is broken."""
 
@@ -65,6 +68,7 @@ class _EncodedBatch:
     others: int = 0
     position: int = 0
     bytes: int = 0
+    source: SourceEntry | None = None
     problem: str | None = None
 
 
@@ -102,6 +106,7 @@ class _PictureDecoder(Dataset[PictureBatch]):
             skipped=left_out,
             others=batch.others,
             position=batch.position,
+            source=batch.source,
             problem=batch.problem,
         )
 
@@ -119,6 +124,7 @@ def _as_it_is(batch: Any) -> Any:
 
 def _encoded_batches(shard: str, source: str, batch_size: int) -> Iterator[_EncodedBatch]:
     """A batch is full with ``batch_size`` pairs, or when their files are too large to be held."""
+    version = version_of(source)  # of before it is read: what changes meanwhile is then seen
     samples = TarSamples(source)
     batch = _EncodedBatch(shard)
     try:
@@ -136,4 +142,5 @@ def _encoded_batches(shard: str, source: str, batch_size: int) -> Iterator[_Enco
     except BrokenSourceError as error:
         batch.problem = str(error)
     batch.position, batch.others = samples.position, samples.others
+    batch.source = SourceEntry(version, samples.sha256)
     yield batch

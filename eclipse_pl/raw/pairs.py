@@ -10,7 +10,6 @@ A list of captions in KEY.json makes as many pairs: KEY, KEY#1, KEY#2 ...
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +23,7 @@ from eclipse_pl.raw.texts import NoPairError, about_of, captions_of, kind_of, re
 
 @dataclass(frozen=True)
 class RawPair:
-    """One pair of a source, with its image still encoded. ``group`` decides the split where ``split`` is None.
+    """One pair of a source, with its image still encoded. ``split`` and ``group`` are what the source says, if it does.
 
     ``image`` is the number that all pairs of this image have, wherever they lie: a hash of its bytes.
     """
@@ -34,7 +33,7 @@ class RawPair:
     picture: bytes
     negative: bytes | None
     split: str | None
-    group: str
+    group: str | None
     subset: str
     image: int
 
@@ -42,18 +41,6 @@ class RawPair:
 def normal_caption(caption: str) -> str:
     """What makes two captions the same one for the split: lower case, single spaces."""
     return " ".join(caption.lower().split())
-
-
-def split_of(pair: RawPair, val: float, test: float) -> str:
-    """The pair's own split, else one drawn from its group: pairs of one group (or caption) never lie in two splits.
-
-    The draw is the group's sha256, so it does not depend on the order of the pairs, on other pairs or on a seed; a pair
-    that is in ``test`` stays there when ``val`` changes.
-    """
-    if pair.split is not None:
-        return pair.split
-    draw = int.from_bytes(hashlib.sha256(pair.group.encode()).digest()[:8], "big") / 2**64
-    return "test" if draw < test else "val" if draw < test + val else "train"
 
 
 def raw_pairs(sample: TarSample) -> list[RawPair] | SkippedPair:
@@ -69,7 +56,7 @@ def raw_pairs(sample: TarSample) -> list[RawPair] | SkippedPair:
         return skipped(sample.key, error.kind, error.detail)
     keys, number = [key, *(f"{key}#{number}" for number in range(1, len(captions)))], content_number(image)
     return [
-        RawPair(name, caption, image, negative, split, normal_caption(caption) if group is None else group, subset, number)
+        RawPair(name, caption, image, negative, split, group, subset, number)
         for name, caption in zip(keys, captions, strict=True)
     ]
 

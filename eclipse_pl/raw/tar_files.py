@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import lzma
 import tarfile
@@ -44,6 +45,8 @@ class TarFiles:
     def __init__(self, source: str) -> None:
         self.source = source
         self.position = 0
+        self.digest = hashlib.sha256()
+        """Of these bytes."""
 
     def __iter__(self) -> Iterator[TarFile]:
         offset = 0
@@ -59,6 +62,18 @@ class TarFiles:
         except (tarfile.TarError, OSError, EOFError, ValueError, RecursionError, zlib.error, lzma.LZMAError) as error:
             reason = error if isinstance(error, OSError) else error.args[0] if error.args else type(error).__name__
             raise BrokenSourceError(f"{reason}, after {offset} bytes") from error
+
+
+def source_sha256(source: str) -> str:
+    """Hash of the source's bytes; BrokenSourceError where they cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with _opened(source) as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise BrokenSourceError(str(error)) from error
+    return digest.hexdigest()
 
 
 def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> TarFile:
@@ -97,7 +112,7 @@ def _opened(source: str) -> Iterator[Any]:
 
 
 class _Counted(io.RawIOBase):
-    """Reads a stream and keeps the number of its bytes."""
+    """Reads a stream and keeps the number and the hash of its bytes."""
 
     def __init__(self, stream: Any, files: TarFiles) -> None:
         self.stream, self.files = stream, files
@@ -109,6 +124,7 @@ class _Counted(io.RawIOBase):
         block = self.stream.read(len(buffer))
         buffer[: len(block)] = block
         self.files.position += len(block)
+        self.files.digest.update(block)
         return len(block)
 
 

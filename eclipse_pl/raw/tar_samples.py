@@ -56,6 +56,11 @@ class TarSamples:
         """Bytes of the source read so far."""
         return self._files.position
 
+    @property
+    def sha256(self) -> str:
+        """Of these bytes."""
+        return self._files.digest.hexdigest()
+
     def __iter__(self) -> Iterator[TarSample | SkippedPair]:
         # A name's dots do not say where its key ends: between a.jpg and a.txt there may be a.b.jpg and a.b.txt. So a sample
         # stays open while the keys begin with its own.
