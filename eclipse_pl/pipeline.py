@@ -8,6 +8,7 @@ Unlike the pipeline of ECLIPSE's authors it takes no argument that it would igno
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, ClassVar
 
 import torch
@@ -108,6 +109,8 @@ class EclipsePriorPipeline(DiffusionPipeline):
             output_type: "pt" for tensors, "np" for arrays.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        if not prompts:
+            raise ValueError("prompt is an empty list: give at least one caption.")
         negatives = [negative_prompt] * len(prompts) if isinstance(negative_prompt, str) else negative_prompt
         if num_images_per_prompt < 1:
             raise ValueError(f"num_images_per_prompt is {num_images_per_prompt}; it must be 1 or more.")
@@ -138,8 +141,13 @@ class EclipsePriorPipeline(DiffusionPipeline):
         return KandinskyPriorPipelineOutput(*embeds) if return_dict else embeds
 
     def encode_prompt(self, prompts: list[str]) -> TextCondition:
-        """Captions without their padding, cut at the context as CLIP does."""
+        """Captions without their padding, cut at the context as CLIP does, with a warning."""
         length = self.tokenizer.model_max_length
+        whole = self.tokenizer(prompts, truncation=False, padding=False, verbose=False).input_ids
+        if cut := [prompt for prompt, ids in zip(prompts, whole, strict=True) if len(ids) > length]:
+            warnings.warn(
+                f"CLIP reads {length} tokens; the end of this prompt is not read: {cut[0]!r}", UserWarning, stacklevel=2
+            )
         tokens = self.tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
         mask = tokens.attention_mask.bool()
         said = self.text_encoder(tokens.input_ids.to(self._execution_device))

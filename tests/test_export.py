@@ -143,6 +143,15 @@ def test_mistakes_in_a_call_are_answered(pipeline: EclipsePriorPipeline) -> None
             pipeline(PROMPTS, **options)
     with pytest.raises(TypeError, match="num_inference_steps"):
         pipeline(PROMPTS, num_inference_steps=25)
+    with pytest.raises(ValueError, match="prompt is an empty list"):
+        pipeline([])
+
+
+def test_a_prompt_that_is_cut_is_named(pipeline: EclipsePriorPipeline) -> None:
+    long = "a red star and " * 40
+    with pytest.warns(UserWarning, match="the end of this prompt is not read: 'a red star and a red"):
+        said = pipeline([PROMPTS[0], long], generator=generators(1, 2))
+    assert said.image_embeds.isfinite().all()
 
 
 def test_the_output_feeds_kandinskys_decoder(pipeline: EclipsePriorPipeline) -> None:

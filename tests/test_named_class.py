@@ -165,7 +165,7 @@ MINE = """
 
     class Mine(direct.DirectPrior):
         def __init__(
-            self, space, network: StandardisedNetwork, act: nn.Module | None, more: list[nn.Module] = (), **options
+            self, network: StandardisedNetwork, act: nn.Module | None, space, more: list[nn.Module] = (), **options
         ):
             super().__init__(space, network, **options)
             self.act, self.more = act, nn.ModuleList(more)
@@ -209,7 +209,7 @@ def test_priors_of_ones_own_are_built(mine: str, tmp_path: Path) -> None:
     from eclipse_pl.priors.mlp import PooledNetwork
 
     linear = torch.nn.Linear(2, 3)
-    made = cls(space, PooledNetwork(8, 1, 4), linear, more=[torch.nn.Linear(2, 3) for _ in range(2)], noise="zero")
+    made = cls(PooledNetwork(8, 1, 4), linear, space, more=[torch.nn.Linear(2, 3) for _ in range(2)], noise="zero")
     run = write_run(tmp_path / "run", made, options, f"{mine}.inner.priors.Mine")
     text = captions([3, 4], 8)
     assert torch.equal(load_prior(str(run)).sample(text), made.sample(text))

@@ -29,8 +29,8 @@ PLAIN_TYPES = (object, type, str, bytes, int, float, complex, bool, list, dict, 
 """Annotations that name no base class of something to build."""
 
 
-def build_named(part: dict[str, Any], bases: tuple[type[T], ...], where: str, *arguments: Any) -> T:
-    """Build what ``part`` (``class_path`` and ``init_args``) names after ``arguments``; ``where`` is the file it comes from.
+def build_named(part: dict[str, Any], bases: tuple[type[T], ...], where: str, **arguments: Any) -> T:
+    """Build what ``part`` (``class_path`` and ``init_args``) names, with ``arguments``; ``where`` is the file it comes from.
 
     Classes inside ``init_args`` are held against the annotations of their arguments, however deep they lie.
 
@@ -42,7 +42,7 @@ def build_named(part: dict[str, Any], bases: tuple[type[T], ...], where: str, *a
     given = {**(part.get("init_args") or {}), **(part.get("dict_kwargs") or {})}
     built = {name: _built(value, name, annotations.get(name), where) for name, value in given.items()}
     try:
-        return cls(*arguments, **built)
+        return cls(**{**built, **arguments})
     except TypeError as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(

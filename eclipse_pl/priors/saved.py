@@ -66,7 +66,7 @@ class SavedPrior(ABC):
             if encoder is None:
                 raise ValueError(f"{self.source} does not say of which CLIP it is: give the encoder.")
             space = encoder.space(torch.zeros(self.dim), torch.ones(self.dim))
-        prior = build_named(self.part, (Prior,), self.stated_in, space)
+        prior = build_named(self.part, (Prior,), self.stated_in, space=space)
         self._require_same_rule(prior)
         self.load_into(prior)
         return prior
