@@ -276,6 +276,22 @@ def test_an_exported_folder_that_contradicts_itself(linear_eps: dict[str, str], 
             open_saved(str(out))
 
 
+@pytest.mark.parametrize("network", [False, True])
+def test_of_a_pipeline_on_the_hub_the_prior_alone_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: bool
+) -> None:
+    folder = write_pipeline(tmp_path / "kandinsky", **TINY)
+    folder, asked = folder / "prior" if network else folder, []
+
+    def snapshot_download(repository: str, allow_patterns: list[str], **options: Any) -> str:
+        asked.append(allow_patterns)
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    assert open_saved("owner/name").dim == 16
+    assert asked == [["*.json"], ["*.json", "*.safetensors" if network else "prior/*.safetensors"]]
+
+
 def test_a_network_alone_says_so(tmp_path: Path) -> None:
     stock = write_stock(tmp_path / "stock", **TINY)
     space().save(stock / "space.safetensors")

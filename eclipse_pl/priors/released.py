@@ -168,7 +168,10 @@ def read_released(source: str) -> ReleasedPrior:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    root = find_model_folder(source, ["*.json", "prior/*.safetensors", "*.safetensors"])
+    root = find_model_folder(source, ["*.json"])
+    # a pipeline's other parts are larger than its prior, and stay on the hub
+    weights = "prior/*.safetensors" if (root / "prior" / "config.json").is_file() else "*.safetensors"
+    root = find_model_folder(source, ["*.json", weights])
     if root.name == "prior" and (root.parent / "model_index.json").is_file():
         root = root.parent
     pipeline = (root / "model_index.json").is_file()
