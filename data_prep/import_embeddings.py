@@ -35,8 +35,8 @@ def import_embeddings(
     name: str | None = None,
     encoder: str = "unknown",
     context_length: int = 77,
-    val: int = 0,
-    test: int = 0,
+    val: int | float = 0,
+    test: int | float = 0,
     seed: int = 0,
     chunk: int = 1024,
     made_by: str = "python -m data_prep import-embeddings",
@@ -58,8 +58,8 @@ def import_embeddings(
         name: name of the CLIP space; by default that of the file or folder.
         encoder: what made the embeddings, as exactly as is known: sets and priors of different encoders never meet.
         context_length: most tokens of a caption in that CLIP.
-        val: number of pairs for validation. Pairs of one image, caption or key stay together, so that there may be fewer
-            (or more, where the smallest group is larger).
+        val: number of pairs for validation, or a fraction of all pairs below 1. Pairs of one image, caption or key stay
+            together, so that there may be fewer (or more, where the smallest group is larger).
         test: number of pairs for testing, likewise.
         seed: of the draw of both.
         chunk: pairs a record.
@@ -75,6 +75,7 @@ def import_embeddings(
         numbered(files.keys[row] for row in good),
         _images(files, good),
     )
+    val, test = number_of_pairs(val, len(good), "val"), number_of_pairs(test, len(good), "test")
     splits = split_whole(together, val, test, seed)
     records = _records(good, splits, chunk)
     a_shard = max(1, SHARD_PAIRS // chunk)
@@ -108,6 +109,15 @@ def import_embeddings(
             why = "pairs of one image, caption or key stay together"
             print(f"warning: {split} has {found} pairs instead of {asked}: {why}", file=sys.stderr)
     return manifest
+
+
+def number_of_pairs(asked: int | float, pairs: int, option: str) -> int:
+    """``asked`` where it is a whole number; of a fraction the nearest number of ``pairs``, one at least."""
+    if isinstance(asked, int):
+        return asked
+    if not 0 <= asked < 1:
+        raise ValueError(f"--{option} is {asked}; it must be a whole number of pairs, or a fraction of them below 1.")
+    return max(1, round(asked * pairs)) if asked else 0
 
 
 def split_whole(together: Int[np.ndarray, " pairs"], val: int, test: int, seed: int) -> np.ndarray:

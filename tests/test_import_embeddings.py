@@ -250,6 +250,19 @@ def test_whole_groups_near_the_number_asked_for(together: list[int], val: int, t
     assert splits == split_whole(numbers, val, test, seed).tolist()
 
 
+@pytest.mark.parametrize(("asked", "found"), [("0.1", 3), ("0.01", 1), ("0.0", 0), ("3", 3)])
+def test_a_number_or_a_fraction_of_the_pairs(tmp_path: Path, asked: str, found: int) -> None:
+    args = as_args(write_npy(tmp_path / "npy"))
+    assert main(["import-embeddings", *args, "--val", asked, "--out", f"{tmp_path}/set"]) == 0
+    assert ShardSet(tmp_path / "set").manifest.splits.get("val", 0) == found
+
+
+@pytest.mark.parametrize("asked", ["1.0", "2.5", "-0.1", ".inf", ".nan"])
+def test_what_is_neither_a_number_nor_a_fraction(tmp_path: Path, error: Error, asked: str) -> None:
+    told = error(*as_args(write_npy(tmp_path / "npy")), "--test", asked, "--out", f"{tmp_path}/set")
+    assert "test" in told and ("or a fraction of them below 1" in told or "at least 0" in told)
+
+
 def test_seeds_draw_differently() -> None:
     drawn = {tuple(split_whole(np.arange(100), 20, 0, seed)) for seed in range(5)}
     assert len(drawn) == 5
