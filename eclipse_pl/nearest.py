@@ -20,6 +20,7 @@ from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.find_encoder import find_encoder
 from eclipse_pl.load_prior import load_prior
 from eclipse_pl.priors.checkpoint import SavedRun, find_checkpoint
+from eclipse_pl.prompts.typed import require_prompts, with_typed_prompts
 from eclipse_pl.refusal import SentenceParser
 
 PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
@@ -51,7 +52,7 @@ def nearest(
 
     Args:
         run: folder of a run.
-        prompt: captions; the option may be given as a list: --prompt '["a red star", "two blue squares"]'.
+        prompt: any text; for several repeat the option, or give a JSON list: --prompt '["a red star", "two blue squares"]'.
         out: the picture to write.
         count: neighbours a prompt.
         split: the split of the run's shards to search.
@@ -59,6 +60,7 @@ def nearest(
         encoder: the CLIP of the shards; the world's is found without it.
         seed: of the prior's noise.
     """
+    require_prompts(prompt, "--prompt")
     checkpoint = find_checkpoint(run)
     if checkpoint is None:
         raise ValueError(f"{run} is not the folder of a run: it holds no checkpoints/last.ckpt.")
@@ -152,10 +154,5 @@ def draw(found: list[Neighbours], pictures: dict[str, Image.Image], split: str, 
 def main(args: list[str] | None = None) -> None:
     from jsonargparse import auto_cli
 
-    auto_cli(
-        nearest,
-        args=sys.argv[1:] if args is None else args,
-        as_positional=False,
-        prog="python -m eclipse_pl nearest",
-        parser_class=SentenceParser,
-    )
+    words = with_typed_prompts(sys.argv[1:] if args is None else args, "--prompt")
+    auto_cli(nearest, args=words, as_positional=False, prog="python -m eclipse_pl nearest", parser_class=SentenceParser)

@@ -20,6 +20,7 @@ from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.find_encoder import find_encoder
 from eclipse_pl.load_prior import load_prior
 from eclipse_pl.priors.prior import Prior
+from eclipse_pl.prompts.typed import require_prompts, with_typed_prompts
 from eclipse_pl.refusal import SentenceParser
 from eclipse_pl.world.decoder import WorldDecoder
 from eclipse_pl.world.encoder import WorldEncoder
@@ -42,7 +43,7 @@ def sample(
 
     Args:
         prior: folder of a run, or a released prior (folder or hub id).
-        prompt: captions; the option may be given as a list: --prompt '["a red star", "two blue squares"]'.
+        prompt: any text; for several repeat the option, or give a JSON list: --prompt '["a red star", "two blue squares"]'.
         out: folder to write.
         count: samples a prompt; the k-th has the seed SEED + k, whatever the prompt.
         seed: of the first sample of every prompt.
@@ -51,6 +52,9 @@ def sample(
         decoder: paints the embeddings, such as experiments/parts/decoder/world.yaml; the world's is found without it.
         negative_prompt: what the decoder is led away from, as the prior's embedding of it.
     """
+    require_prompts(prompt, "--prompt")
+    if negative_prompt is not None:
+        require_prompts([negative_prompt], "--negative_prompt")
     if count < 1:
         raise ValueError(f"--count is {count}; it must be 1 or more.")
     place = find_device(device)
@@ -101,10 +105,5 @@ def write_embeddings(path: Path, embeds: Float[Tensor, "samples dim"]) -> None:
 def main(args: list[str] | None = None) -> None:
     from jsonargparse import auto_cli
 
-    auto_cli(
-        sample,
-        args=sys.argv[1:] if args is None else args,
-        as_positional=False,
-        prog="python -m eclipse_pl sample",
-        parser_class=SentenceParser,
-    )
+    words = with_typed_prompts(sys.argv[1:] if args is None else args, "--prompt")
+    auto_cli(sample, args=words, as_positional=False, prog="python -m eclipse_pl sample", parser_class=SentenceParser)

@@ -1,0 +1,89 @@
+"""Prompts as they are typed after an option: any text is one prompt, and no YAML."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+
+from eclipse_pl.prompts.prompt_lines import no_prompt
+
+
+def with_typed_prompts(words: Sequence[str], option: str) -> list[str]:
+    """``words`` of a command line with all prompts of ``option`` in one list, in a form that its parser leaves alone.
+
+    ``--prompt TEXT`` (and ``--prompt=TEXT``, where the text looks like an option) is one prompt, repeated or as ``--prompt+``
+    many; a text that is a JSON list of strings is all of them. ValueError where the option has no text or several words
+    without quotes, and for texts that cannot be written (`require_prompts`).
+    """
+    rest: list[str] = []
+    prompts: list[str] = []
+    place, replaces, position = 0, False, 0
+    while position < len(words):
+        word = words[position]
+        name, equals, text = word.partition("=")
+        position += 1
+        if name not in (option, f"{option}+"):
+            rest.append(word)
+            continue
+        if not equals:
+            if position == len(words) or _is_option(words[position]):
+                after = f" before {words[position]}" if position < len(words) else ""
+                raise ValueError(f"{option} has no prompt{after}. One that looks like an option is given as {option}=TEXT.")
+            text = words[position]
+            position += 1
+        if position < len(words) and not _is_option(words[position]):
+            raise ValueError(
+                f"{option} {text} is followed by {words[position]!r}. Put a prompt of several words in quotes; for several "
+                f'prompts repeat the option: {option} "a red star" {option} "two blue squares".'
+            )
+        place = place if prompts else len(rest)
+        prompts += _prompts(text, option)
+        replaces |= name == option
+    if prompts:
+        require_prompts(prompts, option)
+        rest.insert(place, f"{option}{'' if replaces else '+'}={_in_yaml(prompts)}")
+    return rest
+
+
+def require_prompts(prompts: Sequence[str], option: str) -> None:
+    """ValueError where there is no prompt, or one that no file, tokenizer or picture can take."""
+    if isinstance(prompts, str) or not prompts:
+        raise ValueError(f"{option} must be a list of at least one prompt, got {prompts!r}.")
+    for prompt in prompts:
+        if problem := no_prompt(prompt):
+            raise ValueError(f"{option} {prompt!a} {problem}.")
+
+
+def _is_option(word: str) -> bool:
+    return re.fullmatch(r"--[\w.+-]+(=.*)?|-[A-Za-z]", word, re.DOTALL) is not None
+
+
+def _prompts(text: str, option: str) -> list[str]:
+    """The strings of a JSON list, else the text itself: ``[deep focus] a fox`` and ``[12]`` are prompts too."""
+    listed = text.strip()
+    if not (listed.startswith("[") and listed.endswith("]")):
+        return [text]
+    try:
+        found = json.loads(listed)
+    except (ValueError, RecursionError) as error:
+        if re.fullmatch(r"""\[\s*["'].*["']\s*\]""", listed, re.DOTALL):
+            raise ValueError(
+                f'{option} {text} looks like a list, but is no JSON ({error}). Write {option} \'["a red star", "a cat"]\'.'
+            ) from error
+        return [text]
+    if found and not any(isinstance(one, str | list | dict) for one in found):
+        return [text]
+    if not found or not all(isinstance(one, str) for one in found):
+        raise ValueError(f"{option} {text} is a JSON list, but not of prompts: it must hold strings, one at least.")
+    return list(found)
+
+
+def _in_yaml(prompts: Sequence[str]) -> str:
+    """A list that YAML reads as it was: YAML folds some characters, refuses others, and pairs no surrogates as JSON does."""
+    return "[" + ", ".join(f'"{"".join(map(_escaped, prompt))}"' for prompt in prompts) + "]"
+
+
+def _escaped(letter: str) -> str:
+    plain = letter.isascii() and letter.isprintable() and letter not in '"\\'
+    return letter if plain else f"\\U{ord(letter):08X}"
