@@ -142,3 +142,14 @@ def test_a_prior_without_gradients_has_nothing_to_average(
     prior = {"class_path": f"eclipse_pl.priors.baselines.{kind}"}
     assert command(["fit", "--config", str(write_experiment(tmp_path, average=AVERAGE, model__prior=prior))]) == 2
     assert f"{kind} has no weights that change with the steps, so there is nothing to average" in capfd.readouterr().err
+
+
+def test_averages_that_no_validation_would_hold(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    average = {**AVERAGE, "init_args": {"update_starting_at_epoch": 2}}
+    assert command(["fit", "--config", str(write_experiment(tmp_path, average=average))]) == 2
+    assert "EMAWeightAveraging averages at the end of an epoch" in capfd.readouterr().err
+    twice = write_experiment(
+        tmp_path, average=AVERAGE, trainer__callbacks=[{"class_path": "lightning.pytorch.callbacks.WeightAveraging"}]
+    )
+    assert command(["fit", "--config", str(twice)]) == 2
+    assert "2 callbacks average the weights; keep one" in capfd.readouterr().err

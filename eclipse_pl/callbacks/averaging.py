@@ -3,6 +3,9 @@ from __future__ import annotations
 import lightning as L
 from lightning.pytorch.callbacks import WeightAveraging
 
+LATE = 10**9
+"""An epoch after any at which averaging could begin."""
+
 
 class Averaging(L.Callback):
     """What Lightning's WeightAveraging must not average; it does nothing where weights are not averaged."""
@@ -17,6 +20,11 @@ class Averaging(L.Callback):
             raise ValueError(
                 f"{type(getattr(pl_module, 'prior', pl_module)).__name__} has no weights that change with the steps, so there "
                 "is nothing to average. Leave `average` out."
+            )
+        if averages[0].should_update(epoch_idx=LATE):
+            raise ValueError(
+                f"{type(averages[0]).__name__} averages at the end of an epoch, after its validation and its checkpoint: "
+                "neither would hold that average. Average by steps (update_every_n_steps, update_starting_at_step)."
             )
         assert averages[0]._average_model is not None
         # Buffers of priors are constants. Their average drifts by rounding, and those that no checkpoint holds, such as a
