@@ -11,6 +11,7 @@ from eclipse_pl.embed import embed_shards
 from eclipse_pl.embed_progress import left_out
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.encoders.openclip import OpenClipEncoder
+from eclipse_pl.raw.image import Background, ImageReading
 from eclipse_pl.raw.sources import find_sources
 
 
@@ -23,6 +24,8 @@ def embed(
     test: float = 0.01,
     batch_size: int = 64,
     workers: int = 1,
+    upright: bool = True,
+    background: Background = "white",
     made_by: str = "python -m data_prep embed",
 ) -> None:
     """Turn webdataset tars of pictures and captions (img2dataset's layout) into a set of embedding shards.
@@ -39,7 +42,9 @@ def embed(
             together, for which all sources are read once more (a `pipe:` twice).
         test: fraction of the pairs for testing.
         batch_size: pairs encoded at a time.
-        workers: processes that decode pictures; 0 decodes in this one.
+        workers: processes that decode images; 0 decodes in this one.
+        upright: images are turned as their EXIF data say.
+        background: colour that transparent images are laid on; "none" drops their transparency alone.
         made_by: the command that the manifest keeps for whoever has to repair the set: this one.
     """
     sources = [source] if isinstance(source, str) else source
@@ -54,6 +59,7 @@ def embed(
         test=test,
         batch_size=batch_size,
         workers=workers,
+        reading=ImageReading(upright, background),
     )
     cut = sum(shard.cut for shard in manifest.shards)
     splits = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())

@@ -7,9 +7,10 @@ and leaves the rest alone.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +26,8 @@ from eclipse_pl.embed_folder import finish_set, finished_shards, only_run, requi
 from eclipse_pl.embed_progress import EmbedProgress
 from eclipse_pl.embedding import TextCondition
 from eclipse_pl.encoders.encoder import Encoder
-from eclipse_pl.raw.batches import PictureBatch, picture_batches
+from eclipse_pl.raw.batches import PictureBatch, PictureBatches
+from eclipse_pl.raw.image import AS_SHOWN, ImageReading
 from eclipse_pl.raw.pairs import RawPair
 from eclipse_pl.raw.reasons import NOT_FINITE, skipped
 from eclipse_pl.raw.source_version import unchanged
@@ -44,16 +46,19 @@ def embed_shards(
     test: float = 0.01,
     batch_size: int = 64,
     workers: int = 1,
+    reading: ImageReading = AS_SHOWN,
 ) -> Manifest:
     """Encode all pairs of the source tars and write the set of shards ``out``; return its manifest.
 
     ``made_by`` is the command that a reader of a damaged set is told to run. ``chunk`` is the number of pairs a record.
     ``val`` and ``test`` are the fractions of the pairs whose split the sources leave open. Pairs that share an image, a
-    caption or a group lie in one split, for which the sources are read once more (see `raw.splits`).
+    caption or a group lie in one split, for which the sources are read once more (see `raw.splits`). ``reading`` is how images
+    are decoded, and is kept with the set.
 
     A pair without caption, with an undecodable picture or with a non-finite embedding is left out and listed in the
     manifest. A source that cannot be read to its end gives no shard: the others are made, then ValueError names it.
-    ValueError too for missing sources, other settings than those of the shards in ``out``, and a second run into ``out``.
+    ValueError too for missing sources, other settings than those of the shards in ``out``, a second run into ``out``, and
+    memory that runs out.
     """
     for option, value, least in (("chunk", chunk, 1), ("batch_size", batch_size, 1), ("workers", workers, 0)):
         if value < least:
@@ -63,15 +68,14 @@ def embed_shards(
     named, out = find_sources(sources), Path(out)
     with only_run(out):
         space = encoder.space(torch.zeros(encoder.dim), torch.ones(encoder.dim))
-        require_same_settings(
-            out, {"schema": SCHEMA, "space": space.identity, "chunk": chunk, "val": val, "test": test}, named
-        )
+        settings = {"schema": SCHEMA, "space": space.identity, "chunk": chunk, "val": val, "test": test, **asdict(reading)}
+        require_same_settings(out, settings, named)
         entries = finished_shards(out)
         draw = SplitDraw(named, out, val, test)
         problems = forget_changed(entries, named, draw)
         missing = {name: source for name, source in named.items() if name not in entries and source not in problems}
-        batches = picture_batches(missing, encoder.image_transform, batch_size, workers)
-        with EmbedProgress(missing, len(entries)) as progress:
+        batches = PictureBatches(missing, encoder.image_transform, reading, batch_size, workers)
+        with EmbedProgress(missing, len(entries)) as progress, _memory_told(batches):
             draw.tell = progress.note
             for name, of_source in itertools.groupby(batches, key=lambda batch: batch.shard):
                 try:
@@ -114,6 +118,17 @@ def forget_changed(entries: dict[str, ShardEntry], named: dict[str, str], draw: 
             print(f"{name} is made again, because with the other sources some of its pairs belong into other splits.")
             del entries[name]
     return problems
+
+
+@contextlib.contextmanager
+def _memory_told(batches: PictureBatches) -> Iterator[None]:
+    """One sentence where there was too little memory."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch's own errors, of the GPU and of its workers, are RuntimeErrors
+        if told := batches.fault(error):
+            raise ValueError(told) from error
+        raise
 
 
 class _Row(NamedTuple):

@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,9 @@ from torch import Tensor
 from data_prep.__main__ import main
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.encoders.openclip import OpenClipEncoder
+from eclipse_pl.raw.decoder import EncodedBatch, ImageDecoder
+from eclipse_pl.raw.image import AS_SHOWN
+from eclipse_pl.raw.pairs import RawPair
 from tests.raw_sets import contents, embed, picture, raw_set, read_all, sample, write_tar
 from tests.test_openclip import tiny_folder
 
@@ -183,6 +190,85 @@ def test_workers_change_nothing(tmp_path: Path, encoder: OpenClipEncoder, worker
     embed(sources, encoder, tmp_path / "one")
     embed(sources, encoder, tmp_path / "other", workers=workers)
     assert contents(tmp_path / "one") == contents(tmp_path / "other")
+
+
+def test_pixels_travel_in_slots_alone(encoder: OpenClipEncoder) -> None:
+    """Containers have 64 MB of /dev/shm, where torch sends tensors."""
+    decoder = ImageDecoder(encoder.image_transform, AS_SHOWN, batch_size=3, workers=1, held=2)
+    pairs = [RawPair(f"{n}", "", picture(n), picture(9) if n == 2 else None, None, "", "", n) for n in (1, 2)]
+    bad = RawPair("bad", "", b"no image", None, None, "", "", 0)
+    assert decoder.slots is not None
+    decoder.slots.take()
+    decoded = decoder[EncodedBatch("0.tar", [pairs[0], bad, pairs[1]], slot=decoder.slots.take())]
+    assert not any(isinstance(part, torch.Tensor | np.ndarray) for part in vars(decoded).values())
+    pixels, negative_pixels = decoder.opened(decoded)
+    assert decoded.negative_rows == [1] and [pair.key for pair in decoded.batch.skipped] == ["bad"]
+    for found, number in ((pixels[0], 1), (pixels[1], 2), (negative_pixels[0], 9)):
+        assert torch.equal(found, encoder.image_transform(Image.open(io.BytesIO(picture(number)))))
+
+
+@pytest.mark.slow
+def test_a_container_with_little_shared_memory(tmp_path: Path, folder: Path) -> None:
+    write_tar(tmp_path / "raw.tar", {f"{number}": sample(number) for number in range(40)})
+    command = f"mount -t tmpfs -o size=64k tmpfs /dev/shm && {sys.executable} -m data_prep embed --source {tmp_path}/raw.tar "
+    command += f"--out {tmp_path}/shards --batch_size 16 --encoder.model local-dir:{folder} --encoder.pretrained null"
+    if subprocess.run(["unshare", "-m", "true"], check=False).returncode:
+        pytest.skip("this user may not mount")
+    subprocess.run(["unshare", "-m", "sh", "-c", command], check=True, cwd=Path(__file__).parents[1])
+    assert len(read_all(tmp_path / "shards")) == 40
+
+
+class Failing:
+    """A transform that fails at the second image, in a worker if there is one."""
+
+    def __init__(self, transform: Any, how: str) -> None:
+        self.transform, self.how, self.images = transform, how, 0
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        self.images += 1
+        if self.images == 3:  # the first is the one that shows the size
+            if self.how == "memory":
+                raise MemoryError
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.transform(image)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_memory_that_runs_out_is_told(tmp_path: Path, folder: Path, workers: int) -> None:
+    encoder = OpenClipEncoder(f"local-dir:{folder}", None, device="cpu")
+    encoder.image_transform = Failing(encoder.image_transform, "memory")
+    told = r"Memory ran out while 0000.tar was embedded \(at the image of 0001\). Lower --workers or --batch-size"
+    with pytest.raises(ValueError, match=told):
+        embed(raw_set(tmp_path / "raw"), encoder, tmp_path / "shards", workers=workers)
+
+
+def test_a_worker_that_is_killed_is_told(tmp_path: Path, folder: Path) -> None:
+    encoder = OpenClipEncoder(f"local-dir:{folder}", None, device="cpu")
+    encoder.image_transform = Failing(encoder.image_transform, "killed")
+    told = r"process that decodes images was .* from outside while 0000.tar was embedded.*Lower --workers or --batch-size"
+    with pytest.raises(ValueError, match=told):
+        embed(raw_set(tmp_path / "raw"), encoder, tmp_path / "shards", workers=1)
+
+
+def test_how_images_are_read_is_kept_with_the_set(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    colours = {"hidden": (0, 0, 0, 0), "white": (255, 255, 255), "black": (0, 0, 0)}
+    samples = {}
+    for key, colour in colours.items():
+        content = io.BytesIO()
+        Image.new("RGB" if len(colour) == 3 else "RGBA", (32, 32), colour).save(content, "PNG")
+        samples[key] = {"png": content.getvalue(), "txt": key.encode()}
+    write_tar(tmp_path / "raw.tar", samples)
+    args = ["embed", "--source", f"{tmp_path}/raw.tar", "--workers", "0", "--encoder.model", f"local-dir:{folder}"]
+    args += ["--encoder.pretrained", "null", "--out"]
+    assert main([*args, f"{tmp_path}/plain"]) == 0
+    assert main([*args, f"{tmp_path}/dropped", "--background", "none", "--upright", "false"]) == 0
+    plain, dropped = read_all(tmp_path / "plain"), read_all(tmp_path / "dropped")
+    assert torch.equal(plain["hidden"]["image"], plain["white"]["image"])
+    assert torch.equal(dropped["hidden"]["image"], dropped["black"]["image"])
+    kept = json.loads((tmp_path / "dropped" / "embed.json").read_text())
+    assert kept["background"] == "none" and kept["upright"] is False
+    assert main([*args, f"{tmp_path}/plain", "--background", "black"]) == 2
+    assert "background: white there, black now" in capsys.readouterr().err
 
 
 def test_bar_on_a_terminal(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from eclipse_pl.device import find_device
 from eclipse_pl.embedding import TextCondition
+from eclipse_pl.encoders.cropped import Cropped
 from eclipse_pl.encoders.encoder import Encoder, Tokens
 from eclipse_pl.open_clip_model import LOCAL, load_open_clip
 
@@ -18,6 +19,8 @@ _OTHER_TOWER = (
     "The text tower of {} is not a causal one pooled at its end token, so it has no token states as CLIP's are. "
     "Take a model with CLIP's own text tower, such as ViT-B-32, ViT-L-14, ViT-H-14 or ViT-bigG-14."
 )
+_MOST_ASPECT = 16
+"""Long side in short sides, of an image that open_clip's transform gets whole."""
 PRECISION = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -60,7 +63,10 @@ class OpenClipEncoder(Encoder):
         preprocess = PreprocessCfg(**self.model.visual.preprocess_cfg)
         size = preprocess.size
         self.image_size = size if isinstance(size, int) else size[0]
-        self.image_transform = image_transform_v2(preprocess, is_train=False)
+        transform = image_transform_v2(preprocess, is_train=False)
+        # "longest" shows the whole image and pads it: cropped only where its short side would vanish
+        most = {"shortest": _MOST_ASPECT, "longest": self.image_size}.get(preprocess.resize_mode)
+        self.image_transform = transform if most is None else Cropped(transform, most)
         self.context_length, self.text_width = self.tower.positional_embedding.shape
         self.dim = self._project(self.tower.positional_embedding[:1]).shape[-1]
 

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import io
-import warnings
+import re
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader
 
 from eclipse_pl.data.manifest import SkippedPair, SourceEntry
+from eclipse_pl.raw.decoder import DecodedBatch, EncodedBatch, ImageDecoder
+from eclipse_pl.raw.image import ImageReading, is_memory_error
 from eclipse_pl.raw.pairs import RawPair, raw_pairs
-from eclipse_pl.raw.reasons import BAD_IMAGE, BAD_NEGATIVE, skipped
+from eclipse_pl.raw.reasons import shown
 from eclipse_pl.raw.source_version import version_of
 from eclipse_pl.raw.tar_files import BrokenSourceError
 from eclipse_pl.raw.tar_samples import TarSamples
 
 MOST_BYTES = 1 << 28
 """Of the encoded images of a batch."""
+PREFETCH = 2
+"""Batches that a worker decodes ahead of use."""
+HELD = 3
+"""Batches that may be in use meanwhile; with more, further ones are sent through a pipe."""
+_LOWER = "Lower --workers or --batch-size, and run the command again: the finished shards are kept."
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,88 +51,83 @@ class PictureBatch:
     """Why the source ends here, if it is broken."""
 
 
-def picture_batches(
-    named: dict[str, str], transform: Callable[[Image.Image], Tensor], batch_size: int, workers: int
-) -> Iterator[PictureBatch]:
+class PictureBatches:
     """All pairs of all sources in order, at most ``batch_size`` at a time, decoded by ``workers`` processes (0: by this one).
 
     A batch never spans two sources, so that what a shard holds does not depend on the shards made before it. The tars are
     read here and their bytes sent to the workers: any stream can be read, and the order is that of the tars.
     """
-    batches = (batch for shard, source in named.items() for batch in _encoded_batches(shard, source, batch_size))
-    loader: DataLoader[PictureBatch] = DataLoader(
-        _PictureDecoder(transform), sampler=batches, batch_size=None, num_workers=workers, collate_fn=_as_it_is
-    )
-    return iter(loader)
 
+    def __init__(
+        self,
+        named: dict[str, str],
+        transform: Callable[[Image.Image], Tensor],
+        reading: ImageReading,
+        batch_size: int,
+        workers: int,
+    ) -> None:
+        self._named = named
+        self._batch_size = batch_size
+        self._workers = workers
+        self._decoder = ImageDecoder(transform, reading, batch_size, workers, PREFETCH * workers + HELD)
+        self._under_way: deque[str] = deque()
 
-@dataclass
-class _EncodedBatch:
-    shard: str
-    pairs: list[RawPair] = field(default_factory=list)
-    skipped: list[SkippedPair] = field(default_factory=list)
-    others: int = 0
-    position: int = 0
-    bytes: int = 0
-    source: SourceEntry | None = None
-    problem: str | None = None
-
-
-class _PictureDecoder(Dataset[PictureBatch]):
-    """Asked for a batch of encoded pictures, gives the decoded ones. The 'index' is the batch itself."""
-
-    def __init__(self, transform: Callable[[Image.Image], Tensor]) -> None:
-        self.transform = transform
-
-    def __getitem__(self, batch: _EncodedBatch) -> PictureBatch:
-        pairs: list[RawPair] = []
-        pixels: list[Tensor] = []
-        negatives: dict[int, Tensor] = {}
-        left_out = list(batch.skipped)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata concern nobody, a million pictures long
-            for pair in batch.pairs:
-                picture = self.decode(pair.picture)
-                negative = None if pair.negative is None else self.decode(pair.negative)
-                if picture is None or (pair.negative is not None and negative is None):
-                    left_out.append(skipped(pair.key, BAD_IMAGE if picture is None else BAD_NEGATIVE))
-                    continue
-                if negative is not None:
-                    negatives[len(pairs)] = negative
-                pixels.append(picture)
-                pairs.append(replace(pair, picture=b"", negative=None))
-        # In a worker `default_collate` stacks into shared memory, so that the batch is not copied again on its way out.
-        stacked = default_collate(pixels) if pixels else torch.empty(0, 3, 1, 1)
-        return PictureBatch(
-            shard=batch.shard,
-            pairs=pairs,
-            pixels=stacked,
-            negative_pixels=default_collate(list(negatives.values())) if negatives else torch.empty(0, *stacked.shape[1:]),
-            negative_rows=list(negatives),
-            skipped=left_out,
-            others=batch.others,
-            position=batch.position,
-            source=batch.source,
-            problem=batch.problem,
+    def __iter__(self) -> Iterator[PictureBatch]:
+        loader: DataLoader[DecodedBatch] = DataLoader(
+            self._decoder,
+            sampler=self._encoded(),
+            batch_size=None,
+            num_workers=self._workers,
+            prefetch_factor=PREFETCH if self._workers else None,
+            collate_fn=_as_it_is,
         )
+        for decoded in loader:
+            if decoded.out_of_memory:
+                raise MemoryError(f"at the image of {shown(decoded.out_of_memory)}")
+            pixels, negative_pixels = self._decoder.opened(decoded)
+            batch = decoded.batch
+            yield PictureBatch(
+                batch.shard,
+                batch.pairs,
+                pixels,
+                negative_pixels,
+                decoded.negative_rows,
+                batch.skipped,
+                batch.others,
+                batch.position,
+                batch.source,
+                batch.problem,
+            )
+            del decoded, batch, pixels, negative_pixels  # or their slot would stay occupied
+            self._under_way.popleft()
 
-    def decode(self, content: bytes) -> Tensor | None:
-        try:
-            with Image.open(io.BytesIO(content)) as picture:
-                return self.transform(picture)
-        except Exception:  # Pillow and its plug-ins raise a dozen kinds for a broken file, and none may stop the run
-            return None
+    def fault(self, error: BaseException) -> str | None:
+        """One sentence for an error that tells of too little memory, here or in a worker; None for any other."""
+        shards = " and ".join(dict.fromkeys(self._under_way)) or "the sources"
+        if is_memory_error(error):
+            told = str(error).strip().split("\n")[0][:200]
+            return f"Memory ran out while {shards} was embedded{f' ({told})' * bool(told)}. {_LOWER}"
+        if worker := re.match(r"DataLoader worker \(pid.*?\) (?:is killed by signal: (\w+)|exited)", str(error)):
+            how = f"killed ({worker[1]})" if worker[1] else "ended"
+            return (
+                f"A process that decodes images was {how} from outside while {shards} was embedded, as the system does when "
+                f"memory runs out. {_LOWER}"
+            )
+        return None
+
+    def _encoded(self) -> Iterator[EncodedBatch]:
+        for shard, source in self._named.items():
+            for batch in encoded_batches(shard, source, self._batch_size):
+                batch.slot = None if self._decoder.slots is None else self._decoder.slots.take()
+                self._under_way.append(shard)
+                yield batch
 
 
-def _as_it_is(batch: Any) -> Any:
-    return batch
-
-
-def _encoded_batches(shard: str, source: str, batch_size: int) -> Iterator[_EncodedBatch]:
+def encoded_batches(shard: str, source: str, batch_size: int) -> Iterator[EncodedBatch]:
     """A batch is full with ``batch_size`` pairs, or when their files are too large to be held."""
     version = version_of(source)  # of before it is read: what changes meanwhile is then seen
     samples = TarSamples(source)
-    batch = _EncodedBatch(shard)
+    batch = EncodedBatch(shard)
     try:
         for sample in samples:
             found = sample if isinstance(sample, SkippedPair) else raw_pairs(sample)
@@ -136,7 +137,7 @@ def _encoded_batches(shard: str, source: str, batch_size: int) -> Iterator[_Enco
                 if len(batch.pairs) == batch_size or batch.bytes > MOST_BYTES:
                     batch.position = samples.position
                     yield batch
-                    batch = _EncodedBatch(shard)
+                    batch = EncodedBatch(shard)
             if isinstance(found, SkippedPair):
                 batch.skipped.append(found)
     except BrokenSourceError as error:
@@ -144,3 +145,7 @@ def _encoded_batches(shard: str, source: str, batch_size: int) -> Iterator[_Enco
     batch.position, batch.others = samples.position, samples.others
     batch.source = SourceEntry(version, samples.sha256)
     yield batch
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
