@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from eclipse_pl.cli import main as train
-from eclipse_pl.intervals import bootstrap_interval, t_quantile
+from eclipse_pl.intervals.over_groups import rate_interval
+from eclipse_pl.intervals.student import t_quantile
 from tests.compared_runs import SEEDS, compare, copy, edit_config, edit_report, flowing, numbers, refused
 
 FIRST, SECOND = "contrastive_weight=0.0", "contrastive_weight=1.0"
@@ -57,7 +58,7 @@ def test_win_rates_are_those_of_the_pairs(compared_runs):
     ]
     for metric, column, sign in (("cosine", "cosine", 1), ("mse", "mse", -1), ("R@1", "rank", -1)):
         won = [np.sign(sign * (second[column] - first[column])) / 2 + 0.5 for first, second in pairs]
-        expected = bootstrap_interval(np.mean(won, axis=0))
+        expected = rate_interval(np.mean(won, axis=0), np.arange(16))
         row = table[SECOND, "all", metric]
         assert float(row["win_rate_mean"]) == pytest.approx(expected.mean)
         assert float(row["win_rate_low"]) == pytest.approx(expected.low)

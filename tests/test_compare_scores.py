@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 
 from eclipse_pl.compbench.scorecard import write_rows
-from eclipse_pl.intervals import bootstrap_over_groups, mean_of_independent, t_quantile
+from eclipse_pl.intervals.groups import Groups
+from eclipse_pl.intervals.over_groups import difference_interval
+from eclipse_pl.intervals.student import t_quantile
+from eclipse_pl.intervals.studentised import LEAST
 from eclipse_pl.scorers.preference import prefer
 from tests.compared_runs import SEEDS, compare, copy, flowing, numbers
 from tests.judged_folders import card_of, edit_card, judge_run, judged, pipeline, prior, rows_of
@@ -30,6 +33,13 @@ def place(tmp_path, monkeypatch):
 @pytest.fixture
 def two(tmp_path) -> tuple[Path, Path]:
     return judged(tmp_path / "plain"), judged(tmp_path / "light", light=5)
+
+
+@pytest.fixture(scope="module")
+def two_of_many(tmp_path_factory) -> tuple[Path, Path]:
+    """Of as many prompts in each category as scores need for an interval."""
+    folder, many = tmp_path_factory.mktemp("many"), {"per_category": LEAST}
+    return judged(folder / "plain", **many), judged(folder / "light", light=5, **many)
 
 
 @pytest.fixture
@@ -51,50 +61,78 @@ def mean_of(row: dict[str, str], prefix: str = "") -> tuple[float, float, float]
     return mean, low, high
 
 
-def test_scores_of_benchmark_folders_are_those_of_their_scorecards(two):
-    compare(*two, "--csv", "numbers.csv")
+def test_scores_of_benchmark_folders_are_those_of_their_scorecards(two_of_many):
+    compare(*two_of_many, "--csv", "numbers.csv")
     table = numbers()
-    for folder in two:
+    for folder in two_of_many:
         cells = card_of(folder)["scores"][JUDGE]
         for category in ("color", "shape"):
             for subset, name in (("all", COLOR), ("seen", f"benchmark/color/seen/{JUDGE}")):
                 row, cell = table[folder.name, subset, name.replace("color", category)], cells[category][subset]
-                assert mean_of(row) == pytest.approx([cell[part] for part in ("mean", "low", "high")])
+                if subset == "seen":
+                    assert (float(row["mean"]), row["low"], row["interval"]) == (pytest.approx(cell["mean"]), "", "too few")
+                else:
+                    assert mean_of(row) == pytest.approx([cell[part] for part in ("mean", "low", "high")])
                 assert row["n"] == str(cell["prompts"]) and row["over"] == "prompts"
         mean = table[folder.name, "all", f"benchmark/{JUDGE}"]
         assert float(mean["mean"]) == pytest.approx(statistics.mean(cells[name]["all"]["mean"] for name in cells))
         assert float(mean["low"]) > min(cells[name]["all"]["low"] for name in cells), "two categories are surer than one"
 
 
-def test_differences_and_win_rates_are_those_of_pictures_of_the_same_prompt_and_seed(two):
-    compare(*two, "--csv", "numbers.csv")
+def test_differences_and_win_rates_are_those_of_pictures_of_the_same_prompt_and_seed(two_of_many):
+    compare(*two_of_many, "--csv", "numbers.csv")
     table = numbers()
     parts = []
     for category in ("color", "shape"):
-        plain, light = (values(folder, category) for folder in two)
-        assert plain.keys() == light.keys() and len(plain) == 8
-        apart = np.array([light[key] - plain[key] for key in plain])
-        expected = bootstrap_over_groups(apart, [prompt for prompt, _ in plain])
-        parts.append(expected)
+        plain, light = (values(folder, category) for folder in two_of_many)
+        assert plain.keys() == light.keys() and len(plain) == 40
+        both = np.array([[light[key], plain[key]] for key in plain])
+        parts.append(Groups.of(both, [prompt for prompt, _ in plain]))
+        expected = difference_interval(parts[-1:])
         row = table["light", "all", COLOR.replace("color", category)]
         assert mean_of(row, "difference_") == pytest.approx([expected.mean, expected.low, expected.high])
         won = prefer(light, plain).win_rate
         assert mean_of(row, "win_rate_") == pytest.approx([won.mean, won.low, won.high])
-    both = mean_of_independent(parts)
-    assert mean_of(table["light", "all", f"benchmark/{JUDGE}"], "difference_") == pytest.approx(
-        [both.mean, both.low, both.high]
-    )
+    mean = difference_interval(parts)
+    row = table["light", "all", f"benchmark/{JUDGE}"]
+    assert mean_of(row, "difference_") == pytest.approx([mean.mean, mean.low, mean.high])
+    assert row["difference_interval"] == "studentised bootstrap" and row["win_rate_interval"] == "Clopper-Pearson"
     assert table["plain", "all", COLOR]["difference_mean"] == ""
 
 
-def test_what_is_printed_of_two_folders(two, capsys):
-    compare(*two)
+def test_what_is_printed_of_two_folders(two_of_many, capsys):
+    compare(*two_of_many)
     printed = capsys.readouterr().out
-    cell = card_of(two[1])["scores"][JUDGE]["color"]["all"]
+    cell = card_of(two_of_many[1])["scores"][JUDGE]["color"]["all"]
     assert f"{cell['mean']:.3f} [{cell['low']:.3f}, {cell['high']:.3f}]" in printed
-    for text in ("difference from plain", "win rate against plain", "▲", "8 × 2", "nothing was trained here"):
+    for text in ("difference from plain", "win rate against plain", "▲", "40 × 2", "nothing was trained here", "Newcombe"):
         assert text in printed
     assert "Cost" not in printed and "Win rate against" not in printed, "there is nothing latent here"
+
+
+def test_few_prompts_are_said_to_be_too_few(two, capsys):
+    compare(*two, "--csv", "numbers.csv")
+    cell = card_of(two[1])["scores"][JUDGE]["color"]["all"]
+    assert f"{cell['mean']:.3f} (too few)" in capsys.readouterr().out
+    row = numbers()["light", "all", COLOR]
+    assert (row["interval"], row["low"], row["difference_interval"], row["difference_low"]) == ("too few", "", "too few", "")
+    assert row["win_rate_interval"] == "Clopper-Pearson" and row["win_rate_low"], "outcomes have one, however few they are"
+    assert f"{cell['mean']:.3f} (too few)" in Path("compare.html").read_text()
+
+
+@pytest.mark.parametrize("right", [0, 1])
+def test_two_that_agree_everywhere_may_differ_either_way(two, right):
+    """Scores of 0 and 1, four prompts: not 0.0 [0.0, 0.602], which is the bound of a share."""
+    for folder in two:
+        rows = rows_of(folder)
+        for at, row in enumerate(rows):
+            row["scores"][JUDGE]["value"] = float(at // 2 % 2 == right)
+        write_rows(folder / "rows.jsonl", rows)
+    compare(*two, "--csv", "numbers.csv")
+    row = numbers()["light", "all", COLOR]
+    mean, low, high = mean_of(row, "difference_")
+    assert mean == 0 and low == pytest.approx(-high) and high > 0.1
+    assert row["difference_interval"] == "Newcombe"
 
 
 def test_markdown_has_the_tables_of_scores(two, capsys):
@@ -216,10 +254,10 @@ def test_a_category_that_one_was_not_judged_in_is_not_in_the_mean(two):
     assert table["light", "all", f"benchmark/shape/{JUDGE}"]["mean"] == ""
 
 
-def test_numbers_of_the_page_are_those_of_the_scorecard(two):
-    compare(*two)
+def test_numbers_of_the_page_are_those_of_the_scorecard(two_of_many):
+    compare(*two_of_many)
     page = Path("compare.html").read_text().replace("<wbr>", "")
-    card = card_of(two[0])
+    card = card_of(two_of_many[0])
     assert card["prompts"]["sha256"] in page and json.dumps(card["judges"][JUDGE]).strip('"') in page
     cell = card["scores"][JUDGE]["color"]["all"]
     assert f"<td>{cell['mean']:.3f} [{cell['low']:.3f}, {cell['high']:.3f}]</td>" in page

@@ -91,7 +91,7 @@ def test_files_that_are_damaged(tmp_path, capfd, name, content, said):
 
 def test_a_scorecard_of_another_version(tmp_path, capfd):
     edit_card(judged(tmp_path / "one"), lambda card: card.update(version=99))
-    assert "is of version 99, and this program reads version 1" in refused(capfd, "one")
+    assert "is of version 99, and this program reads version 2" in refused(capfd, "one")
 
 
 def test_pictures_are_a_number(tmp_path, capfd):

@@ -1,14 +1,15 @@
-"""Win rates: counted by hand, symmetric, the interval a bootstrap over prompts, equal rows required."""
+"""Win rates: counted by hand, symmetric, the interval over prompts, equal rows required."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eclipse_pl.intervals import Estimate
+from eclipse_pl.intervals.over_groups import rate_interval
 from eclipse_pl.scorers.preference import prefer
 
 A = {("p0", 0): 21.0, ("p0", 1): 20.0, ("p1", 0): 20.0, ("p1", 1): 19.0}
@@ -23,8 +24,9 @@ def test_counts_and_rates() -> None:
     result = prefer(A, B)
     assert (result.wins, result.ties, result.losses, result.pairs, result.failed) == (2, 1, 1, 4, 0)
     assert result.probability == pytest.approx((2 * sigmoid(1) + sigmoid(-2) + 0.5) / 4)
-    # prompt p0 won both of its pairs, p1 a quarter: all that two prompts can give
-    assert result.win_rate == Estimate(2.5 / 4, 0.25, 1.0, n=2)
+    # prompt p0 won both of its pairs, p1 a quarter
+    assert result.win_rate == rate_interval(np.array([1.0, 1.0, 0.0, 0.5]), ["p0", "p0", "p1", "p1"])
+    assert (result.win_rate.mean, result.win_rate.n) == (2.5 / 4, 2)
 
 
 def test_ties_are_near_probabilities() -> None:
@@ -69,7 +71,7 @@ scores = st.dictionaries(
 @given(scores, st.floats(0, 1))
 def test_what_a_wins_b_loses(both: dict[tuple[str, int], tuple[float, float]], threshold: float) -> None:
     a, b = {key: value[0] for key, value in both.items()}, {key: value[1] for key, value in both.items()}
-    there, back = prefer(a, b, threshold, repetitions=200), prefer(b, a, threshold, repetitions=200)
+    there, back = prefer(a, b, threshold), prefer(b, a, threshold)
     assert (there.wins, there.ties, there.losses) == (back.losses, back.ties, back.wins)
     assert there.win_rate.mean + back.win_rate.mean == pytest.approx(
         1

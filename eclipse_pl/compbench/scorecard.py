@@ -12,9 +12,10 @@ import numpy as np
 from eclipse_pl.atomic import json_bytes, write_atomically
 from eclipse_pl.compbench.judging import Scores, none_if_nan
 from eclipse_pl.compbench.unit import Unit
-from eclipse_pl.intervals import bootstrap_over_groups
+from eclipse_pl.intervals.groups import Groups
+from eclipse_pl.intervals.over_groups import score_interval
 
-VERSION = 1
+VERSION = 2
 """Of the files in a benchmark's folder."""
 
 ALL = "all"
@@ -47,10 +48,10 @@ def rows_of(units: Sequence[Unit], scores: Mapping[str, Scores]) -> list[dict[st
 
 
 def table_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
-    """{judge: {category: {subset: {mean, low, high, prompts, images, failed}}}}; subset "all" is the whole category.
+    """{judge: {category: {subset: {mean, low, high, interval, prompts, images, failed}}}}; subset "all" is the whole category.
 
-    Intervals are 95 %, by bootstrap over prompts, because pictures of one prompt resemble each other. Failed pictures are
-    counted and left out of the mean.
+    Intervals are 95 %, over prompts, because images of one prompt resemble each other; ``interval`` names the method, or says
+    why there is none (`eclipse_pl.intervals.over_groups`). Failed pictures are counted and left out of the mean.
     """
     table: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
     groups: dict[tuple[str, str, str], list[tuple[str, float | None]]] = {}
@@ -61,11 +62,11 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str,
                     groups.setdefault((judge, row["category"], subset), []).append((row["id"], said["value"]))
     for (judge, category, subset), values in groups.items():
         good = [(prompt, value) for prompt, value in values if value is not None]
-        cell: dict[str, Any] = {"mean": None, "low": None, "high": None}
+        cell: dict[str, Any] = {"mean": None, "low": None, "high": None, "interval": ""}
         if good:
-            estimate = bootstrap_over_groups(np.array([value for _, value in good], float), [prompt for prompt, _ in good])
-            # one prompt has a mean and no interval
+            estimate = score_interval([Groups.of(np.array([[value] for _, value in good], float), [name for name, _ in good])])
             cell = {part: none_if_nan(getattr(estimate, part)) for part in ("mean", "low", "high")}
+            cell["interval"] = estimate.method
         cell |= {"prompts": len({prompt for prompt, _ in good}), "images": len(good), "failed": len(values) - len(good)}
         table.setdefault(judge, {}).setdefault(category, {})[subset] = cell
     return table

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 from rich.console import Console
 from rich.table import Table
 
@@ -7,7 +9,7 @@ from eclipse_pl.compbench.scorecard import ALL, Card
 
 
 def scorecard_table(card: Card) -> None:
-    """Print categories x judges, each with its 95 % interval over prompts, subsets below their category."""
+    """Print categories x judges, each with its 95 % interval over prompts (or why there is none), subsets below a category."""
     judges = list(card["scores"])
     prompts = card["prompts"]
     table = Table(box=None)
@@ -27,11 +29,11 @@ def scorecard_table(card: Card) -> None:
     console.print(table)
 
 
-def cell(value: dict[str, float | None] | None) -> str:
+def cell(value: dict[str, Any] | None) -> str:
     if value is None:
         return ""
     if value["mean"] is None:
         return "-"
     if value["low"] is None:
-        return f"{value['mean']:.3f}"
+        return f"{value['mean']:.3f} ({value['interval']})"
     return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"

@@ -86,5 +86,5 @@ def on_scope(latent: LatentComparison) -> list[str]:
     pairs = latent.reference.first.fact("pairs")
     said = [f"All of it holds for {f'these {pairs:,} pairs' if pairs else 'this split'}: it does not speak of other data."]
     if latent.others and max(len(variant.runs) for variant in latent.variants) > 1:
-        said.append("Intervals of means and differences are over training seeds; those of win rates over pairs, seeds fixed.")
+        said.append("Intervals of means and differences are over training seeds; those of win rates over images, seeds fixed.")
     return [*said, "These metrics are of embeddings. Whether pictures get better, a decoder and judges must say."]

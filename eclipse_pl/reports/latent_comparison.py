@@ -13,7 +13,9 @@ from jaxtyping import Float
 
 from eclipse_pl.callbacks.latent import THIS_PRIOR
 from eclipse_pl.callbacks.latent_table import FLOORS, ORDER
-from eclipse_pl.intervals import Estimate, bootstrap_interval, mean_interval
+from eclipse_pl.intervals.estimate import Estimate
+from eclipse_pl.intervals.over_groups import rate_interval
+from eclipse_pl.intervals.student import mean_interval
 from eclipse_pl.latent_metrics import ALL
 from eclipse_pl.reports.comparison import Comparison
 from eclipse_pl.reports.fairness import Kind
@@ -80,8 +82,11 @@ class LatentComparison(Comparison):
         return mean_interval([our - their for our, their in zip(ours, theirs, strict=True)], resolution(ours + theirs))
 
     def win_rate(self, variant: Variant, column: str, subset: str = ALL) -> Estimate:
-        """How often a pair is better than under the reference with the same seed; its interval is one over pairs."""
-        scores = []
+        """How often a pair is better than under the reference with the same seed.
+
+        Its interval is over images: captions of one image are won or lost together.
+        """
+        scores, images = [], np.zeros(0)
         for run, other in self.pairs(variant):
             ours, theirs = run.pairs, other.pairs
             if ours is None or theirs is None or not np.array_equal(ours["index"], theirs["index"]):
@@ -89,10 +94,12 @@ class LatentComparison(Comparison):
             sign = -1 if column in LOWER_WINS else 1
             taken = (ours["subset"] == subset) | (subset == ALL)
             scores.append(wins(sign * ours[column][taken], sign * theirs[column][taken]))
+            images = ours.get("group", ours["index"])[taken]
         if not scores:
             return NOTHING
         over_seeds = np.mean(scores, axis=0)
-        return bootstrap_interval(over_seeds[~np.isnan(over_seeds)])
+        known = ~np.isnan(over_seeds)
+        return rate_interval(over_seeds[known], images[known]) if known.any() else NOTHING
 
     def curve(self, variant: Variant, metric: Metric, subset: str = ALL) -> list[CurvePoint]:
         """Validations that all seeds of a variant have, in order."""

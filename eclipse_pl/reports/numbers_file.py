@@ -7,7 +7,7 @@ import io
 import math
 from typing import Any
 
-from eclipse_pl.intervals import Estimate
+from eclipse_pl.intervals.estimate import Estimate
 from eclipse_pl.reports.comparison import Comparison
 from eclipse_pl.reports.costs import COSTS, Cost
 from eclipse_pl.reports.latent_comparison import LatentComparison
@@ -16,7 +16,7 @@ from eclipse_pl.reports.report import Report
 from eclipse_pl.reports.score_comparison import ScoreComparison
 from eclipse_pl.reports.variants import Variant, plain
 
-PARTS = ("n", "mean", "low", "high")
+PARTS = ("n", "mean", "low", "high", "interval")
 Rows = list[dict[str, Any]]
 
 
@@ -24,8 +24,8 @@ def numbers_csv(report: Report) -> str:
     """Means, differences by paired seeds and win rates with their intervals; floors, ridge regression, ceiling and costs too.
 
     Scores have the name under which they are logged. ``n`` counts what the interval is ``over``: seeds of training or prompts;
-    pairs or prompts in win rates. Empty cells are numbers that there are not. Settings are those in which variants differ, by
-    their dotted keys.
+    images or prompts in win rates. ``interval`` names its method, or says why there is none. Empty cells are numbers that
+    there are not. Settings are those in which variants differ, by their dotted keys.
     """
     keys = list(dict.fromkeys(key for variant in report.comparison.variants for key in variant.settings))
     rows = [*(latent_rows(report.latent) if report.latent else []), *(score_rows(report.scores) if report.scores else [])]
@@ -81,4 +81,4 @@ def name_and_settings(comparison: Comparison, variant: Variant) -> dict[str, Any
 def columns(prefix: str, estimate: Estimate) -> dict[str, Any]:
     values = {"mean": estimate.mean, "low": estimate.low, "high": estimate.high}
     known = {f"{prefix}{name}": value for name, value in values.items() if not math.isnan(value)}
-    return {f"{prefix}n": estimate.n, **known} if estimate.n else {}
+    return {f"{prefix}n": estimate.n, **known, f"{prefix}interval": estimate.method} if estimate.n else {}

@@ -6,10 +6,15 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from eclipse_pl.compbench.scorecard import ALL, score_name
-from eclipse_pl.intervals import Estimate, mean_of_independent
+from eclipse_pl.intervals.estimate import Estimate, mean_of_independent
+from eclipse_pl.intervals.groups import Groups
+from eclipse_pl.intervals.over_groups import score_interval
 from eclipse_pl.reports.metric import NOTHING
 from eclipse_pl.reports.score_record import ScoreRecord
+from eclipse_pl.scorers.preference import Rows
 
 
 @dataclass(frozen=True)
@@ -32,11 +37,15 @@ class ScoreColumn:
         return score_name(self.judge, ALL if self.is_mean else self.categories[0], self.subset)
 
     def read(self, record: ScoreRecord) -> Estimate:
-        """What the scorecard has: its interval is one over prompts."""
+        """What the scorecard has, its interval over prompts; that of a mean over categories is made from the rows."""
         cells = [record.cell(self.judge, category, self.subset) for category in self.categories]
         if not cells or any(cell is None or cell["mean"] is None for cell in cells):
             return NOTHING
-        return mean_of_independent([estimate_of(cell) for cell in cells if cell])
+        together = mean_of_independent([estimate_of(cell) for cell in cells if cell])
+        if len(cells) == 1 or record.rows is None:
+            return together
+        parts = [groups_of(record.values(self.judge, category, self.subset) or {}) for category in self.categories]
+        return score_interval([part for part in parts if part]) if all(parts) else together
 
 
 @dataclass(frozen=True)
@@ -75,4 +84,13 @@ DISTANCES = (
 def estimate_of(cell: dict[str, Any]) -> Estimate:
     """A cell of a scorecard."""
     low, high = (math.nan if cell[name] is None else cell[name] for name in ("low", "high"))
-    return Estimate(cell["mean"], low, high, cell["prompts"])
+    return Estimate(cell["mean"], low, high, cell["prompts"], cell["interval"])
+
+
+def groups_of(*rows: Rows) -> Groups | None:
+    """Values of the same images, one column for each of ``rows``, by prompt; those that could not be judged are left out."""
+    kept = [key for key in rows[0] if all(math.isfinite(values[key]) for values in rows)]
+    if not kept:
+        return None
+    values = np.array([[values[key] for values in rows] for key in kept], dtype=np.float64)
+    return Groups.of(values, [prompt for prompt, _ in kept])

@@ -9,13 +9,16 @@ from typing import ClassVar
 import numpy as np
 
 from eclipse_pl.compbench.scorecard import ALL
-from eclipse_pl.intervals import Estimate, bootstrap_over_groups, mean_interval, mean_of_independent
+from eclipse_pl.intervals.estimate import Estimate
+from eclipse_pl.intervals.groups import Groups
+from eclipse_pl.intervals.over_groups import difference_interval
+from eclipse_pl.intervals.student import mean_interval
 from eclipse_pl.reports.comparison import Comparison
 from eclipse_pl.reports.fairness import Kind
 from eclipse_pl.reports.latent_comparison import resolution
 from eclipse_pl.reports.metric import NOTHING
 from eclipse_pl.reports.run_record import RunRecord
-from eclipse_pl.reports.score_column import DISTANCES, Column, ScoreColumn
+from eclipse_pl.reports.score_column import DISTANCES, Column, ScoreColumn, groups_of
 from eclipse_pl.reports.score_record import ScoreRecord
 from eclipse_pl.reports.variants import Variant
 from eclipse_pl.scorers.preference import Preference, Rows, prefer
@@ -31,7 +34,7 @@ class ScoreComparison(Comparison):
 
     kind: ClassVar[Kind] = "scores"
     _known: dict[tuple[str, str, Column], Estimate | Preference | None] = field(default_factory=dict)
-    """A bootstrap is done once."""
+    """An interval is made once."""
 
     @classmethod
     def holds(cls, run: RunRecord) -> bool:
@@ -82,9 +85,15 @@ class ScoreComparison(Comparison):
         return column.read(run.judged).mean
 
     def estimate(self, variant: Variant, column: Column) -> Estimate:
-        """Mean over seeds of training; for a single one what its scorecard has."""
-        single = [column.read(run.judged) for run in variant.runs.values()]
-        return single[0] if len(single) == 1 else over_seeds([one.mean for one in single])
+        """Mean over seeds of training; for a single one over prompts."""
+        if len(variant.runs) > 1:
+            return over_seeds([self.value(run, column) for run in variant.runs.values()])
+        key = ("estimate", variant.name, column)
+        if key not in self._known:
+            self._known[key] = column.read(variant.first.judged)
+        known = self._known[key]
+        assert isinstance(known, Estimate)
+        return known
 
     def difference(self, variant: Variant, column: Column) -> Estimate:
         """The variant less the reference, by paired seeds of training; for a single pair by the same prompts and seeds."""
@@ -123,18 +132,17 @@ def over_seeds(values: list[float]) -> Estimate:
 
 def difference_of(ours: ScoreRecord, theirs: ScoreRecord, column: ScoreColumn) -> Estimate:
     """Interval over prompts of the differences between pictures of the same prompt and seed; none where rows are missing."""
-    parts = []
+    parts: list[Groups] = []
     for category in column.categories:
         rows = paired_rows(ours, theirs, column.judge, category, column.subset)
         if rows is None:
             one, other = column.read(ours), column.read(theirs)
-            return Estimate(one.mean - other.mean, np.nan, np.nan, min(one.n, other.n))
-        a, b = rows
-        apart = {key: a[key] - b[key] for key in a if np.isfinite(a[key] - b[key])}
-        if not apart:
+            return Estimate.without(one.mean - other.mean, min(one.n, other.n))
+        part = groups_of(*rows)
+        if part is None:
             return NOTHING
-        parts.append(bootstrap_over_groups(np.array(list(apart.values())), [prompt for prompt, _ in apart]))
-    return mean_of_independent(parts)
+        parts.append(part)
+    return difference_interval(parts)
 
 
 def preference_of(pairs: list[tuple[RunRecord, RunRecord]], column: ScoreColumn) -> Preference | None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eclipse_pl.compbench.scorecard import ALL
+from eclipse_pl.intervals.over_groups import DIFFERENCES, RATES, SCORES
 from eclipse_pl.reports.metric import decimals_of
 from eclipse_pl.reports.score_column import Column, ScoreColumn
 from eclipse_pl.reports.score_comparison import ScoreComparison
 from eclipse_pl.reports.tables import Row, Table, estimate_text, heading, kind_of, name_of, percent, verdict
 from eclipse_pl.reports.variants import Variant
 
-INTERVALS = "mean ± half-width of the 95 % t-interval over trainings; of one training, or none, [95 % interval over prompts]."
+INTERVALS = (
+    "mean ± half-width of the 95 % t-interval over trainings; of one training, or none, [95 % interval over prompts]: "
+    f"{SCORES}."
+)
 
 
 def summary_table(scores: ScoreComparison) -> Table | None:
@@ -92,7 +96,7 @@ def score_difference_table(scores: ScoreComparison, judge: str, subset: str = AL
             for at, variant in enumerate(scores.others)
         ],
         "± half-width of the 95 % t-interval over paired trainings; of one pair [95 % interval over prompts], by pictures of "
-        "the same prompt and seed. ▲ better, ▼ worse: intervals that leave out 0.",
+        f"the same prompt and seed: {DIFFERENCES}. ▲ better, ▼ worse: intervals that leave out 0.",
     )
 
 
@@ -112,7 +116,7 @@ def preference_table(scores: ScoreComparison, judge: str, subset: str = ALL) -> 
         ["paired trainings", *titles, "ties"],
         rows,
         "Share of pictures to which the judge gives a higher value than to the reference's of the same prompt and seed, ties "
-        "half; [95 % bootstrap interval over prompts], trainings being repetitions.",
+        f"half; [95 % interval over prompts], trainings being repetitions: {RATES}.",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eclipse_pl.intervals import t_quantile
+from eclipse_pl.intervals.student import t_quantile
 from eclipse_pl.reports.comparison import Comparison
 from eclipse_pl.reports.run_record import Seeds
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from eclipse_pl.intervals import Estimate
+from eclipse_pl.intervals.estimate import WITHOUT, Estimate
+from eclipse_pl.intervals.over_groups import RATES
 from eclipse_pl.latent_metrics import ALL
 from eclipse_pl.reports.comparison import Comparison
 from eclipse_pl.reports.costs import Cost
@@ -114,8 +115,8 @@ def win_table(comparison: LatentComparison, subset: str = ALL) -> Table:
             )
             for variant in comparison.others
         ],
-        "Share of pairs that are better than under the reference with the same seed, ties half; brackets: 95 % bootstrap "
-        "interval over pairs, with the seeds as they are.",
+        "Share of pairs that are better than under the reference with the same seed, ties half; brackets: 95 % interval over "
+        f"images, with the seeds as they are ({RATES}). Captions of one image are won or lost together.",
     )
 
 
@@ -172,12 +173,19 @@ def plus_minus(estimate: Estimate, decimals: int, sign: bool = False) -> str:
 
 
 def estimate_text(estimate: Estimate, decimals: int, over_prompts: bool, sign: bool = False) -> str:
-    """``±`` is an interval over seeds of training, ``[low, high]`` one over prompts."""
-    text = plus_minus(estimate, decimals, sign)
-    if not (over_prompts and estimate.has_interval):
-        return text
+    """``±`` is an interval over seeds of training, ``[low, high]`` one over prompts, ``(too few)`` none of them."""
+    if not over_prompts or not estimate.n:
+        return plus_minus(estimate, decimals, sign)
+    text = number(estimate.mean, decimals, sign)
+    if not estimate.has_interval:
+        return text + why_none(estimate)
     low, high = (number(bound, decimals, sign) for bound in (estimate.low, estimate.high))
-    return f"{number(estimate.mean, decimals, sign)} [{low}, {high}]"
+    return f"{text} [{low}, {high}]"
+
+
+def why_none(estimate: Estimate) -> str:
+    """`` (too few)``, where there could be an interval and is none."""
+    return f" ({estimate.method})" if estimate.method in WITHOUT else ""
 
 
 def verdict(difference: Estimate, better: str) -> str:
@@ -192,7 +200,7 @@ def percent(rate: Estimate) -> str:
     if not rate.n:
         return "–"
     text = f"{100 * rate.mean:.1f} %"
-    return f"{text} [{100 * rate.low:.1f}, {100 * rate.high:.1f}]" if rate.has_interval else text
+    return f"{text} [{100 * rate.low:.1f}, {100 * rate.high:.1f}]" if rate.has_interval else text + why_none(rate)
 
 
 def count(value: float | int | None) -> str:

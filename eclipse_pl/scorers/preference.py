@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eclipse_pl.intervals import Estimate, bootstrap_over_groups
+from eclipse_pl.intervals.estimate import Estimate
+from eclipse_pl.intervals.over_groups import rate_interval
 
 Rows = Mapping[tuple[str, int], float]
 """(prompt id, seed) -> score. NaN: the picture could not be judged."""
@@ -35,9 +36,7 @@ class Preference:
         return self.wins + self.ties + self.losses
 
 
-def prefer(
-    a: Rows, b: Rows, tie_threshold: float = 0.0, scale: float = 1.0, repetitions: int = 10_000, seed: int = 0
-) -> Preference:
+def prefer(a: Rows, b: Rows, tie_threshold: float = 0.0, scale: float = 1.0) -> Preference:
     """Compare pictures of the same prompt and seed.
 
     Args:
@@ -56,7 +55,7 @@ def prefer(
     outcome = np.where(tie, 0.5, difference > 0)
     ids = [prompt for (prompt, _), good in zip(keys, judged, strict=True) if good]
     return Preference(
-        win_rate=bootstrap_over_groups(outcome, ids, repetitions, seed),
+        win_rate=rate_interval(outcome, ids),
         probability=float(probability.mean()),
         wins=int((outcome == 1).sum()),
         ties=int(tie.sum()),
