@@ -94,7 +94,7 @@ class LatentComparison(Comparison):
             sign = -1 if column in LOWER_WINS else 1
             taken = (ours["subset"] == subset) | (subset == ALL)
             scores.append(wins(sign * ours[column][taken], sign * theirs[column][taken]))
-            images = ours.get("group", ours["index"])[taken]
+            images = ours["group"][taken]
         if not scores:
             return NOTHING
         over_seeds = np.mean(scores, axis=0)
