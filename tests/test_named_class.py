@@ -189,14 +189,19 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / name / "star.py").write_text("from .inner.priors import *\n")
     (tmp_path / name / "further.py").write_text("from .star import Prior\n\nclass Further(Prior[0] if 0 else Prior): ...\n")
     (tmp_path / name / "plain.py").write_text("from . import star\n\nclass Further(star.Prior): ...\n")
+    alias = "try:\n    from eclipse_pl.priors import DiffusionPrior\nexcept ImportError:\n    pass\nBase = DiffusionPrior\n"
+    (tmp_path / name / "other.py").write_text("Loop = Loop\nUp = Down\nDown = Up\n")
+    (tmp_path / name / "alias.py").write_text(f"{alias}Same = Base\nclass Further(Base): ...\n")
     monkeypatch.syspath_prepend(tmp_path)
     return name
 
 
 def test_priors_of_ones_own_are_built(mine: str, tmp_path: Path) -> None:
     space = make_space(8, 8)
-    for place in ("inner.priors.Prior", "star.Prior", "plain.Further"):
+    for place in ("inner.priors.Prior", "star.Prior", "plain.Further", "alias.Same", "alias.Further"):
         assert issubclass(named_class(f"{mine}.{place}", (Prior,), "here"), Prior)
+    with pytest.raises(ValueError, match=r"BASE leads to Prior"):
+        named_class(f"{mine}.other.Loop", (Prior,), "here")
     with pytest.raises(ValueError, match="does not write as a Prior"):
         named_class(f"{mine}.further.Further", (Prior,), "here")
     cls = named_class(f"{mine}.inner.priors.Mine", (Prior,), "here")

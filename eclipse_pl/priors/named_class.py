@@ -78,7 +78,10 @@ def named_class(class_path: object, bases: tuple[type[T], ...], where: str) -> t
     place = written_at(module, name, bases)
     if place is None:
         if module in sys.modules or source_of(module) is not None:
-            raise ValueError(f"{where} names {class_path}, which its module does not write as a {wanted}: it is not imported.")
+            raise ValueError(
+                f"{where} names {class_path}, which its module does not write as a {wanted}: it is not imported. One of your "
+                f"own begins with `class {name}(BASE):` at the top level of {module}, and BASE leads to {wanted}."
+            )
         raise ValueError(
             f"{where} names {class_path}, and there is no such module here. Install its package, run this in the folder that "
             "holds it, or add that folder to PYTHONPATH."
@@ -108,10 +111,13 @@ def written_at(
         return None
     classes: dict[str, ast.ClassDef] = {}
     imported: dict[str, str] = {}  # from a name in this module to what it stands for, dotted
+    aliases: dict[str, str] = {}  # the same for names of this module
     stars = []
     for statement in top_level(tree.body):
         if isinstance(statement, ast.ClassDef):
             classes[statement.name] = statement
+        elif isinstance(statement, ast.Assign) and (value := dotted_name(statement.value)):
+            aliases |= {target.id: value for target in statement.targets if isinstance(target, ast.Name)}
         elif isinstance(statement, ast.Import):
             for alias in statement.names:
                 whole = alias.name if alias.asname else alias.name.partition(".")[0]
@@ -123,7 +129,7 @@ def written_at(
 
     def found(dotted: str) -> tuple[str, str] | None:
         first, _, rest = dotted.partition(".")
-        if first in classes and first != name and not rest:
+        if (first in classes or first in aliases) and first != name and not rest:
             places = [f"{module}.{first}"]
         elif first in imported:
             places = [f"{imported[first]}.{rest}" if rest else imported[first]]
@@ -135,7 +141,7 @@ def written_at(
 
     if name in classes:
         return (module, name) if any(found(dotted) for node in classes[name].bases if (dotted := dotted_name(node))) else None
-    return found(name)
+    return found(aliases.get(name, name))
 
 
 def source_of(module: str) -> tuple[str, str] | None:
