@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eclipse_pl.data.chunk import Chunk, shared_images
+from eclipse_pl.data.chunk import Chunk, shared_images, without_direction
 from eclipse_pl.data.manifest import SCHEMA, Manifest, ShardEntry, write_json
 from eclipse_pl.data.shards import ShardWriter
 from eclipse_pl.embed_folder import finish_set, finished_shards, only_run, require_same_settings
@@ -29,7 +29,7 @@ from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.raw.batches import PictureBatch, PictureBatches
 from eclipse_pl.raw.image import AS_SHOWN, ImageReading
 from eclipse_pl.raw.pairs import RawPair
-from eclipse_pl.raw.reasons import NOT_FINITE, skipped
+from eclipse_pl.raw.reasons import NOT_FINITE, VANISHES, skipped
 from eclipse_pl.raw.source_version import unchanged
 from eclipse_pl.raw.sources import find_sources
 from eclipse_pl.raw.splits import SplitDraw
@@ -164,11 +164,11 @@ def _write_shard(
     waiting: dict[str, list[_Row]] = {"train": [], "val": [], "test": []}
     with ShardWriter(path) as writer:
         for embedded in _one_behind(batches, encoder):
-            rows, not_finite = _rows(embedded)
-            cut += int(embedded.cut.sum()) - sum(bool(embedded.cut[row]) for row in not_finite)
+            rows, bad = _rows(embedded)
+            cut += int(embedded.cut.sum()) - sum(bool(embedded.cut[row]) for row in bad)
             others += embedded.batch.others
             left_out += embedded.batch.skipped
-            left_out += [skipped(embedded.batch.pairs[row].key, NOT_FINITE) for row in not_finite]
+            left_out += [skipped(embedded.batch.pairs[row].key, kind) for row, kind in bad.items()]
             for row in rows:
                 split = draw.split_of(path.name, row.pair)
                 waiting[split].append(row)
@@ -210,24 +210,26 @@ def _start(batch: PictureBatch, encoder: Encoder) -> _Embedded:
     return _Embedded(batch, image, text, tokens.cut, negative)
 
 
-def _rows(embedded: _Embedded) -> tuple[list[_Row], list[int]]:
-    """The pairs of a batch in float16, and the numbers of those left out because something in them is not finite."""
-    # Cast first: what float16 cannot hold becomes infinite, and is found with the rest.
-    image, text, states, negative = (
-        tensor.half().cpu()
-        for tensor in (embedded.image, embedded.text.text_embed, embedded.text.text_states, embedded.negative)
+def _rows(embedded: _Embedded) -> tuple[list[_Row], dict[int, str]]:
+    """The pairs of a batch in float16, and the numbers of those left out with the reason."""
+    exact = [tensor.float().cpu() for tensor in (embedded.image, embedded.text.text_embed, embedded.negative)]
+    image, text, negative = (tensor.half() for tensor in exact)  # what float16 cannot hold becomes infinite
+    states, lengths = embedded.text.text_states.half().cpu(), embedded.text.lengths.cpu()
+    vanished_image, vanished_text, vanished_negative = (
+        torch.from_numpy(without_direction(tensor.numpy())) for tensor in exact
     )
-    lengths = embedded.text.lengths.cpu()
-    finite = image.isfinite().all(1) & text.isfinite().all(1)
+    negative_rows = torch.tensor(embedded.batch.negative_rows, dtype=torch.int64)
+    finite, vanishes = image.isfinite().all(1) & text.isfinite().all(1), vanished_image | vanished_text
     finite[torch.arange(len(image)).repeat_interleave(lengths)[~states.isfinite().all(1)]] = False
-    finite[torch.tensor(embedded.batch.negative_rows, dtype=torch.int64)[~negative.isfinite().all(1)]] = False
+    finite[negative_rows[~negative.isfinite().all(1)]] = False
+    vanishes[negative_rows[vanished_negative]] = True
+    bad = {row: VANISHES if finite[row] else NOT_FINITE for row in (~finite | vanishes).nonzero().flatten().tolist()}
     negatives = dict(zip(embedded.batch.negative_rows, negative.numpy(), strict=True))
     captions = [
         state.numpy().copy() for state in states.split(lengths.tolist())
     ]  # a view would keep the whole batch in memory
     parts = zip(embedded.batch.pairs, image.numpy(), text.numpy(), captions, strict=True)
-    rows = [_Row(*part, negatives.get(number)) for number, part in enumerate(parts) if finite[number]]
-    return rows, (~finite).nonzero().flatten().tolist()
+    return [_Row(*part, negatives.get(row)) for row, part in enumerate(parts) if row not in bad], bad
 
 
 def _chunk(rows: list[_Row]) -> Chunk:

@@ -113,16 +113,17 @@ def test_what_a_sample_may_hold(tmp_path: Path, encoder: OpenClipEncoder) -> Non
 
 
 class Overflowing(OpenClipEncoder):
-    """Real embeddings, but those of bright pictures become larger than float16 can hold."""
+    """Real embeddings, but those of bright pictures become larger than float16 can hold, and dark ones smaller."""
 
     def encode_images(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
-        bright = pixels.flatten(1).mean(1) > 1.5
-        return super().encode_images(pixels) * torch.where(bright, 1e9, 1.0)[:, None]
+        light = pixels.flatten(1).mean(1)
+        return super().encode_images(pixels) * torch.where(light > 1.5, 1e9, torch.where(light < -1.5, 1e-9, 1.0))[:, None]
 
 
 def test_what_is_skipped_is_counted_and_named(tmp_path: Path, folder: Path) -> None:
-    white = io.BytesIO()
+    white, black = io.BytesIO(), io.BytesIO()
     Image.new("RGB", (32, 32), "white").save(white, "PNG")
+    Image.new("RGB", (32, 32), "black").save(black, "PNG")
     samples = {
         "good": sample(0),
         "broken": {"png": picture(1)[:200], "txt": b"half a picture"},
@@ -137,6 +138,8 @@ def test_what_is_skipped_is_counted_and_named(tmp_path: Path, folder: Path) -> N
         "half": {**sample(5), "negative.jpg": b"no counterpart"},
         "bright": {"png": white.getvalue(), "txt": b"too large for float16"},
         "bright_counterpart": {**sample(6), "negative.png": white.getvalue()},
+        "dark": {"png": black.getvalue(), "txt": b"too small for float16"},
+        "dark_counterpart": {**sample(7), "negative.png": black.getvalue()},
         "also_good": sample(8),
     }
     source = write_tar(tmp_path / "raw.tar", samples)
@@ -144,12 +147,13 @@ def test_what_is_skipped_is_counted_and_named(tmp_path: Path, folder: Path) -> N
     manifest = embed([str(source)], encoder, tmp_path / "shards")
     assert set(read_all(tmp_path / "shards")) == {"good", "also_good"}
     skipped = {pair.key: pair.reason for pair in manifest.shards[0].skipped}
-    assert set(skipped) == set(samples) - {"good", "also_good"} and len(manifest.shards[0].skipped) == 12
+    assert set(skipped) == set(samples) - {"good", "also_good"} and len(manifest.shards[0].skipped) == 14
     assert skipped["broken"].startswith("the image cannot be decoded") and skipped["empty"].startswith("the image cannot")
     assert skipped["blank"] == skipped["null"] == "no caption" and skipped["silent"] == "no caption (there are: png)"
     assert skipped["lonely"] == "no image (there are: txt)"
     assert skipped["half"].startswith("the counterpart's image cannot be decoded")
     assert skipped["bright"] == skipped["bright_counterpart"] == "its embedding is not finite in float16"
+    assert skipped["dark"] == skipped["dark_counterpart"] == "its embedding is zero, or vanishes in float16"
     assert skipped["latin"] == "its caption is no text (its txt is no UTF-8)"
     assert skipped["nojson"].startswith("its json cannot be read (Expecting ',' delimiter")
     assert skipped["list"] == "its json cannot be read (it is a list, and an object is expected)"

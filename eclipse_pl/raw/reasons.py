@@ -22,6 +22,7 @@ BAD_SPLIT = "its json names a split that there is not"
 BAD_IMAGE = "the image cannot be decoded"
 BAD_NEGATIVE = "the counterpart's image cannot be decoded"
 NOT_FINITE = "its embedding is not finite in float16"
+VANISHES = "its embedding is zero, or vanishes in float16"
 _MOST_HELD = 6
 
 
