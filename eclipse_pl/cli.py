@@ -17,13 +17,14 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from eclipse_pl.callbacks.averaging import Averaging
 from eclipse_pl.callbacks.benchmark import Benchmark
 from eclipse_pl.callbacks.checkpoints import Checkpoints
-from eclipse_pl.callbacks.interrupt import Interrupt
+from eclipse_pl.callbacks.interrupt import Interrupt, requeued_run
 from eclipse_pl.callbacks.latent import LatentEvaluation
 from eclipse_pl.callbacks.progress import Progress
 from eclipse_pl.callbacks.samples import SampleImages
 from eclipse_pl.callbacks.throughput import Throughput
+from eclipse_pl.callbacks.together import FailTogether
 from eclipse_pl.callbacks.training_data import TrainingDataRecord
-from eclipse_pl.checkpoint_io import AtomicCheckpointIO
+from eclipse_pl.checkpoint_io import AtomicCheckpointIO, require_own
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.embedding import ClipSpace
@@ -32,6 +33,7 @@ from eclipse_pl.opening import Opening
 from eclipse_pl.priors.checkpoint import read_checkpoint
 from eclipse_pl.refusal import answer_in_one_sentence, exit_as_error
 from eclipse_pl.run import Run
+from eclipse_pl.training_loop import TrainingLoop
 
 # a space is never written in YAML: it comes from the data, so its fields are no options
 set_parsing_settings(subclasses_enabled=[ClipSpace])
@@ -74,18 +76,24 @@ class PriorCLI(LightningCLI):
             answer_in_one_sentence(each, sys.argv[1:] if args is None else args)
         self.config = parser.parse_args(args)
         settings = self.config[self.config.subcommand]
+        if self.config.subcommand == "fit":
+            requeued = requeued_run(Path(settings.run.folder) / settings.run.experiment)
+            if requeued is not None and settings.run.version in (None, requeued.name):
+                settings.ckpt_path = str(requeued)
         if settings.ckpt_path is not None:
-            settings.ckpt_path = str(checkpoint_path(settings.ckpt_path, settings.run.folder, settings.run.experiment))
+            path = checkpoint_path(settings.ckpt_path, settings.run.folder, settings.run.experiment)
+            require_own(read_checkpoint(path), path, resumes=self.config.subcommand == "fit")
+            settings.ckpt_path = str(path)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         assert self.subcommand is not None
         settings = self.config_init[self.subcommand]
         trainer = settings.trainer
+        self.together = FailTogether()
         first: list[L.Callback] = []
-        callbacks: list[L.Callback] = [TrainingDataRecord(), Throughput(), Interrupt()]
+        callbacks: list[L.Callback] = [self.together, TrainingDataRecord(), Throughput(), Interrupt()]
         if settings.average is not None:
             callbacks.append(settings.average)
-        callbacks.append(Averaging())
         if trainer.enable_progress_bar is not False:
             callbacks.append(Progress())
         logger: Any = trainer.logger
@@ -97,16 +105,20 @@ class PriorCLI(LightningCLI):
             config, parser = self.config[self.subcommand], self._parser(self.subcommand)
             first = [Opening(settings.run, self.subcommand, settings.ckpt_path, parser, config, extra)]
             logger = False  # Opening has them
-        return super().instantiate_trainer(
+        made = super().instantiate_trainer(
             logger=logger,
-            callbacks=[*first, *(trainer.callbacks or []), *callbacks],
+            # ours first: what counts and averages is done when one of the user's fails; Averaging follows all that average
+            callbacks=[*first, *callbacks, *(trainer.callbacks or []), Averaging()],
             plugins=[*(trainer.plugins or []), AtomicCheckpointIO()],
             **kwargs,
         )
+        TrainingLoop(made)
+        return made
 
     def _run_subcommand(self, subcommand: str) -> None:
         try:
-            super()._run_subcommand(subcommand)
+            with self.together.guard(self.trainer):
+                super()._run_subcommand(subcommand)
         finally:
             self.config_init[subcommand].run.close()
 
@@ -135,7 +147,6 @@ def checkpoint_path(value: str, folder: str, experiment: str) -> Path:
         near = difflib.get_close_matches(str(path), [str(file) for file in known], n=3, cutoff=0.3)
         hint = f"Near it: {', '.join(near)}" if near else f"None lies below {folder}."
         raise ValueError(f"There is no checkpoint {path}. {hint}")
-    read_checkpoint(path)
     return path
 
 

@@ -28,13 +28,16 @@ class Status:
 
     @classmethod
     def of(cls, task: Task) -> Status:
-        record = Record.read(task.path)
-        return cls(task, "finished" if record and record.finished else "waiting")
+        return cls(task, "finished" if task.is_finished else "waiting")
 
     def begin(self) -> None:
         self.state, self.started = "running", time.monotonic()
 
     def end(self, exit_code: int, message: str = "") -> None:
+        """``exit_code`` is that of the supervisor: 0 where the task is finished."""
+        record = Record.read(self.task.path)
+        if exit_code and not message and record is not None and record.exit_code == 0:
+            message = f"exit code 0, but it did not write {self.task.finished_by}"
         self.message = message or f"exit code {exit_code}"
         self.state = "finished" if exit_code == 0 else "stopped" if self.state == "stopping" else "failed"
 

@@ -7,6 +7,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+import torch.distributed as dist
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 from torch.optim import Optimizer
@@ -78,10 +79,11 @@ class LitPrior(L.LightningModule):
         # random numbers are a function of the batch's place, so that a resumed run draws those of the uninterrupted one
         torch.manual_seed(place_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
         losses = self.prior.losses(batch)
-        require_finite(losses["total"], batch, self.global_step)
+        self.require_finite(losses["total"], batch)
         if self.trainer.is_last_batch:  # any hook of the epoch's end would come after its checkpoint or its validation
             self.prior.end_of_epoch()
-        if self.log_gradient_norms_every and self.global_step % self.log_gradient_norms_every == 0:
+        begins_step = batch_idx % self.trainer.accumulate_grad_batches == 0
+        if begins_step and self.log_gradient_norms_every and self.global_step % self.log_gradient_norms_every == 0:
             norms = self.gradient_norms(losses)
             for logger in self.loggers:  # self.log would repeat the value at every step until the next one
                 logger.log_metrics(norms, self.global_step)
@@ -92,6 +94,23 @@ class LitPrior(L.LightningModule):
             return None
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return losses["total"]
+
+    def require_finite(self, loss: Tensor, batch: EmbeddingBatch) -> None:
+        """Raise ValueError on all ranks before the non-finite loss of any of them reaches the weights.
+
+        This is the one place where it is looked for: what is read of the device here is read once a batch.
+        """
+        finite = torch.isfinite(loss.detach())
+        strategy = self.trainer.strategy
+        if self.trainer.world_size > 1:
+            finite = strategy.reduce(finite.to(torch.int32), reduce_op="min")
+        if finite:
+            return
+        said = [why_not_finite(loss, batch, self.global_step)]
+        if self.trainer.world_size > 1:
+            said = said * self.trainer.world_size
+            dist.all_gather_object(said, said[0])
+        raise ValueError(next(sentence for sentence in said if sentence))
 
     def on_validation_epoch_start(self) -> None:
         self.sampling_seconds = 0.0
@@ -105,6 +124,8 @@ class LitPrior(L.LightningModule):
         return self._evaluation_step(batch, "test")
 
     def _evaluation_step(self, batch: EmbeddingBatch, stage: str) -> Tensor:
+        # a validation that a resumed run makes up for is the one that was not made
+        torch.manual_seed(place_seed(int(batch.index[0])))
         losses = self.prior.losses(batch)
         self.log_dict({f"{stage}/{name}": value for name, value in losses.items()}, batch_size=len(batch), sync_dist=True)
         generators = pair_generators(batch)
@@ -185,17 +206,17 @@ def total_norm(gradients: Iterable[Tensor | None]) -> Tensor:
     return torch.stack([gradient.norm() for gradient in gradients if gradient is not None]).norm()
 
 
-def require_finite(loss: Tensor, batch: EmbeddingBatch, step: int) -> None:
-    """Raise ValueError before a non-finite loss reaches the weights, and say whether the data is at fault."""
+def why_not_finite(loss: Tensor, batch: EmbeddingBatch, step: int) -> str:
+    """Whether the data is at fault; nothing where the loss is finite."""
     if torch.isfinite(loss):
-        return
+        return ""
     broken = batch.non_finite()
     if broken:
-        raise ValueError(
+        return (
             f"NaN or infinity in {', '.join(broken)} of the batch at step {step} (pairs {batch.index[:4].tolist()} ... of the "
             "shards). `python -m data_prep verify FOLDER` names the record; the last checkpoint holds no trace of it."
         )
-    raise ValueError(
+    return (
         f"The loss is {loss.item()} at step {step} although the batch is finite: training diverged. Lower the learning "
         "rate, or set trainer.gradient_clip_val. The last checkpoint is from before."
     )

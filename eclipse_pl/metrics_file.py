@@ -13,8 +13,9 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 class MetricsFile(Logger):
     """``metrics.csv`` of a run: a row whenever something was logged, a column for each metric.
 
-    A run that goes on from a checkpoint goes on in the same file, and rows of steps that it makes again are replaced.
-    Lightning's CSVLogger would delete the file first. Columns may appear at any time; the file is then written anew.
+    A run that is resumed continues the same file after the rows that were there when its checkpoint was written (`keep`, or
+    before the first step that it makes again). Lightning's CSVLogger would delete the file first. Columns may appear at any
+    time; the file is then written anew.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -24,6 +25,8 @@ class MetricsFile(Logger):
         self._new: list[dict[str, Any]] = []
         self._last: dict[str, Any] = {}
         self._started = False
+        self._kept: int | None = None
+        self._written = 0
 
     @property
     def name(self) -> str:
@@ -36,6 +39,15 @@ class MetricsFile(Logger):
     @property
     def save_dir(self) -> str:
         return str(self.path.parent)
+
+    @property
+    def rows(self) -> int:
+        """Of this run by now, those before it was resumed included."""
+        return (self._written if self._started else self._kept or 0) + len(self._new)
+
+    def keep(self, rows: int) -> None:
+        """Resume after the first ``rows`` rows of the file; nothing is changed before something new is logged."""
+        self._kept = rows if self.path.is_file() else 0
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
@@ -61,16 +73,20 @@ class MetricsFile(Logger):
             with open(self.path, "a", newline="") as file:
                 csv.DictWriter(file, self._columns).writerows(self._new)
         else:
-            rows = self._rows_before(self._new[0]["step"])
-            self._columns = ["step", *sorted({*columns, *(name for row in rows for name in row)} - {"step"})]
-            self._write([*rows, *self._new])
+            before = self._rows_before(self._new[0]["step"])
+            self._columns = ["step", *sorted({*columns, *(name for row in before for name in row)} - {"step"})]
+            self._write([*before, *self._new])
+            self._written = len(before)
+        self._written += len(self._new)
         self._started, self._new = True, []
 
     def _rows_before(self, step: int) -> list[dict[str, Any]]:
         if not self.path.is_file():
             return []
         rows = read_metrics(self.path)
-        return rows if self._started else [row for row in rows if int(row["step"]) < step]
+        if self._started:
+            return rows
+        return [row for row in rows if int(row["step"]) < step] if self._kept is None else rows[: self._kept]
 
     def _write(self, rows: list[dict[str, Any]]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

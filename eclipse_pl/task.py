@@ -1,8 +1,8 @@
 """One command in a folder of its own, and ``python -m eclipse_pl.task TASK``: the supervisor that runs it.
 
 The supervisor is a small process that starts the command, keeps its output, writes to ``task.json`` what became of it, and
-stops it when whoever asked for it is gone, however that happened. So a command never runs on without anybody who knows of it,
-and what is known to be finished is finished.
+stops it when whoever asked for it is gone, however that happened, and hands on the signals that end a process. So a command
+never runs on without anybody who knows of it, and what is known to be finished is finished.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from eclipse_pl.data.manifest import write_json
 LOG, RECORD, LOCK = "log.txt", "task.json", ".task.lock"
 OWN = (LOG, RECORD, LOCK)
 INTERPRETER = "${interpreter}"
+FORWARDED = (signal.SIGTERM, signal.SIGHUP)
 GRACE = 60.0
-"""Seconds that a command has to write a checkpoint after SIGINT, before it is killed."""
+"""Seconds that a command has to write a checkpoint after a signal, before it is killed."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,9 @@ class Task:
         checkpoint: What a command that was stopped on its way can go on from. Where this file is missing, what an earlier try
             left is removed before the next.
         resume: Words that tell the command to go on from there.
+        finished_by: The file that the command writes last. The task is finished when it is there, whatever the exit code.
         environment: Variables to set.
-        cwd: Where it runs; paths in ``command`` and ``folder`` are relative to it.
+        cwd: Where it runs; all paths are relative to it.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Task:
     folder: str
     checkpoint: str
     resume: list[str]
+    finished_by: str
     environment: dict[str, str] = field(default_factory=dict)
     cwd: str = field(default_factory=os.getcwd)
 
@@ -70,6 +73,10 @@ class Task:
     def goes_on(self) -> bool:
         return (Path(self.cwd) / self.checkpoint).is_file()
 
+    @property
+    def is_finished(self) -> bool:
+        return Record.read(self.path) is not None and (Path(self.cwd) / self.finished_by).is_file()
+
     def require_own_folder(self) -> None:
         """Raise ValueError where the folder holds anything but the work of this command."""
         record = Record.read(self.path)
@@ -88,12 +95,14 @@ class Task:
 
 @dataclass
 class Record:
-    """``task.json``: the command and what became of it. ``exit_code`` is None from its start to its end; 0 is finished."""
+    """``task.json``: the command and what became of it. ``exit_code`` is None from its start to its end."""
 
     command: list[str]
     tries: int = 0
     seconds: float = 0.0
     exit_code: int | None = None
+    finished: bool = False
+    """Whether the command had written its last file when it ended."""
 
     @classmethod
     def read(cls, folder: Path) -> Record | None:
@@ -102,13 +111,11 @@ class Record:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    @property
-    def finished(self) -> bool:
-        return self.exit_code == 0
-
 
 def supervise(task: Task, lifeline: int, patience: float = GRACE + 30) -> int:
-    """Run a task until it ends or the file descriptor ``lifeline`` is closed at its other end; its exit code.
+    """Run a task until it ends or the file descriptor ``lifeline`` is closed at its other end; 0 where it is finished.
+
+    Else it is the command's exit code, or 1 where the command ended as if all were well.
 
     Raises:
         ValueError: the try before still runs after ``patience`` seconds.
@@ -119,19 +126,20 @@ def supervise(task: Task, lifeline: int, patience: float = GRACE + 30) -> int:
         acquire(lock.fileno(), task, patience)
         task.require_own_folder()
         record = Record.read(folder) or Record(task.command)
-        if record.finished:  # a supervisor whose caller died may have come to the end
+        if task.is_finished:  # a supervisor whose caller died may have come to the end
             return 0
         words = task.words()
         if not task.goes_on:
             clear(folder)
         record.tries += 1
-        record.exit_code = None
+        record.exit_code, record.finished = None, False
         write_json(folder / RECORD, asdict(record))
         start = time.monotonic()
         record.exit_code = run(task, words, lifeline, lock.fileno())
         record.seconds += time.monotonic() - start
+        record.finished = task.is_finished
         write_json(folder / RECORD, asdict(record))
-        return record.exit_code
+        return 0 if record.finished else record.exit_code or 1
 
 
 def acquire(lock: int, task: Task, patience: float) -> None:
@@ -165,6 +173,9 @@ def run(task: Task, words: list[str], lifeline: int, lock: int) -> int:
             print(f"error: cannot start {words[0]}: {error.strerror}", file=log)
             return 127
         threading.Thread(target=stop_without, args=(lifeline, process), daemon=True).start()
+        if threading.current_thread() is threading.main_thread():
+            for number in FORWARDED:
+                signal.signal(number, lambda number, frame: forward(process, number))
         try:
             code = process.wait()
         finally:
@@ -175,6 +186,16 @@ def run(task: Task, words: list[str], lifeline: int, lock: int) -> int:
 def stop_without(lifeline: int, process: subprocess.Popen[bytes]) -> None:
     os.read(lifeline, 1)  # returns when the other end is closed, as it is by the end of a process of whatever kind
     send(process, signal.SIGINT)
+    kill_after_grace(process)
+
+
+def forward(process: subprocess.Popen[bytes], number: int) -> None:
+    """To the command, whose processes agree on when they stop, and not to those that it reads its data with."""
+    process.send_signal(number)
+    threading.Thread(target=kill_after_grace, args=(process,), daemon=True).start()
+
+
+def kill_after_grace(process: subprocess.Popen[bytes]) -> None:
     try:
         process.wait(GRACE)
     except subprocess.TimeoutExpired:
@@ -187,7 +208,8 @@ def send(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # and the command with it
+    for number in FORWARDED:  # until there is a command
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
     # the command inherits what this process does with signals: Ray's workers block SIGINT, and background jobs ignore it
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -255,6 +255,33 @@ def test_a_pickle_is_never_loaded(trained, tmp_path, capfd):
     assert "unpickled!" not in capfd.readouterr().out
 
 
+def test_a_checkpoint_of_another_program_or_of_weights_alone(trained, tmp_path, capfd):
+    experiment, run = trained
+    whole = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    files = {
+        "plain.ckpt": ({"state_dict": {}}, "was not written by eclipse_pl"),
+        "list.ckpt": ([1, 2], "was not written by eclipse_pl"),
+        "odd.ckpt": ({**whole, "space": 3}, "was not written by eclipse_pl"),
+        "older.ckpt": (
+            {name: whole[name] for name in ("state_dict", "space")},
+            "was not written by eclipse_pl: it lacks global_step",
+        ),
+        "weights.ckpt": (
+            {name: value for name, value in whole.items() if name not in ("optimizer_states", "callbacks")},
+            "set model.prior.init_args.weights to",
+        ),
+    }
+    before = sorted(run.parent.iterdir())
+    for name, (content, said) in files.items():
+        torch.save(content, tmp_path / name)
+        assert said in refused(capfd, "fit", "--config", str(experiment), "--ckpt_path", str(tmp_path / name))
+    (tmp_path / "empty.ckpt").touch()
+    (tmp_path / "cut.ckpt").write_bytes((run / "checkpoints" / "last.ckpt").read_bytes()[:2000])
+    for name in ("empty.ckpt", "cut.ckpt"):
+        assert "is damaged" in refused(capfd, "fit", "--config", str(experiment), "--ckpt_path", str(tmp_path / name))
+    assert sorted(run.parent.iterdir()) == before, "nothing is begun"
+
+
 def test_a_gpu_experiment_without_a_gpu(tmp_path, capfd):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")

@@ -1,14 +1,23 @@
-"""Two processes of four pairs are one process of eight: weights, validation and files."""
+"""Two processes of four pairs are one process of eight: weights, validation and files. They stop and fail together."""
 
 import json
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from eclipse_pl.cli import main
-from tests.runs import metrics, write_experiment
+from tests.runs import metrics, started, wait_for, write_experiment
+from tests.test_resume import assert_same_run, callback
+
+TWO = {"data__init_args__batch_size": 4, "trainer__devices": 2, "trainer__strategy": "ddp"}
+
+
+def words(experiment: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "eclipse_pl", "fit", "--config", str(experiment), *more]
 
 
 @pytest.mark.parametrize("target", ["text", "symmetric"])
@@ -37,3 +46,64 @@ def test_two_processes_train_the_same_prior_as_one(tmp_path, target):
         torch.testing.assert_close(states[1][name], tensor, rtol=0, atol=1e-5)
     tables = [json.loads((run / "latent.json").read_text())["rows"] for run in runs]
     assert tables[1]["ridge"]["all"] == pytest.approx(tables[0]["ridge"]["all"], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        (callback("FailOnRank", rank=1, batch=5), "rank 1 misses a shard"),
+        pytest.param(callback("FailOnRank", rank=0, batch=5), "rank 0 misses a shard", marks=pytest.mark.slow),
+        (callback("NotANumber", rank=1, batch=5), "NaN or infinity in image_embed of the batch at step 5"),
+    ],
+    ids=["second", "first", "not finite"],
+)
+def test_a_rank_that_fails_ends_all_with_its_sentence(tmp_path, failure, said):
+    """And with the last good step, whoever failed; the other rank would wait for it for half an hour."""
+    experiment = write_experiment(tmp_path, **TWO, checkpoint__every_n_steps=10**6, trainer__callbacks=[failure])
+    run = tmp_path / "runs" / "tiny" / "version_0"
+    done = subprocess.run(words(experiment), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.count(said) == 1
+    assert "Traceback" not in done.stderr and "frame #" not in done.stderr
+    left = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert left["global_step"] == 5
+    assert not any(tensor.isnan().any() for tensor in left["state_dict"].values())
+    assert not (run / "finished.json").exists()
+
+
+def test_a_signal_to_one_rank_stops_both_after_the_same_step(tmp_path):
+    """As a scheduler sends it; and their random numbers are those of their ranks."""
+    experiment = write_experiment(tmp_path, **TWO, checkpoint__every_n_steps=10**6)
+    run = tmp_path / "runs" / "tiny" / "version_0"
+    more = ["--trainer.max_steps=100000", f"--trainer.callbacks={json.dumps([callback('Seeds', folder=str(tmp_path))])}"]
+    with started(words(experiment, *more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        wait_for(run / "metrics.csv")
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert output.count("Stopped by SIGTERM after step") == 1
+    assert "Traceback" not in output
+    left = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    seeds = [(tmp_path / f"{rank}.txt").read_text().split() for rank in range(2)]
+    assert [len(of_rank) for of_rank in seeds] == [left["global_step"]] * 2
+    assert len({*seeds[0], *seeds[1]}) == 2 * left["global_step"]
+
+
+@pytest.mark.slow
+def test_two_processes_are_resumed(tmp_path):
+    """In the middle of an epoch and of the batches of a step."""
+    changes = {**TWO, "data__init_args__batch_size": 2, "trainer__accumulate_grad_batches": 3, "checkpoint__every_n_steps": 1}
+    runs = []
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+        experiment = write_experiment(tmp_path / name, **changes)
+        runs.append(tmp_path / name / "runs" / "tiny" / "version_0")
+        if name == "whole":
+            subprocess.run(words(experiment), check=True, capture_output=True)
+            continue
+        failure = callback("FailOnRank", rank=1, batch=7)
+        with pytest.raises(subprocess.CalledProcessError):
+            command = words(experiment, "--trainer.callbacks", json.dumps([failure]))
+            subprocess.run(command, check=True, capture_output=True)
+        subprocess.run(words(experiment, "--ckpt_path", str(runs[-1])), check=True, capture_output=True)
+    assert_same_run(runs[1], runs[0])

@@ -16,16 +16,31 @@ import pytest
 
 from eclipse_pl import launch
 from eclipse_pl import task as task_module
-from eclipse_pl.launch import Status, run_here, start_supervisor
+from eclipse_pl.launch import Status, outcome, run_here, start_supervisor
 from eclipse_pl.task import INTERPRETER, Record, Task, supervise
 from tests.runs import started, wait_for
 
 PATIENCE = 60  # seconds: a busy machine stalls for longer than a stop takes
 
 
+THEN_FINISHED = """
+import sys
+code, finished = sys.argv[1:3]
+del sys.argv[1:3]
+try:
+    exec(code)
+except SystemExit as stop:
+    if stop.code:
+        raise
+open(finished, "w")
+"""
+
+
 def make_task(folder: Path, code: str, name: str = "one", **fields) -> Task:
+    """A task that is finished where its code ends well."""
     home = folder / name
-    return Task(name, [INTERPRETER, "-c", code], str(home), str(home / "checkpoint"), ["--resume"], **fields)
+    command = [INTERPRETER, "-c", THEN_FINISHED, code, str(home / "finished")]
+    return Task(name, command, str(home), str(home / "checkpoint"), ["--resume"], str(home / "finished"), **fields)
 
 
 def run(*tasks: Task, jobs: int = 2, watch=lambda statuses: None) -> list[Status]:
@@ -62,6 +77,22 @@ def test_what_is_finished_is_not_run_again_and_what_failed_is(tmp_path):
     assert [Record.read(tmp_path / name).tries for name in "01"] == [1, 2]
 
 
+def test_a_task_is_finished_by_its_last_file_whatever_the_exit_code(tmp_path):
+    said = {"stopped": "print('x'); sys.exit(0)", "unwell": "print('x'); open(sys.argv[1], 'w'); exit(3)"}
+    tasks = []
+    for name, code in said.items():
+        home = tmp_path / name
+        command = [INTERPRETER, "-c", f"import sys; {code}", str(home / "last")]
+        tasks.append(Task(name, command, str(home), str(home / "checkpoint"), [], str(home / "last")))
+    for _ in range(2):
+        statuses = run(*tasks)
+    assert [status.state for status in statuses] == ["failed", "finished"]
+    assert statuses[0].message == f"exit code 0, but it did not write {tmp_path}/stopped/last"
+    assert [(tmp_path / name / "log.txt").read_text().count("\nx\n") for name in said] == [2, 1]
+    record = Record.read(tmp_path / "unwell")
+    assert (record.exit_code, record.finished) == (3, True)
+
+
 def test_so_many_at_once_and_no_more(tmp_path):
     code = f"import os, time; now = f'{tmp_path}/now.{{os.getpid()}}'; open(now, 'w'); time.sleep(.3); os.remove(now)"
     seen = []
@@ -83,7 +114,7 @@ def test_environment_and_working_folder(tmp_path):
 
 def test_a_command_that_does_not_exist(tmp_path):
     home = tmp_path / "one"
-    (status,) = run(Task("one", ["no-such-program"], str(home), str(home / "checkpoint"), []))
+    (status,) = run(Task("one", ["no-such-program"], str(home), str(home / "checkpoint"), [], str(home / "finished")))
     assert (status.state, status.message) == ("failed", "exit code 127")
     assert "cannot start no-such-program" in status.last_words
 
@@ -186,6 +217,28 @@ def test_a_command_that_is_deaf_is_killed(tmp_path, monkeypatch):
     thread.join(PATIENCE)
     os.close(read)
     assert codes == [128 + signal.SIGKILL]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_supervisor_hands_on_the_signals_that_end_a_process(tmp_path, number):
+    """To the command, with time to write a checkpoint."""
+    code = f"""
+import pathlib, signal, sys, time
+def stop(number, frame):
+    time.sleep(0.5)
+    open(r"{tmp_path}/one/checkpoint", "w")
+    sys.exit(128 + number)
+signal.signal({int(number)}, stop)
+open(r"{tmp_path}/one/started", "w")
+time.sleep(60)
+"""
+    supervisor = start_supervisor(make_task(tmp_path, code))
+    wait_for(tmp_path / "one" / "started")
+    supervisor.send_signal(number)
+    supervisor.wait(PATIENCE)
+    outcome(supervisor)
+    assert supervisor.returncode == Record.read(tmp_path / "one").exit_code == 128 + number
+    assert (tmp_path / "one" / "checkpoint").exists()
 
 
 def test_two_supervisors_never_work_in_one_folder(tmp_path):

@@ -29,6 +29,28 @@ def test_a_resumed_run_goes_on_in_the_file_and_replaces_what_it_makes_again(tmp_
     assert [row["extra"] for row in rows[:5]] == ["", "", "", "", "5.0"]
 
 
+def test_a_resumed_run_keeps_the_rows_that_its_checkpoint_knows(tmp_path):
+    """Also of two rows of one step only the first, where a validation came after the checkpoint."""
+    file = MetricsFile(tmp_path)
+    log(file, range(3), loss=0.0)
+    known = file.rows
+    log(file, range(2, 3), extra=0.0)
+    log(file, range(3, 5), loss=0.0)
+    resumed = MetricsFile(tmp_path)
+    resumed.keep(known)
+    assert resumed.rows == known == 3
+    log(resumed, range(2, 4), loss=100.0)
+    rows = read_metrics(tmp_path / "metrics.csv")
+    assert [(row["step"], row["loss"]) for row in rows] == [
+        ("0", "0.0"),
+        ("1", "1.0"),
+        ("2", "2.0"),
+        ("2", "102.0"),
+        ("3", "103.0"),
+    ]
+    assert resumed.rows == len(rows)
+
+
 def test_nothing_logged_writes_nothing(tmp_path):
     MetricsFile(tmp_path).save()
     assert not list(tmp_path.iterdir())

@@ -1,17 +1,41 @@
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.fabric.utilities.apply_func import apply_to_collection
+from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch import Tensor
+
+from eclipse_pl.data.manifest import write_json
+from eclipse_pl.metrics_file import MetricsFile
+from eclipse_pl.training_loop import log_step, step_is_fresh, step_loop
+
+FINISHED = "finished.json"
+"""In a run's folder, when nothing of a ``fit`` is left to be done: neither a step nor a file."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where the run stood when an optimizer step had just been made: the number of steps, the loops, the data."""
+
+    number: int
+    epoch: int
+    loops: dict[str, Any]
+    data: dict[str, Any]
 
 
 class Checkpoints(ModelCheckpoint):
     """``checkpoints/last.ckpt`` is the newest state of the run, also of its end; ``best-*.ckpt`` the best by ``monitor``.
 
-    A state is written when everything that belongs to its step is done: after the step's metrics are logged, and its
-    validation where one is due, so that a run that is resumed from it lacks none.
+    Every checkpoint, whenever it is written, holds the state right after an optimizer step: never one in the middle of the
+    batches over which a step's gradients are accumulated, nor one after Lightning has closed the epoch. It says whether the
+    validation of that step is still to be made. So a run that is resumed from it is the uninterrupted run.
 
     Args:
         every_n_steps: How often ``last.ckpt`` is written.
@@ -28,50 +52,164 @@ class Checkpoints(ModelCheckpoint):
             mode=mode,
             save_top_k=1 if monitor else 0,
             save_last=False,
+            save_on_train_epoch_end=False,
         )
         self.every_n_steps = every_n_steps
-        self.requested = False
-        """Set by whoever wants this step's state, whether one is due or not."""
+        self.then: Callable[[], None] | None = None
+        """Set by whoever wants this step's state at once, whether one is due or not; called when it is written."""
         self.last_saved = -1
+        self._step: Step | None = None
         self._after_validation = False
+        self._rows_before: int | None = None
+        """Of metrics.csv, when the checkpoint was written from which the run is resumed."""
+        self._updating = False
+        """Inside the update of the weights, when some may have changed and others not."""
+        self._swapped: WeightAveraging | None = None
+        """The callback that has put averaged weights in the place of the trained ones, for a validation."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if trainer.log_dir is not None:
             self.dirpath = str(Path(trainer.log_dir) / "checkpoints")
         super().setup(trainer, pl_module, stage)
 
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        for average in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(average, WeightAveraging):
+                self._watch_swaps(average)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsFile) and self._rows_before is not None:
+                logger.keep(self._rows_before)
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            (self._last.parent.parent / FINISHED).unlink(missing_ok=True)
+
+    def on_before_optimizer_step(self, *args: object, **kwargs: object) -> None:
+        self._updating = True
+
     def on_train_batch_end(self, trainer: L.Trainer, *args: object, **kwargs: object) -> None:
-        loop = trainer.fit_loop.epoch_loop
-        last = trainer.global_step == trainer.max_steps or (
-            loop.batch_progress.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
-        )
-        # not when training has ended: Lightning then counts the epoch as done, wherever in it the run stopped
-        if not (trainer.global_step % self.every_n_steps == 0 or last or self.requested):
+        loop = step_loop(trainer)
+        if not loop.step_made:
             return
-        assert trainer.fit_loop._data_fetcher is not None
-        self._after_validation = loop._should_check_val_fx(trainer.fit_loop._data_fetcher)  # there is no public way to ask
-        if not self._after_validation:
-            # Lightning logs the step after this hook: a run killed in between would lack it for ever. It then logs it again.
-            trainer._logger_connector.update_train_step_metrics()
+        self._remember(trainer)
+        due = trainer.global_step % self.every_n_steps == 0 or loop.ends
+        loop.withhold_stop()
+        self._after_validation = due and loop.validation_owed
+        # where the run is stopped, the validation, which may take long, is left to the run that is resumed
+        if self.then is not None or (due and not self._after_validation):
+            log_step(trainer)
             self.save_last_state(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        loop = step_loop(trainer)
+        by_schedule, loop.validation_owed = loop.validation_owed, False
+        loop.validated = trainer.global_step
         super().on_validation_end(trainer, pl_module)
-        if self._after_validation:
+        # a validation that is made only because training ends leaves no trace in the state: the run may be made longer
+        made_up_for = self._step is None
+        if by_schedule and (self._after_validation or made_up_for or self.then is not None or trainer.should_stop):
+            self.save_last_state(trainer)
+        elif self.then is not None:
+            self.then()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.should_stop and self.last_saved != trainer.global_step:
             self.save_last_state(trainer)
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.global_step != self.last_saved:  # something else than steps or epochs ended the run
-            self.save_last_state(trainer)
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """A run that dies leaves its last good step, where the weights are still those of it."""
+        if trainer.state.fn != "fit" or isinstance(exception, KeyboardInterrupt):
+            return
+        if step_is_fresh(trainer):  # another callback failed before this one was told
+            self._remember(trainer)
+            log_step(trainer)
+        with contextlib.suppress(OSError):  # a full disk may be what the run died of
+            self.rescue(trainer)
+
+    def rescue(self, trainer: L.Trainer, copied: bool = False) -> None:
+        """Write the state of the last step if it is not on disk and still at hand; without waiting for other ranks.
+
+        ``copied``: first into memory, because another thread may go on with the training.
+        """
+        step, saved = self._step, self.last_saved
+        trained = any(parameter.requires_grad for parameter in trainer.lightning_module.parameters())
+        if step is None or step.number == saved or not trained:  # what is fitted in closed form changes with every batch
+            return
+
+        def is_at_hand() -> bool:
+            return step.number == trainer.global_step and not self._updating
+
+        if not is_at_hand() or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        if self._swapped is not None:
+            self._swapped._swap_models(trainer.lightning_module)
+        checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+        if copied:
+            checkpoint = apply_to_collection(checkpoint, Tensor, lambda tensor: tensor.detach().to("cpu", copy=True))
+            if not is_at_hand():
+                return
+        trainer.strategy.save_checkpoint(checkpoint, self._last)  # trainer.save_checkpoint waits for all ranks
+        self.last_saved = step.number
+        rank_zero_info(f"The state after step {step.number} is in {self._last}.")
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """The last of all callbacks, after the one that writes the table; not called where a run dies or is stopped."""
+        if stage == "fit" and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            write_json(self._last.parent.parent / FINISHED, {"step": trainer.global_step})
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Whoever saves, and whenever, saves the last step that was made."""
+        checkpoint["validation_owed"] = step_loop(trainer).validation_owed
+        checkpoint["metrics_rows"] = 0
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsFile):
+                logger.save()
+                checkpoint["metrics_rows"] = logger.rows
+        step = self._step
+        if step is not None:
+            checkpoint["loops"]["fit_loop"] = step.loops
+            checkpoint["epoch"] = step.epoch
+            checkpoint[type(trainer.datamodule).__qualname__] = step.data  # type: ignore[attr-defined]
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        if trainer.state.fn != "fit":
+            return
+        step_loop(trainer).validation_owed = checkpoint["validation_owed"]
+        self._rows_before = checkpoint["metrics_rows"]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if state_dict["dirpath"] == self.dirpath:  # what was best in another run's folder is not this run's best
             super().load_state_dict(state_dict)
 
     def save_last_state(self, trainer: L.Trainer) -> None:
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            trainer.save_checkpoint(self._last, weights_only=False)
+            self.last_saved = trainer.global_step
+        self._after_validation = False
+        if self.then is not None:
+            self.then()
+
+    @property
+    def _last(self) -> Path:
         assert self.dirpath is not None
-        self.last_saved = trainer.global_step
-        self.requested = self._after_validation = False
-        trainer.save_checkpoint(Path(self.dirpath) / "last.ckpt", weights_only=False)
+        return Path(self.dirpath) / "last.ckpt"
+
+    def _watch_swaps(self, average: WeightAveraging) -> None:
+        swap = average._swap_models
+
+        def swap_and_note(module: L.LightningModule) -> None:
+            swap(module)
+            self._swapped = average if self._swapped is None else None
+
+        average._swap_models = swap_and_note  # type: ignore
+
+    def _remember(self, trainer: L.Trainer) -> None:
+        """The loops as they stand now, before they count on."""
+        loop = step_loop(trainer)
+        loop.validation_owed = loop.validates_by_schedule
+        self._updating = False
+        data = trainer.datamodule.state_dict()  # type: ignore[attr-defined]
+        self._step = Step(trainer.global_step, trainer.current_epoch, trainer.fit_loop.state_dict(), data)

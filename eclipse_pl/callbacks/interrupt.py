@@ -1,58 +1,130 @@
 from __future__ import annotations
 
+import json
+import os
+import shlex
 import signal
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
+from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from eclipse_pl.callbacks.checkpoints import Checkpoints
+from eclipse_pl.callbacks.together import forget_other_processes
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Signals(_SignalConnector):
+    """In place of Lightning's handlers, which end a run by SIGTERM with exit code 0 and without a checkpoint.
+
+    The first signal is only noted, for the end of the step; the same signal again does what it did before.
+    """
+
+    received = 0
+    """The number of the signal that asks for the end; 0 is none."""
+    requeues = 0
+    """The signal with which SLURM announces the end of a job's time, where it is to be queued again; 0 is none."""
+
+    def register_signal_handlers(self) -> None:
+        if threading.current_thread() is not threading.main_thread() or self.trainer.state.fn != "fit":
+            return
+        environment = self.trainer._accelerator_connector.cluster_environment
+        if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
+            self.requeues = int(environment.requeue_signal or signal.SIGUSR1)
+        for number in (*STOPPING, *([self.requeues] if self.requeues else [])):
+            before = signal.getsignal(number)
+            if not (number == signal.SIGHUP and before == signal.SIG_IGN):  # as nohup sets it
+                self._original_handlers[number] = before
+                signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: Any) -> None:
+        self.received = self.received or number
+        signal.signal(number, self._original_handlers.pop(number))  # type: ignore[arg-type]
+        name = signal.Signals(number).name
+        rank_zero_info(f"{name}: writing a checkpoint after this step. {name} again stops at once.")
 
 
 class Interrupt(L.Callback):
-    """Ctrl-C ends the step with all that belongs to it, writes ``last.ckpt``, and stops. A second Ctrl-C stops at once.
+    """Ctrl-C, SIGTERM and SIGHUP end the step, write ``last.ckpt`` and stop with the signal's exit code.
 
-    Ranks agree on the step, because a terminal sends the signal to all of them at slightly different times.
+    A second one stops at once. Ranks agree on the step and on the signal, because a terminal sends it to all of them at
+    slightly different times, and others send it to one of them. A job of SLURM that is to be queued again is, and resumes
+    by itself (`requeued_run`).
     """
 
-    def __init__(self) -> None:
-        self._signalled = False
-        self._stopping = False
-        self._previous: Any = None
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._signals = trainer._signal_connector = Signals(trainer)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGINT, self._on_signal)
-
-    def _on_signal(self, number: int, frame: Any) -> None:
-        self._signalled = True
-        signal.signal(signal.SIGINT, self._previous)
-        rank_zero_info("Interrupted: writing a checkpoint after this step. Ctrl-C again stops at once.")
+        folder = trainer.log_dir  # rank 0 tells the others, so all must ask
+        if trainer.is_global_zero and folder is not None:
+            (Path(folder) / REQUEUED).unlink(missing_ok=True)
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
-        signalled = self._signalled
+        self._agree(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._agree(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Nothing is left to be saved, so what follows is ended at once."""
+        self._signals.teardown()
+
+    def _agree(self, trainer: L.Trainer) -> None:
+        number = self._signals.received
         if trainer.world_size > 1:
-            signalled = trainer.strategy.reduce_boolean_decision(signalled, all=False)
-        if signalled:
-            self._stopping = True
+            votes = torch.tensor(number, device=trainer.strategy.root_device)
+            number = int(trainer.strategy.reduce(votes, reduce_op="max"))
+        if number:
             for callback in trainer.checkpoint_callbacks:
                 if isinstance(callback, Checkpoints):
-                    callback.requested = True
+                    callback.then = lambda: self._stop(trainer, number)
 
-    def on_train_batch_start(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
-        """Stop only here: the step before has been logged, validated and saved."""
-        if not self._stopping:
-            return
+    def _stop(self, trainer: L.Trainer, number: int) -> None:
+        """The step has been logged and saved."""
         run = Path(str(trainer.log_dir))
-        rank_zero_info(
-            f"Stopped after step {trainer.global_step}. Go on with: "
-            f"python -m eclipse_pl fit --config {run / 'config.yaml'} --ckpt_path {run}"
-        )
-        raise SystemExit(130)  # as a shell reports a program that SIGINT ended
+        stopped = f"Stopped by {signal.Signals(number).name} after step {trainer.global_step}."
+        if number == self._signals.requeues:
+            if trainer.is_global_zero:
+                rank_zero_info(f"{stopped} {requeue(run)}")
+        else:
+            config, folder = shlex.quote(str(run / "config.yaml")), shlex.quote(str(run))
+            rank_zero_info(f"{stopped} Resume with: python -m eclipse_pl fit --config {config} --ckpt_path {folder}")
+        forget_other_processes()
+        raise SystemExit(128 + number)  # as a shell reports a program that the signal ended
 
-    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
-            self._previous = None
+
+REQUEUED = "requeued.json"
+
+
+def requeue(run: Path) -> str:
+    """Queue this job again, for the run in the folder ``run``; what came of it."""
+    job = slurm_job()
+    (run / REQUEUED).write_text(json.dumps({"job": job}))
+    try:
+        code = subprocess.run(["scontrol", "requeue", str(job)], check=False).returncode
+    except OSError:
+        code = 127
+    return f"SLURM job {job} is queued again, and resumes this run." if code == 0 else (
+        f"`scontrol requeue {job}` failed with exit code {code}: queue the job again yourself, and it resumes this run."
+    )  # fmt: skip
+
+
+def requeued_run(home: Path) -> Path | None:
+    """The run below ``home`` that this job of SLURM was making when it was queued again."""
+    job = slurm_job()
+    notes = sorted(home.glob(f"*/{REQUEUED}")) if job else []
+    return next((note.parent for note in notes if json.loads(note.read_text()) == {"job": job}), None)
+
+
+def slurm_job() -> str | None:
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array else os.environ.get("SLURM_JOB_ID")

@@ -18,6 +18,7 @@ from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.lit_prior import LitPrior
 from eclipse_pl.painters.prior_painter import PriorPainter, require_parts
 from eclipse_pl.prompts.prompt import Prompt
+from eclipse_pl.training_loop import step_loop
 
 
 class SampleImages(L.Callback):
@@ -66,7 +67,7 @@ class SampleImages(L.Callback):
             self._painter.encode(self.prompts)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
-        if self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
+        if self.every_n_steps and step_loop(trainer).step_made and trainer.global_step % self.every_n_steps == 0:
             self._paint(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -80,7 +81,7 @@ class SampleImages(L.Callback):
     def _paint(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         step = trainer.global_step
         folder = trainer.log_dir  # rank 0 tells the others, so all must ask
-        if self._painter is not None and step != self._painted:  # gradients may be accumulated over several batches
+        if self._painter is not None and step != self._painted:
             with undisturbed(module, averages_of(trainer)):
                 sheet = self._sheet(self._painter)
             self._keep(trainer, None if folder is None else Path(folder) / "samples", sheet, step)

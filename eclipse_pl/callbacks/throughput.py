@@ -6,18 +6,21 @@ from typing import Any
 
 import lightning as L
 
+from eclipse_pl.training_loop import step_loop
+
 
 class Throughput(L.Callback):
     """Logs ``samples_per_second`` and ``samples_seen``, both over all ranks, and ``train_seconds``.
 
-    The last two are totals over all resumes, and also logged with every validation. Time spent in validation does not count;
-    time spent waiting for data does.
+    The last two are totals over all resumes, and also logged with every validation. Pairs count when an optimizer step was
+    made with them. Time spent in validation does not count; time spent waiting for data does.
     """
 
     def __init__(self) -> None:
         self.samples_seen = 0
         self.train_seconds = 0.0
         self._samples = 0
+        self._of_step = 0
         self._seconds = 0.0
         self._last = 0.0
 
@@ -40,8 +43,12 @@ class Throughput(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._count_time()
-        self._samples += len(batch) * trainer.world_size
-        self.samples_seen += len(batch) * trainer.world_size
+        self._of_step += len(batch) * trainer.world_size
+        if not step_loop(trainer).step_made:
+            return
+        self._samples += self._of_step
+        self.samples_seen += self._of_step
+        self._of_step = 0
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             pl_module.log("samples_per_second", self._samples / self._seconds, prog_bar=True)
             self._log_totals(pl_module)

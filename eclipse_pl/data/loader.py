@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -118,7 +121,7 @@ class TrainingLoader:
             multiprocessing_context=multiprocessing_context,
             persistent_workers=workers > 0,
             prefetch_factor=PREFETCH if workers else None,
-            worker_init_fn=leave_interrupts_to_the_main_process,
+            worker_init_fn=partial(leave_signals_to_the_main_process, os.getpid()),
             generator=torch.Generator(),  # the workers' seed, which they do not use, comes from no other random numbers
         )
 
@@ -212,6 +215,19 @@ class _Places(Sampler[tuple[int | None, Batch]]):
         return len(self.order) - self.position.batches
 
 
-def leave_interrupts_to_the_main_process(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; the workers must live until the checkpoint is written."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def leave_signals_to_the_main_process(main: int, worker: int) -> None:
+    """Ctrl-C, SIGTERM and SIGHUP may reach every process of a job; the workers must live until the checkpoint is written.
+
+    SIGTERM from the process ``main`` is how torch ends workers.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=end_when_told_by, args=(main,), daemon=True).start()
+
+
+def end_when_told_by(main: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main:
+        pass
+    os._exit(0)

@@ -61,6 +61,7 @@ class SweepPlan:
             folder=str(target.folder),
             checkpoint=str(target.checkpoint),
             resume=target.resume,
+            finished_by=str(target.finished_by),
             environment={"OMP_NUM_THREADS": threads},
         )
         task.require_own_folder()

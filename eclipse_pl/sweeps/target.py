@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from eclipse_pl.benchmark import BenchmarkReader
+from eclipse_pl.callbacks.checkpoints import FINISHED
 from eclipse_pl.cli import ArgumentReader
 
 
@@ -32,6 +33,11 @@ class Target(ABC):
 
     @property
     @abstractmethod
+    def finished_by(self) -> Path:
+        """The file that the command writes last."""
+
+    @property
+    @abstractmethod
     def folder(self) -> Path: ...
 
 
@@ -42,6 +48,7 @@ class RunTarget(Target):
 
     def __init__(self, sweep: str, version: str, words: list[str]) -> None:
         super().__init__(sweep, version)
+        self._command = words[0]
         self._folder = Path(self.reader.read([*words, *self.identity]).run.folder) / sweep / version
 
     @property
@@ -55,6 +62,10 @@ class RunTarget(Target):
     @property
     def checkpoint(self) -> Path:
         return self.folder / "checkpoints" / "last.ckpt"  # validate and test never write one
+
+    @property
+    def finished_by(self) -> Path:
+        return self.folder / (FINISHED if self._command == "fit" else "latent.json")
 
     @property
     def resume(self) -> list[str]:
@@ -81,6 +92,10 @@ class BenchmarkTarget(Target):
     @property
     def checkpoint(self) -> Path:
         return self.folder / "benchmark.json"
+
+    @property
+    def finished_by(self) -> Path:
+        return self.folder / "scorecard.json"
 
     @property
     def resume(self) -> list[str]:
