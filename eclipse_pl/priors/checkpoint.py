@@ -112,15 +112,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} cannot be read safely: it is damaged, or holds pickled objects, which are never loaded."
         ) from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} was not written by eclipse_pl: it holds a {type(content).__name__}, no checkpoint.")
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict) or "space" not in content:
+        raise ValueError(f"{path} was not written by eclipse_pl: it holds no weights of a prior, or names no CLIP space.")
     return content
 
 
 def checkpoint_space(content: dict[str, Any], name: str | Path) -> ClipSpace:
     """The space that a checkpoint of ours names."""
-    if not {"space", "state_dict"} <= content.keys():
-        raise ValueError(f"{name} was not written by eclipse_pl: it names no CLIP space.")
     try:
         return ClipSpace.from_state(content["space"]["tensors"], content["space"]["identity"])
     except (KeyError, TypeError, ValueError) as error:
