@@ -26,6 +26,11 @@ def load_prior(source: str, encoder: Encoder | None = None) -> Prior:
         encoder.require_space(saved.space, f"The prior {source}")
     if saved.space is None and encoder is None:
         encoder = published_encoder(saved)
+    if saved.space is None and encoder is not None and encoder.dim != saved.dim:
+        raise ValueError(
+            f"The prior {source} is {saved.dim} wide, and the encoder {encoder.tag} makes embeddings {encoder.dim} wide: take "
+            "the CLIP that the prior was trained for."
+        )
     return saved.build(encoder).eval()
 
 

@@ -23,6 +23,7 @@ from eclipse_pl.find_encoder import find_encoder
 from tests.compared_runs import numbers
 from tests.pictured_runs import PROTOCOL, experiment
 from tests.pipelines import kandinsky
+from tests.released_folders import TINY, write_eclipse
 from tests.runs import metrics
 
 OTHER = {"class_path": "tests.pictured_runs.OtherEncoder"}
@@ -174,6 +175,15 @@ def test_commands_refuse_the_encoder_of_another_space(
     assert command([*words, f"--prior={run}", f"--out={tmp_path / 'out'}", *parts]) == 2
     said = capfd.readouterr().err
     assert f"The prior {run} belongs to world" in said and "the encoder is open_clip:local-dir:sha256-other" in said
+
+
+def test_a_released_prior_is_held_against_the_width_of_the_encoder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    prior = write_eclipse(tmp_path / "released", **TINY)
+    (tmp_path / "encoder.yaml").write_text(yaml.safe_dump({"class_path": "eclipse_pl.world.encoder.WorldEncoder"}))
+    words = ['--prompt=["a red star"]', f"--prior={prior}", f"--encoder={tmp_path / 'encoder.yaml'}"]
+    assert command(["sample", f"--out={tmp_path / 'out'}", *words]) == 2
+    said = capfd.readouterr().err
+    assert f"The prior {prior} is 16 wide, and the encoder open_clip:local-dir:sha256-" in said and "128 wide" in said
 
 
 def test_judge_and_decoder_are_no_part_of_a_checkpoint(run: Path) -> None:
