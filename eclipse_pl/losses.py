@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, distributed
 from torch.nn import functional as F
 
@@ -65,7 +65,7 @@ def duplicates(
         return F.normalize(targets.float(), dim=1) @ F.normalize(columns.float(), dim=1).T > 1 - tolerance
 
 
-def gather_ranks(rows: Float[Tensor, "batch dim"]) -> Float[Tensor, "columns dim"]:
+def gather_ranks(rows: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, "columns ..."]:
     """The rows of all ranks, rank 0's first; ``rows`` itself without torch.distributed. Every rank must bring as many.
 
     For constants (text and image embeddings) this is one gather. For predictions the gradient of every rank's loss flows

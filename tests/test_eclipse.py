@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import jaxtyping
 import pytest
@@ -93,6 +94,16 @@ def test_duplicate_captions_are_no_negatives_when_masked() -> None:
     logits = cosines / 0.01 + math.log(2) * (1 - torch.eye(len(batch)))
     expected = F.cross_entropy(logits, torch.arange(len(batch)))
     torch.testing.assert_close(prior.losses(twice)["contrastive"].detach(), expected)
+
+
+def test_other_captions_of_an_image_are_no_negatives_when_masked() -> None:
+    batch = replace(tiny_batch(), group=torch.tensor([7, 8, 7, *range(9, 6 + len(tiny_batch()))]))
+    prior = tiny_prior(noise="zero", mask_duplicates=True, temperature=0.1)
+    ignored = torch.zeros(len(batch), len(batch), dtype=torch.bool)
+    ignored[0, 2] = ignored[2, 0] = True
+    expected = contrastive_loss(prior.sample(batch.text), batch.text.text_embed, 0.1, ignored=ignored)
+    torch.testing.assert_close(prior.losses(batch)["contrastive"].detach(), expected)
+    assert prior.losses(replace(batch, group=None))["contrastive"].item() > expected.item()
 
 
 def test_standardised_prior_still_returns_raw_embeddings() -> None:

@@ -116,7 +116,7 @@ def _prior(form: dict[str, object]) -> EclipsePrior:
 
 
 def _pairs() -> list[EmbeddingBatch]:
-    """Every pair of the global batch; pair 4 (of rank 0) and pair 7 (of rank 1) have one caption."""
+    """Every pair of the global batch; pairs 4 and 7 (of ranks 0 and 1) have one caption, pairs 2 and 9 one image."""
     draw = torch.Generator().manual_seed(1)
     pairs = []
     for number in range(RANKS * PAIRS):
@@ -125,7 +125,12 @@ def _pairs() -> list[EmbeddingBatch]:
             torch.randn(1, DIM, generator=draw), torch.randn(length, DIM, generator=draw), torch.tensor([length])
         )
         pairs.append(
-            EmbeddingBatch(pairs[4].text if number == 7 else text, torch.randn(1, DIM, generator=draw), torch.tensor([number]))
+            EmbeddingBatch(
+                pairs[4].text if number == 7 else text,
+                torch.randn(1, DIM, generator=draw),
+                torch.tensor([number]),
+                torch.tensor([2 if number == 9 else number]),
+            )
         )
     return pairs
 
@@ -135,6 +140,7 @@ def _join(pairs: list[EmbeddingBatch]) -> EmbeddingBatch:
         TextCondition.join([pair.text for pair in pairs]),
         torch.cat([pair.image_embed for pair in pairs]),
         torch.cat([pair.index for pair in pairs]),
+        torch.cat([pair.group for pair in pairs if pair.group is not None]),
     )
 
 

@@ -44,8 +44,8 @@ class DirectPrior(Prior):
             how many GPUs a global batch is spread over. In evaluation mode always this rank's.
         target: what a prediction is told apart by. Paper: "text", predictions against text embeddings, one direction.
             "image": against true image embeddings. "symmetric": "text", averaged with text embeddings against predictions.
-        mask_duplicates: do not count a column as negative whose target equals the row's own. Ours: False, the paper's text as
-            it stands; worth True where captions repeat.
+        mask_duplicates: do not count a column as negative whose target equals the row's own, or whose pair shows the same
+            image. Ours: False, the paper's text as it stands; worth True where captions or images repeat.
         noise: the input beside the caption. Paper: "gaussian", fresh for each pair in training and sampling. "zero" and
             "learned" (one vector) make the prior deterministic.
         standardise: predict embeddings standardised by the space's mean and standard deviation, which is where L_proj is then
@@ -145,6 +145,8 @@ class DirectPrior(Prior):
         first = first_of_rank(len(targets)) if together else 0
         positives = first + torch.arange(len(targets), device=targets.device)
         ignored = duplicates(targets, columns) if self.mask_duplicates else None
+        if ignored is not None and batch.group is not None:
+            ignored |= batch.group[:, None] == (gather_ranks(batch.group) if together else batch.group)
         temperature = self._temperature()
         loss = contrastive_loss(prediction, columns, temperature, positives, ignored)
         if self.target == "symmetric":
