@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from eclipse_pl.data.chunk import Chunk, shared_images, without_direction
@@ -24,7 +23,6 @@ from eclipse_pl.data.manifest import SCHEMA, Manifest, ShardEntry, write_json
 from eclipse_pl.data.shards import ShardWriter
 from eclipse_pl.embed_folder import finish_set, finished_shards, only_run, require_same_settings
 from eclipse_pl.embed_progress import EmbedProgress
-from eclipse_pl.embedding import TextCondition
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.raw.batches import PictureBatch, PictureBatches
 from eclipse_pl.raw.image import AS_SHOWN, ImageReading
@@ -143,13 +141,15 @@ class _Row(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class _Embedded:
-    """A batch on its way: on a GPU these tensors may still be computed."""
+    """A batch on its way. ``tensors``: embeddings of images, captions and counterparts, token states and lengths, on the CPU.
+
+    Those of a GPU are there when ``wait`` has returned.
+    """
 
     batch: PictureBatch
-    image: Float[Tensor, "pairs dim"]
-    text: TextCondition
     cut: Tensor
-    negative: Float[Tensor, "negatives dim"]
+    tensors: list[Tensor]
+    wait: Callable[[], object]
 
 
 def _write_shard(
@@ -187,7 +187,7 @@ def _write_shard(
 
 
 def _one_behind(batches: Iterator[PictureBatch], encoder: Encoder) -> Iterator[_Embedded]:
-    """Embeddings of each batch, handed out when the next is under way: a GPU computes while the last results are written."""
+    """Embeddings of each batch, handed out when the next is under way: a GPU computes it while the last one is written."""
     started: _Embedded | None = None
     for batch in batches:
         last, started = started, _start(batch, encoder)
@@ -200,21 +200,39 @@ def _one_behind(batches: Iterator[PictureBatch], encoder: Encoder) -> Iterator[_
 @torch.inference_mode()
 def _start(batch: PictureBatch, encoder: Encoder) -> _Embedded:
     if not batch.pairs:
-        nothing = torch.empty(0, encoder.dim)
-        text = TextCondition(nothing, torch.empty(0, encoder.text_width), torch.empty(0, dtype=torch.int64))
-        return _Embedded(batch, nothing, text, torch.empty(0, dtype=torch.bool), nothing)
+        nothing, states = torch.empty(0, encoder.dim), torch.empty(0, encoder.text_width, dtype=torch.float16)
+        empty = [nothing, nothing, nothing, states, torch.empty(0, dtype=torch.int64)]
+        return _Embedded(batch, torch.empty(0, dtype=torch.bool), empty, _no_wait)
     tokens = encoder.tokenize([pair.caption for pair in batch.pairs])
-    text = encoder.encode_tokens(tokens)
+    text = encoder.encode_tokens(tokens)  # first: to count its tokens, this waits for the GPU
     image = encoder.encode_images(batch.pixels)
     negative = encoder.encode_images(batch.negative_pixels) if batch.negative_rows else image[:0]
-    return _Embedded(batch, image, text, tokens.cut, negative)
+    made = [image.float(), text.text_embed.float(), negative.float(), text.text_states.half(), text.lengths]
+    return _Embedded(batch, tokens.cut, *_to_host(made))
+
+
+def _to_host(tensors: list[Tensor]) -> tuple[list[Tensor], Callable[[], object]]:
+    """Copies that stand in the GPU's queue right behind what makes the tensors, so that they do not wait for the next batch.
+
+    They arrive in page-locked memory (torch allocates it for such copies) while this process does something else.
+    """
+    copies = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
+    if tensors[0].device.type != "cuda":
+        return copies, _no_wait
+    arrived = torch.cuda.Event()
+    arrived.record(torch.cuda.current_stream(tensors[0].device))
+    return copies, arrived.synchronize
+
+
+def _no_wait() -> None:
+    """What a CPU has made is there."""
 
 
 def _rows(embedded: _Embedded) -> tuple[list[_Row], dict[int, str]]:
     """The pairs of a batch in float16, and the numbers of those left out with the reason."""
-    exact = [tensor.float().cpu() for tensor in (embedded.image, embedded.text.text_embed, embedded.negative)]
+    embedded.wait()
+    *exact, states, lengths = embedded.tensors
     image, text, negative = (tensor.half() for tensor in exact)  # what float16 cannot hold becomes infinite
-    states, lengths = embedded.text.text_states.half().cpu(), embedded.text.lengths.cpu()
     vanished_image, vanished_text, vanished_negative = (
         torch.from_numpy(without_direction(tensor.numpy())) for tensor in exact
     )

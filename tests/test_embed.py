@@ -222,6 +222,34 @@ def test_a_container_with_little_shared_memory(tmp_path: Path, folder: Path) -> 
     assert len(read_all(tmp_path / "shards")) == 40
 
 
+def test_a_batch_is_copied_before_the_next_is_started_and_waited_for_alone(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, whose queue is worked off in order: what is asked for behind the next batch waits for that one."""
+    told: list[str] = []
+
+    class Telling(OpenClipEncoder):
+        def encode_images(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
+            told.append("compute")
+            return super().encode_images(pixels)
+
+    def to_host(tensors: list[Tensor]) -> tuple[list[Tensor], Any]:
+        number = told.count("compute")
+        told.append(f"copy {number}")
+        return tensors, lambda: told.append(f"wait {number}")
+
+    encoder = Telling(f"local-dir:{folder}", None, device="cpu")
+    source = write_tar(tmp_path / "raw.tar", {f"{number}": sample(number) for number in range(8)})
+    embed([str(source)], encoder, tmp_path / "plain")
+    told.clear()
+    monkeypatch.setattr("eclipse_pl.embed._to_host", to_host)
+    embed([str(source)], encoder, tmp_path / "told")
+    # the space's batch is the first; of each other one the copy stands before the next, and it alone is waited for
+    expected = "compute|compute|copy 2|compute|copy 3|wait 2|compute|copy 4|wait 3|wait 4"
+    assert "|".join(told) == expected
+    assert contents(tmp_path / "plain") == contents(tmp_path / "told")
+
+
 class Failing:
     """A transform that fails at the second image, in a worker if there is one."""
 
