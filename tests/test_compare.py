@@ -14,6 +14,7 @@ from eclipse_pl.cli import main as train
 from eclipse_pl.intervals.over_groups import rate_interval
 from eclipse_pl.intervals.student import t_quantile
 from tests.compared_runs import SEEDS, compare, copy, edit_config, edit_report, flowing, numbers, refused
+from tests.runs import write_experiment
 
 FIRST, SECOND = "contrastive_weight=0.0", "contrastive_weight=1.0"
 
@@ -164,6 +165,32 @@ def test_ridge_rows_that_differ_stand_apart(compared_runs, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert f"ridge: {FIRST}" in printed and f"ridge: {SECOND}" in printed
     assert printed.count("mean image") == 1
+
+
+def test_a_schedule_that_was_not_finished_is_said(compared_runs, tmp_path, capsys):
+    folder = copy(compared_runs, tmp_path / "runs")
+    edit_report(folder / "weight_1.0_seed_1", lambda report: report.update(schedule_steps=4))
+    compare(folder)
+    assert "schedule of the learning rate" not in flowing(capsys)
+    edit_report(folder / "weight_1.0_seed_1", lambda report: report.update(schedule_steps=800))
+    compare(folder)
+    said = f"was not finished in 1 of 6 runs: {folder / 'weight_1.0_seed_1'} (step 4 of 800)."
+    assert said in flowing(capsys) and "was not finished in 1 of 6 runs" in Path("compare.html").read_text()
+
+
+def test_a_run_shorter_than_its_schedule_and_one_that_was_stopped(tmp_path, capsys):
+    scheduler = {"class_path": "torch.optim.lr_scheduler.OneCycleLR", "init_args": {"max_lr": 1e-3, "total_steps": 6}}
+    experiment = write_experiment(tmp_path, model__scheduler=scheduler, trainer__max_steps=4, trainer__val_check_interval=2)
+    command = ["fit", "--config", str(experiment)]
+    train([*command, "--run.version=short"])
+    train([*command, "--run.version=whole", "--trainer.max_steps=6"])
+    as_long = [*command, "--run.version=stopped", "--model.scheduler.init_args.total_steps=null", "--trainer.max_steps=100000"]
+    train([*as_long, "--trainer.max_time=00:00:00:02"])
+    runs = tmp_path / "runs" / "tiny"
+    compare(*(runs / name for name in ("short", "whole", "stopped")))
+    said = flowing(capsys)
+    assert f"was not finished in 2 of 3 runs: {runs / 'short'} (step 4 of 6); {runs / 'stopped'} (step " in said
+    assert "of 100,000)" in said
 
 
 def test_times_of_different_machines_are_not_compared(compared_runs, tmp_path, capsys):

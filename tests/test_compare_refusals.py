@@ -2,13 +2,14 @@
 
 import json
 import os
+import shlex
 from pathlib import Path
 
 import pytest
 
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.reports.run_record import RunRecord
-from tests.compared_runs import compare, copy, edit_report, numbers, refused
+from tests.compared_runs import compare, copy, edit_config, edit_report, numbers, refused
 
 SECOND = "contrastive_weight=1.0"
 LAST = "weight_1.0_seed_2"
@@ -111,6 +112,52 @@ def test_one_run_twice_is_not_two_seeds(compared_runs, tmp_path, capfd):
     assert float(numbers()[SECOND, "all", "cosine"]["mean"]) > 1e5, "the one that was measured last"
     assert numbers()[SECOND, "all", "cosine"]["marked"] == "yes"
     compare(folder / LAST, folder / LAST)
+
+
+def damage_table(run):
+    (run / "latent.json").write_text("{")
+
+
+def damage_pairs(run):
+    (run / "latent_pairs.npz").write_bytes(b"PK")
+
+
+FAULTS = {
+    "other metrics": lambda run: edit_report(run, lambda report: report.update(metrics_version=99)),
+    "does not say on which shards": lambda run: edit_report(run, lambda report: report["shards"].pop("sha256")),
+    "latent.json is damaged": damage_table,
+    "latent_pairs.npz is damaged": damage_pairs,
+    "has not finished": lambda run: (run / "latent.json").unlink(),
+    "went on to step 4": lambda run: edit_report(run, lambda report: report.update(step=2, trained_steps=2)),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_command_that_is_named_puts_it_right(compared_runs, tmp_path, capfd, fault):
+    """Copied from the message and typed; a run that was given its version, as a sweep gives it, is no exception."""
+    home = tmp_path / "runs of mine"
+    other, broken = (home / "tiny" / name for name in ("weight_0.0_seed_2", LAST))
+    copy(compared_runs, home / "tiny", other.name, broken.name)
+    for run in (other, broken):
+        edit_config(run, run__folder=str(home))
+    FAULTS[fault](broken)
+    said = refused(capfd, other, broken)
+    assert fault in said
+    words = shlex.split(said.split("`")[1])
+    assert words[:3] == ["python", "-m", "eclipse_pl"]
+    assert command(words[3:]) == 0
+    compare(other, home / "tiny" / "validate_0" if words[3] == "validate" else broken, "--csv", "numbers.csv")
+    row = numbers()[SECOND, "all", "cosine"]
+    assert row["n"] == row["difference_n"] == "1" and row["win_rate_n"] == "16" and not row["marked"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_no_command_is_named_that_would_find_no_checkpoint(compared_runs, tmp_path, capfd, fault):
+    folder = copy(compared_runs, tmp_path / "runs", "weight_0.0_seed_2", LAST)
+    FAULTS[fault](folder / LAST)
+    (folder / LAST / "checkpoints" / "last.ckpt").unlink()
+    said = refused(capfd, folder)
+    assert "no checkpoint" in said and "`" not in said
 
 
 def test_places_that_hold_no_run(compared_runs, tmp_path, capfd):

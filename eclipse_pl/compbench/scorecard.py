@@ -121,6 +121,9 @@ def read_card(path: Path) -> Card:
     except (ValueError, AttributeError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is damaged ({error}). {AGAIN}") from error
     if card.get("version") != VERSION:
-        raise ValueError(f"{path} is of version {card.get('version')}, and this program reads version {VERSION}. {AGAIN}")
+        raise ValueError(
+            f"{path} is of version {card.get('version')}, and this program reads version {VERSION}. Make it anew, in another "
+            "folder: start the benchmark's command again with another --out, or `test` of the run."
+        )
     content: Card = card
     return content

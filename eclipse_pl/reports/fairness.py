@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from eclipse_pl.dotted import flat
+from eclipse_pl.reports.remedies import finish, measure_again, measure_on_one_set
 from eclipse_pl.reports.run_record import RunRecord
 
 Kind = Literal["all", "latent", "scores"]
@@ -49,33 +50,19 @@ def shards_of(run: RunRecord) -> str:
     return f"{run.fact('shards', 'folder')}, {short(run.fact('shards', 'sha256'))}"
 
 
-def measure_again(run: RunRecord) -> str:
-    return (
-        f"Measure it again: `python -m eclipse_pl validate --config {run.training / 'config.yaml'} --ckpt_path "
-        f"{run.training}`, and compare that run."
-    )
-
-
-def measure_on_one_set(run: RunRecord) -> str:
-    return (
-        f"Measure both on one set of shards, this one by `python -m eclipse_pl validate --config "
-        f"{run.training / 'config.yaml'} --ckpt_path {run.training} --data.init_args.folder=FOLDER`, and compare these runs."
-    )
-
-
 LATENT = (
     Check(
         "other metrics",
         lambda run: run.fact("metrics_version"),
         lambda run, _: f"version {run.fact('metrics_version')}",
-        remedy=lambda run: f" {measure_again(run)}",
+        remedy=lambda run: f" {measure_again(run.training, run.config)}",
     ),
     Check("another CLIP space", lambda run: run.fact("shards", "space"), lambda run, _: space_of(run)),
     Check(
         "other shards",
         lambda run: run.fact("shards", "sha256"),
         lambda run, _: shards_of(run),
-        remedy=lambda run: f" {measure_on_one_set(run)}",
+        remedy=lambda run: f" {measure_on_one_set(run.training, run.config)}",
     ),
     Check("other pairs", lambda run: (run.fact("stage"), run.fact("pairs_sha256")), lambda run, _: split_of(run)),
 )
@@ -144,7 +131,8 @@ def problems_of(runs: list[RunRecord]) -> list[Problem]:
             found.append(Problem(run, f"{run} {reason}. {continue_with(run)}"))
         elif run.has_table and not run.fact("shards", "sha256"):
             sentence = (
-                f"{run} does not say on which shards, split and version of metrics it was measured. {measure_again(run)}"
+                f"{run} does not say on which shards, split and version of metrics it was measured. "
+                f"{measure_again(run.training, run.config)}"
             )
             found.append(Problem(run, sentence, "latent"))
         elif run.has_table:
@@ -185,7 +173,7 @@ def twice(first: RunRecord, second: RunRecord) -> Problem:
 def continue_with(run: RunRecord) -> str:
     if run.is_benchmark:
         return "Start its command again: what is done is not done anew."
-    return f"Finish it: `python -m eclipse_pl fit --config {run.folder / 'config.yaml'} --ckpt_path {run.folder}`."
+    return finish(run.folder)
 
 
 def short(digest: str | None) -> str:

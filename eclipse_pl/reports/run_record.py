@@ -20,6 +20,7 @@ from eclipse_pl.latent_metrics import ALL
 from eclipse_pl.metrics_file import read_metrics
 from eclipse_pl.priors.checkpoint import TrainingData
 from eclipse_pl.reports.metric import BY_NAME
+from eclipse_pl.reports.remedies import finish, measure_again
 from eclipse_pl.reports.score_record import ScoreRecord
 
 SEEDS = ("seed_everything", "data.init_args.seed")
@@ -49,11 +50,13 @@ class RunRecord:
     """Its pictures and what judges say of them; None where there is no scorecard."""
     is_benchmark: bool = False
     """True for a folder of ``python -m eclipse_pl benchmark``."""
+    tested: RunRecord | None = None
+    """Of a benchmark: the run whose prior was put to the test, where that is at hand."""
 
     @classmethod
     def read(cls, folder: Path) -> RunRecord:
         config = flat(read_yaml(folder / "config.yaml"))
-        report = read_json(folder / "latent.json") if (folder / "latent.json").is_file() else {}
+        report = read_json(folder / "latent.json", config) if (folder / "latent.json").is_file() else {}
         training, resampled = folder, {}
         checkpoint = config.get("ckpt_path")
         origin = None if checkpoint is None else run_of_checkpoint(str(checkpoint), folder)
@@ -74,8 +77,8 @@ class RunRecord:
         """Config and seeds are those of the run whose prior was put to the test, if that is at hand; else there are none."""
         scores = ScoreRecord.read(folder)
         home = scores.prior_folder if scores else None
-        config = cls.read(home).config if home and (home / "config.yaml").is_file() else {}
-        return cls(folder, config, {}, folder, {}, scores, is_benchmark=True)
+        tested = cls.read(home) if home and (home / "config.yaml").is_file() else None
+        return cls(folder, tested.config if tested else {}, {}, folder, {}, scores, is_benchmark=True, tested=tested)
 
     @property
     def has_table(self) -> bool:
@@ -144,6 +147,13 @@ class RunRecord:
             return int(self.report["step"])
         return max((int(row["step"]) + 1 for row in self._logged if row.get("val/cosine")), default=0)
 
+    @property
+    def schedule_steps(self) -> int | None:
+        """Length of the learning rate's schedule; None where it has no end, or nobody wrote how long it is."""
+        if self.tested is not None:
+            return self.tested.schedule_steps
+        return self.fact("schedule_steps")
+
     def fact(self, *path: str) -> Any:
         """A fact of latent.json; None where it is not there."""
         node: Any = self.report
@@ -175,7 +185,8 @@ class RunRecord:
             with np.load(path, allow_pickle=False) as file:
                 pairs = {name: file[name] for name in file.files}
         except (ValueError, OSError, KeyError) as error:
-            raise ValueError(f"{path} is damaged ({error}). Make it anew with `python -m eclipse_pl validate`.") from error
+            # numpy's own words ask for pickles to be allowed
+            raise ValueError(f"{path} is damaged. {measure_again(self.training, self.config)}") from error
         return pairs if int(pairs["step"]) == self.step else None
 
     @cached_property
@@ -205,8 +216,7 @@ def read_training_data(path: Path) -> TrainingData:
         _ = [(one["folder"], one["sha256"], one["pairs"]) for one in content]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path} is damaged ({error!r}). It says which shards the run was trained on, as its checkpoints do, so "
-            f"`python -m eclipse_pl fit --config {path.parent / 'config.yaml'} --ckpt_path {path.parent}` writes it anew."
+            f"{path} is damaged ({error!r}). It says which shards the run was trained on. {finish(path.parent)}"
         ) from error
     return content
 
@@ -235,14 +245,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """The table of a run of that config."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not {"step", "rows"} <= content.keys() or THIS_PRIOR not in content["rows"]:
             raise ValueError("a table has a step and rows")
     except (ValueError, AttributeError, TypeError) as error:
-        raise ValueError(
-            f"{path} is damaged ({error}). Measure the run again: `python -m eclipse_pl validate --config "
-            f"{path.parent / 'config.yaml'} --ckpt_path {path.parent}`."
-        ) from error
+        raise ValueError(f"{path} is damaged ({error}). {measure_again(path.parent, config)}") from error
     return content

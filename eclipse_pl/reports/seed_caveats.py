@@ -36,6 +36,21 @@ def on_pairing(comparison: Comparison) -> list[str]:
     return said
 
 
+def on_schedules(comparison: Comparison) -> list[str]:
+    """Runs whose learning rate has not come to its end: a prior is ranked by its last steps more than by its first."""
+    early = []
+    for run in comparison.runs:
+        step, length = (run.tested or run).step, run.schedule_steps
+        if length is not None and step < length:
+            early.append(f"{run} (step {step:,} of {length:,})")
+    if not early:
+        return []
+    return [
+        f"The schedule of the learning rate was not finished in {len(early)} of {len(comparison.runs)} runs: "
+        f"{enumerate_names(early)}. At its end the order may be another."
+    ]
+
+
 def on_intervals(comparison: Comparison, unclear: list[str], read: int, by: str) -> list[str]:
     """Differences that intervals do not tell from nothing, and how many intervals are read at once."""
     said = []
