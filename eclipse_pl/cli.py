@@ -31,6 +31,7 @@ from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.lit_prior import LitPrior
 from eclipse_pl.opening import Opening
 from eclipse_pl.priors.checkpoint import read_checkpoint
+from eclipse_pl.prompts.typed import with_typed_prompts
 from eclipse_pl.refusal import answer_in_one_sentence, exit_as_error
 from eclipse_pl.run import Run
 from eclipse_pl.training_loop import TrainingLoop
@@ -72,8 +73,11 @@ class PriorCLI(LightningCLI):
         return {"fit": skipped, "validate": skipped, "test": skipped}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        words = sys.argv[1:] if args is None else args
+        if isinstance(words, list):
+            args = words = with_typed_prompts(words, "--samples.prompts")
         for each in (parser, *self._subcommand_parsers.values()):
-            answer_in_one_sentence(each, sys.argv[1:] if args is None else args)
+            answer_in_one_sentence(each, words)
         self.config = parser.parse_args(args)
         settings = self.config[self.config.subcommand]
         if self.config.subcommand == "fit":

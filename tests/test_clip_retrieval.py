@@ -136,6 +136,14 @@ def test_harm(tmp_path: Path, harm: Callable[[Path], None], match: str) -> None:
         read(folder, tmp_path / "set")
 
 
+def test_an_empty_part_has_neither_a_width_nor_columns(tmp_path: Path) -> None:
+    folder = whole(tmp_path / "cr")
+    for kind in ("img_emb", "text_emb"):
+        np.save(folder / kind / f"{kind}_0.npy", np.array([]))
+    parquet.write_table(pa.table({}), folder / "metadata" / "metadata_0.parquet")
+    assert len(read(folder, tmp_path / "set")) == 4
+
+
 def test_files_of_macos_are_no_parts(tmp_path: Path) -> None:
     folder = whole(tmp_path / "cr")
     (folder / "img_emb" / "._img_emb_0.npy").write_bytes(b"Mac OS X")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from eclipse_pl.__main__ import main
 from eclipse_pl.prompts.typed import require_prompts, with_typed_prompts
+from tests.runs import write_experiment
 
 YAML_AT_HEART = [
     *("a red circle", "12", "-1", "1e-5", "null", "~", "yes", "true", "2024-01-01", "12:30:00"),
@@ -64,6 +66,24 @@ def test_what_was_typed_is_what_is_read(prompts: list[str], form: int) -> None:
     assert found == prompts
 
 
+def test_lists_as_python_writes_them() -> None:
+    """W&B and our own sweeps give `str` of a list."""
+    assert parse([f"--prompt={['a', 'it is a star']}"]) == ["a", "it is a star"]
+    assert parse(["--prompt", str(["a star's", 'a "red" \\ \U0001f600\n'])]) == ["a star's", 'a "red" \\ \U0001f600\n']
+
+
+def test_prompts_of_a_training(tmp_path: Path) -> None:
+    from eclipse_pl.cli import ArgumentReader
+
+    reader, config = ArgumentReader(), str(write_experiment(tmp_path))
+    for words, prompts in (
+        (["--samples.prompts", "a: red circle"], ["a: red circle"]),
+        (["--samples.prompts", "12", "--samples.prompts", "null"], ["12", "null"]),
+        ([f"--samples.prompts={['a', 'b']}"], ["a", "b"]),
+    ):
+        assert reader.read(["fit", "--config", config, *words]).samples.prompts == prompts
+
+
 def test_surrogates() -> None:
     assert parse(["--prompt", r'["a \ud83c\udf89 party"]']) == ["a \U0001f389 party"]
     for text in ("cut \udcff", r'["cut \ud83c"]'):
@@ -80,11 +100,14 @@ def test_surrogates() -> None:
         (["--prompt", "--prior", "x"], "--prompt has no prompt before --prior"),
         (["--prompt", "a", "red", "star"], "--prompt a is followed by 'red'. Put a prompt of several words in quotes"),
         (["--prompt=a", "red"], "--prompt a is followed by 'red'"),
-        (["--prompt", "[]"], r"--prompt \[\] is a JSON list, but not of prompts"),
-        (["--prompt", '["a", 2]'], "is a JSON list, but not of prompts: it must hold strings"),
-        (["--prompt", '[["a"]]'], "is a JSON list, but not of prompts"),
-        (["--prompt", "['a', 'b']"], r"looks like a list, but is no JSON \(.*Write --prompt '\[\"a red star\", \"a cat\"\]'"),
-        (["--prompt", '["a", "b",]'.replace(",]", ', "]')], "looks like a list, but is no JSON"),
+        (["--prompt", "[]"], r"--prompt \[\] is a list, but not of prompts"),
+        (["--prompt", '["a", 2]'], "is a list, but not of prompts: it must hold strings"),
+        (["--prompt", '[["a"]]'], "is a list, but not of prompts"),
+        (
+            ["--prompt", "['a', b 'c']"],
+            r"looks like a list, but is no JSON \(.*Write --prompt '\[\"a red star\", \"a cat\"\]'",
+        ),
+        (["--prompt", '["a", "b", "]'], "looks like a list, but is no JSON"),
     ],
 )
 def test_mistakes(words: list[str], match: str) -> None:

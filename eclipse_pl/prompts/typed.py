@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Sequence
@@ -60,22 +61,23 @@ def _is_option(word: str) -> bool:
 
 
 def _prompts(text: str, option: str) -> list[str]:
-    """The strings of a JSON list, else the text itself: ``[deep focus] a fox`` and ``[12]`` are prompts too."""
+    """The strings of a list, in JSON or as Python writes it (sweeps do); else the text itself: ``[deep focus] a fox``."""
     listed = text.strip()
-    if not (listed.startswith("[") and listed.endswith("]")):
-        return [text]
     try:
-        found = json.loads(listed)
+        found = json.loads(listed) if listed.startswith("[") else None
     except (ValueError, RecursionError) as error:
-        if re.fullmatch(r"""\[\s*["'].*["']\s*\]""", listed, re.DOTALL):
+        if not re.fullmatch(r"""\[\s*["'].*["']\s*\]""", listed, re.DOTALL):
+            return [text]
+        try:
+            found = ast.literal_eval(listed)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
             raise ValueError(
                 f'{option} {text} looks like a list, but is no JSON ({error}). Write {option} \'["a red star", "a cat"]\'.'
             ) from error
-        return [text]
-    if found and not any(isinstance(one, str | list | dict) for one in found):
+    if not isinstance(found, list) or (found and not any(isinstance(one, str | list | dict) for one in found)):
         return [text]
     if not found or not all(isinstance(one, str) for one in found):
-        raise ValueError(f"{option} {text} is a JSON list, but not of prompts: it must hold strings, one at least.")
+        raise ValueError(f"{option} {text} is a list, but not of prompts: it must hold strings, one at least.")
     return list(found)
 
 
