@@ -299,6 +299,7 @@ def test_how_images_are_read_is_kept_with_the_set(tmp_path: Path, folder: Path, 
     assert torch.equal(dropped["hidden"]["image"], dropped["black"]["image"])
     kept = json.loads((tmp_path / "dropped" / "embed.json").read_text())
     assert kept["background"] == "none" and kept["upright"] is False
+    assert ShardSet(tmp_path / "dropped").manifest.images == {"upright": False, "background": "none"}
     assert main([*args, f"{tmp_path}/plain", "--background", "black"]) == 2
     assert "background: white there, black now" in capsys.readouterr().err
 

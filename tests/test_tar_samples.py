@@ -261,9 +261,13 @@ def test_compressed_and_piped_tars(tmp_path: Path) -> None:
 def test_tars_packed_by_zstd(tmp_path: Path) -> None:
     zstandard = pytest.importorskip("zstandard")
     names = ["0.jpg", "0.txt", "1.jpg", "1.txt"]
-    packed = zstandard.compress(tar_of(names[:2])) + zstandard.compress(tar_of(names[2:]))
-    assert [one.key for one in read(tmp_path, packed)[0]] == ["0", "1"]
-    assert "" in read(tmp_path, packed[:-8])[1]
+    first, second = zstandard.compress(tar_of(names[:2])), zstandard.compress(tar_of(names[2:]))
+    assert [one.key for one in read(tmp_path, first + second)[0]] == ["0", "1"]
+    for cut in range(1, len(second)):
+        assert "the data packed by zstd are cut off" in read(tmp_path, first + second[:-cut])[1][""]
+    assert "packed by zstd are damaged" in read(tmp_path, first[:20] + b"\xff" * 20 + first[40:])[1][""]
+    large = tar_of([f"{number}.{suffix}" for number in range(300) for suffix in ("jpg", "txt")])
+    assert len(read(tmp_path, zstandard.compress(large))[0]) == 300
 
 
 def test_without_zstandard_its_name_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """``manifest.json``: what a set of shards holds, and where in each tar it lies (design.md, section 5).
 
 {"schema": 2, "space": {...}, "made_by": "python -m data_prep embed ...", "asked": {"val": 0.4, "test": 0.0},
+ "images": {"upright": true, "background": "white"},
  "pairs": 5, "tokens": 65, "splits": {"train": 3, "val": 2},
  "shards": [{"name": "0000.tar", "pairs": 5, "tokens": 65, "bytes": 10240, "sha256": "...", "cut": 0,
              "skipped": [{"key": "...", "reason": "..."}], "others": 1,
@@ -145,12 +146,14 @@ class Manifest:
     """All shards of a set. ``made_by`` is the command line that made the set and, run again, repairs it.
 
     ``asked`` is how much was asked for of the splits that were drawn: a fraction of the pairs, or their number.
+    ``images`` is how images were read (see `raw.image`); empty where embeddings were imported.
     """
 
     space: dict[str, str | int | bool]
     made_by: str
     shards: list[ShardEntry] = field(default_factory=list)
     asked: dict[str, float] = field(default_factory=dict)
+    images: dict[str, str | bool] = field(default_factory=dict)
 
     @property
     def pairs(self) -> int:
@@ -181,7 +184,7 @@ class Manifest:
     @property
     def digest(self) -> str:
         """SHA-256 of what the set holds, wherever it and its sources lie and whichever command line made it."""
-        content = {name: value for name, value in self.to_json().items() if name not in ("made_by", "asked")}
+        content = {name: value for name, value in self.to_json().items() if name not in ("made_by", "asked", "images")}
         content["shards"] = [{name: value for name, value in row.items() if name != "source"} for row in content["shards"]]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -191,6 +194,7 @@ class Manifest:
             "space": self.space,
             "made_by": self.made_by,
             "asked": self.asked,
+            "images": self.images,
             "pairs": self.pairs,
             "tokens": self.tokens,
             "splits": self.splits,
@@ -232,6 +236,7 @@ class Manifest:
                 made_by=str(content["made_by"]),
                 shards=[ShardEntry.from_json(row) for row in content["shards"]],
                 asked={str(split): float(asked) for split, asked in content["asked"].items()},
+                images=dict(content["images"]),
             )
             totals = {"pairs": manifest.pairs, "tokens": manifest.tokens, "splits": manifest.splits}
             wrong = [name for name, total in totals.items() if content[name] != total]

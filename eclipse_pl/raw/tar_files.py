@@ -152,7 +152,31 @@ def _zstd(stream: io.BufferedReader) -> Any:
         raise ValueError(
             "it is packed by zstd, which needs the package zstandard: `pip install zstandard`, or unpack it with `unzstd`"
         ) from None
-    return ZstdDecompressor().stream_reader(stream, read_across_frames=True)
+    return _Zstd(stream, ZstdDecompressor())
+
+
+class _Zstd:
+    """Unlike zstandard's own reader it sees where data are cut off. ``read`` gives any number of bytes, none at the end."""
+
+    def __init__(self, stream: io.BufferedReader, zstd: Any) -> None:
+        self._blocks = self._unpacked(stream, zstd)
+
+    def read(self, size: int) -> bytes:
+        return next((block for block in self._blocks if block), b"")
+
+    @staticmethod
+    def _unpacked(stream: io.BufferedReader, zstd: Any) -> Iterator[bytes]:
+        frame, rest = zstd.decompressobj(), b""
+        while packed := rest or stream.read(4096):  # few, because they may become a thousand times as many
+            frame = zstd.decompressobj() if frame.eof else frame
+            try:
+                unpacked = frame.decompress(packed)
+            except Exception as error:  # ZstdError, which is of no other kind
+                raise tarfile.ReadError(f"the data packed by zstd are damaged ({error})") from error
+            yield unpacked
+            rest = frame.unused_data if frame.eof else b""
+        if not frame.eof:
+            raise EOFError("the data packed by zstd are cut off")
 
 
 class _StrictHeader(tarfile.TarInfo):
