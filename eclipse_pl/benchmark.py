@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from eclipse_pl.compbench.compbench import CompBench
@@ -44,7 +45,8 @@ def benchmark(
         encoder: the CLIP of the prior, where its space does not say where that lies.
         pipeline: hub id or folder of a text-to-image pipeline, instead of a prior.
         painter: anything that paints, instead of both: PipelinePainter with options, or the world's CeilingPainter.
-        processes: processes that share the work, one a GPU where there are GPUs. The result does not depend on them.
+        processes: processes that share the work, each with a GPU of its own while there are enough. The result does not
+            depend on them.
         ranks: this process among them.
     """
     return protocol.run(choose(prior, decoder, encoder, pipeline, painter), Path(out), ranks)
@@ -108,11 +110,11 @@ def build_parser() -> Any:
 
 
 def shared(words: list[str], processes: int) -> Card:
-    """The same by several processes, one a GPU where there are GPUs."""
+    """The same by several processes. They only exchange words, and so do not need as many GPUs as they are."""
     from lightning.fabric import Fabric
     from torch.multiprocessing import ProcessRaisedException
 
-    fabric = Fabric(accelerator="auto", devices=processes, strategy="ddp_spawn")
+    fabric = Fabric(accelerator="cpu", devices=processes, strategy="ddp_spawn")
     try:
         card: Card = fabric.launch(share, words)  # type: ignore[arg-type]  # further arguments follow the first
     except ProcessRaisedException as error:
@@ -124,7 +126,16 @@ def shared(words: list[str], processes: int) -> Card:
 
 
 def share(fabric: Any, words: list[str]) -> Card:
+    own = own_gpu(fabric.global_rank)
+    if own is not None:
+        torch.cuda.set_device(own)  # what is `cuda` to everything that this process builds
     return run(words, Ranks(fabric.global_rank, fabric.world_size, fabric.barrier, fabric.broadcast))
+
+
+def own_gpu(rank: int) -> int | None:
+    """The number of a process's GPU: its own while there are enough."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return rank % count if count else None
 
 
 class BenchmarkReader:

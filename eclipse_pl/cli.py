@@ -12,6 +12,7 @@ import yaml
 from jsonargparse import set_parsing_settings
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from eclipse_pl.callbacks.averaging import Averaging
@@ -34,6 +35,7 @@ from eclipse_pl.priors.checkpoint import read_checkpoint
 from eclipse_pl.prompts.typed import with_typed_prompts
 from eclipse_pl.refusal import answer_in_one_sentence, exit_as_error
 from eclipse_pl.run import Run
+from eclipse_pl.trainer_options import require_supported, require_trained
 from eclipse_pl.training_loop import TrainingLoop
 
 # a space is never written in YAML: it comes from the data, so its fields are no options
@@ -103,7 +105,10 @@ class PriorCLI(LightningCLI):
         logger: Any = trainer.logger
         if logger is False:
             raise ValueError("trainer.logger is false, but a run always writes metrics.csv. Leave it out; see run.wandb.")
-        if not trainer.fast_dev_run:
+        require_supported(trainer)
+        if trainer.fast_dev_run:
+            logger = DummyLogger()  # a run that leaves nothing
+        else:
             settings.run.require_free(self.subcommand, settings.ckpt_path)
             extra = logger if isinstance(logger, list) else [] if logger in (None, True) else [logger]
             config, parser = self.config[self.subcommand], self._parser(self.subcommand)
@@ -125,6 +130,8 @@ class PriorCLI(LightningCLI):
                 super()._run_subcommand(subcommand)
         finally:
             self.config_init[subcommand].run.close()
+        if subcommand == "fit":
+            require_trained(self.trainer)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
@@ -136,14 +143,15 @@ def is_no_advertisement(record: logging.LogRecord) -> bool:
 
 
 def checkpoint_path(value: str, folder: str, experiment: str) -> Path:
-    """The checkpoint meant by ``--ckpt_path``: a file, a run's folder, or "last" for the newest one of the experiment."""
+    """The checkpoint meant by ``--ckpt_path``: a file, a run's folder, or ``last`` or ``best`` of the experiment."""
     home = Path(folder) / experiment
     known = sorted(Path(folder).glob("*/*/checkpoints/*.ckpt"), key=lambda file: file.stat().st_mtime)
     path = Path(value)
-    if value == "last":
-        own = [file for file in known if file.parent.parent.parent == home]
+    if value in ("last", "best"):
+        own = [file for file in known if file.parent.parent.parent == home and file.name.startswith(value)]
         if not own:
-            raise ValueError(f"--ckpt_path last: there is no checkpoint below {home} yet.")
+            remedy = "" if value == "last" else " A run keeps its best one where checkpoint.monitor names a metric."
+            raise ValueError(f"--ckpt_path {value}: there is no such checkpoint below {home} yet.{remedy}")
         path = own[-1]
     elif path.is_dir():
         path = path / "checkpoints" / "last.ckpt"

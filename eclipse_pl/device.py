@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import torch
 
 CHOICES = "auto, cpu, cuda, or one of several GPUs: cuda:0, cuda:1 and so on"
@@ -28,3 +30,10 @@ def find_device(name: str) -> torch.device:
         if device.index is not None and device.index >= count:
             raise ValueError(f"device is {name!r}, and torch finds {count} GPU{'s' * (count > 1)} here, numbered from 0.")
     return device
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs of this process, each as CUDA_VISIBLE_DEVICES names it."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return named[:count] if named else [str(number) for number in range(count)]

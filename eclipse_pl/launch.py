@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -61,23 +62,27 @@ Watch = Callable[[Sequence[Status]], None]
 """Called with all tasks at every change, and a few times a second."""
 
 
-def run_here(statuses: Sequence[Status], jobs: int, watch: Watch) -> None:
-    """Run what is not finished yet, ``jobs`` at once. A failed task does not stop the others.
+def run_here(statuses: Sequence[Status], jobs: int, watch: Watch, gpus: Sequence[str] = ()) -> None:
+    """Run what is not finished yet, ``jobs`` at once, each with its share of the GPUs. A failed task does not stop the others.
 
     An interruption stops all of them (SIGINT, and time to write a checkpoint) before it goes on to the caller.
     """
     waiting = deque(status for status in statuses if status.state == "waiting")
     running: dict[subprocess.Popen[str], Status] = {}
+    shares = gpu_shares(gpus, jobs)
+    free, taken = list(range(jobs)), {}
     try:
         while waiting or running:
-            while waiting and len(running) < jobs:
-                status = waiting.popleft()
-                running[start_supervisor(status.task)] = status
+            while waiting and free:
+                status, slot = waiting.popleft(), free.pop(0)
+                process = start_supervisor(status.task, shares[slot])
+                running[process], taken[process] = status, slot
                 status.begin()
             watch(statuses)
             time.sleep(0.2)
             for process in [process for process in running if process.poll() is not None]:
                 running.pop(process).end(*outcome(process))
+                free.append(taken.pop(process))
     finally:
         for process, status in running.items():
             status.state = "stopping"
@@ -90,12 +95,24 @@ def run_here(statuses: Sequence[Status], jobs: int, watch: Watch) -> None:
         watch(statuses)
 
 
-def start_supervisor(task: Task) -> subprocess.Popen[str]:
-    """A session of its own keeps the terminal's Ctrl-C away: the closing of its input is what stops it, and its task."""
+def gpu_shares(gpus: Sequence[str], count: int) -> list[list[str]]:
+    """The GPUs of each of ``count`` processes at once: equal shares, none twice while there are enough."""
+    if not gpus:
+        return [[] for _ in range(count)]
+    size = max(len(gpus) // count, 1)
+    return [[gpus[(process * size + number) % len(gpus)] for number in range(size)] for process in range(count)]
+
+
+def start_supervisor(task: Task, gpus: Sequence[str] = ()) -> subprocess.Popen[str]:
+    """A session of its own keeps the terminal's Ctrl-C away: the closing of its input is what stops it, and its task.
+
+    Without ``gpus`` the task sees those that this process sees.
+    """
     return subprocess.Popen(
         [sys.executable, "-m", "eclipse_pl.task", json.dumps(asdict(task))],
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         cwd=task.cwd, start_new_session=True,
+        env={**os.environ, **({"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {})},
     )  # fmt: skip
 
 

@@ -41,13 +41,13 @@ def make_schedule(build: Build, optimizer: Optimizer, run: RunLength) -> tuple[L
     Raises:
         ValueError: the schedule ends before the run, never leaves its warm-up, or has no step for it.
     """
-    if stated_class(build) is OneCycleLR and run.steps:
+    if stated_class(build) is OneCycleLR:
         build = one_cycle(build, run)
     schedule = build(optimizer)
     if isinstance(schedule, ReduceLROnPlateau):
         raise ValueError("ReduceLROnPlateau waits for a metric, but model.scheduler steps with every batch. Take another one.")
     option = LENGTHS.get(type(schedule))
-    if option is None or not run.steps:  # nothing will be trained, which is another mistake
+    if option is None:
         return schedule, None
     length: int = getattr(schedule, option)
     if length < run.steps:

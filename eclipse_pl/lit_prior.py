@@ -147,7 +147,10 @@ class LitPrior(L.LightningModule):
         optimizer = self.optimizer([parameter for parameter in self.prior.parameters() if parameter.requires_grad])
         if self.scheduler is None or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return optimizer, None
-        schedule, self.schedule_steps = make_schedule(self.scheduler, optimizer, RunLength.of(self.trainer))
+        run = RunLength.of(self.trainer)
+        if not run.steps:  # nothing will be trained, which is another mistake
+            return optimizer, None
+        schedule, self.schedule_steps = make_schedule(self.scheduler, optimizer, run)
         return optimizer, schedule
 
     def configure_gradient_clipping(self, optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:

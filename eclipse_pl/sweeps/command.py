@@ -26,7 +26,7 @@ def main(args: list[str] | None = None) -> None:
         "variants and runs/NAME/sweep.csv.",
     )
     parser.add_argument("file", help="the sweep file, which `wandb sweep` takes as well")
-    parser.add_argument("--jobs", type=int, help="runs at once on this machine, which share its processors (default: 1)")
+    parser.add_argument("--jobs", type=int, help="runs at once here, which share processors and GPUs (default: 1)")
     parser.add_argument("--count", type=int, help="at most so many runs: the first of a grid, or draws")
     parser.add_argument("--seed", type=int, help="of random draws (default: 0)")
     parser.add_argument("--dry-run", action="store_true", help="print the commands that would run, and what is finished")
@@ -63,6 +63,7 @@ def sweep(options: argparse.Namespace) -> None:
     statuses = [Status.of(run.task) for run in plan.runs]
     if options.dry_run:
         return print_commands(plan, statuses)
+    from eclipse_pl.device import visible_gpus
     from eclipse_pl.sweeps.progress import SweepProgress
     from eclipse_pl.sweeps.results import SweepResults
 
@@ -72,7 +73,7 @@ def sweep(options: argparse.Namespace) -> None:
         try:
             with progress:
                 if options.engine == "here":
-                    run_here(statuses, options.jobs or 1, progress)
+                    run_here(statuses, options.jobs or 1, progress, visible_gpus())
                 else:
                     run_on_ray(statuses, progress, options.ray_address, options.cpus or 1.0, options.gpus or 0.0)
         finally:

@@ -1,0 +1,38 @@
+"""Settings of Lightning's trainer that this project does not support, or under which nothing is trained."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16")
+
+
+def require_supported(trainer: Any) -> None:
+    """Raise ValueError for a precision or a strategy that the priors, their checkpoints or their resumes do not know."""
+    if trainer.precision is not None and str(trainer.precision) not in PRECISIONS:
+        raise ValueError(
+            f"trainer.precision is {trainer.precision}, but a prior keeps its weights in float32: choose "
+            f"{', '.join(PRECISIONS[:3])}."
+        )
+    strategy = trainer.strategy
+    if isinstance(strategy, Strategy):
+        supported = type(strategy) is DDPStrategy or isinstance(strategy, SingleDeviceStrategy)
+    else:
+        supported = strategy == "auto" or strategy.startswith("ddp")
+    if not supported:
+        name = type(strategy).__name__ if isinstance(strategy, Strategy) else strategy
+        raise ValueError(f"trainer.strategy is {name}, but every process holds the whole prior: choose auto or ddp.")
+
+
+def require_trained(trainer: Any) -> None:
+    """End with exit code 1 where a fit has made no step, and says so."""
+    if trainer.global_step or trainer.fit_loop.epoch_loop.batch_progress.total.completed:
+        return
+    zeros = [name for name in ("limit_train_batches", "max_steps", "max_epochs") if getattr(trainer, name) == 0]
+    named = ", ".join(f"trainer.{name} is {getattr(trainer, name)}" for name in zeros)
+    if trainer.is_global_zero:
+        print(f"error: trained nothing: {named or 'the time was over before the first step'}.", file=sys.stderr)
+    raise SystemExit(1)
