@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN    := .venv/bin
 
-.PHONY: help quickstart test lint types layers slow clean
+.PHONY: help quickstart test lint types layers slow gpu clean
 
 help:
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,13 @@ layers: .venv/installed  ## imports only point down
 
 slow: .venv/installed  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+# in no virtual environment: a machine with a GPU has torch of its own; PYTHON=.venv/bin/python takes that of `make test`
+gpu:  ## what needs a CUDA device: its tests, 200 steps of the world, times of a step in runs/gpu/speed.json
+	$(PYTHON) -m tests.missing_packages
+	$(PYTHON) -m pytest -m gpu
+	$(PYTHON) -m eclipse_pl fit --config experiments/quickstart.yaml --config experiments/overlays/one_gpu.yaml --trainer.max_steps 200 --run.experiment gpu
+	$(PYTHON) -m eclipse_pl speed --only step --device cuda --json runs/gpu/speed.json
 
 clean:  ## remove the environment, the world's shards and all runs
 	rm -rf .venv data runs

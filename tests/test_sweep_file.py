@@ -175,7 +175,7 @@ def test_a_run_keeps_its_version_when_the_grid_grows(tmp_path):
         ({"parameters": {"a": {"min": 0.1, "max": 0.3}}}, "which a grid cannot do"),
         ({"method": "random", "parameters": {"a": {"min": 0, "max": 0.3}}}, "both integers, or both floats"),
         ({"method": "random", "parameters": {"a": {"min": 0.3, "max": 0.1}}}, "makes no sense"),
-        ({"method": "random", "parameters": {"a": {"min": "1e-5", "max": "1e-2"}}}, "as in 1.0"),
+        ({"method": "random", "parameters": {"a": {"min": "1e-5", "max": "1e-2"}}}, "write 1.0e-5"),
         ({"method": "random", "parameters": {"a": {"distribution": "log_uniform", "min": -5, "max": 0}}}, "not exponents"),
         ({"method": "random", "parameters": {"a": {"distribution": "log_uniform_values", "min": 0, "max": 1}}}, "no sense"),
         ({"method": "random", "parameters": {"a": {"distribution": "q_normal", "q": 0}}}, "q 0; it must be a positive"),
@@ -268,3 +268,14 @@ def test_the_schema_of_wandbs_server_takes_the_sweeps(path):
     validator = jsonschema.Draft7Validator(schema)
     assert [error.message for error in validator.iter_errors(content)] == []
     assert list(validator.iter_errors(content | {"methd": "grid"})), "the schema refuses what it does not know"
+
+
+@given(st.from_regex(r"[1-9](\.[0-9])?[eE][+-]?[1-9]", fullmatch=True))
+def test_a_number_that_yaml_reads_as_text_is_named_with_how_to_write_it(written: str) -> None:
+    if not isinstance(yaml.safe_load(written), str):
+        return
+    for specification in ({"values": [written, 1]}, {"min": written, "max": 1.0, "distribution": "log_uniform_values"}):
+        with pytest.raises(ValueError, match="reads as text") as refused:
+            Parameter("lr", specification, "random")
+        remedy = str(refused.value).rpartition("write ")[2]
+        assert yaml.safe_load(remedy) == float(written)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+TEXT_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
@@ -43,6 +44,8 @@ class Parameter:
             raise ValueError(f"the parameter {self.name} must be a path of letters, digits, `_`, `-` and dots")
         if not isinstance(self.specification, dict):
             raise ValueError(f"{self.name} must be {{value: ...}}, {{values: [...]}} or {{min: ..., max: ...}}")
+        if written := numbers_as_text(self.specification):
+            raise ValueError(f"{self.name} has {written[0]}, which YAML reads as text; write {dotted(written[0])}")
         if "parameters" in self.specification:
             raise ValueError(f"{self.name} is nested, which the agent passes as one mapping; write dotted names instead")
         if self.values is None:
@@ -130,6 +133,19 @@ class Parameter:
     def _check_fields(self, *known: str) -> None:
         if unknown := sorted(self.specification.keys() - set(known)):
             raise ValueError(f"{self.name} has {unknown[0]}, which means nothing there; known are {', '.join(known)}")
+
+
+def numbers_as_text(specification: dict[str, Any]) -> list[str]:
+    """Numbers with an exponent and no dot, such as 1e-5."""
+    given = [each for value in specification.values() for each in (value if isinstance(value, list) else [value])]
+    return [value for value in given if isinstance(value, str) and TEXT_NUMBER.fullmatch(value)]
+
+
+def dotted(value: str) -> str:
+    """1e-5 as YAML reads it as a number: 1.0e-5."""
+    mantissa, _, exponent = value.lower().partition("e")
+    sign = "" if exponent[0] in "+-" else "+"
+    return f"{mantissa if '.' in mantissa else mantissa + '.0'}e{sign}{exponent}"
 
 
 def same(one: Any, other: Any) -> bool:
