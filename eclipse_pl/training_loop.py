@@ -86,8 +86,11 @@ class TrainingLoop(_FitLoop):
 
     @property
     def skip(self) -> bool:
-        """Not where nothing is left to train: such a run still ends with its validation, its table and its benchmark."""
-        return self.max_batches == 0 or self.trainer.limit_train_batches == 0
+        """Where nothing will ever be trained. Not where nothing is left to train: such a run still ends with its validation,
+        its table and its benchmark.
+        """
+        nothing = self.max_batches == 0 or self.trainer.limit_train_batches == 0
+        return nothing or (self.over and not self._loaded_from_state_dict)
 
     @property
     def over(self) -> bool:

@@ -258,7 +258,7 @@ def test_two_supervisors_never_work_in_one_folder(tmp_path):
 def test_a_supervisor_that_is_killed(tmp_path, monkeypatch, number):
     """It takes its command with it if it can; if not, the command keeps the folder from the next try."""
     supervisors = []
-    monkeypatch.setattr(launch, "start_supervisor", lambda task: supervisors.append(start_supervisor(task)) or supervisors[-1])
+    monkeypatch.setattr(launch, "start_supervisor", lambda *of: supervisors.append(start_supervisor(*of)) or supervisors[-1])
     code = f"import os, time; print(os.getpid(), flush=True); open(r'{tmp_path}/one/started', 'w'); time.sleep(60)"
     task = make_task(tmp_path, code)
     statuses = [Status.of(task)]
