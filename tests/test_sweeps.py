@@ -331,7 +331,7 @@ def test_a_folder_that_the_sweep_did_not_make_is_left_alone(tmp_path, capfd):
 
 def test_a_runs_folder_that_cannot_be_written(tmp_path, capfd):
     (tmp_path / "runs").write_text("")
-    assert "Could not write to" in refused(capfd, write_sweep(tmp_path))
+    assert "is a file, so" in refused(capfd, write_sweep(tmp_path))
 
 
 def test_two_sweeps_of_one_name_do_not_both_write(tmp_path, capfd):
