@@ -90,6 +90,8 @@ def _column(path: str, name: str) -> np.ndarray | list[Any]:
         (column,) = ParquetFile(path).read([name], use_threads=False).columns
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ValueError(f"Column {name!r} of {path} cannot be read ({_first_line(error)}).") from error
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
     kind = column.type
     if _is_list(kind) and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
         lengths = pc.unique(pc.list_value_length(column)).to_pylist()

@@ -17,6 +17,7 @@ SIGNATURES = {
     b"CDF\x01": "NetCDF",
     b"CDF\x02": "NetCDF",
     b"MATLAB 5.0 MAT-file": "MATLAB",
+    b"MATLAB 7.3 MAT-file": "HDF5",
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
     b"\xfd7zXZ\x00": "xz",

@@ -203,16 +203,18 @@ def test_rows_without_caption_or_key_are_skipped_pairs(tmp_path: Path) -> None:
     """Numbers are keys (with a null beside them still whole ones); what is no UTF-8 costs its own row alone."""
     not_utf8 = pa.array([b"a", b"caf\xe9", b"c"]).view(pa.string())
     write_part(tmp_path / "cr", "0", 3, 3, {"caption": ["a", None, "c"], "image_path": [7, 8, None]})
+    write_part(tmp_path / "cr", "2", 2, 2, {"caption": not_utf8[:2].dictionary_encode(), "image_path": ["x", "y"]})
     write_part(tmp_path / "cr", "1", 3, 3, {"caption": not_utf8, "image_path": [12345678901234567, 8, 9]})
     manifest = import_embeddings(str(tmp_path / "set"), clip_retrieval=str(tmp_path / "cr"))
     assert [(pair.key, pair.reason) for shard in manifest.shards for pair in shard.skipped] == [
         ("8", "no caption"),
         ("row 2", "no key"),
         ("8", "its caption is no text (it is no UTF-8)"),
+        ("y", "its caption is no text (it is no UTF-8)"),
     ]
     shards = ShardSet(tmp_path / "set")
-    assert shards.read_chunk(0).keys == ["7", "12345678901234567", "9"]
-    assert shards.read_chunk(0).captions == ["a", "a", "c"]
+    assert shards.read_chunk(0).keys == ["7", "12345678901234567", "9", "x"]
+    assert shards.read_chunk(0).captions == ["a", "a", "c", "a"]
 
 
 def test_parts_of_other_precision(tmp_path: Path) -> None:

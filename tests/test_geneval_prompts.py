@@ -74,6 +74,7 @@ def test_some_tags_keep_the_numbers_of_their_lines(tmp_path: Path) -> None:
     [
         ({"tag": "shape"}, "its tag is 'shape'; the tags are single_object"),
         ({"prompt": " "}, "its prompt is empty"),
+        ({"prompt": "cut \ud83c"}, "its prompt holds half of a character"),
         ({"include": [{"class": "kite"}]}, "'count' is missing"),
         ({"include": [{"class": "kite", "count": 0}]}, "its count is 0"),
         ({"include": [{"class": "kite", "count": 1, "color": "teal"}]}, "its color is 'teal'; the colours are red"),

@@ -91,7 +91,6 @@ def test_500_pairs_of_coco(tmp_path: Path) -> None:
 def test_clip_retrieval_folder(tmp_path: Path) -> None:
     if not CLIP_RETRIEVAL.is_dir():
         pytest.skip(f"clip-retrieval's sample is not at {CLIP_RETRIEVAL}")
-    pytest.importorskip("pandas")
     pytest.importorskip("pyarrow")
     assert main(["import-embeddings", "--clip-retrieval", str(CLIP_RETRIEVAL), "--out", f"{tmp_path}/set", "--test", "2"]) == 0
     pairs = read(tmp_path / "set")

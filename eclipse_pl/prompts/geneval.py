@@ -15,7 +15,7 @@ from typing import Any
 
 from eclipse_pl.prompts.parser import Parser
 from eclipse_pl.prompts.prompt import Prompt, PromptSet, Required
-from eclipse_pl.prompts.prompt_lines import read_all, read_lines
+from eclipse_pl.prompts.prompt_lines import no_prompt, read_all, read_lines
 
 TAGS = {"single_object": 80, "two_object": 99, "counting": 80, "colors": 94, "position": 100, "color_attr": 100}
 """Categories, and how many prompts each has upstream: 553 in all."""
@@ -34,7 +34,7 @@ def geneval(path: Path, parser: Parser, categories: Sequence[str] = tuple(TAGS))
     for number, line in lines:
         try:
             prompts.append(_prompt(number, json.loads(line)))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise ValueError(f"{path}, line {number + 1}, is no line of GenEval's metadata: {reason}.") from error
     kept = [prompt for prompt in prompts if prompt.category in categories]
@@ -49,6 +49,8 @@ def _prompt(number: int, row: dict[str, Any]) -> Prompt:
         raise ValueError(f"its tag is {tag!r}; the tags are {', '.join(TAGS)}")
     if not isinstance(text, str) or not text.strip():
         raise ValueError("its prompt is empty")
+    if problem := no_prompt(text):
+        raise ValueError(f"its prompt {problem}")
     required = tuple(map(_required, row["include"]))
     for i, entry in enumerate(required):
         if entry.position is not None and not 0 <= entry.position[1] < i:
