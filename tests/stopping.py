@@ -27,10 +27,16 @@ class StopAtEpochEnd(L.Callback):
 
 
 class FailAtBatch(L.Callback):
-    """Fails before (``start``) or after (``end``) the batch of this number is worked on, or in a validation after it."""
+    """Fails before (``start``) or after (``end``) the batch of this number is worked on, or in a validation after it.
+
+    Or ``before`` all batches, with number 0.
+    """
 
     def __init__(self, batch: int, when: str) -> None:
         self.left, self.when = batch, when
+
+    def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
+        self.fail("before")
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
         self.left -= 1

@@ -255,6 +255,18 @@ def test_a_run_that_fails_leaves_its_last_good_step(tmp_path, batch, when):
     assert_same_run(run, whole)
 
 
+def test_a_run_that_fails_before_its_first_step_leaves_its_checkpoint_alone(tmp_path):
+    """Also where it began from an older state than the last."""
+    experiment, run = in_folder(tmp_path / "failed", trainer__max_steps=4)
+    fit(experiment, "--checkpoint.monitor", "val/cosine")
+    (best,) = (run / "checkpoints").glob("best-*.ckpt")
+    before = (run / "checkpoints" / "last.ckpt").read_bytes()
+    with pytest.raises(RuntimeError, match="on purpose"):
+        failing = json.dumps([callback("FailAtBatch", batch=0, when="before")])
+        fit(experiment, "--trainer.max_steps=9", "--trainer.callbacks", failing, "--ckpt_path", str(best))
+    assert (run / "checkpoints" / "last.ckpt").read_bytes() == before
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_writes_a_checkpoint_that_resumes(tmp_path, reference, name):
     """Also where it reaches the process that reads the data, as it does in jobs of SLURM."""

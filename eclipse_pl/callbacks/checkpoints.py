@@ -62,6 +62,8 @@ class Checkpoints(ModelCheckpoint):
         self._after_validation = False
         self._rows_before: int | None = None
         """Of metrics.csv, when the checkpoint was written from which the run is resumed."""
+        self._in_batch = False
+        """From the beginning of a batch of this process until this callback is told of its end."""
         self._updating = False
         """Inside the update of the weights, when some may have changed and others not."""
         self._swapped: WeightAveraging | None = None
@@ -85,11 +87,15 @@ class Checkpoints(ModelCheckpoint):
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             (self._last.parent.parent / FINISHED).unlink(missing_ok=True)
 
+    def on_train_batch_start(self, *args: object, **kwargs: object) -> None:
+        self._in_batch = True
+
     def on_before_optimizer_step(self, *args: object, **kwargs: object) -> None:
         self._updating = True
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: object, **kwargs: object) -> None:
         loop = step_loop(trainer)
+        self._in_batch = False
         if not loop.step_made:
             return
         self._remember(trainer)
@@ -123,7 +129,7 @@ class Checkpoints(ModelCheckpoint):
         """A run that dies leaves its last good step, where the weights are still those of it."""
         if trainer.state.fn != "fit" or isinstance(exception, KeyboardInterrupt):
             return
-        if step_is_fresh(trainer):  # another callback failed before this one was told
+        if self._in_batch and step_is_fresh(trainer):  # another callback failed before this one was told
             self._remember(trainer)
             log_step(trainer)
         with contextlib.suppress(OSError):  # a full disk may be what the run died of

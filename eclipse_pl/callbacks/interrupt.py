@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from eclipse_pl.callbacks.checkpoints import Checkpoints
 from eclipse_pl.callbacks.together import forget_other_processes
+from eclipse_pl.training_loop import step_loop
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -68,7 +69,8 @@ class Interrupt(L.Callback):
             (Path(folder) / REQUEUED).unlink(missing_ok=True)
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
-        self._agree(trainer)
+        if step_loop(trainer).step_made:
+            self._agree(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
