@@ -9,6 +9,7 @@ from typing import Any, Literal
 import lightning as L
 from lightning.fabric.utilities.apply_func import apply_to_collection
 from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
@@ -141,6 +142,8 @@ class Checkpoints(ModelCheckpoint):
         ``copied``: first into memory, because another thread may go on with the training.
         """
         step, saved = self._step, self.last_saved
+        if not trainer.is_global_zero or type(trainer.strategy) not in (SingleDeviceStrategy, DDPStrategy):
+            return  # with weights in parts, all ranks would have to write
         trained = any(parameter.requires_grad for parameter in trainer.lightning_module.parameters())
         if step is None or step.number == saved or not trained:  # what is fitted in closed form changes with every batch
             return
