@@ -257,8 +257,8 @@ def test_a_run_that_fails_leaves_its_last_good_step(tmp_path, batch, when):
 
 def test_a_run_that_fails_before_its_first_step_leaves_its_checkpoint_alone(tmp_path):
     """Also where it began from an older state than the last."""
-    experiment, run = in_folder(tmp_path / "failed", trainer__max_steps=4)
-    fit(experiment, "--checkpoint.monitor", "val/cosine")
+    experiment, run = in_folder(tmp_path / "failed", trainer__max_steps=4, checkpoint__monitor="val/cosine")
+    fit(experiment)
     (best,) = (run / "checkpoints").glob("best-*.ckpt")
     before = (run / "checkpoints" / "last.ckpt").read_bytes()
     with pytest.raises(RuntimeError, match="on purpose"):
