@@ -166,7 +166,8 @@ class Checkpoints(ModelCheckpoint):
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """The last of all callbacks, after the one that writes the table; not called where a run dies or is stopped."""
-        if stage == "fit" and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        trained = step_loop(trainer).batch_progress.total.ready > 0  # by this process or those before it
+        if stage == "fit" and trained and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             write_json(self._last.parent.parent / FINISHED, {"step": trainer.global_step})
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
