@@ -35,7 +35,7 @@ from eclipse_pl.priors.checkpoint import read_checkpoint
 from eclipse_pl.prompts.typed import with_typed_prompts
 from eclipse_pl.refusal import answer_in_one_sentence, exit_as_error
 from eclipse_pl.run import Run
-from eclipse_pl.trainer_options import require_supported, require_trained
+from eclipse_pl.trainer_options import devices_named, require_supported, require_trained
 from eclipse_pl.training_loop import TrainingLoop
 
 # a space is never written in YAML: it comes from the data, so its fields are no options
@@ -114,13 +114,14 @@ class PriorCLI(LightningCLI):
             config, parser = self.config[self.subcommand], self._parser(self.subcommand)
             first = [Opening(settings.run, self.subcommand, settings.ckpt_path, parser, config, extra)]
             logger = False  # Opening has them
-        made = super().instantiate_trainer(
-            logger=logger,
-            # ours first: what counts and averages is done when one of the user's fails; Averaging follows all that average
-            callbacks=[*first, *callbacks, *(trainer.callbacks or []), Averaging()],
-            plugins=[*(trainer.plugins or []), AtomicCheckpointIO()],
-            **kwargs,
-        )
+        with devices_named(trainer):
+            made = super().instantiate_trainer(
+                logger=logger,
+                # ours first: what counts and averages is done when one of the user's fails; Averaging follows all that average
+                callbacks=[*first, *callbacks, *(trainer.callbacks or []), Averaging()],
+                plugins=[*(trainer.plugins or []), AtomicCheckpointIO()],
+                **kwargs,
+            )
         TrainingLoop(made)
         return made
 

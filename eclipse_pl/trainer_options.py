@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16")
 
@@ -25,6 +29,23 @@ def require_supported(trainer: Any) -> None:
     if not supported:
         name = type(strategy).__name__ if isinstance(strategy, Strategy) else strategy
         raise ValueError(f"trainer.strategy is {name}, but every process holds the whole prior: choose auto or ddp.")
+
+
+@contextlib.contextmanager
+def devices_named(trainer: Any) -> Iterator[None]:
+    """Around the making of Lightning's trainer, which says what is wrong with a device, and seldom of which option.
+
+    Raises:
+        ValueError: the device is misspelt, or not there.
+    """
+    try:
+        yield
+    except (MisconfigurationException, TypeError, ImportError) as error:
+        if not re.search(r"accelerator|device|backend|gpu|torch_xla", str(error), re.IGNORECASE):
+            raise
+        raise ValueError(
+            f"trainer.accelerator is {trainer.accelerator} and trainer.devices is {trainer.devices}: {str(error).rstrip('.')}."
+        ) from error
 
 
 def require_trained(trainer: Any) -> None:

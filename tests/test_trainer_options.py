@@ -36,6 +36,21 @@ def test_a_precision_or_strategy_that_is_not_supported_is_refused(tmp_path: Path
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize(
+    ("accelerator", "devices"),
+    [("gpu", 1), ("cuda", 7), ("gpuu", 1), ("mps", 1), ("tpu", 1), ("cpu", "foo"), ("cpu", 0), ("cpu", -1), ("auto", "2,3")],
+)
+def test_devices_that_are_misspelt_or_not_there_are_named(tmp_path: Path, capfd: Any, accelerator: str, devices: Any) -> None:
+    config = write_experiment(tmp_path, trainer__accelerator=accelerator, trainer__devices=devices)
+    assert command(["fit", "--config", str(config)]) == 2
+    line = error(capfd)
+    assert (
+        f"trainer.accelerator is {accelerator} and trainer.devices is {devices}" in line
+    ) or f"accelerator='{accelerator}'" in line
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16", "32"])
 def test_other_precisions_train_and_resume(tmp_path: Path, recwarn: Any, precision: str) -> None:
     config = str(write_experiment(tmp_path, trainer__precision=precision, trainer__max_steps=4))
