@@ -61,7 +61,7 @@ def test_a_rank_that_fails_ends_all_with_its_sentence(tmp_path, failure, said):
     """And with the last good step, whoever failed; the other rank would wait for it for half an hour."""
     experiment = write_experiment(tmp_path, **TWO, checkpoint__every_n_steps=10**6, trainer__callbacks=[failure])
     run = tmp_path / "runs" / "tiny" / "version_0"
-    done = subprocess.run(words(experiment), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(words(experiment), capture_output=True, text=True, timeout=600)
     assert done.returncode == 1, done.stderr
     assert done.stderr.count(said) == 1
     assert "Traceback" not in done.stderr and "frame #" not in done.stderr
@@ -77,9 +77,9 @@ def test_a_signal_to_one_rank_stops_both_after_the_same_step(tmp_path):
     run = tmp_path / "runs" / "tiny" / "version_0"
     more = ["--trainer.max_steps=100000", f"--trainer.callbacks={json.dumps([callback('Seeds', folder=str(tmp_path))])}"]
     with started(words(experiment, *more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        wait_for(run / "metrics.csv")
+        wait_for(run / "metrics.csv", 600)
         process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=600)
     assert process.returncode == 128 + signal.SIGTERM
     assert output.count("Stopped by SIGTERM after step") == 1
     assert "Traceback" not in output

@@ -275,9 +275,9 @@ def test_a_signal_writes_a_checkpoint_that_resumes(tmp_path, reference, name):
     run = tmp_path / "runs" / "tiny" / "version_0"
     command = [sys.executable, "-m", "eclipse_pl", "fit", "--config", str(experiment), "--trainer.max_steps", "100000"]
     with started(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True) as process:
-        wait_for(run / "metrics.csv")  # the first steps are done, and others under way
+        wait_for(run / "metrics.csv", 600)  # the first steps are done, and others under way
         os.killpg(process.pid, number)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=600)
     assert process.returncode == 128 + number
     assert "Traceback" not in output
     assert output.count("--ckpt_path") == 1
@@ -315,9 +315,9 @@ def test_a_job_of_slurm_is_queued_again_and_resumes_its_run(tmp_path, monkeypatc
     with started(
         [*command, "--trainer.max_steps=100000"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
-        wait_for(run / "metrics.csv")
+        wait_for(run / "metrics.csv", 600)
         process.send_signal(signal.SIGUSR1)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=600)
     assert (tmp_path / "said").read_text() == "requeue 77\n"
     assert "SLURM job 77 is queued again, and resumes this run." in output
     done = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
