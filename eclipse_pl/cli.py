@@ -170,6 +170,8 @@ def main(args: ArgsType = None) -> PriorCLI:
     # outside a fit the averaged weights are the weights, and that is what a checkpoint holds
     warnings.filterwarnings("ignore", r"You're using the WeightAveraging callback, but loading a checkpoint", UserWarning)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(is_no_advertisement)
+    # a run that is resumed keeps its folder, and no other run is given one that is in use
+    warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty", UserWarning)
     # a prior in closed form has nothing to step on
     warnings.filterwarnings("ignore", r".(LightningModule.configure_optimizers|training_step). returned `None`", UserWarning)
     try:
