@@ -192,3 +192,16 @@ def test_long_shapes_keep_their_middle(size: tuple[int, int]) -> None:
     image = Image.fromarray((wave if size[0] > size[1] else wave.T).astype(np.uint8)).convert("RGB")
     assert image.size == size
     assert (Cropped(TRANSFORM, 16)(image) - TRANSFORM(image)).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize("size", [(1_000_000, 1), (3, 50_001)])
+def test_a_long_image_is_cropped_before_it_is_resized(size: tuple[int, int]) -> None:
+    """Or a line of a few hundred bytes becomes gigabytes."""
+    seen: list[tuple[int, int]] = []
+
+    def transform(image: Image.Image) -> torch.Tensor:
+        seen.append(image.size)
+        return TRANSFORM(image)
+
+    assert Cropped(transform, 16)(Image.new("L", size)).shape == (3, 32, 32)
+    assert max(seen[0]) <= 16 * min(seen[0]) + 1
