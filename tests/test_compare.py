@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from eclipse_pl.callbacks.latent_facts import write_pairs
 from eclipse_pl.cli import main as train
 from eclipse_pl.intervals.over_groups import rate_interval
 from eclipse_pl.intervals.student import t_quantile
-from tests.compared_runs import SEEDS, compare, copy, edit_config, edit_report, flowing, numbers, refused
+from tests.compared_runs import SEEDS, WEIGHTS, compare, copy, edit_config, edit_report, flowing, numbers, refused
 from tests.runs import write_experiment
 
 FIRST, SECOND = "contrastive_weight=0.0", "contrastive_weight=1.0"
@@ -65,6 +66,23 @@ def test_win_rates_are_those_of_the_pairs(compared_runs):
         assert float(row["win_rate_low"]) == pytest.approx(expected.low)
         assert row["win_rate_n"] == "16"
     assert table[SECOND, "all", "norm"]["win_rate_mean"] == "", "no direction, no winner"
+
+
+def test_captions_of_one_image_are_won_or_lost_together(compared_runs, tmp_path):
+    folder = copy(compared_runs, tmp_path / "runs", "weight_0.0_seed_0", "weight_1.0_seed_0")
+    for run in folder.iterdir():
+        with np.load(run / "latent_pairs.npz") as file:
+            columns = {name: file[name] for name in file.files}
+        columns["group"] = columns["index"] // 4
+        write_pairs(run / "latent_pairs.npz", columns)
+    compare(folder, "--csv", "numbers.csv")
+    first, second = (np.load(folder / f"weight_{weight}_seed_0" / "latent_pairs.npz") for weight in WEIGHTS)
+    expected = rate_interval(np.sign(second["cosine"] - first["cosine"]) / 2 + 0.5, first["index"] // 4)
+    row = numbers()[SECOND, "all", "cosine"]
+    assert expected.n == 4 and row["win_rate_n"] == "4"
+    assert [float(row[f"win_rate_{part}"]) for part in ("mean", "low", "high")] == pytest.approx(
+        [expected.mean, expected.low, expected.high]
+    )
 
 
 def test_what_is_printed(compared_runs, capsys):
