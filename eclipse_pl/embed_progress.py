@@ -56,7 +56,7 @@ class EmbedProgress:
     def batch(self, pairs: int, position: int) -> None:
         """``pairs`` more are embedded; the source was read up to ``position`` bytes."""
         self.pairs += pairs
-        self.bar.update(self.task, completed=self.before + position * self.by_bytes, rate=self.rate)
+        self.bar.update(self.task, completed=self.before + position * self.by_bytes, rate=self.rate, description=self.title)
 
     def note(self, what: str) -> None:
         """What is being done besides embedding, until the next shard is done; without a terminal only how it began."""

@@ -11,7 +11,7 @@ import torch
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.data.shard_set import ShardSet
 from tests.recorder import Recorder, SaveEverywhere, data_of, epochs_of, fit, trainer_of
-from tests.shard_sets import make_shard_set
+from tests.shard_sets import make_shard_set, overwrite
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +139,15 @@ def test_sha256_is_checked_on_request(tmp_path: Path) -> None:
     assert data_of(folder).space.dim == 8
     with pytest.raises(ValueError, match=r"sha256 differs"):
         _ = data_of(folder, check="sha256").space
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_record_is_checked_when_it_is_read_on_request(tmp_path: Path, workers: int) -> None:
+    folder = make_shard_set(tmp_path / "s", pairs=32)
+    overwrite(folder, 1, "image_embed.npy", b"\x01", at=140)
+    assert len(list(data_of(folder, workers=workers).train_dataloader())) == 4
+    with pytest.raises(ValueError, match=r"^The record 0000_00001 of the shard .*0000.tar has other bytes than were written"):
+        list(data_of(folder, workers=workers, check="record").train_dataloader())
 
 
 def test_shards_are_built_where_a_subclass_can(tmp_path: Path) -> None:

@@ -244,6 +244,18 @@ def test_a_changed_source_is_made_again(tmp_path: Path, encoder: OpenClipEncoder
     assert contents(out) == contents(tmp_path / "whole")
 
 
+def test_what_was_read_of_a_source_that_changed_is_not_used(tmp_path: Path, folder: Path, encoder: OpenClipEncoder) -> None:
+    from tests.test_embed_folder import Stopping
+
+    source, out = five_captions(tmp_path / "raw"), tmp_path / "shards"
+    with pytest.raises(RuntimeError, match="stopped here"):
+        embed([source], Stopping(f"local-dir:{folder}", None, device="cpu", stop_at=12), out)
+    write_tar(tmp_path / "raw" / "0001.tar", {f"new{n}": sample(50 + n) for n in range(6)})
+    embed([source], encoder, out)
+    embed([source], encoder, tmp_path / "whole")
+    assert contents(out) == contents(tmp_path / "whole")
+
+
 def test_what_a_pipe_gives_is_told_by_its_bytes(tmp_path: Path, encoder: OpenClipEncoder) -> None:
     path = write_tar(tmp_path / "raw.tar", {f"{n}": sample(n) for n in range(5)})
     source, out = [f"pipe:cat {path}"], tmp_path / "shards"

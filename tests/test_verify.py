@@ -226,7 +226,8 @@ def test_one_picture_under_two_keys(tmp_path: Path) -> None:
         "train": [("0", "a dog", 0), ("1", "a cat", 1), ("2", "a third", 2)],
         "val": [("3", "another cat", 1), ("4", "a fourth", 4)],
     }
-    rows = {row.check: row.found for row in verify([str(write_pairs(tmp_path / "set", splits))]) if row.wrong}
+    apart = {"train": [0, 1, 2], "val": [3, 4]}  # one picture in two files
+    rows = {row.check: row.found for row in verify([str(write_pairs(tmp_path / "set", splits, apart))]) if row.wrong}
     assert rows == {"pictures in two splits": "1 in train and in val; first '1'"}
     splits["val"][0] = ("3", "another cat", 3)
     folder = write_pairs(tmp_path / "groups", splits, groups={"train": [0, 1, 2], "val": [2, 3]})
