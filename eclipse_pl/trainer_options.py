@@ -43,9 +43,8 @@ def devices_named(trainer: Any) -> Iterator[None]:
     except (MisconfigurationException, TypeError, ImportError) as error:
         if not re.search(r"accelerator|device|backend|gpu|torch_xla", str(error), re.IGNORECASE):
             raise
-        raise ValueError(
-            f"trainer.accelerator is {trainer.accelerator} and trainer.devices is {trainer.devices}: {str(error).rstrip('.')}."
-        ) from error
+        given = f"trainer.accelerator is {trainer.accelerator} and trainer.devices is {trainer.devices}"
+        raise ValueError(f"{given}: {str(error).rstrip('.!')}.") from error
 
 
 def require_trained(trainer: Any) -> None:
