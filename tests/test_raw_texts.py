@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from eclipse_pl.raw.texts import NoPairError, about_of, captions_of, require_plain
@@ -63,6 +63,9 @@ def test_json_that_cannot_be_read_is_named() -> None:
     assert told(None, b"\xff\xff") == "its json cannot be read: its json is no UTF-8"
 
 
+@example("happy birthday \ud83c")
+@example("caf\udce9")
+@example("a\0b")
 @given(st.text(st.characters(exclude_categories=()), max_size=5))
 def test_what_cannot_be_written_is_refused(text: str) -> None:
     try:
