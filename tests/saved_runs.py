@@ -23,7 +23,7 @@ def randomise(prior: Prior, seed: int = 0) -> None:
 
 def write_run(folder: Path, prior: Prior, init_args: dict[str, Any], class_path: str | None = None) -> Path:
     """The folder of a run that has just ended, with nothing in it but config and checkpoint."""
-    checkpoint: dict[str, Any] = {"global_step": 2, "epoch": 0}
+    checkpoint: dict[str, Any] = {"global_step": 2, "epoch": 0, "pytorch-lightning_version": "2.6"}
     module = LitPrior(prior, torch.optim.AdamW)
     module.on_save_checkpoint(checkpoint)
     (folder / "checkpoints").mkdir(parents=True)

@@ -22,7 +22,8 @@ from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.find_encoder import find_encoder
 from eclipse_pl.prompts.parser import Parser, Reading
-from eclipse_pl.prompts.source import PromptFiles
+from eclipse_pl.prompts.prompt import Prompt, PromptSet
+from eclipse_pl.prompts.source import PromptFiles, PromptSource
 from eclipse_pl.scorers.blip_vqa import BlipVqaScorer
 from eclipse_pl.world.prompt_source import WorldPrompts
 from tests.judges_for_pictures import Grey, MeanColour
@@ -257,8 +258,15 @@ def test_a_wrong_judge_is_told_before_anything_is_painted(tmp_path: Path) -> Non
 def test_a_category_is_no_way_out_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "prompts.csv").write_text("Prompt,Category\na red car,../../elsewhere\n")
     prompts = PromptFiles(str(tmp_path / "prompts.csv"), "file")
-    with pytest.raises(ValueError, match=r"category '../../elsewhere' would lie outside"):
+    with pytest.raises(ValueError, match=r"line 2, has the category '../../elsewhere', which must name a folder"):
         bench(prompts=prompts).run(Grey(), tmp_path / "out", progress=False)
+
+    class Elsewhere(PromptSource):
+        def load(self) -> PromptSet:
+            return PromptSet("elsewhere", (Prompt("../../elsewhere/0", "", "a red car"),), "none")
+
+    with pytest.raises(ValueError, match=r"category '../../elsewhere' would lie outside"):
+        bench(prompts=Elsewhere()).run(Grey(), tmp_path / "out", progress=False)
 
 
 def test_the_parser_of_prompts_stands_in_the_scorecard(tmp_path: Path) -> None:

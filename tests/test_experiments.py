@@ -7,15 +7,17 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.cli import main
 from eclipse_pl.dotted import flat
 from eclipse_pl.metrics_file import read_metrics
+from eclipse_pl.priors.baselines import MeanImagePrior
 from eclipse_pl.sweeps.sweep_file import SweepFile
 from tests.released_folders import write_eclipse
+from tests.saved_runs import make_run
+from tests.shard_sets import make_space
 
 ROOT = Path(__file__).parent.parent / "experiments"
 EXPERIMENTS = sorted(ROOT.glob("*.yaml"))
@@ -145,8 +147,7 @@ def test_sweeps_would_run(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     file = SweepFile.read(path)
     for run in {values["ckpt_path"] for values in file.runs() if "ckpt_path" in values}:  # made by another sweep
-        Path(run, "checkpoints").mkdir(parents=True)
-        torch.save({}, Path(run, "checkpoints", "last.ckpt"))
+        make_run(Path(run), MeanImagePrior, make_space())
     assert command(["sweep", f"experiments/{name(path)}", "--dry-run", "--count", "40"]) == 0
     head, *lines = capsys.readouterr().out.splitlines()
     assert head == f"# {path.stem}: {len(lines)} runs in runs/{path.stem}, 0 of them finished"

@@ -135,7 +135,7 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     ("args", "message"),
     [
         (["--only", "step,lader"], "--only lader is not a measurement; choose among step, diffusion, loader, embed"),
-        (["--device", "tpu"], "--device tpu is not one of auto, cpu, cuda"),
+        (["--device", "tpu"], "device is 'tpu'; choose auto, cpu, cuda"),
         (["--json", "/nowhere/speed.json"], "there is no folder /nowhere"),
     ],
 )

@@ -14,19 +14,21 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.cli import main as fit
 from eclipse_pl.data.manifest import write_json
 from eclipse_pl.locks import only_process
+from eclipse_pl.priors.baselines import MeanImagePrior
 from eclipse_pl.sweeps import command as sweeps
 from eclipse_pl.sweeps.plan import SweepPlan
 from eclipse_pl.sweeps.results import with_interval
 from eclipse_pl.sweeps.sweep_file import SweepFile
 from eclipse_pl.task import Record, Task
 from tests.runs import metrics, started, wait_for, write_experiment
+from tests.saved_runs import make_run
+from tests.shard_sets import make_space
 
 ROOT = Path(__file__).parent.parent
 WEIGHT = "model.prior.init_args.contrastive_weight"
@@ -190,8 +192,7 @@ def test_checkpoints_of_several_seeds_are_repetitions(tmp_path, capfd, monkeypat
     monkeypatch.chdir(tmp_path)
     runs = [f"runs/first/prior=x,seed_everything={seed}" for seed in range(3)]
     for run in runs:
-        Path(run, "checkpoints").mkdir(parents=True)
-        torch.save({}, Path(run, "checkpoints", "last.ckpt"))
+        make_run(Path(run), MeanImagePrior, make_space())
     parameters = {"latent.ridge_pairs": {"values": [0, 10]}, "ckpt_path": {"values": runs}}
     path = write_sweep(tmp_path, subcommand="validate", parameters=parameters)
     first, *_ = finish(path, [0.1, 0.2, 0.6, 0.4, 0.5, 0.9])
