@@ -44,7 +44,7 @@ def zip_bytes(name: str) -> bytes:
     [
         (torch_bytes(), r"is PyTorch by its first bytes.*a pickle.*torch.load\('OLD.pt', weights_only=True\)"),
         (pickle.dumps(ARRAY), "is pickle by its first bytes.*can run code"),
-        (gzip.compress(npy_bytes(ARRAY)), "is gzip by its first bytes.*Unpack it first"),
+        (gzip.compress(npy_bytes(ARRAY), mtime=0), "is gzip by its first bytes.*Unpack it first"),
         (b"\x89HDF\r\n\x1a\n" + bytes(100), r"is HDF5 by its first bytes.*h5py.File"),
         (b"1.0,2.0\n3.0,4.0\n", r"is text by its first bytes.*numpy.loadtxt"),
         (b"MATLAB 5.0 MAT-file, Platform: GLNXA64" + bytes(90), r"is MATLAB by its first bytes.*scipy.io.loadmat"),
