@@ -36,7 +36,7 @@ slow: .venv/installed  ## the tests that take minutes
 
 # in no virtual environment: a machine with a GPU has torch of its own; PYTHON=.venv/bin/python takes that of `make test`
 gpu:  ## what needs a CUDA device: its tests, 200 steps of the world, times of a step in runs/gpu/speed.json
-	$(PYTHON) -m tests.missing_packages
+	$(PYTHON) -m tests.helpers.missing_packages
 	$(PYTHON) -m pytest -m gpu
 	$(PYTHON) -m eclipse_pl fit --config experiments/quickstart.yaml --config experiments/overlays/one_gpu.yaml --trainer.max_steps 200 --run.experiment gpu
 	$(PYTHON) -m eclipse_pl speed --only step --device cuda --json runs/gpu/speed.json

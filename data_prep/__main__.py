@@ -7,7 +7,7 @@ from importlib import import_module
 
 COMMANDS = {
     "world": "data_prep.world",
-    "world-models": "data_prep.world_models",
+    "world-models": "data_prep.world_models.command",
     "embed": "data_prep.embed",
     "verify": "data_prep.verify",
     "import-embeddings": "data_prep.import_embeddings",

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from eclipse_pl.file_kind import PACKED, kind_of
+from eclipse_pl.formats.file_kind import PACKED, kind_of
 
 Arrays = dict[str, Callable[[], "np.ndarray | list[Any]"]]
 """What a file holds, by name, and how each is read: an array, or the values of a column. A lone array is called ``""``."""
@@ -99,7 +99,7 @@ def _column(path: str, name: str) -> np.ndarray | list[Any]:
             flat = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
             return np.concatenate(flat).reshape(len(column), lengths[0])
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        column = column.cast(pa.large_binary())  # Arrow does not check that strings are UTF-8; `bytes` of a row are judged
+        column = column.cast(pa.large_binary())  # Arrow does not check that strings are UTF-8; `bytes` of a row are checked
     values: list[Any] = column.to_pylist()
     return values
 

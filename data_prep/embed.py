@@ -1,4 +1,4 @@
-"""python -m data_prep embed: pictures and captions in webdataset tars -> a set of embedding shards."""
+"""python -m data_prep embed: images and captions in webdataset tars -> a set of embedding shards."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data_prep.command import command_line, run
-from eclipse_pl.embed import embed_shards
-from eclipse_pl.embed_progress import left_out
+from eclipse_pl.embed.embed_shards import embed_shards
+from eclipse_pl.embed.progress import left_out
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.raw.image import Background, ImageReading
@@ -28,7 +28,7 @@ def embed(
     background: Background = "white",
     made_by: str = "python -m data_prep embed",
 ) -> None:
-    """Turn webdataset tars of pictures and captions (img2dataset's layout) into a set of embedding shards.
+    """Turn webdataset tars of images and captions (img2dataset's layout) into a set of embedding shards.
 
     Killed and started again, it continues after the last finished shard; run over a finished set, it makes missing and
     damaged shards again.

@@ -14,7 +14,7 @@ from eclipse_pl.data.chunk import Chunk, image_numbers, shared_images, without_d
 from eclipse_pl.data.manifest import SCHEMA, SPLITS, Manifest, ShardEntry, SkippedPair
 from eclipse_pl.data.shards import ShardWriter
 from eclipse_pl.data.together import components, numbered
-from eclipse_pl.embed_folder import image_statistics, only_run, require_same_settings, write_space
+from eclipse_pl.embed.folder import image_statistics, only_run, require_same_settings, write_space
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.raw.pairs import normal_caption
 

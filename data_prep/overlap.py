@@ -1,4 +1,4 @@
-"""Pairs that lie in two splits: the same caption or the same picture."""
+"""Pairs that lie in two splits: the same caption or the same image."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from eclipse_pl.data.manifest import SPLITS
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.raw.pairs import normal_caption
 
-SAME_PICTURE = 0.999
-"""Cosine from which two embeddings under one key are one picture: batches of another size change the last digits."""
+SAME_IMAGE = 0.999
+"""Cosine from which two embeddings under one key are one image: batches of another size change the last digits."""
 
 
 @dataclass
 class Overlap:
-    """How many captions and pictures two splits share, and one of them."""
+    """How many captions and images two splits share, and one of them."""
 
     captions: Counter[tuple[str, str]] = field(default_factory=Counter)
-    pictures: Counter[tuple[str, str]] = field(default_factory=Counter)
+    images: Counter[tuple[str, str]] = field(default_factory=Counter)
     examples: dict[tuple[str, tuple[str, str]], str] = field(default_factory=dict)
     shared_keys: int = 0
-    """Keys in two splits whose pictures differ: sources that count their samples from 0 each."""
+    """Keys in two splits whose images differ: sources that count their samples from 0 each."""
 
 
 def overlap(sets: Mapping[str, ShardSet]) -> Overlap:
     """Compare the held-out splits of all sets with each other and with all training pairs.
 
-    Two pairs show one picture where they are of one group, where their image embeddings are stored as the same bytes, or
+    Two pairs show one image where they are of one group, where their image embeddings are stored as the same bytes, or
     where they have one key and nearly the same embedding. What two sets have in the *same* split (both for training, both
     for testing) is no overlap. Memory holds the held-out pairs only.
     """
     found = Overlap()
     captions: dict[str, tuple[str, str]] = {}
-    pictures: dict[int, tuple[str, str]] = {}
+    images: dict[int, tuple[str, str]] = {}
     keys: dict[str, tuple[str, str, np.ndarray]] = {}
     for split in reversed(SPLITS):  # test, val, and at last train, which is only looked up
         for name, shards in sets.items():
@@ -55,18 +55,18 @@ def overlap(sets: Mapping[str, ShardSet]) -> Overlap:
                         found.examples.setdefault(("captions", (place, other)), caption)
                     other_split, other, image = keys.get(key, (split, place, chunk.image_embed[row]))
                     same_key = other_split != split
-                    is_same = same_key and _cosine(image, chunk.image_embed[row]) > SAME_PICTURE
+                    is_same = same_key and _cosine(image, chunk.image_embed[row]) > SAME_IMAGE
                     found.shared_keys += same_key and not is_same
-                    shown = next((pictures[number] for number in numbers if pictures.get(number, (split,))[0] != split), None)
+                    shown = next((images[number] for number in numbers if images.get(number, (split,))[0] != split), None)
                     if shown or is_same:
                         other = shown[1] if shown else other
-                        found.pictures[place, other] += 1
-                        found.examples.setdefault(("pictures", (place, other)), key)
+                        found.images[place, other] += 1
+                        found.examples.setdefault(("images", (place, other)), key)
                     if split != "train":
                         captions.setdefault(caption, (split, place))
                         keys.setdefault(key, (split, place, np.array(chunk.image_embed[row])))
                         for number in numbers:
-                            pictures.setdefault(number, (split, place))
+                            images.setdefault(number, (split, place))
     return found
 
 

@@ -13,14 +13,14 @@ from pathlib import Path
 from data_prep.command import run
 from data_prep.download import MissingFileError, fetch, is_url
 from data_prep.upstream import UPSTREAMS
-from eclipse_pl.atomic import write_atomically
+from eclipse_pl.files import write_atomically
+from eclipse_pl.formats.text_file import decoded, lines_of
 from eclipse_pl.prompts.grammar import GrammarParser
 from eclipse_pl.prompts.load import load_prompts
 from eclipse_pl.prompts.parser import Parser
 from eclipse_pl.prompts.prompt_lines import cache_path
 from eclipse_pl.prompts.prompt_table import SUFFIXES
 from eclipse_pl.prompts.record import RECORD_NAME, FileEntry, PromptsRecord, file_sha256
-from eclipse_pl.text_file import decoded, lines_of
 
 STAGING = ".download"
 """Folder inside ``out`` where whole files wait until all are there and every prompt of them was read."""

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from data_prep.array_files import arrays_in, parquet
-from eclipse_pl.file_kind import kind_of
+from eclipse_pl.formats.file_kind import kind_of
+from eclipse_pl.formats.text_file import lines_of, read_text, unusable
+from eclipse_pl.formats.text_table import DELIMITERS, JSON_LINES, read_csv, read_json_lines, told
 from eclipse_pl.raw.reasons import BAD_CAPTION, NO_CAPTION, ODD_TEXT
-from eclipse_pl.text_file import lines_of, read_text, unusable
-from eclipse_pl.text_table import DELIMITERS, JSON_LINES, read_csv, read_json_lines, told
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from data_prep.overlap import overlap
 from eclipse_pl.data.chunk import Chunk
 from eclipse_pl.data.manifest import Manifest, ShardEntry
 from eclipse_pl.data.shard_set import ShardSet
-from eclipse_pl.embed_folder import SETTINGS_NAME, image_statistics
+from eclipse_pl.embed.folder import SETTINGS_NAME, image_statistics
 from eclipse_pl.raw.reasons import by_kind, shown
 
 NORMALISED_WITHIN = 0.01
@@ -38,7 +38,7 @@ class Finding:
 
 
 def verify(folders: list[str]) -> list[Finding]:
-    """Check sets of shards, and whether they share captions or pictures across splits. Nothing is ever unpickled.
+    """Check sets of shards, and whether they share captions or images across splits. Nothing is ever unpickled.
 
     ValueError for a folder that does not exist; whatever is wrong inside of one is a finding.
     """
@@ -195,7 +195,7 @@ def _space(shards: ShardSet) -> Finding:
 
 def _overlaps(sets: dict[str, ShardSet]) -> Iterator[Finding]:
     found = overlap(sets)
-    for kind, counts in (("captions", found.captions), ("pictures", found.pictures)):
+    for kind, counts in (("captions", found.captions), ("images", found.images)):
         for (place, other), count in counts.items():
             example = found.examples[kind, (place, other)]
             yield Finding(f"{kind} in two splits", f"{count:,} in {place} and in {other}; first {example!r}", wrong=True)
@@ -203,7 +203,7 @@ def _overlaps(sets: dict[str, ShardSet]) -> Iterator[Finding]:
             yield Finding(f"{kind} in two splits", "none")
     if found.shared_keys:
         yield Finding(
-            "keys", f"{found.shared_keys:,} occur in two splits with different pictures: the sources count from 0 each"
+            "keys", f"{found.shared_keys:,} occur in two splits with different images: the sources count from 0 each"
         )
     if len({str(shards.space.identity) for shards in sets.values()}) > 1:
         yield Finding("spaces", "differ: " + "; ".join(f"{name}: {shards.space}" for name, shards in sets.items()))

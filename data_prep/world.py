@@ -1,4 +1,4 @@
-"""``python -m data_prep world``: pictures of the world with captions, as webdataset tars."""
+"""``python -m data_prep world``: images of the world with captions, as webdataset tars."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from eclipse_pl.atomic import write_atomically
+from eclipse_pl.files import write_atomically
 
 
 def write_text(path: Path, content: str) -> None:

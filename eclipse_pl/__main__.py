@@ -10,25 +10,28 @@ COMMANDS = {
     "validate": ("eclipse_pl.cli", "latent metrics on the validation split: validate --config EXP --ckpt_path RUN"),
     "test": ("eclipse_pl.cli", "the same on the test split"),
     "import": (
-        "eclipse_pl.import_prior",
+        "eclipse_pl.commands.import_prior",
         "a released prior as a run: import --weights FOLDER --data SHARDS --experiment NAME",
     ),
-    "export": ("eclipse_pl.export", "a prior for diffusers' pipelines: export --prior RUN --out FOLDER"),
-    "sample": ("eclipse_pl.sample", "image embeddings of prompts: sample --prior RUN --prompt P"),
+    "export": ("eclipse_pl.commands.export", "a prior for diffusers' pipelines: export --prior RUN --out FOLDER"),
+    "sample": ("eclipse_pl.commands.sample", "image embeddings of prompts: sample --prior RUN --prompt P"),
     "sweep": (
         "eclipse_pl.sweeps.command",
         "many runs of a Weights & Biases sweep file: sweep experiments/sweeps/lambda_world.yaml",
     ),
     "benchmark": (
-        "eclipse_pl.benchmark",
+        "eclipse_pl.commands.benchmark",
         "score a prior or any text-to-image pipeline: benchmark --prior RUN --protocol FILE",
     ),
-    "nearest": ("eclipse_pl.nearest", "the pictures nearest to what a prior makes of a prompt: nearest --run RUN --prompt P"),
+    "nearest": (
+        "eclipse_pl.commands.nearest",
+        "the images nearest to what a prior makes of a prompt: nearest --run RUN --prompt P",
+    ),
     "compare": (
         "eclipse_pl.reports.compare",
         "runs and benchmarks beside each other: compare runs/quickstart runs/projection_world",
     ),
-    "speed": ("eclipse_pl.speed", "measure training step, loader and encoder on this machine"),
+    "speed": ("eclipse_pl.speed.command", "measure training step, loader and encoder on this machine"),
 }
 
 NOT_A_DEFECT = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)

@@ -15,6 +15,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from eclipse_pl.arguments import answer_in_one_sentence, exit_as_error
 from eclipse_pl.callbacks.averaging import Averaging
 from eclipse_pl.callbacks.benchmark import Benchmark
 from eclipse_pl.callbacks.checkpoints import Checkpoints
@@ -30,13 +31,12 @@ from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.lit_prior import LitPrior
-from eclipse_pl.opening import Opening
 from eclipse_pl.priors.checkpoint import read_checkpoint
 from eclipse_pl.prompts.typed import with_typed_prompts
-from eclipse_pl.refusal import answer_in_one_sentence, exit_as_error
 from eclipse_pl.run import Run
-from eclipse_pl.trainer_options import devices_named, require_supported, require_trained
-from eclipse_pl.training_loop import TrainingLoop
+from eclipse_pl.training.loop import TrainingLoop
+from eclipse_pl.training.opening import Opening
+from eclipse_pl.training.options import devices_named, require_supported, require_trained
 
 # a space is never written in YAML: it comes from the data, so its fields are no options
 set_parsing_settings(subclasses_enabled=[ClipSpace])
@@ -54,7 +54,7 @@ class PriorCLI(LightningCLI):
             type=Decoder | None,
             default=None,
             enable_path=True,
-            help="Paints the pictures of samples and benchmark.",
+            help="Generates the images of samples and benchmark.",
         )
         parser.add_lightning_class_args(SampleImages, "samples")
         parser.add_lightning_class_args(Benchmark, "benchmark")

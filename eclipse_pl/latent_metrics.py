@@ -2,7 +2,7 @@
 
 A constant (the mean image embedding) has a high cosine and finds nothing; the text embedding finds nearly everything and lies
 far from every image embedding. A good prior beats the first on retrieval and the second on distance, so they are read together
-and beside both floors and the ceiling. Retrieval depends on the number of images: compare it only within one split. The text
+and beside both baselines and the upper bound. Retrieval depends on the number of images: compare it only within one split. The text
 embedding is strong there, because CLIP was trained for just this: a prior below it has not failed.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from eclipse_pl.embedding import EmbeddingBatch
-from eclipse_pl.gallery import Gallery
+from eclipse_pl.retrieval import Gallery
 
 VERSION = 2
 """Raised whenever a metric changes its meaning: numbers of different versions are not compared."""
@@ -128,7 +128,7 @@ def centred_cosine(
 ) -> Float[Tensor, " pairs"]:
     """Cosine after the mean image embedding is subtracted from both: 0 for a constant, whose plain cosine is high.
 
-    Do not compare it between data sets: it depends on how varied their pictures are.
+    Do not compare it between data sets: it depends on how varied their images are.
     """
     return cosine_similarity(predicted - image_mean, image - image_mean)
 
@@ -136,9 +136,9 @@ def centred_cosine(
 def hard_negative(
     predicted: Float[Tensor, "pairs dim"], image: Float[Tensor, "pairs dim"], negative: Float[Tensor, "pairs dim"]
 ) -> Float[Tensor, " pairs"]:
-    """1 where a prediction is nearer to its picture than to that with two attributes swapped; ties count half.
+    """1 where a prediction is nearer to its image than to that with two attributes swapped; ties count half.
 
-    Chance is 0.5. NaN where a pair has no counterpart. It asks for binding only: a prediction far from all pictures can be
+    Chance is 0.5. NaN where a pair has no counterpart. It asks for binding only: a prediction far from all images can be
     right.
     """
     own = cosine_similarity(predicted, image)

@@ -59,7 +59,7 @@ def duplicates(
 ) -> Bool[Tensor, "batch columns"]:
     """True where a column equals a row's own target, or nearly (1 - cosine below ``tolerance``): a false negative.
 
-    MSCOCO has five captions a picture and the web repeats its alt-texts; the paper does not treat them.
+    MSCOCO has five captions an image and the web repeats its alt-texts; the paper does not treat them.
     """
     with torch.autocast(targets.device.type, enabled=False):
         return F.normalize(targets.float(), dim=1) @ F.normalize(columns.float(), dim=1).T > 1 - tolerance

@@ -1,4 +1,4 @@
-"""Models of open_clip, for encoders and judges: by name and pretrained tag, by name and checkpoint file, or from a folder."""
+"""Models of open_clip, for encoders and scorers: by name and pretrained tag, by name and checkpoint file, or from a folder."""
 
 from __future__ import annotations
 

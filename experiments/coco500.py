@@ -34,10 +34,10 @@ RUNS = {
     "ECLIPSE, lambda 0.2, mean of squares": {"contrastive_weight": 0.2, "reduction": "mean"},
 }
 BESIDE = {
-    "mean image (floor)": "mean_image",
-    "text as image (floor)": "text_as_image",
+    "mean image (baseline)": "mean_image",
+    "text as image (baseline)": "text_as_image",
     "ridge regression": "ridge",
-    "true image (ceiling)": "ceiling",
+    "true image (upper bound)": "upper_bound",
 }
 
 

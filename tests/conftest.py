@@ -16,6 +16,6 @@ settings.load_profile("untimed")
 @pytest.fixture(scope="session")
 def compared_runs(tmp_path_factory):
     """Folder of two variants of three seeds each; whoever changes a run copies it first."""
-    from tests.compared_runs import make_runs
+    from tests.helpers.compared_runs import make_runs
 
     return make_runs(tmp_path_factory.mktemp("compare"))

@@ -14,7 +14,7 @@ from eclipse_pl.scorers.atom_questions import (
     number_forms,
     split_phrase,
 )
-from tests.judges import prompt
+from tests.helpers.tiny_scorers import prompt
 
 
 @pytest.mark.parametrize(

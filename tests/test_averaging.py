@@ -13,9 +13,9 @@ import torch
 import yaml
 
 from eclipse_pl.__main__ import main as command
-from tests.pictured_runs import PRIOR, PROTOCOL, experiment
-from tests.pipelines import kandinsky
-from tests.runs import metrics, write_experiment
+from tests.helpers.pipelines import kandinsky
+from tests.helpers.runs import metrics, write_experiment
+from tests.helpers.runs_with_images import PRIOR, PROTOCOL, experiment
 
 AVERAGE = {"class_path": "lightning.pytorch.callbacks.EMAWeightAveraging", "init_args": {"decay": 0.5}}
 FAST = {"model__optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.03}}, "average": AVERAGE}
@@ -70,7 +70,7 @@ def test_the_benchmark_of_a_run_is_that_of_its_checkpoint(folder: Path, run: Pat
     assert files(out) == files(ours) and len(files(out)) > 12
     cards = [json.loads((one / "scorecard.json").read_text()) for one in (run, ours, out)]
     for card in cards:
-        card["painter"].pop("prior"), card.pop("step", None)
+        card["text_to_image"].pop("prior"), card.pop("step", None)
     assert cards[0] == cards[1] == cards[2], "weights and all; they differ in the name of the prior alone"
 
 
@@ -84,7 +84,7 @@ def test_samples_show_the_averaged_weights(folder: Path, run: Path) -> None:
         assert (out / "contact_sheet.png").read_bytes() == (run / "samples" / f"step_{step:07d}.png").read_bytes()
 
 
-def test_training_does_not_notice_what_is_painted_and_scored(folder: Path, run: Path) -> None:
+def test_training_does_not_notice_what_is_generated_and_scored(folder: Path, run: Path) -> None:
     alone = fitted(folder, "alone", samples={}, benchmark={}, decoder=None)
     for name, tensors in state(alone).items():
         assert all(torch.equal(tensors[key], state(run)[name][key]) for key in tensors), name
@@ -106,8 +106,8 @@ def test_a_resumed_run_scores_the_same(folder: Path, run: Path) -> None:
         assert all(torch.equal(tensors[key], state(run)[name][key]) for key in tensors), name
 
 
-def test_pictures_of_other_weights_make_room(folder: Path, run: Path) -> None:
-    """A run that was killed while it painted, and resumed, need not come to the same step with the same weights to a bit."""
+def test_images_of_other_weights_make_room(folder: Path, run: Path) -> None:
+    """A run that was killed while it generated, and resumed, need not come to the same step with the same weights to a bit."""
     resumed = fitted(folder, "room", "--trainer.max_steps=2")
     benchmarks = resumed / "benchmark"
     shutil.copytree(benchmarks / "step_0000002", benchmarks / "step_0000004")

@@ -1,4 +1,4 @@
-"""The floors, and ridge regression against its closed form and on real pairs."""
+"""The baselines, and ridge regression against its closed form and on real pairs."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def fitted(prior: LinearPrior, text: Tensor, image: Tensor, batch: int = 64) -> 
     return prior
 
 
-@pytest.mark.parametrize("floor", [TextAsImagePrior, MeanImagePrior])
-def test_floors(floor: type[Prior]) -> None:
+@pytest.mark.parametrize("baseline", [TextAsImagePrior, MeanImagePrior])
+def test_baselines(baseline: type[Prior]) -> None:
     text, image = linear_pairs()
-    batch, prior = make_batch(text, image), floor(make_space(image))
-    expected = text if floor is TextAsImagePrior else image.mean(0).expand(200, 5)
+    batch, prior = make_batch(text, image), baseline(make_space(image))
+    expected = text if baseline is TextAsImagePrior else image.mean(0).expand(200, 5)
     torch.testing.assert_close(prior.sample(batch.text), expected)
     losses = prior.losses(batch)
     torch.testing.assert_close(losses["total"], F.mse_loss(expected, image))

@@ -17,7 +17,7 @@ from PIL import Image
 
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.compbench.compbench import CompBench
-from eclipse_pl.compbench.judging import Judging
+from eclipse_pl.compbench.scoring import Scoring
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.find_encoder import find_encoder
@@ -26,9 +26,9 @@ from eclipse_pl.prompts.prompt import Prompt, PromptSet
 from eclipse_pl.prompts.source import PromptFiles, PromptSource
 from eclipse_pl.scorers.blip_vqa import BlipVqaScorer
 from eclipse_pl.world.prompt_source import WorldPrompts
-from tests.judges_for_pictures import Grey, MeanColour
-from tests.pipelines import kandinsky, stable_diffusion
-from tests.runs import write_experiment
+from tests.helpers.pipelines import kandinsky, stable_diffusion
+from tests.helpers.runs import write_experiment
+from tests.helpers.scorers_for_images import Grey, MeanColour
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +39,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     decoder = {"model": str(folder / "weights"), "space": "world", "steps": 2, "batch_size": 4, "device": "cpu"}
     write(folder / "decoder.yaml", "eclipse_pl.decoders.kandinsky.KandinskyDecoder", decoder)
     prompts = {"class_path": "eclipse_pl.world.prompt_source.WorldPrompts", "init_args": {"per_category": 2}}
-    judges = [
-        {"scorer": {"class_path": "tests.judges_for_pictures.MeanColour"}},
-        {"scorer": {"class_path": "tests.judges_for_pictures.Slow"}, "categories": ["spatial"]},
+    scorers = [
+        {"scorer": {"class_path": "tests.helpers.scorers_for_images.MeanColour"}},
+        {"scorer": {"class_path": "tests.helpers.scorers_for_images.Slow"}, "categories": ["spatial"]},
     ]
-    protocol = {"prompts": prompts, "judges": judges, "images_per_prompt": 2, "block": 4}
+    protocol = {"prompts": prompts, "scorers": scorers, "images_per_prompt": 2, "block": 4}
     write(folder / "protocol.yaml", "eclipse_pl.compbench.compbench.CompBench", protocol)
     world = {
         "folder": str(folder / "world"),
@@ -78,49 +78,49 @@ def scored(folder: Path) -> Path:
 
 
 def results(out: Path) -> list[bytes]:
-    """Scorecard, rows and pictures."""
-    pictures = sorted(path for path in (out / "images").rglob("*.png"))
+    """Scorecard, rows and images."""
+    images = sorted(path for path in (out / "images").rglob("*.png"))
     return [
         (out / "scorecard.json").read_bytes(),
         (out / "rows.jsonl").read_bytes(),
-        *(path.read_bytes() for path in pictures),
+        *(path.read_bytes() for path in images),
     ]
 
 
-def test_distances_of_all_pictures_together(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_distances_of_all_images_together(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     protocol = yaml.safe_load((folder / "protocol.yaml").read_text())
     arguments = protocol["init_args"]
     arguments["distribution"] = {
         "class_path": "eclipse_pl.compbench.distribution.Distribution",
         "init_args": {
             "extractor": {"class_path": "eclipse_pl.world.features.WorldFeatures"},
-            "reference": {"class_path": "eclipse_pl.compbench.reference_pictures.ScenePictures"},
+            "reference": {"class_path": "eclipse_pl.compbench.reference_images.SceneImages"},
             "kid_subset": 50,
         },
     }
     write(folder / "few.yaml", protocol["class_path"], arguments)
     assert command(words(folder, "few", f"--protocol={folder / 'few.yaml'}")) == 2
-    assert "need 129 pictures at least, and there are 48, and 24 to" in capfd.readouterr().err
+    assert "need 129 images at least, and there are 48, and 24 to" in capfd.readouterr().err
     arguments["prompts"]["init_args"]["per_category"] = 11
     write(folder / "enough.yaml", protocol["class_path"], {**arguments, "images_per_prompt": 1})
     assert command(words(folder, "enough", f"--protocol={folder / 'enough.yaml'}")) == 0
     measured = json.loads((folder / "enough" / "scorecard.json").read_text())["distribution"]
     assert measured["fid"] > 0 and measured["kid"][0] > 0 and 0 <= measured["coverage"] <= 1
-    assert measured["protocol"]["pictures"] == 132 and measured["protocol"]["reference"]["pictures"] == 132
+    assert measured["protocol"]["images"] == 132 and measured["protocol"]["reference"]["images"] == 132
 
 
-def test_scorecard_rows_and_pictures(scored: Path) -> None:
+def test_scorecard_rows_and_images(scored: Path) -> None:
     card = json.loads((scored / "scorecard.json").read_text())
     assert card["images"] == 48 and card["failed"] == 0 and card["prompts"]["count"] == 24
-    assert card["judges"] == {"mean_colour": "1", "slow": "1"}
+    assert card["scorers"] == {"mean_colour": "1", "slow": "1"}
     assert list(card["scores"]["slow"]) == ["spatial"] and len(card["scores"]["mean_colour"]) == 6
     cell = card["scores"]["mean_colour"]["colour"]["unseen"]
     assert (cell["prompts"], cell["images"], cell["low"], cell["interval"]) == (2, 4, None, "too few")
     rows = [json.loads(line) for line in (scored / "rows.jsonl").read_text().splitlines()]
     assert [row["seed"] for row in rows] == [42, 43] * 24
     for row in rows:
-        with Image.open(scored / row["file"]) as picture:
-            assert picture.size == (32, 32)
+        with Image.open(scored / row["file"]) as image:
+            assert image.size == (32, 32)
         assert row["scores"]["mean_colour"]["evidence"] == {"prompt": row["prompt"]}
     mean = sum(row["scores"]["mean_colour"]["value"] for row in rows if row["category"] == "shape") / 8
     assert card["scores"]["mean_colour"]["shape"]["all"]["mean"] == pytest.approx(mean)
@@ -150,7 +150,7 @@ def test_a_killed_run_goes_on(folder: Path, scored: Path) -> None:
         [sys.executable, "-m", "eclipse_pl", *words(folder, "killed")], cwd=Path(__file__).parents[1]
     ) as process:
         end = time.monotonic() + 120
-        while not list(out.glob("scores/slow/*.json")):  # all is painted, and some is judged
+        while not list(out.glob("scores/slow/*.json")):  # all is generated, and some is scored
             assert process.poll() is None and time.monotonic() < end
             time.sleep(0.05)
         process.kill()
@@ -159,38 +159,40 @@ def test_a_killed_run_goes_on(folder: Path, scored: Path) -> None:
     assert results(out) == results(scored)
 
 
-def test_the_ceiling_and_any_pipeline(folder: Path, tmp_path: Path) -> None:
+def test_the_upper_bound_and_any_pipeline(folder: Path, tmp_path: Path) -> None:
     protocol = f"--protocol={folder / 'protocol.yaml'}"
-    ceiling = ["--painter=CeilingPainter", f"--painter.decoder={folder / 'decoder.yaml'}"]
-    assert command(["benchmark", protocol, *ceiling, f"--out={tmp_path / 'ceiling'}"]) == 0
-    assert json.loads((tmp_path / "ceiling/scorecard.json").read_text())["painter"]["prior"] == "true image"
+    upper_bound = ["--text_to_image=UpperBound", f"--text_to_image.decoder={folder / 'decoder.yaml'}"]
+    assert command(["benchmark", protocol, *upper_bound, f"--out={tmp_path / 'upper_bound'}"]) == 0
+    assert json.loads((tmp_path / "upper_bound/scorecard.json").read_text())["text_to_image"]["prior"] == "true image"
     stable_diffusion(tmp_path / "pipeline")
     options = [
-        "--painter=PipelinePainter",
-        f"--painter.model={tmp_path / 'pipeline'}",
-        "--painter.steps=2",
-        "--painter.size=16",
+        "--text_to_image=DiffusersPipeline",
+        f"--text_to_image.model={tmp_path / 'pipeline'}",
+        "--text_to_image.steps=2",
+        "--text_to_image.size=16",
     ]
     assert command(["benchmark", protocol, *options, f"--out={tmp_path / 'sd'}"]) == 0
-    told = json.loads((tmp_path / "sd/scorecard.json").read_text())["painter"]
+    told = json.loads((tmp_path / "sd/scorecard.json").read_text())["text_to_image"]
     assert told["pipeline"] == str(tmp_path / "pipeline") and told["num_inference_steps"] == 2
-    assert command(["benchmark", protocol, *options[:-2], "--painter.options={stps: 3}", f"--out={tmp_path / 'no'}"]) == 2
+    assert (
+        command(["benchmark", protocol, *options[:-2], "--text_to_image.options={stps: 3}", f"--out={tmp_path / 'no'}"]) == 2
+    )
 
 
 def bench(**options: Any) -> CompBench:
-    return CompBench(**{"prompts": WorldPrompts(2), "judges": [Judging(MeanColour())], **options})
+    return CompBench(**{"prompts": WorldPrompts(2), "scorers": [Scoring(MeanColour())], **options})
 
 
-def test_an_unreadable_picture_is_a_failed_row(tmp_path: Path, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_unreadable_image_is_a_failed_row(tmp_path: Path, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert command(words(folder, "broken")) == 0
     out = folder / "broken"
     broken = sorted((out / "images/shape").rglob("*.png"))[1]
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"no image")
     shutil.rmtree(out / "scores")
     with pytest.raises(SystemExit) as stop:
         command(words(folder, "broken"))
     assert stop.value.code == 1
-    assert "1 of 48 pictures could not be judged" in capfd.readouterr().err
+    assert "1 of 48 images could not be scored" in capfd.readouterr().err
     failed = [row for row in map(json.loads, (out / "rows.jsonl").read_text().splitlines()) if row["failed"]]
     assert len(failed) == 1 and "cannot be read" in failed[0]["failed"] and failed[0]["scores"]["mean_colour"]["value"] is None
     cell = json.loads((out / "scorecard.json").read_text())["scores"]["mean_colour"]["shape"]["all"]
@@ -205,10 +207,10 @@ def test_the_encoder_is_found_once_for_all_prompts(folder: Path, scored: Path, m
         found.append(space.name)
         return find_encoder(space, *more)
 
-    monkeypatch.setattr("eclipse_pl.painters.prior_painter.find_encoder", counted)
+    monkeypatch.setattr("eclipse_pl.text_to_image.prior_and_decoder.find_encoder", counted)
     assert command(words(folder, "once")) == 0
     assert len(found) == 1 and results(folder / "once") == results(scored)
-    assert command(words(folder, "once")) == 0 and len(found) == 1, "all is painted"
+    assert command(words(folder, "once")) == 0 and len(found) == 1, "all is generated"
 
 
 def test_results_are_never_mixed(tmp_path: Path) -> None:
@@ -218,14 +220,14 @@ def test_results_are_never_mixed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="its seed differ"):
         bench(seed=7).run(Grey(), tmp_path, progress=False)
     other = Grey()
-    other.identity = {"painter": "another"}
-    with pytest.raises(ValueError, match="its painter differ"):
+    other.identity = {"text_to_image": "another"}
+    with pytest.raises(ValueError, match="its text_to_image differ"):
         bench().run(other, tmp_path, progress=False)
     with pytest.raises(ValueError, match="scores of another version of mean_colour: 1, and now it is 2"):
-        bench(judges=[Judging(MeanColour("2"))]).run(Grey(), tmp_path, progress=False)
+        bench(scorers=[Scoring(MeanColour("2"))]).run(Grey(), tmp_path, progress=False)
 
 
-def test_pictures_of_a_prior_that_was_trained_further_are_not_mixed(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_images_of_a_prior_that_was_trained_further_are_not_mixed(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run = folder / "runs/tiny/further"
     shutil.copytree(folder / "runs/tiny/version_0", run)
     given = [*words(folder, "further"), f"--prior={run}"]
@@ -235,23 +237,23 @@ def test_pictures_of_a_prior_that_was_trained_further_are_not_mixed(folder: Path
     checkpoint["state_dict"][name] += 0.01
     torch.save(checkpoint, run / "checkpoints/last.ckpt")
     assert command(given) == 2
-    assert "holds another benchmark: its painter differ" in capfd.readouterr().err
+    assert "holds another benchmark: its text_to_image differ" in capfd.readouterr().err
 
 
 def test_scores_of_one_name_are_not_mixed() -> None:
-    with pytest.raises(ValueError, match="called mean_colour, and both judge spatial"):
-        bench(judges=[Judging(MeanColour(), ["spatial", "shape"]), Judging(MeanColour(), ["spatial"])])
-    with pytest.raises(ValueError, match="both judge shape"):
-        bench(judges=[Judging(MeanColour()), Judging(MeanColour(), ["shape"])])
-    bench(judges=[Judging(MeanColour(), ["spatial"]), Judging(MeanColour(), ["shape"])])
+    with pytest.raises(ValueError, match="called mean_colour, and both score spatial"):
+        bench(scorers=[Scoring(MeanColour(), ["spatial", "shape"]), Scoring(MeanColour(), ["spatial"])])
+    with pytest.raises(ValueError, match="both score shape"):
+        bench(scorers=[Scoring(MeanColour()), Scoring(MeanColour(), ["shape"])])
+    bench(scorers=[Scoring(MeanColour(), ["spatial"]), Scoring(MeanColour(), ["shape"])])
 
 
-def test_a_wrong_judge_is_told_before_anything_is_painted(tmp_path: Path) -> None:
-    (tmp_path / "judge").mkdir()
-    (tmp_path / "judge/config.json").write_text('{"architectures": ["GPT2LMHeadModel"]}')
-    judges = [Judging(BlipVqaScorer(str(tmp_path / "judge")))]
-    with pytest.raises(ValueError, match=r"holds GPT2LMHeadModel, and this judge works with BlipForQuestionAnswering"):
-        bench(judges=judges).run(Grey(), tmp_path / "out", progress=False)
+def test_a_wrong_scorer_is_told_before_anything_is_generated(tmp_path: Path) -> None:
+    (tmp_path / "scorer").mkdir()
+    (tmp_path / "scorer/config.json").write_text('{"architectures": ["GPT2LMHeadModel"]}')
+    scorers = [Scoring(BlipVqaScorer(str(tmp_path / "scorer")))]
+    with pytest.raises(ValueError, match=r"holds GPT2LMHeadModel, and this scorer works with BlipForQuestionAnswering"):
+        bench(scorers=scorers).run(Grey(), tmp_path / "out", progress=False)
     assert not (tmp_path / "out").exists()
 
 
@@ -282,9 +284,13 @@ def test_the_parser_of_prompts_stands_in_the_scorecard(tmp_path: Path) -> None:
     assert card["prompts"]["parser"] == "whole-1"
 
 
-def test_true_pictures_are_those_of_the_prompts(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    ceiling = ["--painter=CeilingPainter", f"--painter.decoder={folder / 'decoder.yaml'}", "--painter.prompt_seed=1"]
-    assert command(["benchmark", f"--protocol={folder / 'protocol.yaml'}", *ceiling, f"--out={folder / 'other'}"]) == 2
+def test_true_images_are_those_of_the_prompts(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    upper_bound = [
+        "--text_to_image=UpperBound",
+        f"--text_to_image.decoder={folder / 'decoder.yaml'}",
+        "--text_to_image.prompt_seed=1",
+    ]
+    assert command(["benchmark", f"--protocol={folder / 'protocol.yaml'}", *upper_bound, f"--out={folder / 'other'}"]) == 2
     assert "set prompt_seed to the seed of the prompts" in capfd.readouterr().err
 
 
@@ -297,14 +303,14 @@ def test_prompts_that_upstreams_layout_cannot_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--pipeline=x"], "Give one of --prior, --pipeline and --painter; there are --prior, --pipeline"),
+        (["--pipeline=x"], "Give one of --prior, --pipeline and --text_to_image; there are --prior, --pipeline"),
         (["--processes=0"], "--processes is 0"),
         (["--decoder=null"], "--prior needs a --decoder"),
         (
             ["--decoder.space=ViT-L-14/openai"],
-            "The decoder paints embeddings of ViT-L-14/openai, 128 wide, and the prior belongs",
+            "The decoder decodes embeddings of ViT-L-14/openai, 128 wide, and the prior belongs",
         ),
-        (["--protocol.judges=[]"], "judges is empty"),
+        (["--protocol.scorers=[]"], "scorers is empty"),
         (["--protocol.images_per_prompt=0"], "images_per_prompt is 0"),
         (["--out=/proc/nowhere"], "Cannot write to /proc/nowhere"),
         (["--prior=runs/no/such"], "There is no folder runs/no/such"),
@@ -318,4 +324,4 @@ def test_mistakes(folder: Path, more: list[str], message: str, capfd: pytest.Cap
 def test_a_mistake_of_one_process_is_one_sentence(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert command(words(folder, "mistakes", "--decoder.space=other", "--processes=2")) == 2
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1 and "The decoder paints embeddings of other" in lines[0]
+    assert len(lines) == 1 and "The decoder decodes embeddings of other" in lines[0]

@@ -9,15 +9,15 @@ import jaxtyping
 import pytest
 import torch
 
-from eclipse_pl import speed_judges
 from eclipse_pl.scorers.blip_vqa import BlipVqaScorer, attends, pack, question_of
 from eclipse_pl.scorers.pixels import CLIP_MEAN, CLIP_STD, squashed
-from tests.judges import WORDS, picture, prompt, tiny_blip
+from eclipse_pl.speed.command import scorers as speed_scorers
+from tests.helpers.tiny_scorers import WORDS, prompt, tiny_blip, tiny_image
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_blip(tmp_path_factory.mktemp("judge") / "tiny-blip")
+    return tiny_blip(tmp_path_factory.mktemp("scorer") / "tiny-blip")
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def one_by_one(folder: Path, question: str, enc_token: str, resolution: int, ima
 
 @pytest.mark.parametrize(("enc_token", "resolution"), [("official", 48), ("hf", 32)])
 def test_packed_questions_get_the_answers_of_single_ones(folder: Path, enc_token: Any, resolution: int) -> None:
-    images = [picture(0), picture(1, (40, 70)), picture(2)]
+    images = [tiny_image(0), tiny_image(1, (40, 70)), tiny_image(2)]
     questions = [
         ["a green bench?", "the bowl?", "a red circle and a blue star on the table?"],
         ["a blue star?"],
@@ -67,19 +67,19 @@ def test_packed_questions_get_the_answers_of_single_ones(folder: Path, enc_token
     scorer = BlipVqaScorer(str(folder), enc_token=enc_token, resolution=resolution, device="cpu")
     with torch.inference_mode():
         answers = scorer.blip.probability_of_yes(images, questions)
-    assert [len(of_picture) for of_picture in answers] == [3, 1, 2]
-    for image, asked, of_picture in zip(images, questions, answers, strict=True):
+    assert [len(of_image) for of_image in answers] == [3, 1, 2]
+    for image, asked, of_image in zip(images, questions, answers, strict=True):
         expected = [one_by_one(folder, question, enc_token, resolution, image) for question in asked]
-        assert of_picture == pytest.approx(expected, abs=1e-5)
+        assert of_image == pytest.approx(expected, abs=1e-5)
 
 
 def test_score_is_the_product_over_the_first_noun_phrases(folder: Path) -> None:
     phrases = ("a green bench", "a blue bowl", "the star")
-    (all_three,) = BlipVqaScorer(str(folder), resolution=32).score([picture()], [prompt(phrases=phrases)])
+    (all_three,) = BlipVqaScorer(str(folder), resolution=32).score([tiny_image()], [prompt(phrases=phrases)])
     yes = all_three.evidence["yes"]
     assert all_three.evidence["questions"] == ["a green bench?", "a blue bowl?", "the star?"]
     assert yes == [round(p, 4) for p in yes] and all_three.value == round(yes[0] * yes[1] * yes[2], 4)
-    (two,) = BlipVqaScorer(str(folder), max_noun_phrases=2, resolution=32).score([picture()], [prompt(phrases=phrases)])
+    (two,) = BlipVqaScorer(str(folder), max_noun_phrases=2, resolution=32).score([tiny_image()], [prompt(phrases=phrases)])
     assert two.evidence["yes"] == yes[:2] and two.value == round(yes[0] * yes[1], 4)
 
 
@@ -94,10 +94,10 @@ def test_tokens_attend_within_their_question_only() -> None:
 def test_vocabularies_without_the_tokens_are_refused(tmp_path: Path) -> None:
     without = tiny_blip(tmp_path / "without", extra_tokens=1)
     with pytest.raises(ValueError, match=r"no embedding for \[ENC\] \(id \d+\): set enc_token to hf"):
-        BlipVqaScorer(str(without), resolution=32).score([picture()], [prompt(phrases=("a bench",))])
+        BlipVqaScorer(str(without), resolution=32).score([tiny_image()], [prompt(phrases=("a bench",))])
     (without / "tokenizer.json").write_text((without / "tokenizer.json").read_text().replace('"yes"', '"yeah"'))
     with pytest.raises(ValueError, match="no tokens 'yes' and 'no'"):
-        BlipVqaScorer(str(without), enc_token="hf", resolution=32).score([picture()], [prompt(phrases=("a bench",))])
+        BlipVqaScorer(str(without), enc_token="hf", resolution=32).score([tiny_image()], [prompt(phrases=("a bench",))])
 
 
 @pytest.mark.parametrize(
@@ -111,19 +111,19 @@ def test_vocabularies_without_the_tokens_are_refused(tmp_path: Path) -> None:
 def test_bad_options(folder: Path, wrong: dict[str, Any], match: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(ValueError, match=match):
-        BlipVqaScorer(str(folder), **wrong).score([picture()], [prompt(phrases=("a bench",))])
+        BlipVqaScorer(str(folder), **wrong).score([tiny_image()], [prompt(phrases=("a bench",))])
 
 
 def test_speed_row(tmp_path: Path, folder: Path) -> None:
     from transformers import BlipConfig
 
     config = BlipConfig.from_pretrained(folder)
-    (row,) = speed_judges.blip_vqa(speed_judges.RandomBlip(config, tmp_path, 32, torch.device("cpu")), pictures=2, questions=3)
+    (row,) = speed_scorers.blip_vqa(speed_scorers.RandomBlip(config, tmp_path, 32, torch.device("cpu")), count=2, questions=3)
     assert (row.name, row.unit) == ("blip-vqa", "ms") and row.ours > 0 and row.peer > 0
 
 
 @pytest.mark.slow
 def test_eight_questions_are_four_times_as_fast_as_eight_passes() -> None:
     torch.set_num_threads(2)
-    (row,) = speed_judges.blip_vqa_rows(torch.device("cpu"))
+    (row,) = speed_scorers.blip_vqa_rows(torch.device("cpu"))
     assert row.ratio >= 4

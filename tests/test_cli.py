@@ -13,8 +13,8 @@ import yaml
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.cli import main
 from eclipse_pl.metrics_file import MetricsFile
-from tests.runs import metrics, write_experiment
-from tests.shard_sets import make_shard_set, make_space
+from tests.helpers.runs import metrics, write_experiment
+from tests.helpers.shard_sets import make_shard_set, make_space
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +43,12 @@ def test_a_run_leaves_config_metrics_checkpoint_and_table(trained):
     names = {name for step in logged.values() for name in step}
     assert {"train/projection", "train/contrastive", "train/total", "lr", "samples_seen"} <= names
     assert {"gradient_norm/projection", "gradient_norm/contrastive"} <= names
-    for row in ("", "unseen/", "mean_image/", "text_as_image/", "ridge/", "ceiling/"):
+    for row in ("", "unseen/", "mean_image/", "text_as_image/", "ridge/", "upper_bound/"):
         assert f"val/{row}cosine" in names
     assert logged[9]["samples_seen"] == 80
     report = json.loads((run / "latent.json").read_text())
-    assert list(report["rows"]) == ["this prior", "mean_image", "text_as_image", "ridge", "ceiling"]
-    assert report["rows"]["ceiling"]["all"]["cosine"] == pytest.approx(1)
+    assert list(report["rows"]) == ["this prior", "mean_image", "text_as_image", "ridge", "upper_bound"]
+    assert report["rows"]["upper_bound"]["all"]["cosine"] == pytest.approx(1)
     assert report["rows"]["ridge"]["all"]["cosine"] > report["rows"]["mean_image"]["all"]["cosine"] + 0.2
 
 

@@ -17,10 +17,10 @@ from eclipse_pl.scorers.clip_towers import OpenClip, TransformersClip
 from eclipse_pl.scorers.pick_score import HpsScorer, PickScorer
 from eclipse_pl.scorers.scorer import Score
 from eclipse_pl.scorers.three_in_one import three_in_one
-from tests.judges import picture, prompt, tiny_clip
+from tests.helpers.tiny_scorers import prompt, tiny_clip, tiny_image
 from tests.test_openclip import tiny_folder
 
-IMAGES = [picture(0), picture(1, (40, 90)), picture(2)]
+IMAGES = [tiny_image(0), tiny_image(1, (40, 90)), tiny_image(2)]
 PROMPTS = [prompt("a cat"), prompt("two dogs, running!"), prompt("a cat " * 40)]
 
 
@@ -130,8 +130,8 @@ def test_adjectives_are_left_out(text: str, words: tuple[str, ...], left: str) -
 
 def test_complex_prompts_lose_their_adjectives_where_asked(folder: Path) -> None:
     clip, hat = TransformersClip(str(folder), device="cpu"), prompt("the red hat", adjectives=("red",))
-    (plain,) = ClipScorer(clip).score([picture()], [hat])
-    (short,) = ClipScorer(clip, drop_adjectives=True).score([picture()], [hat])
+    (plain,) = ClipScorer(clip).score([tiny_image()], [hat])
+    (short,) = ClipScorer(clip, drop_adjectives=True).score([tiny_image()], [hat])
     assert (plain.evidence["text"], short.evidence["text"]) == ("the red hat", "the hat") and plain.value != short.value
     assert ClipScorer(clip).version != ClipScorer(clip, drop_adjectives=True).version
 

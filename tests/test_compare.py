@@ -14,8 +14,8 @@ from eclipse_pl.callbacks.latent_facts import write_pairs
 from eclipse_pl.cli import main as train
 from eclipse_pl.intervals.over_groups import rate_interval
 from eclipse_pl.intervals.student import t_quantile
-from tests.compared_runs import SEEDS, WEIGHTS, compare, copy, edit_config, edit_report, flowing, numbers, refused
-from tests.runs import write_experiment
+from tests.helpers.compared_runs import SEEDS, WEIGHTS, compare, copy, edit_config, edit_report, flowing, numbers, refused
+from tests.helpers.runs import write_experiment
 
 FIRST, SECOND = "contrastive_weight=0.0", "contrastive_weight=1.0"
 
@@ -45,7 +45,7 @@ def test_means_differences_and_intervals_are_those_of_the_runs(compared_runs):
                 half = t_quantile(0.975, 2) * statistics.stdev(apart) / math.sqrt(3)
                 assert float(row["difference_high"]) == pytest.approx(statistics.mean(apart) + half, abs=1e-9)
             assert table[FIRST, subset, metric]["difference_mean"] == ""
-    assert float(table["ceiling", "all", "cosine"]["mean"]) == pytest.approx(1)
+    assert float(table["upper_bound", "all", "cosine"]["mean"]) == pytest.approx(1)
     assert float(table[SECOND, "", "samples_seen"]["mean"]) == 32
     assert float(table[SECOND, "", "train_seconds"]["mean"]) > 0
     assert table[SECOND, "all", "cosine"]["model.prior.init_args.contrastive_weight"] == "1.0"
@@ -88,7 +88,7 @@ def test_captions_of_one_image_are_won_or_lost_together(compared_runs, tmp_path)
 def test_what_is_printed(compared_runs, capsys):
     compare(compared_runs)
     printed = capsys.readouterr().out
-    for text in (FIRST, SECOND, "mean image (floor)", "ridge", "ceiling", "Win rate against", "Cost", "n = 3 seeds"):
+    for text in (FIRST, SECOND, "mean image (baseline)", "ridge", "upper_bound", "Win rate against", "Cost", "n = 3 seeds"):
         assert text in printed
     assert f"{statistics.mean(values(compared_runs, 1.0, 'cosine')):.2f}" in printed
 
@@ -115,15 +115,15 @@ def test_markdown_is_a_table_with_every_cell(compared_runs, capsys):
     rows = [line for line in tables[0].splitlines() if line.startswith("|")]
     assert {line.count("|") for line in rows} == {5}
     assert [line.split("|")[1].strip() for line in rows] == [
-        "", "---", "mean image (floor)", "text as image (floor)", "ridge", f"*{FIRST}*", SECOND, "ceiling",
+        "", "---", "mean image (baseline)", "text as image (baseline)", "ridge", f"*{FIRST}*", SECOND, "upper_bound",
     ]  # fmt: skip
 
 
 def test_a_plot_of_a_metric_against_a_parameter(compared_runs, capfd):
     compare(compared_runs, "--plot", "plots/weight.png", "--x", "contrastive_weight", "--y", "unseen/cosine")
-    with Image.open("plots/weight.png") as picture:
-        assert picture.width > picture.height > 300
-        assert len(picture.convert("RGB").getcolors(1 << 20)) > 10
+    with Image.open("plots/weight.png") as image:
+        assert image.width > image.height > 300
+        assert len(image.convert("RGB").getcolors(1 << 20)) > 10
     compare(compared_runs, "--plot", "cost.svg", "--x", "samples_seen", "--y", "mse")
     assert Path("cost.svg").read_text().rstrip().endswith("</svg>")
     Path("compare.html").unlink()
@@ -136,11 +136,11 @@ def test_a_plot_of_a_metric_against_a_parameter(compared_runs, capfd):
     assert not Path("a.png").exists()
 
 
-def test_one_run_stands_beside_floors_and_ceiling(compared_runs, capsys):
+def test_one_run_stands_beside_baselines_and_upper_bound(compared_runs, capsys):
     compare(compared_runs / "weight_1.0_seed_0")
     printed = capsys.readouterr().out
     assert "n = 1 seed (every row): no interval" in printed
-    assert "tiny" in printed and "ceiling" in printed and "Win rate" not in printed
+    assert "tiny" in printed and "upper_bound" in printed and "Win rate" not in printed
     assert "±" not in printed.split("What may not")[0].split("Mean over seeds")[0]
 
 

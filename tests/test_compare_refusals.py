@@ -9,7 +9,7 @@ import pytest
 
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.reports.run_record import RunRecord
-from tests.compared_runs import compare, copy, edit_config, edit_report, numbers, refused
+from tests.helpers.compared_runs import compare, copy, edit_config, edit_report, numbers, refused
 
 SECOND = "contrastive_weight=1.0"
 LAST = "weight_1.0_seed_2"

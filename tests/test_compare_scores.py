@@ -1,4 +1,4 @@
-"""Scores of pictures in a comparison, through its front door: runs and benchmark folders, intervals, win rates, distances."""
+"""Scores of images in a comparison, through its front door: runs and benchmark folders, intervals, win rates, distances."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from eclipse_pl.intervals.over_groups import difference_interval
 from eclipse_pl.intervals.student import t_quantile
 from eclipse_pl.intervals.studentised import LEAST
 from eclipse_pl.scorers.preference import prefer
-from tests.compared_runs import SEEDS, compare, copy, flowing, numbers
-from tests.judged_folders import card_of, edit_card, judge_run, judged, pipeline, prior, rows_of
+from tests.helpers.compared_runs import SEEDS, compare, copy, flowing, numbers
+from tests.helpers.scored_folders import card_of, edit_card, pipeline, prior, rows_of, score_run, scored
 
-JUDGE = "blip_vqa@8"
-COLOR = f"benchmark/color/{JUDGE}"
+SCORER = "blip_vqa@8"
+COLOR = f"benchmark/color/{SCORER}"
 FIRST, SECOND = "contrastive_weight=0.0", "contrastive_weight=1.0"
 
 
@@ -32,28 +32,28 @@ def place(tmp_path, monkeypatch):
 
 @pytest.fixture
 def two(tmp_path) -> tuple[Path, Path]:
-    return judged(tmp_path / "plain"), judged(tmp_path / "light", light=5)
+    return scored(tmp_path / "plain"), scored(tmp_path / "light", light=5)
 
 
 @pytest.fixture(scope="module")
 def two_of_many(tmp_path_factory) -> tuple[Path, Path]:
     """Of as many prompts in each category as scores need for an interval."""
     folder, many = tmp_path_factory.mktemp("many"), {"per_category": LEAST}
-    return judged(folder / "plain", **many), judged(folder / "light", light=5, **many)
+    return scored(folder / "plain", **many), scored(folder / "light", light=5, **many)
 
 
 @pytest.fixture
 def scored_runs(compared_runs, tmp_path) -> Path:
-    """Two variants of three seeds, each with a scorecard; the second paints lighter, more so with every seed."""
+    """Two variants of three seeds, each with a scorecard; the second generates lighter, more so with every seed."""
     folder = copy(compared_runs, tmp_path / "runs")
     for run in sorted(folder.iterdir()):
-        judge_run(run, light=int(run.name[-1]) + (4 if "1.0" in run.name else 0))
+        score_run(run, light=int(run.name[-1]) + (4 if "1.0" in run.name else 0))
     return folder
 
 
-def values(folder: Path, category: str, judge: str = JUDGE) -> dict[tuple[str, int], float]:
+def values(folder: Path, category: str, scorer: str = SCORER) -> dict[tuple[str, int], float]:
     rows = [row for row in rows_of(folder) if row["category"] == category]
-    return {(row["id"], row["seed"]): row["scores"][judge]["value"] for row in rows}
+    return {(row["id"], row["seed"]): row["scores"][scorer]["value"] for row in rows}
 
 
 def mean_of(row: dict[str, str], prefix: str = "") -> tuple[float, float, float]:
@@ -65,21 +65,21 @@ def test_scores_of_benchmark_folders_are_those_of_their_scorecards(two_of_many):
     compare(*two_of_many, "--csv", "numbers.csv")
     table = numbers()
     for folder in two_of_many:
-        cells = card_of(folder)["scores"][JUDGE]
+        cells = card_of(folder)["scores"][SCORER]
         for category in ("color", "shape"):
-            for subset, name in (("all", COLOR), ("seen", f"benchmark/color/seen/{JUDGE}")):
+            for subset, name in (("all", COLOR), ("seen", f"benchmark/color/seen/{SCORER}")):
                 row, cell = table[folder.name, subset, name.replace("color", category)], cells[category][subset]
                 if subset == "seen":
                     assert (float(row["mean"]), row["low"], row["interval"]) == (pytest.approx(cell["mean"]), "", "too few")
                 else:
                     assert mean_of(row) == pytest.approx([cell[part] for part in ("mean", "low", "high")])
                 assert row["n"] == str(cell["prompts"]) and row["over"] == "prompts"
-        mean = table[folder.name, "all", f"benchmark/{JUDGE}"]
+        mean = table[folder.name, "all", f"benchmark/{SCORER}"]
         assert float(mean["mean"]) == pytest.approx(statistics.mean(cells[name]["all"]["mean"] for name in cells))
         assert float(mean["low"]) > min(cells[name]["all"]["low"] for name in cells), "two categories are surer than one"
 
 
-def test_differences_and_win_rates_are_those_of_pictures_of_the_same_prompt_and_seed(two_of_many):
+def test_differences_and_win_rates_are_those_of_images_of_the_same_prompt_and_seed(two_of_many):
     compare(*two_of_many, "--csv", "numbers.csv")
     table = numbers()
     parts = []
@@ -94,7 +94,7 @@ def test_differences_and_win_rates_are_those_of_pictures_of_the_same_prompt_and_
         won = prefer(light, plain).win_rate
         assert mean_of(row, "win_rate_") == pytest.approx([won.mean, won.low, won.high])
     mean = difference_interval(parts)
-    row = table["light", "all", f"benchmark/{JUDGE}"]
+    row = table["light", "all", f"benchmark/{SCORER}"]
     assert mean_of(row, "difference_") == pytest.approx([mean.mean, mean.low, mean.high])
     assert row["difference_interval"] == "studentised bootstrap" and row["win_rate_interval"] == "Clopper-Pearson"
     assert table["plain", "all", COLOR]["difference_mean"] == ""
@@ -103,7 +103,7 @@ def test_differences_and_win_rates_are_those_of_pictures_of_the_same_prompt_and_
 def test_what_is_printed_of_two_folders(two_of_many, capsys):
     compare(*two_of_many)
     printed = capsys.readouterr().out
-    cell = card_of(two_of_many[1])["scores"][JUDGE]["color"]["all"]
+    cell = card_of(two_of_many[1])["scores"][SCORER]["color"]["all"]
     assert f"{cell['mean']:.3f} [{cell['low']:.3f}, {cell['high']:.3f}]" in printed
     for text in ("difference from plain", "win rate against plain", "▲", "40 × 2", "nothing was trained here", "Newcombe"):
         assert text in printed
@@ -112,7 +112,7 @@ def test_what_is_printed_of_two_folders(two_of_many, capsys):
 
 def test_few_prompts_are_said_to_be_too_few(two, capsys):
     compare(*two, "--csv", "numbers.csv")
-    cell = card_of(two[1])["scores"][JUDGE]["color"]["all"]
+    cell = card_of(two[1])["scores"][SCORER]["color"]["all"]
     assert f"{cell['mean']:.3f} (too few)" in capsys.readouterr().out
     row = numbers()["light", "all", COLOR]
     assert (row["interval"], row["low"], row["difference_interval"], row["difference_low"]) == ("too few", "", "too few", "")
@@ -126,7 +126,7 @@ def test_two_that_agree_everywhere_may_differ_either_way(two, right):
     for folder in two:
         rows = rows_of(folder)
         for at, row in enumerate(rows):
-            row["scores"][JUDGE]["value"] = float(at // 2 % 2 == right)
+            row["scores"][SCORER]["value"] = float(at // 2 % 2 == right)
         write_rows(folder / "rows.jsonl", rows)
     compare(*two, "--csv", "numbers.csv")
     row = numbers()["light", "all", COLOR]
@@ -145,7 +145,7 @@ def test_markdown_has_the_tables_of_scores(two, capsys):
 def test_scores_of_runs_are_means_over_trainings_paired_by_seed(scored_runs, capsys):
     compare(scored_runs, "--csv", "numbers.csv")
     runs = {weight: [scored_runs / f"weight_{weight}_seed_{seed}" for seed in SEEDS] for weight in ("0.0", "1.0")}
-    first, second = ([card_of(run)["scores"][JUDGE]["color"]["all"]["mean"] for run in runs[weight]] for weight in runs)
+    first, second = ([card_of(run)["scores"][SCORER]["color"]["all"]["mean"] for run in runs[weight]] for weight in runs)
     table = numbers()
     row = table[SECOND, "all", COLOR]
     half = t_quantile(0.975, 2) * statistics.stdev(second) / math.sqrt(3)
@@ -158,33 +158,35 @@ def test_scores_of_runs_are_means_over_trainings_paired_by_seed(scored_runs, cap
     assert row["win_rate_n"] == "4", "prompts: trainings are repetitions"
     assert table[SECOND, "all", "cosine"]["n"] == "3", "latent numbers are here too"
     said = flowing(capsys)
-    assert "What may not be concluded from the scores of pictures" in said
+    assert "What may not be concluded from the scores of images" in said
     assert "What may not be concluded from the latent metrics" in said
 
 
 def test_a_benchmark_of_a_run_is_the_score_of_that_run(compared_runs, tmp_path, capsys):
     folder = copy(compared_runs, tmp_path / "runs", "weight_0.0_seed_0", "weight_1.0_seed_0")
-    scored = [judged(tmp_path / f"bench_{run.name}", 4 * n, prior(run)) for n, run in enumerate(sorted(folder.iterdir()))]
-    compare(folder, *scored, "--csv", "numbers.csv")
+    benchmarks = [scored(tmp_path / f"bench_{run.name}", 4 * n, prior(run)) for n, run in enumerate(sorted(folder.iterdir()))]
+    compare(folder, *benchmarks, "--csv", "numbers.csv")
     table = numbers()
     assert {name for name, _, metric in table if metric == COLOR} == {FIRST, SECOND}
     assert table[SECOND, "all", COLOR]["difference_n"] == "4" and table[SECOND, "all", "cosine"]["n"] == "1"
     assert "n = 1 training (contrastive_weight=0.0; contrastive_weight=1.0): [brackets]" in flowing(capsys)
-    compare(*scored, "--csv", "numbers.csv")
+    compare(*benchmarks, "--csv", "numbers.csv")
     assert {name for name, *_ in numbers()} == {FIRST, SECOND}, "the config is found where the prior was loaded from"
-    judge_run(folder / "weight_0.0_seed_0", 0)
-    compare(folder, *scored)
-    assert f"The scores of {folder / 'weight_0.0_seed_0'} are those of {scored[0]}" in flowing(capsys)
+    score_run(folder / "weight_0.0_seed_0", 0)
+    compare(folder, *benchmarks)
+    assert f"The scores of {folder / 'weight_0.0_seed_0'} are those of {benchmarks[0]}" in flowing(capsys)
 
 
 def test_runs_with_and_without_scores_and_pipelines_stand_in_one_comparison(scored_runs, tmp_path, capsys):
     shutil.rmtree(scored_runs / "weight_1.0_seed_2" / "benchmark")
     (scored_runs / "weight_1.0_seed_2" / "scorecard.json").unlink()
-    ceiling = judged(tmp_path / "ceiling", 9, {"prior": "true image", "encoder": "tiny-8", "decoder": prior("")["decoder"]})
-    compare(ceiling, scored_runs, judged(tmp_path / "some-pipeline", 3), "--csv", "numbers.csv", "--reference", FIRST)
+    upper_bound = scored(
+        tmp_path / "upper_bound", 9, {"prior": "true image", "encoder": "tiny-8", "decoder": prior("")["decoder"]}
+    )
+    compare(upper_bound, scored_runs, scored(tmp_path / "some-pipeline", 3), "--csv", "numbers.csv", "--reference", FIRST)
     table = numbers()
     assert list(dict.fromkeys(name for name, _, metric in table if metric == COLOR)) == [
-        FIRST, SECOND, "some-pipeline", "true image (ceiling)",
+        FIRST, SECOND, "some-pipeline", "true image (upper bound)",
     ]  # fmt: skip
     assert table[SECOND, "all", COLOR]["n"] == "2" and table[SECOND, "all", "cosine"]["n"] == "3"
     assert table["some-pipeline", "all", COLOR]["difference_n"] == "3", "beside every training of the reference"
@@ -193,7 +195,7 @@ def test_runs_with_and_without_scores_and_pipelines_stand_in_one_comparison(scor
 
 
 def test_two_of_one_name_are_told_apart_by_their_options(tmp_path, capsys):
-    fast, slow = (judged(tmp_path / f"s{n}", n, pipeline("org/model", num_inference_steps=n)) for n in (2, 50))
+    fast, slow = (scored(tmp_path / f"s{n}", n, pipeline("org/model", num_inference_steps=n)) for n in (2, 50))
     compare(fast, slow, "--csv", "numbers.csv")
     assert {name for name, *_ in numbers()} == {
         "org/model (num_inference_steps=2)",
@@ -230,9 +232,9 @@ def test_without_rows_there_are_scores_and_no_win_rates(two, capsys):
     assert f"{two[1]} has no rows.jsonl of its scorecard" in flowing(capsys)
 
 
-def test_failed_pictures_are_left_out_of_both_sides(two, capsys):
+def test_failed_images_are_left_out_of_both_sides(two, capsys):
     rows = rows_of(two[1])
-    rows[0]["failed"], rows[0]["scores"][JUDGE]["value"] = "cannot be read", None
+    rows[0]["failed"], rows[0]["scores"][SCORER]["value"] = "cannot be read", None
     write_rows(two[1] / "rows.jsonl", rows)
     edit_card(two[1], lambda card: card.update(failed=1))
     compare(*two, "--csv", "numbers.csv")
@@ -240,24 +242,24 @@ def test_failed_pictures_are_left_out_of_both_sides(two, capsys):
     apart = [light[key] - plain[key] for key in plain if light[key] is not None]
     assert len(apart) == 7
     assert float(numbers()["light", "all", COLOR]["difference_mean"]) == pytest.approx(statistics.mean(apart))
-    assert "1 of 16 pictures" in flowing(capsys)
+    assert "1 of 16 images" in flowing(capsys)
 
 
-def test_a_category_that_one_was_not_judged_in_is_not_in_the_mean(two):
+def test_a_category_that_one_was_not_scored_in_is_not_in_the_mean(two):
     def forget(card):
-        del card["scores"][JUDGE]["shape"]
+        del card["scores"][SCORER]["shape"]
 
     edit_card(two[1], forget)
     compare(*two, "--csv", "numbers.csv")
     table = numbers()
-    assert ("plain", "all", f"benchmark/{JUDGE}") not in table
-    assert table["light", "all", f"benchmark/shape/{JUDGE}"]["mean"] == ""
+    assert ("plain", "all", f"benchmark/{SCORER}") not in table
+    assert table["light", "all", f"benchmark/shape/{SCORER}"]["mean"] == ""
 
 
 def test_numbers_of_the_page_are_those_of_the_scorecard(two_of_many):
     compare(*two_of_many)
     page = Path("compare.html").read_text().replace("<wbr>", "")
     card = card_of(two_of_many[0])
-    assert card["prompts"]["sha256"] in page and json.dumps(card["judges"][JUDGE]).strip('"') in page
-    cell = card["scores"][JUDGE]["color"]["all"]
+    assert card["prompts"]["sha256"] in page and json.dumps(card["scorers"][SCORER]).strip('"') in page
+    cell = card["scores"][SCORER]["color"]["all"]
     assert f"<td>{cell['mean']:.3f} [{cell['low']:.3f}, {cell['high']:.3f}]</td>" in page

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.compared_runs import compare, flowing, numbers, refused
-from tests.judged_folders import edit_card, judged, pipeline, prior
+from tests.helpers.compared_runs import compare, flowing, numbers, refused
+from tests.helpers.scored_folders import edit_card, pipeline, prior, scored
 
 
 @pytest.fixture(autouse=True)
@@ -23,15 +23,15 @@ def distribution(side: int) -> dict[str, object]:
     ("options", "what", "told"),
     [
         ({"per_category": 3}, "other prompts", "T2I-CompBench, 8 prompts, sha256"),
-        ({"images_per_prompt": 1}, "another number of pictures a prompt", "2 against 1"),
-        ({"seed": 7}, "other seeds of the pictures", "42 and on against 7 and on"),
-        ({"version": "2"}, "other judges", "blip_vqa@8 1 against blip_vqa@8 2"),
+        ({"images_per_prompt": 1}, "another number of images a prompt", "2 against 1"),
+        ({"seed": 7}, "other seeds of the images", "42 and on against 7 and on"),
+        ({"version": "2"}, "other scorers", "blip_vqa@8 1 against blip_vqa@8 2"),
         ({"identity": prior("org/second", steps=20)}, "another decoder", "steps 50 against steps 20"),
     ],
 )
-def test_what_was_painted_or_judged_otherwise_is_refused_or_marked(tmp_path, capfd, options, what, told):
-    first = judged(tmp_path / "first", identity=prior("org/first"))
-    second = judged(tmp_path / "second", 5, **{"identity": prior("org/second"), **options})
+def test_what_was_generated_or_scored_otherwise_is_refused_or_marked(tmp_path, capfd, options, what, told):
+    first = scored(tmp_path / "first", identity=prior("org/first"))
+    second = scored(tmp_path / "second", 5, **{"identity": prior("org/second"), **options})
     said = refused(capfd, first, second)
     assert f"{first} and {second} cannot be compared fairly, because they were measured with {what}: " in said
     assert told in said and "--anyway" in said
@@ -43,28 +43,28 @@ def test_what_was_painted_or_judged_otherwise_is_refused_or_marked(tmp_path, cap
 
 
 def test_decoders_of_two_spaces_could_not_have_been_the_same(tmp_path, capsys):
-    one = judged(tmp_path / "one", identity=prior("org/one"))
-    other = judged(tmp_path / "other", 5, prior("org/other", steps=20, encoder="other-8"))
-    compare(one, other, judged(tmp_path / "pipeline", 3))
+    one = scored(tmp_path / "one", identity=prior("org/one"))
+    other = scored(tmp_path / "other", 5, prior("org/other", steps=20, encoder="other-8"))
+    compare(one, other, scored(tmp_path / "pipeline", 3))
     assert "Whole systems stand beside each other here, not priors alone" in flowing(capsys)
 
 
 def test_another_protocol_of_fid(tmp_path, capfd):
     for at, name in enumerate(("one", "two")):
-        judged(tmp_path / name, at)
+        scored(tmp_path / name, at)
         edit_card(tmp_path / name, lambda card, at=at: card.update(distribution=distribution(256 + at)))
-    judged(tmp_path / "without", 2)
+    scored(tmp_path / "without", 2)
     assert "another protocol of FID: side 256 against side 257" in refused(capfd, "one", "without", "two")
     compare("one", "without")
 
 
-def test_one_painter_twice_is_not_two_variants(tmp_path, capfd):
-    one, two = (judged(tmp_path / name, 1, pipeline("org/model")) for name in ("one", "two"))
-    assert f"{one} and {two} are of the same painter. Name one of them." in refused(capfd, one, two)
+def test_one_text_to_image_twice_is_not_two_variants(tmp_path, capfd):
+    one, two = (scored(tmp_path / name, 1, pipeline("org/model")) for name in ("one", "two"))
+    assert f"{one} and {two} are of the same text-to-image model. Name one of them." in refused(capfd, one, two)
 
 
 def test_a_benchmark_that_has_not_finished(tmp_path, capfd):
-    done, begun = judged(tmp_path / "done"), judged(tmp_path / "begun", 1)
+    done, begun = scored(tmp_path / "done"), scored(tmp_path / "begun", 1)
     (begun / "scorecard.json").unlink()
     said = refused(capfd, done, begun)
     assert f"{begun} has no scorecard.json, because it has not finished. Start its command again" in said
@@ -77,29 +77,29 @@ def test_a_benchmark_that_has_not_finished(tmp_path, capfd):
     [
         ("scorecard.json", "{", "is damaged"),
         ("scorecard.json", "[]", "is damaged"),
-        ("scorecard.json", '{"painter": {}}', "it has no prompts, images_per_prompt, seed, judges, scores"),
+        ("scorecard.json", '{"text_to_image": {}}', "it has no prompts, images_per_prompt, seed, scorers, scores"),
         ("rows.jsonl", "{\n", "is damaged"),
         ("rows.jsonl", '{"id": "color/0000"}\n', "is damaged"),
     ],
 )
 def test_files_that_are_damaged(tmp_path, capfd, name, content, said):
-    folders = judged(tmp_path / "one"), judged(tmp_path / "two", 1)
+    folders = scored(tmp_path / "one"), scored(tmp_path / "two", 1)
     (folders[1] / name).write_text(content)
     told = refused(capfd, *folders)
     assert said in told and str(folders[1] / name) in told and "Make it anew" in told
 
 
 def test_a_scorecard_of_another_version(tmp_path, capfd):
-    edit_card(judged(tmp_path / "one"), lambda card: card.update(version=99))
+    edit_card(scored(tmp_path / "one"), lambda card: card.update(version=99))
     assert "is of version 99, and this program reads version 2" in refused(capfd, "one")
 
 
-def test_pictures_are_a_number(tmp_path, capfd):
-    judged(tmp_path / "one")
-    assert "--pictures is -1; it must be 0 or more" in refused(capfd, "one", "--pictures", "-1")
+def test_images_are_a_number(tmp_path, capfd):
+    scored(tmp_path / "one")
+    assert "--images is -1; it must be 0 or more" in refused(capfd, "one", "--images", "-1")
 
 
 def test_a_score_that_there_is_not(tmp_path, capfd):
-    judged(tmp_path / "one")
+    scored(tmp_path / "one")
     said = refused(capfd, "one", "--plot", "a.png", "--x", "steps", "--y", "benchmark/texture/blip_vqa@8")
     assert "is no metric and no score; the scores are benchmark/color/blip_vqa@8" in said

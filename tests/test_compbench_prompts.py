@@ -15,8 +15,8 @@ from eclipse_pl.prompts.load import load_prompts
 from eclipse_pl.prompts.parser import Reading, Word
 from eclipse_pl.prompts.prompt import Prompt, PromptSet, Relation, Required
 from eclipse_pl.prompts.templates import NUMBERS, RELATIONS_2D, adjectives, relation
-from tests.compbench_folder import LINES as OURS
-from tests.compbench_folder import write, write_compbench
+from tests.helpers.compbench_folder import LINES as OURS
+from tests.helpers.compbench_folder import write, write_compbench
 
 REAL = Path(__file__).parent.parent.parent / "shared" / "data" / "compbench"
 needs_real_files = pytest.mark.skipif(not REAL.is_dir(), reason="T2I-CompBench's files are not on this machine")

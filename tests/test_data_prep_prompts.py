@@ -17,7 +17,7 @@ from data_prep.__main__ import main
 from data_prep.upstream import UPSTREAMS
 from eclipse_pl.prompts.compbench import FILES, LINES, OPTIONAL_FILES
 from eclipse_pl.prompts.load import load_prompts
-from tests.compbench_folder import write, write_compbench
+from tests.helpers.compbench_folder import write, write_compbench
 from tests.test_compbench_prompts import READ_AS
 from tests.test_geneval_prompts import ROWS, write_geneval
 

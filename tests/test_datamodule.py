@@ -10,8 +10,8 @@ import torch
 
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.data.shard_set import ShardSet
-from tests.recorder import Recorder, SaveEverywhere, data_of, epochs_of, fit, trainer_of
-from tests.shard_sets import make_shard_set, overwrite
+from tests.helpers.recorder import Recorder, SaveEverywhere, data_of, epochs_of, fit, trainer_of
+from tests.helpers.shard_sets import make_shard_set, overwrite
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from eclipse_pl.cli import main
-from tests.runs import metrics, started, wait_for, write_experiment
+from tests.helpers.runs import metrics, started, wait_for, write_experiment
 from tests.test_resume import assert_same_run, callback
 
 TWO = {"data__init_args__batch_size": 4, "trainer__devices": 2, "trainer__strategy": "ddp"}

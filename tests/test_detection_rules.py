@@ -19,7 +19,7 @@ from eclipse_pl.scorers.spatial_rules import (
     position_3d,
     spatial_score,
 )
-from tests.judges import box
+from tests.helpers.tiny_scorers import box
 
 SIDE = 479
 
@@ -158,7 +158,7 @@ def test_cut_off_at_a_half() -> None:
     assert cut_off(spatial_score(sure, None, 1.0)) == 0  # one object alone never scores
 
 
-def test_depth_is_read_row_by_column_and_inside_the_picture() -> None:
+def test_depth_is_read_row_by_column_and_inside_the_image() -> None:
     depth = torch.arange(6.0).reshape(2, 3)  # rows are y
     assert mean_in_box(depth, box(2, 0, 3, 2)) == 3.5
     assert mean_in_box(depth, box(0, 1, 3, 2)) == 4

@@ -18,7 +18,7 @@ from eclipse_pl.scorers.depth import DptDepth
 from eclipse_pl.scorers.detections import Detection
 from eclipse_pl.scorers.detector import DetectorScorer
 from eclipse_pl.scorers.detectors import Detector, GroundingDino, Owlv2
-from tests.judges import box, picture, prompt, tiny_dpt, tiny_grounding_dino, tiny_owlv2
+from tests.helpers.tiny_scorers import box, prompt, tiny_dpt, tiny_grounding_dino, tiny_image, tiny_owlv2
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ CAT_TOO = Detection("cat", 0.7, box(20, 20, 30, 30))
 
 def score(models: Path, boxes: list[Detection], text: str = "", options: dict[str, Any] | None = None, **parts: Any) -> Any:
     scorer = DetectorScorer(HandMade(models / "tiny-dino", boxes), **(options or {}))
-    (result,) = scorer.score([picture()], [prompt(text, **parts)])
+    (result,) = scorer.score([tiny_image()], [prompt(text, **parts)])
     return result
 
 
@@ -69,7 +69,7 @@ def test_two_objects_in_place(models: Path) -> None:
     assert result.value == pytest.approx(0.25 * 0.9 + 0.25 * 0.8 + 0.5)
     evidence = result.evidence
     assert evidence["position"] == 1 and evidence["size"] == [60, 50] and evidence["rule"] == "spatial_2d"
-    assert evidence["judged"] == [CAT.evidence(), DOG.evidence()] and len(evidence["boxes"]) == 3
+    assert evidence["scored"] == [CAT.evidence(), DOG.evidence()] and len(evidence["boxes"]) == 3
     wrong = score(models, [CAT, DOG], relation=Relation("cat", "on the right of", "dog"))
     assert wrong.value == 0 and wrong.evidence["position"] == 0
 
@@ -78,7 +78,7 @@ def test_a_missing_object(models: Path) -> None:
     relation = Relation("cat", "near", "bird")
     assert score(models, [CAT], relation=relation).value == 0
     soft = score(models, [CAT], options={"official_cutoff": False}, relation=relation)
-    assert soft.value == pytest.approx(0.225) and soft.evidence["judged"] == [CAT.evidence(), None]
+    assert soft.value == pytest.approx(0.225) and soft.evidence["scored"] == [CAT.evidence(), None]
     nothing = score(models, [], options={"official_cutoff": False}, relation=relation)
     assert nothing.value == 0 and nothing.evidence["boxes"] == [] and nothing.failure is None
 
@@ -91,7 +91,7 @@ def test_persons_are_persons_and_nouns_are_asked_for_once(models: Path) -> None:
         prompt(relation=Relation("chicken", "next to", "chicken")),
         prompt(required=(Required("man", 2), Required("ship", 1), Required("boy", 1))),
     ]
-    scorer.score([picture()] * 3, prompts)
+    scorer.score([tiny_image()] * 3, prompts)
     assert detector.asked == [["person", "desk"], ["chicken"], ["person", "boat"]]
 
 
@@ -110,7 +110,7 @@ def test_on_top_of(models: Path) -> None:
 
 
 def test_depth_axes(models: Path) -> None:
-    """The hand-made depth grows from left to right; the picture is wider than high."""
+    """The hand-made depth grows from left to right; the image is wider than high."""
     boxes = [Detection("cat", 0.4, box(10, 20, 30, 40)), Detection("dog", 0.2, box(20, 20, 40, 40))]  # IoU 1/3
     depth = HandMadeDepth(str(models / "tiny-dpt"))
     front, behind = Relation("dog", "in front of", "cat"), Relation("cat", "behind", "dog")
@@ -131,7 +131,7 @@ def test_counts(models: Path) -> None:
     assert result.value == 0.75 and result.evidence["asked_and_counted"] == {"cat": [2, 2], "dog": [3, 1]}
 
 
-def test_prompts_that_cannot_be_judged(models: Path) -> None:
+def test_prompts_that_cannot_be_scored(models: Path) -> None:
     assert "has no relation and no counted objects, which unidet_rules[tiny-dino] asks for" in str(score(models, []).failure)
     inside = score(models, [], relation=Relation("cat", "inside", "box"))
     assert "has no relation among next to, on side of" in str(inside.failure) and "'inside'" in str(inside.failure)
@@ -145,10 +145,10 @@ def test_a_complex_prompt_without_a_known_relation_scores_nothing_and_stays_in_t
     relation = Relation("cat", "on the left of", "dog")
     scorer = DetectorScorer(HandMade(models / "tiny-dino", [CAT, DOG]))
     prompts = [below, prompt(category="complex", subset="spatial", relation=relation), below]
-    scores = scorer.score([picture()] * 3, prompts)
+    scores = scorer.score([tiny_image()] * 3, prompts)
     assert [score.value for score in scores] == [0.0, pytest.approx(0.925), 0.0] and scores[0].failure is None
     action = prompt("the dog ran", category="complex", subset="action")
-    assert scorer.score([picture()], [action])[0].failure
+    assert scorer.score([tiny_image()], [action])[0].failure
 
 
 def test_name_and_version(models: Path) -> None:
@@ -164,7 +164,7 @@ def test_grounding_dino_agrees_with_transformers(models: Path) -> None:
     """One noun: boxes and confidences of the processor's own post-processing."""
     from transformers import AutoImageProcessor, AutoTokenizer, GroundingDinoForObjectDetection, GroundingDinoProcessor
 
-    folder, image = models / "tiny-dino", picture(1)
+    folder, image = models / "tiny-dino", tiny_image(1)
     processor = GroundingDinoProcessor(AutoImageProcessor.from_pretrained(folder), AutoTokenizer.from_pretrained(folder))
     model = GroundingDinoForObjectDetection.from_pretrained(folder).eval()
     inputs = processor(images=image, text=[["blue table"]], return_tensors="pt")
@@ -192,7 +192,7 @@ def test_grounding_dino_reads_each_noun_at_its_own_place(models: Path) -> None:
 def test_owlv2_agrees_with_transformers(models: Path) -> None:
     from transformers import Owlv2ForObjectDetection, Owlv2Processor
 
-    folder, image = models / "tiny-owl", picture(1)
+    folder, image = models / "tiny-owl", tiny_image(1)
     processor = Owlv2Processor.from_pretrained(folder)
     inputs = processor(text=[["a photo of a cat", "a photo of a dog"]], images=image, return_tensors="pt")
     with torch.no_grad():
@@ -202,7 +202,7 @@ def test_owlv2_agrees_with_transformers(models: Path) -> None:
     )
     with torch.inference_mode():
         detector = Owlv2(str(folder), threshold=0.5, nms_iou=1.0, device="cpu")
-        ours, _ = detector.detect([image, picture(2)], [["cat", "dog"], ["table"]])
+        ours, _ = detector.detect([image, tiny_image(2)], [["cat", "dog"], ["table"]])
     assert 0 < len(ours) == len(theirs["scores"]) < 16
     expected = sorted(
         zip(theirs["scores"].tolist(), theirs["text_labels"], theirs["boxes"].tolist(), strict=True), reverse=True
@@ -216,7 +216,7 @@ def test_owlv2_agrees_with_transformers(models: Path) -> None:
 def test_what_is_found_does_not_depend_on_the_company(models: Path, make: type[Detector]) -> None:
     folder = models / ("tiny-dino" if make is GroundingDino else "tiny-owl")
     detector = make(str(folder), threshold=0.0, device="cpu")
-    images, nouns = [picture(0), picture(1, (30, 40)), picture(2)], [["cat", "dog"], ["blue table"], ["star"]]
+    images, nouns = [tiny_image(0), tiny_image(1, (30, 40)), tiny_image(2)], [["cat", "dog"], ["blue table"], ["star"]]
     with torch.inference_mode():
         together = detector.detect(images, nouns)
         alone = [detector.detect([image], [asked])[0] for image, asked in zip(images, nouns, strict=True)]
@@ -226,10 +226,10 @@ def test_what_is_found_does_not_depend_on_the_company(models: Path, make: type[D
         assert all(a.confidence >= b.confidence for a, b in pairwise(ours))
 
 
-def test_depth_agrees_with_transformers_and_has_the_pictures_size(models: Path) -> None:
+def test_depth_agrees_with_transformers_and_has_the_images_size(models: Path) -> None:
     from transformers import DPTForDepthEstimation, DPTImageProcessor
 
-    folder, images = models / "tiny-dpt", [picture(0), picture(1, (30, 80))]
+    folder, images = models / "tiny-dpt", [tiny_image(0), tiny_image(1, (30, 80))]
     with torch.inference_mode():
         ours = DptDepth(str(folder), device="cpu").nearness(images)
     pixels = DPTImageProcessor.from_pretrained(folder)(images=images, return_tensors="pt").pixel_values
@@ -251,7 +251,7 @@ def test_a_published_depth_model_lacks_what_nothing_reads(models: Path, tmp_path
     first = [key for key in weights if key.startswith("neck.fusion_stage.layers.0.residual_layer1.")]
     save_file({key: value for key, value in weights.items() if key not in first}, copy / "model.safetensors", {"format": "pt"})
     with torch.inference_mode():
-        ours, whole = (DptDepth(str(f), device="cpu").nearness([picture(0)])[0] for f in (copy, models / "tiny-dpt"))
+        ours, whole = (DptDepth(str(f), device="cpu").nearness([tiny_image(0)])[0] for f in (copy, models / "tiny-dpt"))
     assert first and torch.equal(ours, whole)
     weights.pop("head.head.0.weight")
     save_file(weights, copy / "model.safetensors", {"format": "pt"})
@@ -264,7 +264,7 @@ def test_real_models_end_to_end(models: Path) -> None:
     depth = DptDepth(str(models / "tiny-dpt"))
     for detector in (GroundingDino(str(models / "tiny-dino")), Owlv2(str(models / "tiny-owl"))):
         scorer = DetectorScorer(detector, depth)
-        scores = scorer.score([picture(0), picture(1)], [prompt(relation=relation), prompt(required=required)])
+        scores = scorer.score([tiny_image(0), tiny_image(1)], [prompt(relation=relation), prompt(required=required)])
         assert all(0 <= score.value <= 1 and score.failure is None for score in scores)
         scorer.close()
         assert "model" not in detector.__dict__ and "model" not in depth.__dict__
@@ -273,5 +273,5 @@ def test_real_models_end_to_end(models: Path) -> None:
 def test_bad_options(models: Path) -> None:
     with pytest.raises(ValueError, match=r"threshold is 30\.0; it must lie between 0 and 1"):
         GroundingDino(str(models / "tiny-dino"), threshold=30.0)
-    with pytest.raises(ValueError, match=r"holds Owlv2ForObjectDetection, and this judge works with GroundingDinoFor"):
+    with pytest.raises(ValueError, match=r"holds Owlv2ForObjectDetection, and this scorer works with GroundingDinoFor"):
         GroundingDino(str(models / "tiny-owl")).load()

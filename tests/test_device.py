@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eclipse_pl.__main__ import main as command
+from eclipse_pl.commands.sample import sample
 from eclipse_pl.decoders.kandinsky import KandinskyDecoder
 from eclipse_pl.device import find_device
 from eclipse_pl.encoders.openclip import OpenClipEncoder
-from eclipse_pl.painters.pipeline_painter import PipelinePainter
-from eclipse_pl.painters.prior_painter import PriorPainter
-from eclipse_pl.sample import sample
 from eclipse_pl.scorers.clip_towers import OpenClip
+from eclipse_pl.text_to_image.diffusers_pipeline import DiffusersPipeline
+from eclipse_pl.text_to_image.prior_and_decoder import PriorAndDecoder
 from eclipse_pl.world.decoder import WorldDecoder
 from eclipse_pl.world.encoder import WorldEncoder
 
@@ -26,9 +26,9 @@ WRONG = ["", "gpu", "cuda:x", "CUDA", "mps", "meta", "cuda", "cuda:7"]
 TAKERS: dict[str, Callable[[str], object]] = {
     "encoder": lambda device: OpenClipEncoder("ViT-B-32", "random", device=device),
     "decoder": lambda device: KandinskyDecoder("a/repository", "world", device=device),
-    "pipeline": lambda device: PipelinePainter("a/repository", device=device),
-    "prior": lambda device: PriorPainter("a run", WorldDecoder(), device=device),
-    "judge": lambda device: OpenClip("ViT-B-32", None, device),
+    "pipeline": lambda device: DiffusersPipeline("a/repository", device=device),
+    "prior": lambda device: PriorAndDecoder("a run", WorldDecoder(), device=device),
+    "scorer": lambda device: OpenClip("ViT-B-32", None, device),
     "sample": lambda device: sample("a run", ["a red star"], device=device),
     "speed": lambda device: command(["speed", "--only", "loader", "--device", device]),
 }

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
 from eclipse_pl.priors.diffusion import DiffusionPrior
-from tests.shard_sets import make_space
+from tests.helpers.shard_sets import make_space
 from tests.test_network import captions, padded
 from tests.test_schedule import in_float64
 

@@ -17,8 +17,8 @@ from eclipse_pl.scorers.feature_extractors import ClipFeatures, InceptionFeature
 from eclipse_pl.scorers.features import Features, extract, gather_features, reference_features
 from eclipse_pl.scorers.inception import fid_inception, resize_like_tensorflow_1
 from tests import features_rank
-from tests.features_rank import Means, pictures
-from tests.judges import broken_picture, picture, tiny_clip
+from tests.helpers.features_rank import Means, images
+from tests.helpers.tiny_scorers import broken_image, tiny_clip, tiny_image
 from tests.test_openclip import tiny_folder
 
 
@@ -70,45 +70,45 @@ def test_kid_is_deterministic_and_leaves_the_generator_alone() -> None:
     assert first == kid(a, b, subsets=5, subset_size=10) != kid(a, b, subsets=5, subset_size=10, seed=1)
 
 
-def test_too_few_pictures_are_refused_with_the_number_needed() -> None:
+def test_too_few_images_are_refused_with_the_number_needed() -> None:
     many, few = made(gaussian(20)), made(gaussian(4))
-    with pytest.raises(ValueError, match=r"FID of 4 features needs at least 5 pictures on either side; 4 are painted\."):
+    with pytest.raises(ValueError, match=r"FID of 4 features needs at least 5 images on either side; 4 are generated\."):
         fid(many, few)
-    with pytest.raises(ValueError, match="needs at least 5 pictures on either side; 4 are in the reference"):
+    with pytest.raises(ValueError, match="needs at least 5 images on either side; 4 are in the reference"):
         fid(few, many)
     assert fid(many, made(gaussian(5))) > 0
-    with pytest.raises(ValueError, match="subset_size of 1000 needs at least 1000 pictures on either side; 20 are in the ref"):
+    with pytest.raises(ValueError, match="subset_size of 1000 needs at least 1000 images on either side; 20 are in the ref"):
         kid(many, many)
-    with pytest.raises(ValueError, match="Coverage with 5 neighbours needs at least 6 pictures on either side; 4 are painted"):
+    with pytest.raises(ValueError, match="Coverage with 5 neighbours needs at least 6 images on either side; 4 are generated"):
         coverage(many, few)
 
 
 def test_features_of_two_protocols_are_not_compared() -> None:
     ours = made(gaussian(20))
     for measure in (fid, coverage, kid):
-        with pytest.raises(ValueError, match="The pictures' extractor is mine, and the reference's other"):
+        with pytest.raises(ValueError, match="The images' extractor is mine, and the reference's other"):
             measure(made(gaussian(20), extractor="other"), ours)
-        with pytest.raises(ValueError, match="The pictures' preparation is none, and the reference's squashed"):
+        with pytest.raises(ValueError, match="The images' preparation is none, and the reference's squashed"):
             measure(made(gaussian(20), preparation="squashed"), ours)
 
 
-def brute_force(real: np.ndarray, painted: np.ndarray, k: int) -> tuple[float, ...]:
+def brute_force(real: np.ndarray, generated: np.ndarray, k: int) -> tuple[float, ...]:
     def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.sqrt(((a[:, None] - b[None]) ** 2).sum(-1))
 
-    reach_real, reach_painted = (np.sort(distance(x, x), axis=1)[:, k] for x in (real, painted))
-    between = distance(real, painted)
+    reach_real, reach_generated = (np.sort(distance(x, x), axis=1)[:, k] for x in (real, generated))
+    between = distance(real, generated)
     inside = between < reach_real[:, None]
     return (
-        inside.any(0).mean(), (between < reach_painted).any(1).mean(), inside.sum(0).mean() / k, inside.any(1).mean()
+        inside.any(0).mean(), (between < reach_generated).any(1).mean(), inside.sum(0).mean() / k, inside.any(1).mean()
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(("n", "m", "k"), [(30, 50, 3), (60, 20, 5), (1100, 40, 2)])
 def test_coverage_is_what_brute_force_finds(n: int, m: int, k: int) -> None:
-    real, painted = gaussian(n), 0.6 * gaussian(m, seed=1) + 0.4
-    found = coverage(made(real), made(painted), neighbours=k)
-    expected = brute_force(real.double().numpy(), painted.double().numpy(), k)
+    real, generated = gaussian(n), 0.6 * gaussian(m, seed=1) + 0.4
+    found = coverage(made(real), made(generated), neighbours=k)
+    expected = brute_force(real.double().numpy(), generated.double().numpy(), k)
     assert (found.precision, found.recall, found.density, found.coverage) == pytest.approx(expected)
 
 
@@ -121,11 +121,11 @@ def test_collapse_is_seen_by_recall_and_coverage_only() -> None:
 
 
 def test_extraction_does_not_depend_on_order_or_batches(tmp_path: Path) -> None:
-    extractor, shown = ModuleFeatures(Means(), "means", "cpu"), pictures()
+    extractor, shown = ModuleFeatures(Means(), "means", "cpu"), images()
     features, unreadable = extract(shown, extractor, batch_size=2)
     assert features.names == tuple(sorted(shown)) and features.values.shape == (5, 12) and not unreadable
     backwards, _ = extract(dict(reversed(shown.items())), extractor, batch_size=3)
-    assert torch.equal(features.values, backwards.values) and features.preparation == "pictures as they are"
+    assert torch.equal(features.values, backwards.values) and features.preparation == "images as they are"
     files: dict[str, Path | Image.Image] = {}
     for name, image in shown.items():
         assert isinstance(image, Image.Image)
@@ -134,11 +134,11 @@ def test_extraction_does_not_depend_on_order_or_batches(tmp_path: Path) -> None:
     assert torch.equal(extract(files, extractor)[0].values, features.values)
 
 
-def test_pictures_are_prepared_and_broken_ones_named(tmp_path: Path) -> None:
+def test_images_are_prepared_and_broken_ones_named(tmp_path: Path) -> None:
     extractor = ModuleFeatures(Means(), "means", "cpu")
     (tmp_path / "rubbish.png").write_bytes(b"rubbish")
     shown: dict[str, Path | Image.Image] = {
-        **pictures(3), "torn.png": broken_picture(), "rubbish.png": tmp_path / "rubbish.png", "gone.png": tmp_path / "gone.png"
+        **images(3), "torn.png": broken_image(), "rubbish.png": tmp_path / "rubbish.png", "gone.png": tmp_path / "gone.png"
     }  # fmt: skip
     features, unreadable = extract(shown, extractor, side=32)
     assert set(unreadable) == {"torn.png", "rubbish.png", "gone.png"} and all(unreadable.values())
@@ -156,7 +156,7 @@ class Zeros(torch.nn.Module):
 
 
 def test_reference_is_kept_with_its_protocol(tmp_path: Path) -> None:
-    cache, extractor, shown = tmp_path / "reference.safetensors", ModuleFeatures(Means(), "means", "cpu"), pictures()
+    cache, extractor, shown = tmp_path / "reference.safetensors", ModuleFeatures(Means(), "means", "cpu"), images()
     first = reference_features(cache, shown, extractor)
     assert [path.name for path in tmp_path.iterdir()] == ["reference.safetensors"]
     unlike = ModuleFeatures(Zeros(), "means", "cpu")
@@ -164,16 +164,16 @@ def test_reference_is_kept_with_its_protocol(tmp_path: Path) -> None:
     assert torch.equal(first.values, again.values) and again.names == first.names and again.extractor == "means"
     with pytest.raises(ValueError, match="another extractor: means, and others is asked for"):
         reference_features(cache, shown, ModuleFeatures(Means(), "others", "cpu"))
-    with pytest.raises(ValueError, match=r"another preparation: pictures as they are, and bicubic to a shorter side of 32"):
+    with pytest.raises(ValueError, match=r"another preparation: images as they are, and bicubic to a shorter side of 32"):
         reference_features(cache, shown, extractor, side=32)
-    with pytest.raises(ValueError, match=r"another hash of pictures.*remove this one to make it anew"):
-        reference_features(cache, pictures(4), extractor)
-    with pytest.raises(ValueError, match="another hash of pictures"):  # one of them was exported again
+    with pytest.raises(ValueError, match=r"another hash of images.*remove this one to make it anew"):
+        reference_features(cache, images(4), extractor)
+    with pytest.raises(ValueError, match="another hash of images"):  # one of them was exported again
         reference_features(cache, {**shown, "0.png": Image.new("RGB", (40, 30))}, extractor)
     cache.write_bytes(b"rubbish")
-    with pytest.raises(ValueError, match=r"reference\.safetensors holds no features of pictures"):
+    with pytest.raises(ValueError, match=r"reference\.safetensors holds no features of images"):
         reference_features(cache, shown, extractor)
-    with pytest.raises(ValueError, match=r"1 reference pictures cannot be read, gone\.png among them"):
+    with pytest.raises(ValueError, match=r"1 reference images cannot be read, gone\.png among them"):
         reference_features(tmp_path / "other", {**shown, "gone.png": tmp_path / "gone.png"}, extractor)
     assert not (tmp_path / "other").exists()
 
@@ -181,7 +181,7 @@ def test_reference_is_kept_with_its_protocol(tmp_path: Path) -> None:
 def test_clip_features_are_raw_embeddings(tmp_path: Path) -> None:
     """Of both libraries' towers; the world's CLIP is one of open_clip's folders."""
     clip = OpenClip(f"local-dir:{tiny_folder(tmp_path / 'tiny-open', embed_dim=32)}", device="cpu")
-    shown = {"a": picture(0), "b": picture(1)}
+    shown = {"a": tiny_image(0), "b": tiny_image(1)}
     features, _ = extract(dict(shown), ClipFeatures(clip))
     with torch.no_grad():
         pixels = torch.stack([clip.transform(image) for image in shown.values()])
@@ -196,7 +196,7 @@ def test_clip_features_are_raw_embeddings(tmp_path: Path) -> None:
 
 def test_ranks_together_have_what_one_process_has(tmp_path: Path) -> None:
     multiprocessing.spawn(features_rank.run, args=(str(tmp_path),), nprocs=2)
-    alone = extract(pictures(7), ModuleFeatures(Means(), "means", "cpu"))[0]
+    alone = extract(images(7), ModuleFeatures(Means(), "means", "cpu"))[0]
     assert gather_features(alone) is alone
     for file in ("0-of-rank0", "0-of-rank1", "1-of-rank0", "1-of-rank1"):
         together = Features.load(tmp_path / file)
@@ -222,7 +222,7 @@ def fid_weights() -> dict[str, Tensor]:
     return state
 
 
-# torch-fidelity 0.4.0, FeatureExtractorInceptionV3 with the weights above on the picture below: every 256th feature, and the
+# torch-fidelity 0.4.0, FeatureExtractorInceptionV3 with the weights above on the image below: every 256th feature, and the
 # sum of all squares
 TORCH_FIDELITY = ([0.0, 0.03002, 0.04383, 0.08824, 0.01475, 0.081, 0.00173, 0.00446], 650.41516)
 
@@ -232,7 +232,7 @@ def test_inception_is_torch_fidelitys(tmp_path: Path) -> None:
     pixels = np.random.default_rng(7).integers(0, 256, (1, 3, 90, 130), dtype=np.uint8)
     image = Image.fromarray(pixels[0].transpose(1, 2, 0).copy())
     extractor = InceptionFeatures(str(tmp_path / "weights.pth"), "cpu")
-    values = extract({"picture": image}, extractor)[0].values
+    values = extract({"image": image}, extractor)[0].values
     some, squares = TORCH_FIDELITY
     assert values.shape == (1, 2048) and values[0, ::256].tolist() == pytest.approx(some, abs=1e-4)
     assert float(values.double().square().sum()) == pytest.approx(squares, rel=1e-4)

@@ -22,7 +22,7 @@ from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.raw.decoder import EncodedBatch, ImageDecoder
 from eclipse_pl.raw.image import AS_SHOWN
 from eclipse_pl.raw.pairs import RawPair
-from tests.raw_sets import contents, embed, picture, raw_set, read_all, sample, write_tar
+from tests.helpers.raw_sets import contents, embed, image_bytes, raw_set, read_all, sample, write_tar
 from tests.test_openclip import tiny_folder
 
 COCO = Path(__file__).parents[2] / "shared" / "data" / "coco"
@@ -38,9 +38,9 @@ def encoder(folder: Path) -> OpenClipEncoder:
     return OpenClipEncoder(f"local-dir:{folder}", None, device="cpu")
 
 
-def test_coco_pictures_through_the_front_door(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_coco_images_through_the_front_door(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if not COCO.is_dir():
-        pytest.skip(f"the MSCOCO pictures are not at {COCO}")
+        pytest.skip(f"the MSCOCO images are not at {COCO}")
     annotations = json.loads((COCO / "captions_val2017_subset.json").read_text())["annotations"]
     captions = {f"{row['image_id']:012d}": row["caption"] for row in annotations}
     files = sorted((COCO / "val2017").glob("*.jpg"))
@@ -84,10 +84,10 @@ def test_coco_pictures_through_the_front_door(tmp_path: Path, capsys: pytest.Cap
 def test_what_a_sample_may_hold(tmp_path: Path, encoder: OpenClipEncoder) -> None:
     samples = {
         "png": sample(0, split="train"),
-        "upper": {"JPG": picture(1, "JPEG"), "json": b'{"caption": "from the json", "split": "val", "subset": "unseen"}'},
-        "webp": {"webp": picture(2, "WEBP"), "txt": b" with blanks around \n", "json": b'{"split": "test"}'},
+        "upper": {"JPG": image_bytes(1, "JPEG"), "json": b'{"caption": "from the json", "split": "val", "subset": "unseen"}'},
+        "webp": {"webp": image_bytes(2, "WEBP"), "txt": b" with blanks around \n", "json": b'{"split": "test"}'},
         "txt_first": {**sample(3, split="train"), "json": b'{"caption": "not this one", "split": "train"}'},
-        "hard": {**sample(4, split="val", subset="seen"), "negative.png": picture(5)},
+        "hard": {**sample(4, split="val", subset="seen"), "negative.png": image_bytes(5)},
         "long": sample(6, split="train", caption="a word and " * 50),
         "folder/inner": sample(7, split="train"),
     }
@@ -97,9 +97,9 @@ def test_what_a_sample_may_hold(tmp_path: Path, encoder: OpenClipEncoder) -> Non
     assert set(pairs) == set(samples)
     assert (pairs["upper"]["caption"], pairs["upper"]["split"]) == ("from the json", "val")
     assert (pairs["webp"]["caption"], pairs["webp"]["split"]) == ("with blanks around", "test")
-    assert pairs["txt_first"]["caption"] == "picture number 3 of the set"
+    assert pairs["txt_first"]["caption"] == "image number 3 of the set"
     assert (pairs["upper"]["subset"], pairs["hard"]["subset"], pairs["png"]["subset"]) == ("unseen", "seen", None)
-    with Image.open(io.BytesIO(picture(5))) as opened:
+    with Image.open(io.BytesIO(image_bytes(5))) as opened:
         counterpart = encoder.encode_images(encoder.image_transform(opened)[None])[0]
     torch.testing.assert_close(pairs["hard"]["negative"], counterpart, rtol=2e-3, atol=2e-3)
     assert pairs["upper"]["negative"].isnan().all() and pairs["png"]["negative"] is None
@@ -113,7 +113,7 @@ def test_what_a_sample_may_hold(tmp_path: Path, encoder: OpenClipEncoder) -> Non
 
 
 class Overflowing(OpenClipEncoder):
-    """Real embeddings, but those of bright pictures become larger than float16 can hold, and dark ones smaller."""
+    """Real embeddings, but those of bright images become larger than float16 can hold, and dark ones smaller."""
 
     def encode_images(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
         light = pixels.flatten(1).mean(1)
@@ -126,15 +126,15 @@ def test_what_is_skipped_is_counted_and_named(tmp_path: Path, folder: Path) -> N
     Image.new("RGB", (32, 32), "black").save(black, "PNG")
     samples = {
         "good": sample(0),
-        "broken": {"png": picture(1)[:200], "txt": b"half a picture"},
+        "broken": {"png": image_bytes(1)[:200], "txt": b"half an image"},
         "empty": {"png": b"", "txt": b"no bytes at all"},
         "blank": sample(2, caption="  \n"),
-        "silent": {"png": picture(3)},
-        "null": {"png": picture(3), "json": b'{"caption": null}'},
-        "lonely": {"txt": b"a caption without a picture"},
-        "latin": {"png": picture(4), "txt": "caf\xe9".encode("latin-1")},
-        "nojson": {"png": picture(4), "json": b"[1, 2"},
-        "list": {"png": picture(4), "json": b"[1, 2]"},
+        "silent": {"png": image_bytes(3)},
+        "null": {"png": image_bytes(3), "json": b'{"caption": null}'},
+        "lonely": {"txt": b"a caption without an image"},
+        "latin": {"png": image_bytes(4), "txt": "caf\xe9".encode("latin-1")},
+        "nojson": {"png": image_bytes(4), "json": b"[1, 2"},
+        "list": {"png": image_bytes(4), "json": b"[1, 2]"},
         "half": {**sample(5), "negative.jpg": b"no counterpart"},
         "bright": {"png": white.getvalue(), "txt": b"too large for float16"},
         "bright_counterpart": {**sample(6), "negative.png": white.getvalue()},
@@ -162,7 +162,9 @@ def test_what_is_skipped_is_counted_and_named(tmp_path: Path, folder: Path) -> N
 def test_pairs_of_one_image_have_one_group(tmp_path: Path, encoder: OpenClipEncoder) -> None:
     """MSCOCO as img2dataset stores it: an image under five keys, here in two tars."""
     for tar, images in (("0000", [0, 0, 1, 2]), ("0001", [0, 1, 3])):
-        samples = {f"{tar}{n}": {**sample(n, caption=f"{tar} {n}"), "png": picture(image)} for n, image in enumerate(images)}
+        samples = {
+            f"{tar}{n}": {**sample(n, caption=f"{tar} {n}"), "png": image_bytes(image)} for n, image in enumerate(images)
+        }
         write_tar(tmp_path / "raw" / f"{tar}.tar", samples)
     embed([f"{tmp_path}/raw/*.tar"], encoder, tmp_path / "shards", val=0.0, test=0.0, batch_size=16, chunk=16)
     shards = ShardSet(tmp_path / "shards", check="record")
@@ -199,7 +201,7 @@ def test_workers_change_nothing(tmp_path: Path, encoder: OpenClipEncoder, worker
 def test_pixels_travel_in_slots_alone(encoder: OpenClipEncoder) -> None:
     """Containers have 64 MB of /dev/shm, where torch sends tensors."""
     decoder = ImageDecoder(encoder.image_transform, AS_SHOWN, batch_size=3, workers=1, held=2)
-    pairs = [RawPair(f"{n}", "", picture(n), picture(9) if n == 2 else None, None, "", "", n) for n in (1, 2)]
+    pairs = [RawPair(f"{n}", "", image_bytes(n), image_bytes(9) if n == 2 else None, None, "", "", n) for n in (1, 2)]
     bad = RawPair("bad", "", b"no image", None, None, "", "", 0)
     assert decoder.slots is not None
     decoder.slots.take()
@@ -208,7 +210,7 @@ def test_pixels_travel_in_slots_alone(encoder: OpenClipEncoder) -> None:
     pixels, negative_pixels = decoder.opened(decoded)
     assert decoded.negative_rows == [1] and [pair.key for pair in decoded.batch.skipped] == ["bad"]
     for found, number in ((pixels[0], 1), (pixels[1], 2), (negative_pixels[0], 9)):
-        assert torch.equal(found, encoder.image_transform(Image.open(io.BytesIO(picture(number)))))
+        assert torch.equal(found, encoder.image_transform(Image.open(io.BytesIO(image_bytes(number)))))
 
 
 @pytest.mark.slow
@@ -242,7 +244,7 @@ def test_a_batch_is_copied_before_the_next_is_started_and_waited_for_alone(
     source = write_tar(tmp_path / "raw.tar", {f"{number}": sample(number) for number in range(8)})
     embed([str(source)], encoder, tmp_path / "plain")
     told.clear()
-    monkeypatch.setattr("eclipse_pl.embed._to_host", to_host)
+    monkeypatch.setattr("eclipse_pl.embed.embed_shards._to_host", to_host)
     embed([str(source)], encoder, tmp_path / "told")
     # the space's batch is the first; of each other one the copy stands before the next, and it alone is waited for
     expected = "compute|compute|copy 2|compute|copy 3|wait 2|compute|copy 4|wait 3|wait 4"

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from data_prep.__main__ import main
 from data_prep.verify import verify
-from eclipse_pl.embed_folder import finished_shards, only_run
+from eclipse_pl.embed.folder import finished_shards, only_run
 from eclipse_pl.encoders.openclip import OpenClipEncoder
-from tests.raw_sets import contents, embed, raw_set, sample, write_tar
+from tests.helpers.raw_sets import contents, embed, raw_set, sample, write_tar
 from tests.test_openclip import tiny_folder
 
 
@@ -34,7 +34,7 @@ def encoder(folder: Path) -> OpenClipEncoder:
 
 
 class Stopping(OpenClipEncoder):
-    """Raises at the n-th batch of pictures, as a machine without memory does."""
+    """Raises at the n-th batch of images, as a machine without memory does."""
 
     def __init__(self, *args: Any, stop_at: int, error: type[BaseException] = RuntimeError, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -99,7 +99,7 @@ from pathlib import Path
 import torch
 
 from eclipse_pl.encoders.openclip import OpenClipEncoder
-from tests.raw_sets import embed
+from tests.helpers.raw_sets import embed
 
 class Slow(OpenClipEncoder):
     def encode_images(self, pixels):
@@ -199,14 +199,14 @@ def test_one_run_at_a_time(tmp_path: Path, encoder: OpenClipEncoder) -> None:
     embed(sources, encoder, out)
 
 
-@pytest.mark.parametrize("where", ["between files", "inside a picture", "damaged header", "empty"])
+@pytest.mark.parametrize("where", ["between files", "inside an image", "damaged header", "empty"])
 def test_a_broken_source_is_named_and_the_others_are_kept(tmp_path: Path, encoder: OpenClipEncoder, where: str) -> None:
     sources, out = raw_set(tmp_path / "raw"), tmp_path / "shards"
     path = tmp_path / "raw" / "0001.tar"
     good = path.read_bytes()
     with tarfile.open(path) as tar:
         member = tar.getmembers()[6]
-    cut = {"between files": member.offset, "inside a picture": member.offset_data + 600, "empty": 0}
+    cut = {"between files": member.offset, "inside an image": member.offset_data + 600, "empty": 0}
     if where == "damaged header":
         path.write_bytes(good[: member.offset + 100] + b"garbage" + good[member.offset + 107 :])
     else:

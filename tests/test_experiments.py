@@ -15,9 +15,9 @@ from eclipse_pl.dotted import flat
 from eclipse_pl.metrics_file import read_metrics
 from eclipse_pl.priors.baselines import MeanImagePrior
 from eclipse_pl.sweeps.sweep_file import SweepFile
-from tests.released_folders import write_eclipse
-from tests.saved_runs import make_run
-from tests.shard_sets import make_space
+from tests.helpers.released_folders import write_eclipse
+from tests.helpers.saved_runs import make_run
+from tests.helpers.shard_sets import make_space
 
 ROOT = Path(__file__).parent.parent / "experiments"
 EXPERIMENTS = sorted(ROOT.glob("*.yaml"))

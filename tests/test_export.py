@@ -27,8 +27,8 @@ from eclipse_pl.load_prior import load_prior
 from eclipse_pl.pipeline import EclipsePriorPipeline
 from eclipse_pl.world.decoder import WorldDecoder
 from eclipse_pl.world.encoder import WorldEncoder
-from tests.released_folders import KANDINSKY_SCHEDULER, TINY, write_eclipse
-from tests.runs import write_experiment
+from tests.helpers.released_folders import KANDINSKY_SCHEDULER, TINY, write_eclipse
+from tests.helpers.runs import write_experiment
 
 PROMPTS = ["a red star", "two small blue squares and an orange heart"]
 SIZES = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 8}
@@ -170,8 +170,8 @@ def test_the_output_feeds_kandinskys_decoder(pipeline: EclipsePriorPipeline) -> 
     decoder = KandinskyV22Pipeline(unet=unet, scheduler=DDPMScheduler(), movq=movq)
     decoder.set_progress_bar_config(disable=True)
     image_embeds, negative_image_embeds = pipeline(PROMPTS, generator=generators(1, 2), return_dict=False)
-    pictures = decoder(image_embeds, negative_image_embeds, height=16, width=16, num_inference_steps=2).images
-    assert len(pictures) == 2
+    images = decoder(image_embeds, negative_image_embeds, height=16, width=16, num_inference_steps=2).images
+    assert len(images) == 2
 
 
 def test_what_was_exported_is_a_released_prior(folder: Path, eclipse: Path, pipeline: EclipsePriorPipeline) -> None:
@@ -251,7 +251,7 @@ def test_karlos_pipeline_has_its_scheduler_elsewhere(folder: Path, diffusion: Pa
     assert json.loads((tmp_path / "out" / "model_index.json").read_text())["prior_scheduler"][1] == "UnCLIPScheduler"
 
 
-def test_sample_writes_embeddings_and_pictures(eclipse: Path, tmp_path: Path) -> None:
+def test_sample_writes_embeddings_and_images(eclipse: Path, tmp_path: Path) -> None:
     prompts = json.dumps(PROMPTS)
     args = ["sample", "--prior", str(eclipse), "--prompt", prompts, "--count", "2", "--seed", "7", "--out", str(tmp_path)]
     assert command([*args, "--device", "cpu"]) == 0
@@ -264,14 +264,14 @@ def test_sample_writes_embeddings_and_pictures(eclipse: Path, tmp_path: Path) ->
         (prompt, seed) for prompt in PROMPTS for seed in (7, 8)
     ]
     # the world's decoder is found by the prior's space
-    pictures = [np.asarray(Image.open(tmp_path / f"{row:04d}.png")) for row in range(4)]
-    assert {picture.shape for picture in pictures} == {(64, 64, 3)} and not np.array_equal(pictures[0], pictures[1])
+    images = [np.asarray(Image.open(tmp_path / f"{row:04d}.png")) for row in range(4)]
+    assert {image.shape for image in images} == {(64, 64, 3)} and not np.array_equal(images[0], images[1])
     with Image.open(tmp_path / "contact_sheet.png") as sheet:
         assert sheet.width > 2 * 64 and sheet.height > 2 * 64
 
 
 def test_a_negative_prompt_leads_the_decoder_away(eclipse: Path, tmp_path: Path) -> None:
-    """By the prior's embedding of it, with the seed of each picture; the embedding of the prompt stays."""
+    """By the prior's embedding of it, with the seed of each image; the embedding of the prompt stays."""
     args = ["sample", f"--prior={eclipse}", f'--prompt=["{PROMPTS[0]}"]', "--count=2", "--device=cpu"]
     negative = "a red star"
     assert command([*args, f"--out={tmp_path / 'plain'}"]) == 0

@@ -112,7 +112,7 @@ def test_an_entry_that_failed_places_nobody() -> None:
 
 
 def test_prompts_that_require_nothing_are_refused() -> None:
-    with pytest.raises(ValueError, match="GenEval's rules judge prompts of the suite geneval only"):
+    with pytest.raises(ValueError, match="GenEval's rules score prompts of the suite geneval only"):
         failures(Prompt("x/0", "color", "a red cup"), {})
 
 

@@ -18,7 +18,7 @@ from eclipse_pl.scorers.detections import Detection
 from eclipse_pl.scorers.detectors import GroundingDino
 from eclipse_pl.scorers.geneval import GenEvalScorer, cut_out
 from eclipse_pl.scorers.mask2former import Mask2Former
-from tests.judges import box, picture, prompt, tiny_clip, tiny_grounding_dino, tiny_mask2former
+from tests.helpers.tiny_scorers import box, prompt, tiny_clip, tiny_grounding_dino, tiny_image, tiny_mask2former
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ class HandMade(GroundingDino):
 
 
 class ByMeanColour(TransformersClip):
-    """A CLIP to which a text is near whose colour the picture has."""
+    """A CLIP to which a text is near whose colour the image has."""
 
     def build(self) -> nn.Module:
         return nn.Identity()
@@ -100,9 +100,9 @@ def test_the_detector_is_asked_for_all_classes_of_the_prompt_once(models: Path) 
     detector = HandMade(models / "tiny-dino", [])
     scorer = GenEvalScorer(detector, ByMeanColour(str(models / "tiny-clip")))
     dogs = prompt("", 0, "counting", required=(Required("dog", 2), Required("cat", 1)), excluded=(Required("dog", 3),))
-    scorer.score([picture()], [dogs])
+    scorer.score([tiny_image()], [dogs])
     assert detector.asked == [["dog", "cat"]] and scorer.name == "geneval_rules[tiny-dino]"
-    assert "has no required objects" in str(scorer.score([picture()], [prompt()])[0].failure)
+    assert "has no required objects" in str(scorer.score([tiny_image()], [prompt()])[0].failure)
     other = GenEvalScorer(detector, ByMeanColour(str(models / "tiny-clip")), counting_confidence=0.5)
     assert other.version != scorer.version
 
@@ -125,7 +125,7 @@ def test_colours_by_a_real_clip(models: Path) -> None:
     folder = models / "tiny-clip"
     processor, model = CLIPProcessor.from_pretrained(folder), CLIPModel.from_pretrained(folder).eval()
     scorer = GenEvalScorer(HandMade(models / "tiny-dino", []), TransformersClip(str(folder), device="cpu"))
-    image, expected = picture(3), []
+    image, expected = tiny_image(3), []
     with torch.no_grad():
         for colour in COLOURS:
             texts = [f"a photo of a {colour} dog", f"a photo of a {colour}-colored dog", f"a photo of a {colour} object"]
@@ -142,7 +142,7 @@ def test_real_networks_end_to_end(models: Path) -> None:
     detector = GroundingDino(str(models / "tiny-dino"), threshold=0.1, device="cpu")
     scorer = GenEvalScorer(detector, TransformersClip(str(models / "tiny-clip"), device="cpu"))
     asked = prompt("", 0, "colors", required=(Required("dog", 1, colour="red"),))
-    scores = scorer.score([picture(i) for i in range(3)], [asked] * 3)
+    scores = scorer.score([tiny_image(i) for i in range(3)], [asked] * 3)
     assert all(s.value in (0.0, 1.0) and s.failure is None for s in scores)
 
 
@@ -162,7 +162,7 @@ def test_mask2former_agrees_with_transformers(mask2former: Path) -> None:
     """Confidences of the processor's own post-processing, which goes by way of masks of 384 pixels."""
     from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessor
 
-    image, nouns = picture(1, (64, 64)), ["couch", "dog", "person", "computer mouse"]
+    image, nouns = tiny_image(1, (64, 64)), ["couch", "dog", "person", "computer mouse"]
     processor = Mask2FormerImageProcessor.from_pretrained(mask2former)
     with torch.no_grad():
         output = Mask2FormerForUniversalSegmentation.from_pretrained(mask2former).eval()(
@@ -181,9 +181,9 @@ def test_mask2former_agrees_with_transformers(mask2former: Path) -> None:
     assert ours[0].mask is not None and (ours[0].mask == mask).float().mean() > 0.95
 
 
-def test_masks_have_the_pictures_size_and_boxes_lie_around_them(mask2former: Path) -> None:
+def test_masks_have_the_images_size_and_boxes_lie_around_them(mask2former: Path) -> None:
     detector = Mask2Former(str(mask2former), threshold=0.05, device="cpu")
-    images = [picture(0), picture(1, (70, 40)), picture(2)]
+    images = [tiny_image(0), tiny_image(1, (70, 40)), tiny_image(2)]
     with torch.inference_mode():
         found = detector.detect(images, [["couch", "dog"], ["computer mouse"], ["couch"]])
     for image, detections in zip(images, found, strict=True):

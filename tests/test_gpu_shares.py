@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eclipse_pl.benchmark import own_gpu
+from eclipse_pl.commands.benchmark import own_gpu
 from eclipse_pl.device import visible_gpus
-from eclipse_pl.launch import Status, gpu_shares, run_here
+from eclipse_pl.launch.local import Status, gpu_shares, run_here
 from tests.test_launch import make_task
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from eclipse_pl import embed_folder
 from eclipse_pl.data.shards import ShardWriter
-from eclipse_pl.embed_folder import image_statistics
+from eclipse_pl.embed.embed_shards import folder as embed_folder
+from eclipse_pl.embed.folder import image_statistics
 from eclipse_pl.embedding import ClipSpace
-from tests.shard_sets import make_chunk, make_space
+from tests.helpers.shard_sets import make_chunk, make_space
 
 
 def test_statistics_are_numpys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -294,7 +294,7 @@ def test_a_split_is_not_left_empty(tmp_path: Path) -> None:
     assert import_embeddings(str(tmp_path / "set"), **options, val=2, test=1).splits == {"train": 5, "val": 5, "test": 5}
 
 
-def test_vectors_without_a_direction_are_skipped_before_norms_are_judged(tmp_path: Path) -> None:
+def test_vectors_without_a_direction_are_skipped_before_norms_are_checked(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     image, text = unit(rng.normal(size=(7, 4))), unit(rng.normal(size=(7, 4)))
     image[1], image[2], text[3], image[5] = 0, 1e-9 * image[2], -0.0, [1.4e-6, 2e-7, 0, 0]  # of the last 2 percent are lost

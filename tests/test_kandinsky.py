@@ -15,7 +15,7 @@ import torch
 
 from eclipse_pl.decoders.kandinsky import KandinskyDecoder
 from eclipse_pl.embedding import ClipSpace
-from tests.pipelines import kandinsky
+from tests.helpers.pipelines import kandinsky
 
 SPACE = ClipSpace(
     name="tiny",
@@ -48,7 +48,7 @@ def same(one: Any, other: Any) -> bool:
     return np.array_equal(np.asarray(one), np.asarray(other))
 
 
-def test_a_picture_depends_on_its_embedding_and_seed_alone(folder: Path) -> None:
+def test_a_image_depends_on_its_embedding_and_seed_alone(folder: Path) -> None:
     decoder = tiny(folder)
     images = decoder.decode(EMBED, TEXTS, range(5))
     assert [image.size for image in images] == [(32, 32)] * 5
@@ -66,7 +66,7 @@ def test_a_picture_depends_on_its_embedding_and_seed_alone(folder: Path) -> None
 
 
 @pytest.mark.parametrize("scheduler", ["ddpm", "own"])
-def test_the_noise_of_a_stochastic_scheduler_is_the_pictures_own(folder: Path, scheduler: str) -> None:
+def test_the_noise_of_a_stochastic_scheduler_is_the_images_own(folder: Path, scheduler: str) -> None:
     decoder = tiny(folder, scheduler=scheduler, steps=3)
     images = decoder.decode(EMBED, TEXTS, range(5))
     assert same(decoder.decode(EMBED[3:], TEXTS[3:], [3, 4])[1], images[4])
@@ -119,7 +119,7 @@ def test_size_precision_and_slicing(folder: Path) -> None:
     (full,) = tiny(folder).decode(EMBED[:1], TEXTS[:1], [0])
     difference = np.abs(np.asarray(half, dtype=int) - np.asarray(full, dtype=int))
     assert 0 < difference.mean() < 8
-    with pytest.raises(ValueError, match=r"size 40 cannot be painted .* multiple of 16, as 32 or 48. It was trained at 32"):
+    with pytest.raises(ValueError, match=r"size 40 cannot be generated .* multiple of 16, as 32 or 48. It was trained at 32"):
         tiny(folder, size=40)
 
 
@@ -134,7 +134,7 @@ def test_weights_are_loaded_when_used_and_freed_after(folder: Path) -> None:
 
 
 class Full:
-    """A pipeline that runs out of memory above a number of pictures."""
+    """A pipeline that runs out of memory above a number of images."""
 
     def __init__(self, room: int, error: RuntimeError) -> None:
         self.room, self.error, self.sizes = room, error, list[int]()
@@ -162,9 +162,9 @@ def test_memory_that_does_not_suffice_halves_the_batch(
     embed = torch.randn(5, 12)
     assert [image.getpixel((0, 0)) for image in decoder.decode(embed, ["x"] * 5, range(5))] == [0, 1, 2, 3, 4]
     assert full.sizes == [8, 4, 2, 2, 2] and decoder.batches.size == 2
-    assert "painting 2 pictures at a time" in capsys.readouterr().out
+    assert "generating 2 images at a time" in capsys.readouterr().out
     full.room = 0
-    with pytest.raises(ValueError, match=r"Not even one picture of .* fits into the memory of cpu. Set precision to float16"):
+    with pytest.raises(ValueError, match=r"Not even one image of .* fits into the memory of cpu. Set precision to float16"):
         decoder.decode(embed, ["x"] * 5, range(5))
     full.room, full.error = -1, RuntimeError("something else")
     with pytest.raises(RuntimeError, match="something else"):
@@ -175,7 +175,7 @@ def test_a_decoder_of_another_space_is_refused(folder: Path) -> None:
     decoder = tiny(folder)
     decoder.space = "open_clip:tiny:random"
     decoder.require_space(SPACE, "the prior")  # by its encoder's tag
-    with pytest.raises(ValueError, match="paints embeddings of open_clip:tiny:random, 12 wide, and the prior belongs to Vi"):
+    with pytest.raises(ValueError, match="decodes embeddings of open_clip:tiny:random, 12 wide, and the prior belongs to Vi"):
         decoder.require_space(replace(SPACE, name="ViT-L-14/openai", encoder="open_clip:ViT-L-14:openai"), "the prior")
     with pytest.raises(ValueError, match=r"12 wide, and the prior belongs to .* 16 wide"):
         decoder.require_space(replace(SPACE, dim=16), "the prior")
@@ -202,7 +202,7 @@ def test_a_missing_folder_is_told_with_its_neighbours(copied: Path) -> None:
 def test_a_folder_of_another_pipeline_is_refused(copied: Path) -> None:
     index = json.loads((copied / "model_index.json").read_text())
     (copied / "model_index.json").write_text(json.dumps({**index, "_class_name": "StableDiffusionPipeline"}))
-    with pytest.raises(ValueError, match="is a StableDiffusionPipeline, and this decoder paints with KandinskyV22Pipeline"):
+    with pytest.raises(ValueError, match="is a StableDiffusionPipeline, and this decoder generates with KandinskyV22Pipeline"):
         tiny(copied)
     (copied / "model_index.json").write_text("{")
     with pytest.raises(ValueError, match="is not JSON"):
@@ -241,8 +241,8 @@ def test_an_unknown_scheduler_in_the_folder_is_refused(copied: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": 0}, "steps 0 paints nothing"),
-        ({"batch_size": 0}, "batch_size 0 paints nothing"),
+        ({"steps": 0}, "steps 0 generates nothing"),
+        ({"batch_size": 0}, "batch_size 0 generates nothing"),
         ({"offload": True}, "offload moves parts off the GPU"),
     ],
 )

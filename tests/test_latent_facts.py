@@ -14,8 +14,8 @@ from eclipse_pl.data.manifest import SPACE_NAME, Manifest
 from eclipse_pl.data.shards import ShardWriter
 from eclipse_pl.latent_metrics import RECALLS
 from eclipse_pl.metrics_file import read_metrics
-from tests.runs import write_experiment
-from tests.shard_sets import MADE_BY, make_chunk, make_shard_set, make_space
+from tests.helpers.runs import write_experiment
+from tests.helpers.shard_sets import MADE_BY, make_chunk, make_shard_set, make_space
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_captions_of_one_image_are_kept_together_and_search_for_it_together(tmp_
     _, counts = np.unique(pairs["group"], return_counts=True)
     assert counts.tolist() == [5] * 4
     assert pairs["rank"].max() <= 3, "there are only three other images"
-    assert report_of(run)["rows"]["ceiling"]["all"]["R@1"] == 1
+    assert report_of(run)["rows"]["upper_bound"]["all"]["R@1"] == 1
 
 
 def test_samples_and_seconds_stand_beside_every_validation_and_go_on_after_a_resume(tmp_path):

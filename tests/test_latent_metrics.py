@@ -23,7 +23,7 @@ def split(pairs: int = 40, dim: int = 8, subsets: bool = True) -> tuple[torch.Te
     return predicted, EmbeddingBatch(text, image, torch.arange(pairs), negative_embed=negative, subsets=names)
 
 
-def test_truth_is_the_ceiling():
+def test_truth_is_the_upper_bound():
     _, truth = split()
     metrics = measure(truth.image_embed, truth, truth.image_embed.mean(0))[ALL]
     assert metrics["cosine"] == pytest.approx(1)

@@ -16,9 +16,9 @@ import pytest
 
 from eclipse_pl import launch
 from eclipse_pl import task as task_module
-from eclipse_pl.launch import Status, outcome, run_here, start_supervisor
-from eclipse_pl.task import INTERPRETER, Record, Task, supervise
-from tests.runs import started, wait_for
+from eclipse_pl.launch.local import Status, outcome, run_here, start_supervisor
+from eclipse_pl.launch.task import INTERPRETER, Record, Task, supervise
+from tests.helpers.runs import started, wait_for
 
 PATIENCE = 60  # seconds: a busy machine stalls for longer than a stop takes
 
@@ -185,7 +185,7 @@ def test_an_interruption_stops_every_command_and_goes_on(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_nothing_runs_on_when_the_caller_is_killed(tmp_path, number):
     task = make_task(tmp_path, SAY_WHEN_STOPPED.format(str(tmp_path / "one")))
-    code = f"from eclipse_pl.launch import *; run_here([Status.of(Task(**{asdict(task)!r}))], 1, print)"
+    code = f"from eclipse_pl.launch.local import *; run_here([Status.of(Task(**{asdict(task)!r}))], 1, print)"
     with started([sys.executable, "-c", code], stdout=subprocess.DEVNULL) as caller:
         wait_for(tmp_path / "one" / "started")
         caller.send_signal(number)

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from eclipse_pl.launch_ray import require_resources
-from eclipse_pl.task import Record
-from tests.runs import metrics, started, wait_for, write_experiment
+from eclipse_pl.launch.ray import require_resources
+from eclipse_pl.launch.task import Record
+from tests.helpers.runs import metrics, started, wait_for, write_experiment
 
 WEIGHT = "model.prior.init_args.contrastive_weight"
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install -e .[ray]")
@@ -58,7 +58,7 @@ def worker_of(run: Path) -> int:
             parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
         except OSError:
             continue
-        if b"eclipse_pl.task" in words and f'"folder": "{run}"'.encode() in b"".join(words):
+        if b"eclipse_pl.launch.task" in words and f'"folder": "{run}"'.encode() in b"".join(words):
             return int(parent)
     raise AssertionError(f"nothing runs in {run}")
 

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, PolynomialLR
 
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.learning_rate import RunLength, make_schedule
-from tests.runs import metrics, write_experiment
+from tests.helpers.runs import metrics, write_experiment
 
 ONE_CYCLE = {"class_path": "torch.optim.lr_scheduler.OneCycleLR", "init_args": {"max_lr": 1.0e-3, "pct_start": 0.3}}
 

@@ -15,7 +15,7 @@ from eclipse_pl.prompts.load import load_prompts
 from eclipse_pl.prompts.prompt import Prompt, PromptSet, Relation
 from eclipse_pl.prompts.record import FileEntry, PromptsRecord, file_sha256
 from eclipse_pl.prompts.subsets import stratified
-from tests.compbench_folder import write_compbench
+from tests.helpers.compbench_folder import write_compbench
 
 
 def ids(prompts: PromptSet) -> list[str]:

@@ -15,8 +15,8 @@ from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.data.loader import HELD, PREFETCH
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.embedding import EmbeddingBatch
-from tests.recorder import BATCHES, Recorder, SaveEverywhere, data_of, epochs_of, fit
-from tests.shard_sets import make_shard_set, make_sparse_shard_set, overwrite
+from tests.helpers.recorder import BATCHES, Recorder, SaveEverywhere, data_of, epochs_of, fit
+from tests.helpers.shard_sets import make_shard_set, make_sparse_shard_set, overwrite
 
 
 @pytest.fixture(scope="module")

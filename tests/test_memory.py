@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs import write_experiment
-from tests.shard_sets import make_sparse_shard_set
+from tests.helpers.runs import write_experiment
+from tests.helpers.shard_sets import make_sparse_shard_set
 
 
 def anonymous_bytes(process: int) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.missing_packages import main, missing, required
+from tests.helpers.missing_packages import main, missing, required
 
 ROOT = Path(__file__).parent.parent
 

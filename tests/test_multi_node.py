@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.runs import metrics, started, write_experiment
+from tests.helpers.runs import metrics, started, write_experiment
 
 
 def free_port() -> int:

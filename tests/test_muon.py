@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import nn
 
-from data_prep.muon import Muon, MuonAndAdamW, orthogonal
+from data_prep.world_models.muon import Muon, MuonAndAdamW, orthogonal
 
 
 def test_an_update_is_the_nearest_orthogonal_matrix() -> None:

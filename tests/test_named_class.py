@@ -18,8 +18,8 @@ from eclipse_pl.__main__ import main as command
 from eclipse_pl.load_prior import load_prior
 from eclipse_pl.priors import EclipsePrior, Prior
 from eclipse_pl.priors.named_class import named_class
-from tests.saved_runs import make_run, write_config, write_run
-from tests.shard_sets import make_space
+from tests.helpers.saved_runs import make_run, write_config, write_run
+from tests.helpers.shard_sets import make_space
 from tests.test_network import captions
 
 SMALL = {"num_layers": 1, "num_attention_heads": 1, "attention_head_dim": 8}

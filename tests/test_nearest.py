@@ -4,8 +4,8 @@ import pytest
 from PIL import Image
 
 from eclipse_pl.__main__ import main as command
-from eclipse_pl.nearest import nearest
-from tests.runs import write_experiment
+from eclipse_pl.commands.nearest import nearest
+from tests.helpers.runs import write_experiment
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 
@@ -26,15 +26,15 @@ def world_run(tmp_path_factory):
     return folder / "runs" / "quickstart" / "version_0"
 
 
-def test_a_picture_with_the_neighbours_of_each_prompt(world_run, tmp_path):
+def test_a_image_with_the_neighbours_of_each_prompt(world_run, tmp_path):
     found = nearest(str(world_run), ["a red circle", "two blue stars"], str(tmp_path / "out.png"), count=3)
     assert [one.prompt for one in found] == ["a red circle", "two blue stars"]
     for one in found:
         assert len(set(one.keys)) == 3
         assert one.cosines == sorted(one.cosines, reverse=True)
         assert one.tokens == 2 + len(one.prompt.split())
-    with Image.open(tmp_path / "out.png") as picture:
-        assert picture.width > picture.height > 100
+    with Image.open(tmp_path / "out.png") as image:
+        assert image.width > image.height > 100
 
 
 def test_the_same_seed_gives_the_same_embedding(world_run, tmp_path):
@@ -49,7 +49,7 @@ def test_mistakes(world_run, tmp_path, capfd):
     for arguments, said in (
         (["--run", str(tmp_path)], "is not the folder of a run"),
         (["--run", str(world_run), "--split", "dev"], "has no split 'dev'"),
-        (["--run", str(world_run), "--pictures", str(tmp_path / "*.tar")], "say where they lie with --pictures"),
+        (["--run", str(world_run), "--images", str(tmp_path / "*.tar")], "say where they lie with --images"),
     ):
         assert command(["nearest", "--prompt", '["a red circle"]', *arguments]) == 2
         assert said in capfd.readouterr().err

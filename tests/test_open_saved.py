@@ -20,10 +20,10 @@ from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
 from eclipse_pl.load_prior import load_prior
 from eclipse_pl.priors import DiffusionPrior, EclipsePrior, LinearPrior, MeanImagePrior, MLPPrior, Prior, TextAsImagePrior
 from eclipse_pl.priors.open_saved import open_saved
-from tests.released_folders import KANDINSKY_SCHEDULER, TINY, write_eclipse, write_pipeline, write_stock
-from tests.runs import write_experiment
-from tests.saved_runs import make_run
-from tests.shard_sets import make_space
+from tests.helpers.released_folders import KANDINSKY_SCHEDULER, TINY, write_eclipse, write_pipeline, write_stock
+from tests.helpers.runs import write_experiment
+from tests.helpers.saved_runs import make_run
+from tests.helpers.shard_sets import make_space
 from tests.test_network import captions
 
 SMALL = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 8}

@@ -181,10 +181,10 @@ def test_lower_precision_is_close_and_still_float32(tiny: OpenClipEncoder, folde
 
 
 def test_the_image_transform_travels_to_loader_workers(tiny: OpenClipEncoder) -> None:
-    picture = Image.effect_noise((50, 70), 80).convert("RGB")
+    image = Image.effect_noise((50, 70), 80).convert("RGB")
     copy = pickle.loads(pickle.dumps(tiny.image_transform))
-    assert copy(picture).shape == (3, tiny.image_size, tiny.image_size)
-    assert torch.equal(copy(picture), tiny.image_transform(picture))
+    assert copy(image).shape == (3, tiny.image_size, tiny.image_size)
+    assert torch.equal(copy(image), tiny.image_transform(image))
 
 
 def test_local_checkpoints_and_random_weights(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import webdataset
 from PIL import Image
 
 from eclipse_pl.world.captions import parse
+from eclipse_pl.world.drawing import pixels
 from eclipse_pl.world.pairs import write_pairs
-from eclipse_pl.world.picture import pixels
 from eclipse_pl.world.scenes import Scene, SceneObject
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a metric against a parameter can be read: no two names on each other, no two lines alike."""
+"""Images of a metric against a parameter can be read: no two names on each other, no two lines alike."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def test_scale_changes_probabilities_and_not_wins() -> None:
     assert prefer(*small).win_rate == prefer(A, B).win_rate and prefer(*small).probability < 0.51
 
 
-def test_pairs_that_were_not_judged_are_counted_apart() -> None:
+def test_pairs_that_were_not_scored_are_counted_apart() -> None:
     result = prefer({**A, ("p1", 0): math.nan}, {**B, ("p1", 1): math.nan})
     assert (result.failed, result.pairs, result.win_rate.n, result.win_rate.mean) == (2, 2, 1, 1.0)
     assert not result.win_rate.has_interval  # one prompt tells nothing of others

@@ -8,13 +8,13 @@ from eclipse_pl.reports.page import write_page
 from eclipse_pl.reports.published import RULES, published, published_tables
 from eclipse_pl.reports.report import Report
 from eclipse_pl.reports.tables import markdown
-from tests.html_page import Page
-from tests.judged_folders import edit_card, judged
+from tests.helpers.html_page import Page
+from tests.helpers.scored_folders import edit_card, scored
 
 
 @pytest.fixture
 def report(tmp_path) -> Report:
-    return Report.of([str(judged(tmp_path / "one")), str(judged(tmp_path / "two", 5))])
+    return Report.of([str(scored(tmp_path / "one")), str(scored(tmp_path / "two", 5))])
 
 
 def test_the_figures_are_whole():
@@ -76,7 +76,7 @@ def test_ours_stand_beside_those_of_the_same_rule(report):
 
 
 def test_nothing_published_beside_other_prompts(tmp_path):
-    folder = judged(tmp_path / "one")
+    folder = scored(tmp_path / "one")
     edit_card(folder, lambda card: card["prompts"].update(name="world"))
     report = Report.of([str(folder)])
     assert published_tables(report.scores) == []

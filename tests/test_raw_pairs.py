@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from data_prep.verify import verify
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.raw.sources import find_sources
-from tests.raw_sets import embed, picture, read_all, sample, write_tar
+from tests.helpers.raw_sets import embed, image_bytes, read_all, sample, write_tar
 from tests.test_openclip import tiny_folder
 
 
@@ -36,13 +36,13 @@ def test_a_split_of_another_name_costs_its_pair(tmp_path: Path, encoder: OpenCli
 
 
 def test_a_list_of_captions_makes_as_many_pairs(tmp_path: Path, encoder: OpenClipEncoder) -> None:
-    samples = {"one": {"png": picture(0), "json": b'{"captions": ["a cat", "a tom"], "split": "val"}'}, "two": sample(1)}
+    samples = {"one": {"png": image_bytes(0), "json": b'{"captions": ["a cat", "a tom"], "split": "val"}'}, "two": sample(1)}
     embed([str(write_tar(tmp_path / "raw.tar", samples))], encoder, tmp_path / "shards")
     pairs = read_all(tmp_path / "shards")
     assert {key: pair["caption"] for key, pair in pairs.items()} == {
         "one": "a cat",
         "one#1": "a tom",
-        "two": "picture number 1 of the set",
+        "two": "image number 1 of the set",
     }
     assert pairs["one"]["split"] == pairs["one#1"]["split"] == "val"
     torch.testing.assert_close(pairs["one"]["image"], pairs["one#1"]["image"])
@@ -64,7 +64,7 @@ def test_odd_strings_cost_their_pairs_alone(
         about = {"group": group, "subset": subset} | ({} if as_txt else {"caption": caption})
         txt = {"txt": caption.encode("utf-8", "surrogatepass")} if as_txt else {}
         name = key.replace("/", "").encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")
-        samples[f"{number}{name}"] = {"png": picture(1), "json": json.dumps(about).encode(), **txt}
+        samples[f"{number}{name}"] = {"png": image_bytes(1), "json": json.dumps(about).encode(), **txt}
     manifest = embed([str(write_tar(folder / "raw.tar", samples))], encoder, folder / "shards")
     assert manifest.pairs + len(manifest.shards[0].skipped) == len(samples) and "good" in read_all(folder / "shards")
     assert not [finding for finding in verify([str(folder / "shards")]) if finding.wrong and "splits" not in finding.check]

@@ -22,7 +22,7 @@ from eclipse_pl.raw import splits as raw_splits
 from eclipse_pl.raw.pairs import RawPair
 from eclipse_pl.raw.source_version import version_of
 from eclipse_pl.raw.splits import OPEN, PairNames, SplitDraw, draw_splits
-from tests.raw_sets import contents, embed, picture, read_all, sample, write_tar
+from tests.helpers.raw_sets import contents, embed, image_bytes, read_all, sample, write_tar
 from tests.test_openclip import tiny_folder
 
 
@@ -139,7 +139,7 @@ def test_which_tar_a_pair_lies_in_and_when_it_is_read_changes_nothing(pairs: Pai
 def five_captions(folder: Path, images: int = 12) -> str:
     """MSCOCO by img2dataset's recipe: five keys an image, here in two tars, and a caption that two images share."""
     samples = {
-        f"{5 * image + n:04d}": {**sample(0, caption=f"{n} of {image}"), "png": picture(image)}
+        f"{5 * image + n:04d}": {**sample(0, caption=f"{n} of {image}"), "png": image_bytes(image)}
         for n in range(5)
         for image in range(images)
     }
@@ -265,7 +265,7 @@ def test_what_a_pipe_gives_is_told_by_its_bytes(tmp_path: Path, encoder: OpenCli
     assert before == {path.name: path.stat().st_ino for path in out.iterdir()}
     write_tar(path, {f"{n}": sample(n + 1) for n in range(5)})
     embed(source, encoder, out)
-    assert read_all(out)["0"]["caption"] == "picture number 1 of the set"
+    assert read_all(out)["0"]["caption"] == "image number 1 of the set"
     path.unlink()
     with pytest.raises(ValueError, match="1 of 1 sources could not be read to their end: pipe:cat"):
         embed(source, encoder, out)
@@ -282,7 +282,7 @@ def test_a_source_that_joins_pairs_of_two_splits(
     pairs = read_all(out)
     train = next(key for key, pair in pairs.items() if pair["split"] == "train")
     held = next(key for key, pair in pairs.items() if pair["split"] == "val" and key[0] != train[0])
-    joining = {**sample(0, caption=pairs[held]["caption"]), "png": picture(int(train))}
+    joining = {**sample(0, caption=pairs[held]["caption"]), "png": image_bytes(int(train))}
     write_tar(raw / "0004.tar", {"joining": joining})
     embed([f"{raw}/*.tar"], encoder, out, val=0.3, test=0.3)
     assert "because with the other sources some of its pairs belong into other splits" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Pictures read back: exactly where they are rendered, and nearly always where a decoder might have blurred them."""
+"""Images read back: exactly where they are rendered, and nearly always where a decoder might have blurred them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from eclipse_pl.world.picture import pixels
+from eclipse_pl.world.drawing import pixels
 from eclipse_pl.world.reading import read
 from eclipse_pl.world.scenes import CATEGORIES, COLOURS, DIAMETER, SHAPES, TEXTURES, Scene, SceneObject, draw_scene
 
@@ -20,7 +20,7 @@ def objects(image: np.ndarray) -> Counter[SceneObject]:
 
 
 def share_read(damage: Callable[[np.ndarray], np.ndarray], count: int) -> float:
-    """Of the pictures, those of which every object was read right but for its exact place."""
+    """Of the images, those of which every object was read right but for its exact place."""
     scenes = [draw_scene(CATEGORIES[i % 6], (21, i)) for i in range(count)]
 
     def kinds(things: Counter[SceneObject]) -> Counter[SceneObject]:

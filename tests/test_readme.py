@@ -12,7 +12,7 @@ import torch
 from data_prep.__main__ import COMMANDS as DATA_COMMANDS
 from eclipse_pl.__main__ import COMMANDS
 from eclipse_pl.cli import main
-from tests.runs import write_experiment
+from tests.helpers.runs import write_experiment
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "experiments" / "README.md"]

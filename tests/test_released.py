@@ -16,8 +16,8 @@ from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.priors import DiffusionPrior, EclipsePrior, LinearPrior, MLPPrior, PriorNetwork
 from eclipse_pl.priors.released import read_released
 from eclipse_pl.priors.write_released import scheduler_config, write_released
-from tests.released_folders import ECLIPSE_CONFIG, TINY, reference_network, write_eclipse, write_pipeline, write_stock
-from tests.shard_sets import make_space
+from tests.helpers.released_folders import ECLIPSE_CONFIG, TINY, reference_network, write_eclipse, write_pipeline, write_stock
+from tests.helpers.shard_sets import make_space
 from tests.test_network import captions, with_time, without_time
 
 SMALL = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 8}

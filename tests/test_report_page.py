@@ -10,8 +10,8 @@ from eclipse_pl.reports.metric import METRICS
 from eclipse_pl.reports.page import write_page
 from eclipse_pl.reports.report import Report
 from eclipse_pl.reports.tables import cost_table, difference_table, main_table, settings_table, win_table
-from tests.compared_runs import copy, edit_config, edit_report
-from tests.html_page import HOSTILE, Page
+from tests.helpers.compared_runs import copy, edit_config, edit_report
+from tests.helpers.html_page import HOSTILE, Page
 
 
 def page_of(*places: Path, anyway: bool = False, command: str = "compare") -> tuple[str, LatentComparison]:

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Timer
 
 from eclipse_pl.cli import main
 from eclipse_pl.metrics_file import read_metrics
-from tests.runs import metrics, started, wait_for, write_experiment
+from tests.helpers.runs import metrics, started, wait_for, write_experiment
 
 STEPS = 10  # 8 batches an epoch: one epoch ends inside the run
 
@@ -99,7 +99,7 @@ AVERAGE = {"class_path": "lightning.pytorch.callbacks.EMAWeightAveraging", "init
 
 
 def callback(name: str, **arguments) -> dict:
-    home = "tests.stopping" if "." not in name else None
+    home = "tests.helpers.stopping" if "." not in name else None
     return {"class_path": f"{home}.{name}" if home else name, "init_args": arguments}
 
 

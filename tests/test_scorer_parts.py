@@ -1,4 +1,4 @@
-"""Every judge is a part that a YAML names by class_path; building it loads nothing."""
+"""Every scorer is a part that a YAML names by class_path; building it loads nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ S = "eclipse_pl.scorers"
 CLIP = {"class_path": f"{S}.clip_towers.TransformersClip", "init_args": {"path": "openai/clip-vit-base-patch32"}}
 DINO = {"class_path": f"{S}.detectors.GroundingDino", "init_args": {"path": "IDEA-Research/grounding-dino-tiny"}}
 DPT = {"class_path": f"{S}.depth.DptDepth", "init_args": {"path": "Intel/dpt-hybrid-midas@refs/pr/7"}}
-JUDGES: dict[str, dict[str, Any]] = {
+SCORERS: dict[str, dict[str, Any]] = {
     "blip_vqa@480": {
         "class_path": f"{S}.blip_vqa.BlipVqaScorer",
         "init_args": {"path": "Salesforce/blip-vqa-capfilt-large", "max_noun_phrases": 2, "enc_token": "hf"},
@@ -56,13 +56,13 @@ JUDGES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", JUDGES)
-def test_judges_are_parts(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", SCORERS)
+def test_scorers_are_parts(name: str, tmp_path: Path) -> None:
     parser = ArgumentParser()
     parser.add_argument("--config", action="config")
     parser.add_argument("--scorer", type=Scorer)
-    file = tmp_path / "judge.yaml"
-    file.write_text(yaml.safe_dump({"scorer": JUDGES[name]}))
+    file = tmp_path / "scorer.yaml"
+    file.write_text(yaml.safe_dump({"scorer": SCORERS[name]}))
     built = parser.instantiate_classes(parser.parse_args(["--config", str(file)]))
     assert built.scorer.name == name
     built.scorer.close()

@@ -16,7 +16,7 @@ from eclipse_pl.data import shard_set
 from eclipse_pl.data.chunk import MEMBERS, Chunk, image_numbers
 from eclipse_pl.data.manifest import Manifest
 from eclipse_pl.data.shard_set import ShardSet
-from tests.shard_sets import MADE_BY, make_chunk, make_shard_set, make_space, overwrite, write_chunks
+from tests.helpers.shard_sets import MADE_BY, make_chunk, make_shard_set, make_space, overwrite, write_chunks
 
 
 @pytest.fixture(scope="module")

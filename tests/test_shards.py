@@ -10,7 +10,7 @@ import pytest
 from eclipse_pl.data.chunk import MEMBERS, Chunk, image_numbers, shared_images
 from eclipse_pl.data.manifest import SkippedPair
 from eclipse_pl.data.shards import ShardWriter
-from tests.shard_sets import make_chunk, make_shard_set
+from tests.helpers.shard_sets import make_chunk, make_shard_set
 
 
 def chunk_of(pairs: int = 5, **options: object) -> Chunk:

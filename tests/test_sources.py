@@ -8,7 +8,7 @@ import pytest
 from data_prep.__main__ import main
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.raw.sources import find_sources
-from tests.raw_sets import embed, sample, write_tar
+from tests.helpers.raw_sets import embed, sample, write_tar
 from tests.test_openclip import tiny_folder
 
 

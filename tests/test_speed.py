@@ -13,8 +13,8 @@ from eclipse_pl import __main__, speed, speed_priors
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.priors import DiffusionPrior
-from eclipse_pl.speed import Row, embed, in_turns, loader, step
-from eclipse_pl.speed_inputs import draw_lengths, write_pictures, write_shards
+from eclipse_pl.speed.command import Row, embed, in_turns, loader, step
+from eclipse_pl.speed.inputs import draw_lengths, write_images, write_shards
 from tests.test_openclip import tiny_folder
 
 CPU = torch.device("cpu")
@@ -101,10 +101,10 @@ def test_embed(tmp_path: Path) -> None:
     assert all(row.ratio > 0 for row in rows) and rows[0].ours == rows[1].ours
 
 
-def test_pictures_to_measure_with_have_captions_of_the_drawn_lengths(tmp_path: Path) -> None:
+def test_images_to_measure_with_have_captions_of_the_drawn_lengths(tmp_path: Path) -> None:
     import open_clip
 
-    captions = write_pictures(tmp_path / "0000.tar", 40)
+    captions = write_images(tmp_path / "0000.tar", 40)
     ends = open_clip.get_tokenizer("ViT-L-14")(captions).argmax(1)
     assert torch.equal(ends + 1, draw_lengths(40))
 

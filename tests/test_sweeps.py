@@ -19,16 +19,16 @@ import yaml
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.cli import main as fit
 from eclipse_pl.data.manifest import write_json
+from eclipse_pl.launch.task import Record, Task
 from eclipse_pl.locks import only_process
 from eclipse_pl.priors.baselines import MeanImagePrior
 from eclipse_pl.sweeps import command as sweeps
 from eclipse_pl.sweeps.plan import SweepPlan
 from eclipse_pl.sweeps.results import with_interval
 from eclipse_pl.sweeps.sweep_file import SweepFile
-from eclipse_pl.task import Record, Task
-from tests.runs import metrics, started, wait_for, write_experiment
-from tests.saved_runs import make_run
-from tests.shard_sets import make_space
+from tests.helpers.runs import metrics, started, wait_for, write_experiment
+from tests.helpers.saved_runs import make_run
+from tests.helpers.shard_sets import make_space
 
 ROOT = Path(__file__).parent.parent
 WEIGHT = "model.prior.init_args.contrastive_weight"
@@ -75,7 +75,7 @@ def kill(pattern: str) -> None:
             words = (folder / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if pattern.encode() in words and b"eclipse_pl.task" not in words:
+        if pattern.encode() in words and b"eclipse_pl.launch.task" not in words:
             os.kill(int(folder.name), signal.SIGKILL)
             return
     raise AssertionError(f"no process has {pattern}")

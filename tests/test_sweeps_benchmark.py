@@ -1,4 +1,4 @@
-"""Sweeps of the benchmark: rows of a table, each a painter."""
+"""Sweeps of the benchmark: rows of a table, each a text-to-image model."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     stable_diffusion(tmp_path / "pipeline")
     prompts = {"class_path": "eclipse_pl.world.prompt_source.WorldPrompts", "init_args": {"per_category": 1}}
-    judges = [{"scorer": {"class_path": "tests.judges_for_pictures.MeanColour"}}]
-    write(tmp_path / "protocol.yaml", "eclipse_pl.compbench.compbench.CompBench", {"prompts": prompts, "judges": judges})
+    scorers = [{"scorer": {"class_path": "tests.helpers.scorers_for_images.MeanColour"}}]
+    write(tmp_path / "protocol.yaml", "eclipse_pl.compbench.compbench.CompBench", {"prompts": prompts, "scorers": scorers})
     for name, steps in (("few", 1), ("more", 2)):
         options = {"model": str(tmp_path / "pipeline"), "steps": steps, "size": 16, "device": "cpu"}
-        write(tmp_path / f"{name}.yaml", "eclipse_pl.painters.pipeline_painter.PipelinePainter", options)
+        write(tmp_path / f"{name}.yaml", "eclipse_pl.text_to_image.diffusers_pipeline.DiffusersPipeline", options)
     content = {
         "name": "table",
         "method": "grid",
         "metric": {"name": "benchmark/mean_colour", "goal": "maximize"},
-        "parameters": {"painter": {"values": ["few.yaml", "more.yaml"]}},
+        "parameters": {"text_to_image": {"values": ["few.yaml", "more.yaml"]}},
         "program": "eclipse_pl",
         "command": ["${interpreter}", "-m", "${program}", "benchmark", "--protocol", "protocol.yaml", "${args}"],
     }
@@ -38,8 +38,8 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_rows_of_a_table(sweep: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert command(["sweep", str(sweep)]) == 0
-    cards = {name: Path("runs/table") / f"painter={name}" / "scorecard.json" for name in ("few", "more")}
-    steps = {name: json.loads(path.read_text())["painter"]["num_inference_steps"] for name, path in cards.items()}
+    cards = {name: Path("runs/table") / f"text_to_image={name}" / "scorecard.json" for name in ("few", "more")}
+    steps = {name: json.loads(path.read_text())["text_to_image"]["num_inference_steps"] for name, path in cards.items()}
     assert steps == {"few": 1, "more": 2}
     table = capfd.readouterr().out
     rows = list(csv.DictReader(Path("runs/table/sweep.csv").read_text().splitlines()))
@@ -51,9 +51,9 @@ def test_rows_of_a_table(sweep: Path, capfd: pytest.CaptureFixture[str]) -> None
     assert capfd.readouterr().out.count("# finished: ") == 2
 
 
-def test_a_wrong_parameter_is_refused_before_anything_is_painted(sweep: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_parameter_is_refused_before_anything_is_generated(sweep: Path, capfd: pytest.CaptureFixture[str]) -> None:
     content = yaml.safe_load(sweep.read_text())
-    sweep.write_text(yaml.safe_dump({**content, "parameters": {"paintr": {"values": ["few.yaml", "more.yaml"]}}}))
+    sweep.write_text(yaml.safe_dump({**content, "parameters": {"text_to_imag": {"values": ["few.yaml", "more.yaml"]}}}))
     assert command(["sweep", str(sweep)]) == 2
-    assert "there is no parameter paintr. Near it: painter" in capfd.readouterr().err
+    assert "there is no parameter text_to_imag. Near it: text_to_image" in capfd.readouterr().err
     assert not Path("runs").exists()

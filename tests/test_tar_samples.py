@@ -19,7 +19,7 @@ from eclipse_pl.raw.names import IMAGES
 from eclipse_pl.raw.reasons import APART, shown
 from eclipse_pl.raw.tar_files import BrokenSourceError
 from eclipse_pl.raw.tar_samples import TarSample, TarSamples
-from tests.raw_sets import sample, write_tar
+from tests.helpers.raw_sets import sample, write_tar
 
 
 def tar_of(names: list[str], **types: bytes) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eclipse_pl.text_file import decoded, lines_of, read_text, unusable
+from eclipse_pl.formats.text_file import decoded, lines_of, read_text, unusable
 
 ODD = "\x0b\x0c\x1c\x1d\x1e\x1f\x85\u2028\u2029\r\x00\x1b\ufeff\ufffe\U0001f600é a'\",;\t"
 """Everything that Python or a spreadsheet takes for the end of a line or a cell."""

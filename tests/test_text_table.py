@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eclipse_pl.text_table import Row, read_csv, read_json_lines
+from eclipse_pl.formats.text_table import Row, read_csv, read_json_lines
 from tests.test_text_file import ODD
 
 KNOWN = ("prompt", "caption")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from eclipse_pl.__main__ import main as command
-from tests.runs import write_experiment
+from tests.helpers.runs import write_experiment
 
 
 def error(capfd: Any) -> str:

@@ -18,11 +18,11 @@ from eclipse_pl.data.manifest import Manifest
 from eclipse_pl.reports.run_record import RunRecord
 from eclipse_pl.reports.trained_on import names_of_sets, trained_on
 from eclipse_pl.world.datamodule import WorldDataModule
-from tests.compared_runs import compare, numbers, refused
-from tests.html_page import Page
-from tests.pipelines import kandinsky
-from tests.runs import write_experiment
-from tests.shard_sets import make_shard_set
+from tests.helpers.compared_runs import compare, numbers, refused
+from tests.helpers.html_page import Page
+from tests.helpers.pipelines import kandinsky
+from tests.helpers.runs import write_experiment
+from tests.helpers.shard_sets import make_shard_set
 
 SPLITS = {"train": 64, "val": 16}
 NAMES = {"first_0": "first", "first_1": "first", "copied_2": "elsewhere/first", "second_0": "second"}
@@ -130,8 +130,8 @@ def test_a_benchmark_of_two_trainings_is_of_two_variants(tmp_path: Path) -> None
     decoder = {"model": str(tmp_path / "weights"), "space": "world", "steps": 1, "batch_size": 8, "device": "cpu"}
     part(tmp_path / "decoder.yaml", "eclipse_pl.decoders.kandinsky.KandinskyDecoder", decoder)
     prompts = {"class_path": "eclipse_pl.world.prompt_source.WorldPrompts", "init_args": {"per_category": 2}}
-    judges = [{"scorer": {"class_path": "tests.judges_for_pictures.MeanColour"}, "categories": ["colour"]}]
-    protocol = {"prompts": prompts, "judges": judges}
+    scorers = [{"scorer": {"class_path": "tests.helpers.scorers_for_images.MeanColour"}, "categories": ["colour"]}]
+    protocol = {"prompts": prompts, "scorers": scorers}
     part(tmp_path / "protocol.yaml", "eclipse_pl.compbench.compbench.CompBench", protocol)
     for name, colours in {"all": None, "four": ["red", "green", "blue", "yellow"]}.items():
         WorldDataModule(str(tmp_path / name), 32, 8, 8, colours).prepare_data()
@@ -146,7 +146,7 @@ def test_a_benchmark_of_two_trainings_is_of_two_variants(tmp_path: Path) -> None
         assert command(["benchmark", f"--prior={prior}", *more]) == 0
     digest = Manifest.load(tmp_path / "four").digest
     for card in (tmp_path / "bench_four" / "scorecard.json", tmp_path / "runs" / "tiny" / "four" / "scorecard.json"):
-        assert [one["sha256"] for one in json.loads(card.read_text())["painter"]["training_data"]] == [digest]
+        assert [one["sha256"] for one in json.loads(card.read_text())["text_to_image"]["training_data"]] == [digest]
     compare(tmp_path / "bench_all", tmp_path / "bench_four", "--csv", "numbers.csv")
     counted = [name for name, _, metric in numbers() if metric == "benchmark/colour/mean_colour"]
     assert list(dict.fromkeys(counted)) == ["training_data=all", "training_data=four"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from eclipse_pl.__main__ import main
 from eclipse_pl.prompts.typed import require_prompts, with_typed_prompts
-from tests.runs import write_experiment
+from tests.helpers.runs import write_experiment
 
 YAML_AT_HEART = [
     *("a red circle", "12", "-1", "1e-5", "null", "~", "yes", "true", "2024-01-01", "12:30:00"),

@@ -13,7 +13,7 @@ import torch
 from eclipse_pl.decoders.kandinsky import KandinskyDecoder
 from eclipse_pl.decoders.pipeline_decoder import PipelineDecoder
 from eclipse_pl.decoders.unclip import StableUnclipDecoder, UnclipDecoder
-from tests.pipelines import kandinsky, karlo, stable_unclip
+from tests.helpers.pipelines import kandinsky, karlo, stable_unclip
 
 EMBED = torch.randn(3, 12, generator=torch.Generator().manual_seed(0))
 TEXTS = ["a red hat", "a blue hat", "two cats"]
@@ -36,7 +36,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 @pytest.mark.parametrize("name", DECODERS)
-def test_a_picture_depends_on_embedding_prompt_and_seed_alone(folders: dict[str, Path], name: str) -> None:
+def test_a_image_depends_on_embedding_prompt_and_seed_alone(folders: dict[str, Path], name: str) -> None:
     with tiny(folders, name) as decoder:
         images = decoder.decode(EMBED, TEXTS, range(3))
         assert decoder.dim == 12 and [image.size for image in images] == [(32, 32)] * 3
@@ -50,7 +50,7 @@ def test_a_picture_depends_on_embedding_prompt_and_seed_alone(folders: dict[str,
             decoder.decode(EMBED, TEXTS, range(3), negative_embed=EMBED)
 
 
-def test_karlo_paints_what_its_pipeline_paints_after_its_own_prior(folders: dict[str, Path]) -> None:
+def test_karlo_generates_what_its_pipeline_generates_after_its_own_prior(folders: dict[str, Path]) -> None:
     """The published index names a module that diffusers no longer has, so the reference is put together by hand."""
     from diffusers import DiffusionPipeline, PriorTransformer, UnCLIPScheduler
 
@@ -84,8 +84,8 @@ def test_karlo_paints_what_its_pipeline_paints_after_its_own_prior(folders: dict
         return_dict=False,
     )
     decoder.close()
-    painted = decoder.decode(predicted[0], TEXTS, range(3))
-    assert all(map(same, painted, reference)) and not any(map(same, painted, ours))
+    generated = decoder.decode(predicted[0], TEXTS, range(3))
+    assert all(map(same, generated, reference)) and not any(map(same, generated, ours))
 
 
 def test_karlo_without_guidance_and_its_own_prior_stays_on_disk(folders: dict[str, Path]) -> None:
@@ -102,11 +102,11 @@ def test_stable_unclip_size_and_noise(folders: dict[str, Path]) -> None:
 
 
 def test_each_class_refuses_the_others_folders(folders: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is a UnCLIPPipeline, and this decoder paints with KandinskyV22Pipeline"):
+    with pytest.raises(ValueError, match="is a UnCLIPPipeline, and this decoder generates with KandinskyV22Pipeline"):
         KandinskyDecoder(str(folders["karlo"]))
-    with pytest.raises(ValueError, match="is a StableUnCLIPImg2ImgPipeline, and this decoder paints with UnCLIPPipeline"):
+    with pytest.raises(ValueError, match="is a StableUnCLIPImg2ImgPipeline, and this decoder generates with UnCLIPPipeline"):
         UnclipDecoder(str(folders["stable_unclip"]))
-    with pytest.raises(ValueError, match="is a KandinskyV22Pipeline, and this decoder paints with StableUnCLIP"):
+    with pytest.raises(ValueError, match="is a KandinskyV22Pipeline, and this decoder generates with StableUnCLIP"):
         StableUnclipDecoder(str(kandinsky(tmp_path / "kandinsky")))
 
 

@@ -17,7 +17,7 @@ from eclipse_pl.reports.run_record import RunRecord
 from eclipse_pl.reports.run_search import natural
 from eclipse_pl.reports.score_record import ScoreRecord
 from eclipse_pl.reports.variants import NOT_COUNTED, group, names_of, rank, shortest
-from tests.judged_folders import prior
+from tests.helpers.scored_folders import prior
 
 PRIOR = "model.prior.init_args"
 
@@ -36,7 +36,7 @@ def test_runs_that_differ_in_seeds_and_storage_are_one_variant():
 
 
 @pytest.mark.parametrize("name", ["samples", "benchmark", "decoder"])
-def test_what_is_painted_and_judged_makes_no_variant(name):
+def test_what_is_generated_and_scored_makes_no_variant(name):
     key = f"{name}.init_args.steps".replace(".", "__")
     (variant,), _ = group([run("a", 0, **{key: 1}), run("b", 1, **{key: 2}), run("c", 2, **{name: None})])
     assert len(variant.runs) == 3
@@ -44,7 +44,7 @@ def test_what_is_painted_and_judged_makes_no_variant(name):
 
 def test_scores_by_two_decoders_are_two_variants(tmp_path):
     trained = {"seed_everything": 0, "data.init_args.seed": 0, "run.experiment": "tiny"}
-    records = [ScoreRecord({"painter": prior("runs/tiny", steps)}, tmp_path) for steps in (20, 50)]
+    records = [ScoreRecord({"text_to_image": prior("runs/tiny", steps)}, tmp_path) for steps in (20, 50)]
     named = [(at, RunRecord(Path(f"b{at}"), trained, {}, Path(f"b{at}"), {}, one, True)) for at, one in enumerate(records)]
     variants, twice = group(named)
     assert [variant.name for variant in variants] == ["steps=20", "steps=50"]
@@ -151,7 +151,7 @@ def test_a_plot_has_a_line_for_each_setting_that_its_parameter_does_not_decide()
         "noise=gaussian": [1, 2, 3],
         "noise=zero": [1, 2, 3],
     }
-    assert list(values.values()).count(None) == 1, "a level across the picture"
+    assert list(values.values()).count(None) == 1, "a level across the image"
 
 
 def test_a_plot_draws_no_line_from_one_method_to_another():

@@ -16,9 +16,9 @@ from data_prep.verify import Finding, verify
 from eclipse_pl.data.manifest import SPACE_NAME, Manifest
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.data.shards import ShardWriter
-from eclipse_pl.embed_folder import image_statistics
+from eclipse_pl.embed.folder import image_statistics
 from eclipse_pl.embedding import ClipSpace
-from tests.shard_sets import MADE_BY, make_chunk, make_shard_set, make_space, overwrite
+from tests.helpers.shard_sets import MADE_BY, make_chunk, make_shard_set, make_space, overwrite
 
 SPLITS = {"train": 64, "val": 20, "test": 20}
 
@@ -185,16 +185,16 @@ def test_a_damaged_or_newer_manifest(folder: Path, tmp_path: Path, capsys: pytes
 def write_pairs(
     folder: Path, splits: dict[str, list[tuple[str, str, int]]], groups: dict[str, list[int]] | None = None
 ) -> Path:
-    """A set of given (key, caption, picture number) in each split, of given groups or of those that the embeddings tell."""
+    """A set of given (key, caption, image number) in each split, of given groups or of those that the embeddings tell."""
     folder.mkdir()
     space = make_space()
     with ShardWriter(folder / "0000.tar") as writer:
         for split, rows in splits.items():
             made = make_chunk(np.random.default_rng(0), len(rows), space.dim, space.text_width, negatives=False)
-            pictures = np.stack([np.random.default_rng(number).normal(size=space.dim) for _, _, number in rows])
+            images = np.stack([np.random.default_rng(number).normal(size=space.dim) for _, _, number in rows])
             keys, captions = [key for key, _, _ in rows], [caption for _, caption, _ in rows]
             group = None if groups is None else np.array(groups[split])
-            writer.write(replace(made, image_embed=pictures, captions=captions, keys=keys, group=group), split)
+            writer.write(replace(made, image_embed=images, captions=captions, keys=keys, group=group), split)
         entries = [writer.close()]
     space.save(folder / SPACE_NAME)
     Manifest(space.identity, MADE_BY, entries).save(folder)
@@ -212,7 +212,7 @@ def test_overlap_between_splits(tmp_path: Path, capsys: pytest.CaptureFixture[st
     )
     shared = overlap({"set": ShardSet(folder)})
     assert shared.captions == {("train", "test"): 1, ("val", "test"): 1}
-    assert shared.pictures == {("train", "val"): 1} and shared.shared_keys == 1
+    assert shared.images == {("train", "val"): 1} and shared.shared_keys == 1
     rows = wrong(folder)
     assert len(rows) == 3 and all(not row.repair for row in rows)
     with pytest.raises(SystemExit):
@@ -221,17 +221,17 @@ def test_overlap_between_splits(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "'a dog'" in printed and '"group" in their json' in printed and "Repair" not in printed
 
 
-def test_one_picture_under_two_keys(tmp_path: Path) -> None:
+def test_one_image_under_two_keys(tmp_path: Path) -> None:
     splits = {
         "train": [("0", "a dog", 0), ("1", "a cat", 1), ("2", "a third", 2)],
         "val": [("3", "another cat", 1), ("4", "a fourth", 4)],
     }
-    apart = {"train": [0, 1, 2], "val": [3, 4]}  # one picture in two files
+    apart = {"train": [0, 1, 2], "val": [3, 4]}  # one image in two files
     rows = {row.check: row.found for row in verify([str(write_pairs(tmp_path / "set", splits, apart))]) if row.wrong}
-    assert rows == {"pictures in two splits": "1 in train and in val; first '1'"}
+    assert rows == {"images in two splits": "1 in train and in val; first '1'"}
     splits["val"][0] = ("3", "another cat", 3)
     folder = write_pairs(tmp_path / "groups", splits, groups={"train": [0, 1, 2], "val": [2, 3]})
-    assert overlap({"set": ShardSet(folder)}).pictures == {("train", "val"): 1}, "one image, embedded in two batches"
+    assert overlap({"set": ShardSet(folder)}).images == {("train", "val"): 1}, "one image, embedded in two batches"
 
 
 def test_zero_vectors_are_marked(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_overlap_between_sets(tmp_path: Path) -> None:
     rows = {row.check: row.found for row in verify([str(train), str(test)]) if row.wrong}
     assert rows == {
         "captions in two splits": f"1 in {train} train and in {test} test; first 'a cat'",
-        "pictures in two splits": f"1 in {train} train and in {test} test; first '0'",
+        "images in two splits": f"1 in {train} train and in {test} test; first '0'",
     }
     same = write_pairs(tmp_path / "three", {"train": [("0", "a dog", 0)]})
     assert not any(row.wrong for row in verify([str(train), str(same)])), "two sets may both train on a pair"
@@ -271,8 +271,8 @@ def test_skipped_and_cut_are_told(tmp_path: Path, folder: Path) -> None:
     manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
     manifest["shards"][0] |= {
         "cut": 3,
-        "skipped": [{"key": "k7", "reason": "no caption"}, {"key": "k8", "reason": "no picture"}],
+        "skipped": [{"key": "k7", "reason": "no caption"}, {"key": "k8", "reason": "no image"}],
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    assert found(folder, "skipped") == "2 pairs of the source (1: no caption, 1: no picture); first k7"
+    assert found(folder, "skipped") == "2 pairs of the source (1: no caption, 1: no image); first k7"
     assert found(folder, "cut").startswith("3 captions") and not wrong(folder)

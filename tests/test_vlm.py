@@ -14,7 +14,7 @@ from PIL import Image
 from eclipse_pl.prompts.prompt import Relation, Required
 from eclipse_pl.scorers.scorer import Score
 from eclipse_pl.scorers.vlm import AtomScorer, VisionLanguageModel, VqaScorer
-from tests.judges import picture, prompt, tiny_blip, tiny_qwen
+from tests.helpers.tiny_scorers import prompt, tiny_blip, tiny_image, tiny_qwen
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def first_token(folder: Path, image: Image.Image, question: str) -> dict[str, float]:
-    """One picture and question in one pass, by the processor's own chat template."""
+    """One image and question in one pass, by the processor's own chat template."""
     from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
     processor = AutoProcessor.from_pretrained(folder)
@@ -41,7 +41,7 @@ def first_token(folder: Path, image: Image.Image, question: str) -> dict[str, fl
 
 
 def test_vqa_score_is_the_probability_of_yes(folder: Path) -> None:
-    images = [picture(0), picture(1, (40, 70)), picture(2)]
+    images = [tiny_image(0), tiny_image(1, (40, 70)), tiny_image(2)]
     prompts = [prompt("a cat"), prompt("two dogs in a park"), prompt('a "sign"')]
     scorer = VqaScorer(str(folder), precision="float32", device="cpu", batch_size=2)
     scores = scorer.score(images, prompts)
@@ -58,11 +58,11 @@ def test_atoms_and_their_means(folder: Path) -> None:
     two_dogs = prompt(category="numeracy", required=(Required("dog", 2),))
     bench = prompt(phrases=("a green bench", "a bowl"))
     near, nothing = prompt(category="spatial", relation=Relation("cat", "near", "dog")), prompt("???")
-    scores = scorer.score([picture(i) for i in range(4)], [two_dogs, bench, nothing, near])
+    scores = scorer.score([tiny_image(i) for i in range(4)], [two_dogs, bench, nothing, near])
     assert [len(score.evidence.get("atoms", [])) for score in scores] == [2, 3, 0, 3]
     assert "has no noun phrases, relation or counted objects, which atoms_geometric[tiny-qwen]" in str(scores[2].failure)
     dog, count = scores[0].evidence["atoms"]
-    there, how_many = (first_token(folder, picture(0), atom["question"]) for atom in (dog, count))
+    there, how_many = (first_token(folder, tiny_image(0), atom["question"]) for atom in (dog, count))
     assert dog["probability"] == pytest.approx(there["Yes"] + there["yes"], abs=1e-5)
     # "2" and "two" are tokens; "Two" is not, and is not guessed from its first letter
     assert count["probability"] == pytest.approx(how_many["2"] + how_many["two"], abs=1e-5)
@@ -70,13 +70,13 @@ def test_atoms_and_their_means(folder: Path) -> None:
     assert scores[0].evidence["arithmetic"] == pytest.approx(sum(p) / 2, abs=1e-5)
     assert scores[0].value == scores[0].evidence["geometric"] == pytest.approx((p[0] * p[1]) ** 0.5, abs=1e-5)
     arithmetic = AtomScorer(str(folder), "arithmetic", precision="float32", device="cpu")
-    (other,) = arithmetic.score([picture(0)], [two_dogs])
+    (other,) = arithmetic.score([tiny_image(0)], [two_dogs])
     assert other.value == pytest.approx(scores[0].evidence["arithmetic"]) and arithmetic.name == "atoms_arithmetic[tiny-qwen]"
 
 
 def test_bfloat16_is_the_default_and_says_so(folder: Path) -> None:
     scorer = VqaScorer(str(folder), device="cpu")
-    (score,) = scorer.score([picture()], [prompt()])
+    (score,) = scorer.score([tiny_image()], [prompt()])
     assert isinstance(score, Score) and 0 < score.value < 1
     assert "bfloat16" in scorer.version and next(scorer.vlm.model.parameters()).dtype == torch.bfloat16
 
@@ -91,11 +91,11 @@ def test_answers_that_are_no_tokens(folder: Path) -> None:
 def test_models_that_do_not_chat(folder: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(folder, tmp_path / "tiny-qwen"))
     (copy / "chat_template.jinja").unlink()
-    with pytest.raises(ValueError, match=r"has no chat template\. A judge is a chat model"):
-        VqaScorer(str(copy), device="cpu").score([picture()], [prompt()])
+    with pytest.raises(ValueError, match=r"has no chat template\. A scorer is a chat model"):
+        VqaScorer(str(copy), device="cpu").score([tiny_image()], [prompt()])
     blip = tiny_blip(tmp_path / "tiny-blip")
-    with pytest.raises(ValueError, match=r"holds BlipForQuestionAnswering, and this judge works with .* or \d+ others"):
-        VqaScorer(str(blip), device="cpu").score([picture()], [prompt()])
+    with pytest.raises(ValueError, match=r"holds BlipForQuestionAnswering, and this scorer works with .* or \d+ others"):
+        VqaScorer(str(blip), device="cpu").score([tiny_image()], [prompt()])
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from eclipse_pl.wandb_account import answers, has_wandb_account, wandb_mode
-from tests.runs import write_experiment
+from eclipse_pl.training.wandb_account import answers, has_wandb_account, wandb_mode
+from tests.helpers.runs import write_experiment
 
 
 class Refusal(BaseHTTPRequestHandler):

@@ -12,8 +12,8 @@ from eclipse_pl.find_encoder import find_encoder
 from eclipse_pl.load_prior import load_prior
 from eclipse_pl.priors.checkpoint import read_checkpoint
 from eclipse_pl.world.encoder import WorldEncoder
-from tests.runs import metrics, write_experiment
-from tests.shard_sets import make_shard_set, make_space
+from tests.helpers.runs import metrics, write_experiment
+from tests.helpers.shard_sets import make_shard_set, make_space
 from tests.test_network import captions
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from data_prep.whitening import Whitening
+from data_prep.world_models.whitening import Whitening
 
 
 def stretched(pairs: int, dim: int = 16) -> torch.Tensor:

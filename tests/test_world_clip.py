@@ -11,9 +11,9 @@ import torch
 
 import eclipse_pl.world
 from data_prep.__main__ import main
-from data_prep.world_clip import END, clip_config, normalised, retrieval, vocabulary
+from data_prep.world_models.clip import END, clip_config, normalised, retrieval, vocabulary
 from eclipse_pl.encoders.openclip import OpenClipEncoder
-from eclipse_pl.world.picture import picture
+from eclipse_pl.world.drawing import drawn
 from eclipse_pl.world.splits import encoder_scenes, held_out_scenes
 
 SHIPPED = Path(eclipse_pl.world.__file__).parent / "models" / "clip"
@@ -37,7 +37,7 @@ def test_three_steps_of_training_make_a_model_that_open_clip_loads(tmp_path: Pat
     assert (tmp_path / "clip" / "tokenizer.json").read_bytes() == (SHIPPED / "tokenizer.json").read_bytes()
 
 
-def test_shipped_model_finds_its_pictures(world: OpenClipEncoder) -> None:
+def test_shipped_model_finds_its_images(world: OpenClipEncoder) -> None:
     pairs = list(held_out_scenes("test", 1000))
     assert len({pair.caption for pair in pairs}) == 1000
     to_image, to_text = retrieval(world, pairs)
@@ -49,7 +49,7 @@ def test_shipped_model_is_small() -> None:
 
 
 def test_shipped_model_binds_attributes(world: OpenClipEncoder) -> None:
-    """A caption is nearer to its picture than to the one with two attributes swapped, clearly more often than by chance."""
+    """A caption is nearer to its image than to the one with two attributes swapped, clearly more often than by chance."""
     pairs = [pair for pair in held_out_scenes("test", 300) if pair.negative]
     text = world.encode_text([pair.caption for pair in pairs]).text_embed
     own, swapped = (
@@ -61,7 +61,7 @@ def test_shipped_model_binds_attributes(world: OpenClipEncoder) -> None:
 
 def test_training_pixels_are_those_of_the_image_transform(world: OpenClipEncoder) -> None:
     scene = next(encoder_scenes()).scene
-    torch.testing.assert_close(normalised([scene])[0], world.image_transform(picture(scene)))
+    torch.testing.assert_close(normalised([scene])[0], world.image_transform(drawn(scene)))
 
 
 def test_the_tokenizer_knows_every_caption_and_survives_any_other(world: OpenClipEncoder) -> None:

@@ -15,12 +15,12 @@ import torch
 from diffusers import KandinskyV22Pipeline
 
 from data_prep.__main__ import main
-from data_prep.resumable import Resumable
-from data_prep.whitening import Whitening
-from data_prep.world_clip import normalised
-from data_prep.world_decoder import denoising_loss, noise_schedule, unet_model, unwhitened
-from data_prep.world_layout import features_of_noise, lowest_level, squares, train_layout
-from data_prep.world_report import judged, means
+from data_prep.world_models.clip import normalised
+from data_prep.world_models.decoder import denoising_loss, noise_schedule, unet_model, unwhitened
+from data_prep.world_models.layout import features_of_noise, lowest_level, squares, train_layout
+from data_prep.world_models.report import means, scored
+from data_prep.world_models.resumable import Resumable
+from data_prep.world_models.whitening import Whitening
 from eclipse_pl.world.decoder import FOLDER, WorldDecoder
 from eclipse_pl.world.encoder import FOLDER as CLIP
 from eclipse_pl.world.encoder import WorldEncoder
@@ -65,7 +65,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(trained: Path, tmp_path: Path,
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Resumable, "report", killed)
-    monkeypatch.setattr("data_prep.resumable.SAVE_EVERY", 2)
+    monkeypatch.setattr("data_prep.world_models.resumable.SAVE_EVERY", 2)
     assert train(tmp_path / "models") == 130
     monkeypatch.undo()
     assert train(tmp_path / "models") == 0
@@ -141,7 +141,7 @@ def test_the_loss_is_that_of_the_clean_latents() -> None:
 def test_the_schedule_ends_in_noise_and_the_pipeline_takes_it() -> None:
     schedule = noise_schedule()
     schedule.set_timesteps(20)
-    assert schedule.alphas_cumprod[schedule.timesteps[0]] < 1e-6  # the first step sees no trace of a picture
+    assert schedule.alphas_cumprod[schedule.timesteps[0]] < 1e-6  # the first step sees no trace of an image
     assert unet_model(128).config.out_channels == 2 * unet_model(128).config.in_channels
 
 
@@ -158,8 +158,8 @@ def test_shipped_weights_are_small_and_quick() -> None:
     assert min(times) < 4 * 2 * 0.15
 
 
-def test_shipped_decoder_paints_what_the_embedding_says() -> None:
-    facts = means(judged(FOLDER, WorldEncoder(device="cpu"), 60))
+def test_shipped_decoder_generates_what_the_embedding_says() -> None:
+    facts = means(scored(FOLDER, WorldEncoder(device="cpu"), 60))
     assert facts["colour"] >= 0.75 and facts["shape"] >= 0.8  # 0.86 and 0.88 on 600: see the table beside the weights
 
 

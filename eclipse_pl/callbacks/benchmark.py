@@ -10,24 +10,24 @@ import lightning as L
 from eclipse_pl.callbacks.averaging import averages_of
 from eclipse_pl.callbacks.undisturbed import undisturbed
 from eclipse_pl.compbench.compbench import CompBench
+from eclipse_pl.compbench.ranks import Ranks
 from eclipse_pl.compbench.scorecard import metrics_of, write_card
 from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.lit_prior import LitPrior
-from eclipse_pl.painters.prior_painter import PriorPainter, require_parts
-from eclipse_pl.ranks import Ranks
+from eclipse_pl.text_to_image.prior_and_decoder import PriorAndDecoder, require_parts
 
 
 class Benchmark(L.Callback):
     """T2I-CompBench's protocol on the prior, at validations of a fit, and in ``validate`` and ``test``.
 
-    All ranks paint and judge. Logged are ``benchmark/CATEGORY/JUDGE``, ``benchmark/CATEGORY/SUBSET/JUDGE`` and, over all
-    categories, ``benchmark/JUDGE``, in time for ``checkpoint.monitor``. Pictures, rows and scorecard lie in the run's folder,
-    in ``benchmark/step_N``, and the last scorecard also in ``scorecard.json``. Judges are built when first used, and freed
+    All ranks generate and score. Logged are ``benchmark/CATEGORY/SCORER``, ``benchmark/CATEGORY/SUBSET/SCORER`` and, over all
+    categories, ``benchmark/SCORER``, in time for ``checkpoint.monitor``. Images, rows and scorecard lie in the run's folder,
+    in ``benchmark/step_N``, and the last scorecard also in ``scorecard.json``. Scorers are built when first used, and freed
     after.
 
     Args:
-        protocol: What is painted and who judges it; null is no benchmark.
+        protocol: What is generated and what scores it; null is no benchmark.
         every_n_validations: At every so many validations of a fit; 0 is none of them.
         after_training: At the end of a fit, on its last weights.
         decoder: Of the prior's space; linked from the top of the config.
@@ -45,22 +45,22 @@ class Benchmark(L.Callback):
         if every_n_validations < 0:
             raise ValueError(f"benchmark.every_n_validations is {every_n_validations}; it must be 0 or more.")
         if (every_n_validations or after_training) and protocol is None:
-            raise ValueError("The benchmark has its time, but no benchmark.protocol: there is nothing to paint.")
+            raise ValueError("The benchmark has its time, but no benchmark.protocol: there is nothing to generate.")
         self.every_n_validations, self.after_training = every_n_validations, after_training
         self.decoder, self.encoder = decoder, encoder
         self.protocol = protocol
         self._validations = 0
-        self._painter: PriorPainter | None = None
+        self._text_to_image: PriorAndDecoder | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self._painter = None
+        self._text_to_image = None
         if self.protocol is None or (stage == "fit" and not (self.every_n_validations or self.after_training)):
             return
         assert isinstance(pl_module, LitPrior)
         if self.decoder is None:
             raise ValueError("The benchmark needs a decoder. Add one to the config: decoder: parts/decoder/world.yaml")
         require_parts(pl_module.prior.space, self.decoder, self.encoder)
-        self.protocol.require_ready()  # a missing file of prompts or of a judge is told now, not after the training
+        self.protocol.require_ready()  # a missing file of prompts or of a scorer is told now, not after the training
         for checkpoint in trainer.checkpoint_callbacks:
             monitor = getattr(checkpoint, "monitor", None) or ""
             if stage == "fit" and monitor.startswith("benchmark/") and self.every_n_validations != 1:
@@ -104,21 +104,21 @@ class Benchmark(L.Callback):
         ranks = Ranks(trainer.global_rank, trainer.world_size, lambda: strategy.barrier("benchmark"), strategy.broadcast)
         with undisturbed(module, averages_of(trainer)):
             name = f"{Path(folder).name} after {step} steps"
-            if self._painter is None:  # kept for the next time, so that the prompts are encoded once a run
-                self._painter = PriorPainter.of(module.prior, name, self.decoder, self.encoder, module.training_data)
-            painter = self._painter
-            painter.rename(name)
+            if self._text_to_image is None:  # kept for the next time, so that the prompts are encoded once a run
+                self._text_to_image = PriorAndDecoder.of(module.prior, name, self.decoder, self.encoder, module.training_data)
+            text_to_image = self._text_to_image
+            text_to_image.rename(name)
             place = Path(folder) / "benchmark" / f"step_{step:07d}"
             if trainer.is_global_zero:
-                make_room(place, painter.identity["weights"])
-            card = self.protocol.run(painter, place, ranks)
+                make_room(place, text_to_image.identity["weights"])
+            card = self.protocol.run(text_to_image, place, ranks)
         if trainer.is_global_zero:
             write_card(Path(folder) / "scorecard.json", {"step": step, **card})
         return metrics_of(card)
 
 
 def make_room(place: Path, weights: str) -> None:
-    """Remove what a run that was resumed since then began to paint at this step, with weights that are others by rounding."""
+    """Remove what a run that was resumed since then began to generate at this step, with weights that are others by rounding."""
     told = place / "benchmark.json"
-    if told.is_file() and json.loads(told.read_text(encoding="utf-8"))["painter"]["weights"] != weights:
+    if told.is_file() and json.loads(told.read_text(encoding="utf-8"))["text_to_image"]["weights"] != weights:
         shutil.rmtree(place)

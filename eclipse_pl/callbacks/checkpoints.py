@@ -15,7 +15,7 @@ from torch import Tensor
 
 from eclipse_pl.data.manifest import write_json
 from eclipse_pl.metrics_file import MetricsFile
-from eclipse_pl.training_loop import log_step, step_is_fresh, step_loop
+from eclipse_pl.training.loop import log_step, step_is_fresh, step_loop
 
 FINISHED = "finished.json"
 """In a run's folder, when nothing of a ``fit`` is left to be done: neither a step nor a file."""

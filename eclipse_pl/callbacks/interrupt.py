@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from eclipse_pl.callbacks.checkpoints import Checkpoints
 from eclipse_pl.callbacks.together import forget_other_processes
-from eclipse_pl.training_loop import step_loop
+from eclipse_pl.training.loop import step_loop
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -25,7 +25,7 @@ THIS_PRIOR = "this prior"
 
 
 class LatentEvaluation(L.Callback):
-    """Latent metrics at every validation, beside both floors, ridge regression and the ceiling.
+    """Latent metrics at every validation, beside both baselines, ridge regression and the upper bound.
 
     Logged are ``val/METRIC`` of the prior, ``val/SUBSET/METRIC`` for each subset and ``val/ROW/METRIC`` of each row beside it.
     At the end of a run the whole table, rows by subset, is printed and written to ``latent.json`` in the run's folder, with

@@ -1,4 +1,4 @@
-"""The rows of the latent table beside the prior's: both floors, ridge regression and the ceiling."""
+"""The rows of the latent table beside the prior's: both baselines, ridge regression and the upper bound."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torch import Tensor
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.embedding import EmbeddingBatch
-from eclipse_pl.gallery import Gallery
 from eclipse_pl.latent_metrics import Measured
 from eclipse_pl.priors.baselines import LinearPrior, MeanImagePrior, TextAsImagePrior
 from eclipse_pl.priors.prior import Prior
+from eclipse_pl.retrieval import Gallery
 
 ROWS_AT_ONCE = 4096
 
@@ -35,7 +35,7 @@ def rows_beside(
     baselines: dict[str, Prior] = {"mean_image": MeanImagePrior(space), "text_as_image": TextAsImagePrior(space)}
     if ridge_pairs and (ridge := fitted_ridge(trainer, data, ridge_pairs)):
         baselines["ridge"] = ridge
-    rows = {name: prior.to(device) for name, prior in baselines.items()} | {"ceiling": None}
+    rows = {name: prior.to(device) for name, prior in baselines.items()} | {"upper_bound": None}
     parts: dict[str, list[Measured]] = {name: [] for name in rows}
     for index in own.sort().values.split(ROWS_AT_ONCE):
         batch = read_pairs(data.shards, index, with_captions=True).to(device)

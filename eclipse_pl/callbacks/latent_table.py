@@ -6,8 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-ORDER = ("mean_image", "text_as_image", "ridge", "this prior", "ceiling")
-FLOORS = {"mean_image": "mean image (floor)", "text_as_image": "text as image (floor)"}
+ORDER = ("mean_image", "text_as_image", "ridge", "this prior", "upper_bound")
+BASELINES = {"mean_image": "mean image (baseline)", "text_as_image": "text as image (baseline)"}
 
 
 def latent_table(report: dict[str, Any]) -> None:
@@ -26,7 +26,7 @@ def latent_table(report: dict[str, Any]) -> None:
         table.add_row(subset if len(subsets) > 1 else "", style="bold")
         for row in (name for name in ORDER if name in rows):
             values = [cell(rows[row][subset][name]) for name in metrics]
-            table.add_row("  " + FLOORS.get(row, row), *values, style="green" if row == "this prior" else None)
+            table.add_row("  " + BASELINES.get(row, row), *values, style="green" if row == "this prior" else None)
     Console(width=None if Console().is_terminal else 140).print(table)
 
 

@@ -9,26 +9,26 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from PIL import Image
 
-from eclipse_pl.atomic import write_atomically
 from eclipse_pl.callbacks.averaging import averages_of
 from eclipse_pl.callbacks.undisturbed import undisturbed
-from eclipse_pl.contact_sheet import contact_sheet
 from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.encoders.encoder import Encoder
+from eclipse_pl.files import write_atomically
 from eclipse_pl.lit_prior import LitPrior
-from eclipse_pl.painters.prior_painter import PriorPainter, require_parts
 from eclipse_pl.prompts.prompt import Prompt
-from eclipse_pl.training_loop import step_loop
+from eclipse_pl.text_to_image.contact_sheet import contact_sheet
+from eclipse_pl.text_to_image.prior_and_decoder import PriorAndDecoder, require_parts
+from eclipse_pl.training.loop import step_loop
 
 
 class SampleImages(L.Callback):
-    """Fixed prompts with fixed seeds, painted as the prior learns: one grid in ``samples/`` of the run's folder, and on W&B.
+    """Fixed prompts with fixed seeds, generated as the prior learns: one grid in ``samples/`` of the run's folder, and on W&B.
 
-    The first rank paints, after the step and before its validation, and the others wait; so take few prompts. Neither random
+    The first rank generates, after the step and before its validation, and the others wait; so take few prompts. Neither random
     numbers nor mode of the training are touched.
 
     Args:
-        every_n_steps: How often; 0 is never. The last step of training is always painted.
+        every_n_steps: How often; 0 is never. The last step of training is always generated.
         prompts: Captions, one row each.
         seeds: Of noise and decoder, one column each.
         decoder: Of the prior's space; linked from the top of the config.
@@ -49,9 +49,11 @@ class SampleImages(L.Callback):
         if every_n_steps < 0:
             raise ValueError(f"samples.every_n_steps is {every_n_steps}; it must be 0 (never) or a number of steps.")
         if every_n_steps and not (self.prompts and self.seeds):
-            raise ValueError("samples.every_n_steps is set, but samples.prompts or samples.seeds is empty: nothing to paint.")
-        self._painter: PriorPainter | None = None
-        self._painted = -1
+            raise ValueError(
+                "samples.every_n_steps is set, but samples.prompts or samples.seeds is empty: nothing to generate."
+            )
+        self._text_to_image: PriorAndDecoder | None = None
+        self._generated = -1
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if not self.every_n_steps or stage != "fit":
@@ -63,35 +65,35 @@ class SampleImages(L.Callback):
             )
         require_parts(pl_module.prior.space, self.decoder, self.encoder)  # on every rank, or the others would wait
         if trainer.is_global_zero:
-            self._painter = PriorPainter.of(pl_module.prior, "in training", self.decoder, self.encoder)
-            self._painter.encode(self.prompts)
+            self._text_to_image = PriorAndDecoder.of(pl_module.prior, "in training", self.decoder, self.encoder)
+            self._text_to_image.encode(self.prompts)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
         if self.every_n_steps and step_loop(trainer).step_made and trainer.global_step % self.every_n_steps == 0:
-            self._paint(trainer, pl_module)
+            self._generate(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.every_n_steps:
-            self._paint(trainer, pl_module)
+            self._generate(trainer, pl_module)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if self._painter is not None:
-            self._painter.close()
+        if self._text_to_image is not None:
+            self._text_to_image.close()
 
-    def _paint(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def _generate(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         step = trainer.global_step
         folder = trainer.log_dir  # rank 0 tells the others, so all must ask
-        if self._painter is not None and step != self._painted:
+        if self._text_to_image is not None and step != self._generated:
             with undisturbed(module, averages_of(trainer)):
-                sheet = self._sheet(self._painter)
+                sheet = self._sheet(self._text_to_image)
             self._keep(trainer, None if folder is None else Path(folder) / "samples", sheet, step)
-        self._painted = step
+        self._generated = step
         trainer.strategy.barrier("samples")
 
-    def _sheet(self, painter: PriorPainter) -> Image.Image:
+    def _sheet(self, text_to_image: PriorAndDecoder) -> Image.Image:
         pairs = [(prompt, seed) for prompt in self.prompts for seed in self.seeds]
         prompts = [Prompt(f"samples/{row:04d}", "samples", prompt) for row, (prompt, _) in enumerate(pairs)]
-        images = painter.paint(prompts, [seed for _, seed in pairs])
+        images = text_to_image.generate(prompts, [seed for _, seed in pairs])
         width = len(self.seeds)
         rows = [(prompt, images[row * width : (row + 1) * width]) for row, prompt in enumerate(self.prompts)]
         return contact_sheet(rows, [f"seed {seed}" for seed in self.seeds])
@@ -107,4 +109,4 @@ class SampleImages(L.Callback):
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_image("samples", [str(path)], step=step, caption=["; ".join(self.prompts)])
-        rank_zero_info(f"Pictures of step {step}: {path}")
+        rank_zero_info(f"Images of step {step}: {path}")

@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning as L
 
-from eclipse_pl.training_loop import step_loop
+from eclipse_pl.training.loop import step_loop
 
 
 class Throughput(L.Callback):

@@ -1,1 +1,1 @@
-"""Prompts and seeds -> painter -> judges -> scorecard."""
+"""Prompts and seeds -> text-to-image model -> scorers -> scorecard."""

@@ -1,4 +1,4 @@
-"""CompBench: T2I-CompBench's protocol on any prompts, painter and judges; sharded over ranks, resumed after a kill."""
+"""CompBench: T2I-CompBench's protocol on any prompts, text-to-image model and scorers; sharded over ranks, resumed after a kill."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from eclipse_pl.atomic import json_bytes, write_atomically
 from eclipse_pl.compbench.distribution import Distribution
-from eclipse_pl.compbench.judging import Judging, Scores, judge_units, read_scores
-from eclipse_pl.compbench.painting import Step, paint_units
+from eclipse_pl.compbench.generation import Step, generate_units
+from eclipse_pl.compbench.ranks import Ranks
 from eclipse_pl.compbench.scorecard import VERSION, Card, rows_of, table_of, write_card, write_rows
+from eclipse_pl.compbench.scoring import Scores, Scoring, read_scores, score_units
 from eclipse_pl.compbench.unit import Unit, units_of
-from eclipse_pl.painters.painter import Painter
+from eclipse_pl.files import json_bytes, write_atomically
 from eclipse_pl.prompts.prompt import PromptSet
 from eclipse_pl.prompts.source import PromptSource
-from eclipse_pl.ranks import Ranks
 from eclipse_pl.scorers.three_in_one import PARTS, three_in_one
+from eclipse_pl.text_to_image.text_to_image import TextToImage
 
 
 class CompBench:
-    """What is painted and who judges it.
+    """What is generated and what scores it.
 
     A benchmark's folder holds ``images/`` in T2I-CompBench's own layout, so that anyone can rescore with the original scripts,
-    ``rows.jsonl`` (one row a picture, with every judge's evidence) and ``scorecard.json``. All ranks must see one folder.
+    ``rows.jsonl`` (one row an image, with every scorer's evidence) and ``scorecard.json``. All ranks must see one folder.
 
     Args:
         prompts: The prompts.
-        judges: Judges, and the categories that each judges.
-        images_per_prompt: Pictures of each prompt; T2I-CompBench's metric is defined for 10.
-        seed: Of the first picture of every prompt; the next ones count on. T2I-CompBench's: 42.
-        block: Pictures painted, and judged, together. Part of what a result depends on in its last digit, so it is fixed.
-        distribution: What all pictures together are compared with; null for nothing.
+        scorers: Scorers, and the categories that each scores.
+        images_per_prompt: Images of each prompt; T2I-CompBench's metric is defined for 10.
+        seed: Of the first image of every prompt; the next ones count on. T2I-CompBench's: 42.
+        block: Images generated, and scored, together. Part of what a result depends on in its last digit, so it is fixed.
+        distribution: What all images together are compared with; null for nothing.
     """
 
     def __init__(
         self,
         prompts: PromptSource,
-        judges: list[Judging],
+        scorers: list[Scoring],
         images_per_prompt: int = 1,
         seed: int = 42,
         block: int = 16,
@@ -49,58 +49,58 @@ class CompBench:
         for name, value in {"images_per_prompt": images_per_prompt, "block": block}.items():
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be 1 or more.")
-        if not judges:
-            raise ValueError("judges is empty, so nobody would judge the pictures. Name one judge at least.")
-        for one, other in combinations(judges, 2):
+        if not scorers:
+            raise ValueError("scorers is empty, so nothing would score the images. Name one scorer at least.")
+        for one, other in combinations(scorers, 2):
             alike = one.scorer.name == other.scorer.name
             if alike and (shared := shared_categories(one.categories, other.categories)):
                 raise ValueError(
-                    f"Two judges of the benchmark are called {one.scorer.name}, and both judge {', '.join(shared)}: their "
+                    f"Two scorers of the benchmark are called {one.scorer.name}, and both score {', '.join(shared)}: their "
                     "scores could not be told apart. Give them categories that do not overlap."
                 )
-        self.source, self.judges = prompts, judges
+        self.source, self.scorers = prompts, scorers
         self.images_per_prompt, self.seed, self.block = images_per_prompt, seed, block
         self.distribution = distribution
 
     def units(self) -> tuple[PromptSet, list[Unit]]:
-        """The prompts, and all pictures of them.
+        """The prompts, and all images of them.
 
         Raises:
-            ValueError: a file of prompts is missing or damaged, or a judge would have nothing to judge.
+            ValueError: a file of prompts is missing or damaged, or a scorer would have nothing to score.
         """
         prompts = self.source.load()
         units = units_of(prompts, self.images_per_prompt, self.seed)
-        if idle := [judging.scorer.name for judging in self.judges if not any(map(judging.judges, units))]:
+        if idle := [scoring.scorer.name for scoring in self.scorers if not any(map(scoring.covers, units))]:
             raise ValueError(
-                f"{idle[0]} would judge nothing: the prompts are of the categories {', '.join(prompts.categories)}."
+                f"{idle[0]} would score nothing: the prompts are of the categories {', '.join(prompts.categories)}."
             )
         return prompts, units
 
     def require_ready(self) -> tuple[PromptSet, list[Unit]]:
-        """The prompts, and all pictures of them, once all is there that they need: judges, and enough to compare with.
+        """The prompts, and all images of them, once all is there that they need: scorers, and enough to compare with.
 
         Raises:
-            ValueError: for what can be known to be wrong before anything is painted.
+            ValueError: for what can be known to be wrong before anything is generated.
         """
         prompts, units = self.units()
-        for judging in self.judges:
-            judging.scorer.require_ready()
+        for scoring in self.scorers:
+            scoring.scorer.require_ready()
         if self.distribution is not None:
             self.distribution.require_enough(prompts, len(units))
         return prompts, units
 
-    def run(self, painter: Painter, folder: Path, ranks: Ranks | None = None, progress: bool = True) -> Card:
-        """Paint, judge, and write the scorecard, which every rank returns. Only what is not there yet is done.
+    def run(self, text_to_image: TextToImage, folder: Path, ranks: Ranks | None = None, progress: bool = True) -> Card:
+        """Generate, score, and write the scorecard, which every rank returns. Only what is not there yet is done.
 
         Raises:
-            ValueError: the folder holds pictures of another painter, other prompts or other judges; parts do not fit.
+            ValueError: the folder holds images of another text-to-image model, other prompts or other scorers; parts do not fit.
         """
         ranks = ranks or Ranks()
-        painter.require_ready()
+        text_to_image.require_ready()
         prompts, units = self.require_ready()
         told = {
             "version": VERSION,
-            "painter": painter.identity,
+            "text_to_image": text_to_image.identity,
             "prompts": {"name": prompts.name, "sha256": prompts.sha256, "parser": prompts.parser, "count": len(prompts)},
             "images_per_prompt": self.images_per_prompt,
             "seed": self.seed,
@@ -108,15 +108,15 @@ class CompBench:
         }
         if refusal := ranks.broadcast(claim(folder, told) if ranks.is_first else None):
             raise ValueError(refusal)  # on every rank, or the others would wait for ever
-        with bar(f"painting {len(units)} pictures", len(units), ranks, progress) as step:
-            paint_units(units, painter, folder, ranks, self.block, step)
-        painter.close()
+        with bar(f"generating {len(units)} images", len(units), ranks, progress) as step:
+            generate_units(units, text_to_image, folder, ranks, self.block, step)
+        text_to_image.close()
         ranks.barrier()
-        for judging in self.judges:
-            judged = sum(map(judging.judges, units))
-            with bar(f"{judging.scorer.name} judges {judged}", judged, ranks, progress) as step:
-                judge_units(units, judging, folder, ranks, self.block, step)
-            judging.scorer.close()
+        for scoring in self.scorers:
+            scored = sum(map(scoring.covers, units))
+            with bar(f"{scoring.scorer.name} scores {scored}", scored, ranks, progress) as step:
+                score_units(units, scoring, folder, ranks, self.block, step)
+            scoring.scorer.close()
         ranks.barrier()
         if self.distribution is not None:
             told["distribution"] = self.distribution.measure(units, prompts, folder, ranks, self.block)
@@ -125,25 +125,25 @@ class CompBench:
 
     def _finish(self, folder: Path, units: Sequence[Unit], told: dict[str, Any]) -> Card:
         scores: dict[str, Scores] = {}
-        for judging in self.judges:
-            scores.setdefault(judging.scorer.name, {}).update(read_scores(units, judging, folder, self.block))
+        for scoring in self.scorers:
+            scores.setdefault(scoring.scorer.name, {}).update(read_scores(units, scoring, folder, self.block))
         scores |= self._joined(units, scores)
         rows = rows_of(units, scores)
         write_rows(folder / "rows.jsonl", rows)
         versions: dict[str, str] = {}
-        for judging in self.judges:  # one name may have an option more for some categories, such as depth
-            scorer, said = judging.scorer, versions.get(judging.scorer.name, "")
+        for scoring in self.scorers:  # one name may have an option more for some categories, such as depth
+            scorer, said = scoring.scorer, versions.get(scoring.scorer.name, "")
             versions[scorer.name] = (
                 said if scorer.version in said.split("; ") else f"{said}; {scorer.version}".removeprefix("; ")
             )
         failed = sum(row["failed"] is not None for row in rows)
-        card = {**told, "judges": versions, "images": len(rows), "failed": failed, "scores": table_of(rows)}
+        card = {**told, "scorers": versions, "images": len(rows), "failed": failed, "scores": table_of(rows)}
         write_card(folder / "scorecard.json", card)
         return card
 
     def _joined(self, units: Sequence[Unit], scores: dict[str, Scores]) -> dict[str, Scores]:
-        """3-in-1 of the complex prompts, where judges of all its parts are there."""
-        parts = {judging.part: judging.scorer.name for judging in self.judges if judging.part}
+        """3-in-1 of the complex prompts, where scorers of all its parts are there."""
+        parts = {scoring.part: scoring.scorer.name for scoring in self.scorers if scoring.part}
         complex_prompts = list({unit.prompt.id: unit.prompt for unit in units if unit.prompt.subset in PARTS}.values())
         if len(parts) < 3 or not complex_prompts:
             return {}

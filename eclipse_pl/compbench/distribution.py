@@ -8,31 +8,31 @@ from typing import Any
 import torch
 from PIL import Image
 
-from eclipse_pl.compbench.reference_pictures import ReferencePictures
+from eclipse_pl.compbench.ranks import Ranks
+from eclipse_pl.compbench.reference_images import ReferenceImages
 from eclipse_pl.compbench.unit import Unit, blocks
 from eclipse_pl.prompts.prompt import PromptSet
-from eclipse_pl.ranks import Ranks
 from eclipse_pl.scorers.distribution import coverage, fid, kid
 from eclipse_pl.scorers.feature_extractors import FeatureExtractor
 from eclipse_pl.scorers.features import Features, extract, gather_features, reference_features
 
 
 class Distribution:
-    """All painted pictures together against reference pictures: FID, KID, precision and recall, density and coverage.
+    """All generated images together against reference images: FID, KID, precision and recall, density and coverage.
 
     Args:
         extractor: whose features are compared. FID as published: InceptionFeatures.
-        reference: what the pictures should look like.
-        side: pictures are scaled to this shorter side and cut to a square; null takes them as they are.
-        kid_subset: pictures in each of the subsets that KID is averaged over.
-        neighbours: how many nearest neighbours make the neighbourhood of a picture, for coverage and the like.
+        reference: what the images should look like.
+        side: images are scaled to this shorter side and cut to a square; null takes them as they are.
+        kid_subset: images in each of the subsets that KID is averaged over.
+        neighbours: how many nearest neighbours make the neighbourhood of an image, for coverage and the like.
         cache: file for the reference's features; null extracts them anew each time.
     """
 
     def __init__(
         self,
         extractor: FeatureExtractor,
-        reference: ReferencePictures,
+        reference: ReferenceImages,
         side: int | None = None,
         kid_subset: int = 100,
         neighbours: int = 5,
@@ -43,21 +43,21 @@ class Distribution:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a distance depends on, beside the pictures."""
+        """What a distance depends on, beside the images."""
         return {"side": self.side, "kid_subset": self.kid_subset, "neighbours": self.neighbours}
 
-    def require_enough(self, prompts: PromptSet, pictures: int) -> None:
-        """Raise ValueError, before anything is painted, where so few pictures have no distance."""
+    def require_enough(self, prompts: PromptSet, images: int) -> None:
+        """Raise ValueError, before anything is generated, where so few images have no distance."""
         with torch.inference_mode():
             self.extractor.load()
             dim = self.extractor.features([Image.new("RGB", (64, 64))]).shape[1]
         self.extractor.close()
         needed = max(dim + 1, self.kid_subset, self.neighbours + 1)
         reference = len(self.reference.load(prompts))
-        if min(pictures, reference) < needed:
+        if min(images, reference) < needed:
             raise ValueError(
                 f"FID of {dim} features, KID of {self.kid_subset} and coverage of {self.neighbours} neighbours need {needed} "
-                f"pictures at least, and there are {pictures}, and {reference} to compare them with. Take more prompts or "
+                f"images at least, and there are {images}, and {reference} to compare them with. Take more prompts or "
                 "images_per_prompt, a larger reference, or no distribution."
             )
 
@@ -68,21 +68,21 @@ class Distribution:
             for number, block in blocks(units, size)
             if ranks.owns(number)
         ]
-        painted = gather_features(joined(parts))
+        generated = gather_features(joined(parts))
         told: dict[str, Any] = {}
         if ranks.is_first:
-            pictures = self.reference.load(prompts)
+            images = self.reference.load(prompts)
             cache = None if self.cache is None else Path(self.cache)
-            reference = reference_features(cache, pictures, self.extractor, self.side)
+            reference = reference_features(cache, images, self.extractor, self.side)
             told = {
-                "fid": fid(reference, painted),
-                "kid": list(kid(reference, painted, subset_size=self.kid_subset)),
-                **asdict(coverage(reference, painted, self.neighbours)),
+                "fid": fid(reference, generated),
+                "kid": list(kid(reference, generated, subset_size=self.kid_subset)),
+                **asdict(coverage(reference, generated, self.neighbours)),
                 "protocol": {
                     **self.identity,
-                    "extractor": painted.extractor,
-                    "pictures": len(painted),
-                    "reference": {"pictures": len(reference), "sha256": reference.source},
+                    "extractor": generated.extractor,
+                    "images": len(generated),
+                    "reference": {"images": len(reference), "sha256": reference.source},
                 },
             }
         self.extractor.close()

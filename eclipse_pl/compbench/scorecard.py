@@ -1,4 +1,4 @@
-"""The scorecard: what judges said of every picture, and what it comes to by category."""
+"""The scorecard: what scorers said of every image, and what it comes to by category."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from eclipse_pl.atomic import json_bytes, write_atomically
-from eclipse_pl.compbench.judging import Scores, none_if_nan
+from eclipse_pl.compbench.scoring import Scores, none_if_nan
 from eclipse_pl.compbench.unit import Unit
+from eclipse_pl.files import json_bytes, write_atomically
 from eclipse_pl.intervals.groups import Groups
 from eclipse_pl.intervals.over_groups import score_interval
 
@@ -19,16 +19,16 @@ VERSION = 2
 """Of the files in a benchmark's folder."""
 
 ALL = "all"
-NEEDED = ("painter", "prompts", "images_per_prompt", "seed", "judges", "scores")
+NEEDED = ("text_to_image", "prompts", "images_per_prompt", "seed", "scorers", "scores")
 AGAIN = "Make it anew: start the benchmark's command again, or `test` of the run."
 Card = dict[str, Any]
 
 
 def rows_of(units: Sequence[Unit], scores: Mapping[str, Scores]) -> list[dict[str, Any]]:
-    """One row a picture, in order: what it is, where it lies, and every judge's value with its evidence."""
+    """One row an image, in order: what it is, where it lies, and every scorer's value with its evidence."""
     rows = []
     for unit in units:
-        said = {judge: of_judge[unit.key] for judge, of_judge in scores.items() if unit.key in of_judge}
+        said = {scorer: of_scorer[unit.key] for scorer, of_scorer in scores.items() if unit.key in of_scorer}
         rows.append(
             {
                 "id": unit.prompt.id,
@@ -40,7 +40,7 @@ def rows_of(units: Sequence[Unit], scores: Mapping[str, Scores]) -> list[dict[st
                 "file": unit.file,
                 "failed": next((score.failure for score in said.values() if score.failure), None),
                 "scores": {
-                    judge: {"value": none_if_nan(score.value), "evidence": score.evidence} for judge, score in said.items()
+                    scorer: {"value": none_if_nan(score.value), "evidence": score.evidence} for scorer, score in said.items()
                 },
             }
         )
@@ -48,19 +48,19 @@ def rows_of(units: Sequence[Unit], scores: Mapping[str, Scores]) -> list[dict[st
 
 
 def table_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
-    """{judge: {category: {subset: {mean, low, high, interval, prompts, images, failed}}}}; subset "all" is the whole category.
+    """{scorer: {category: {subset: {mean, low, high, interval, prompts, images, failed}}}}; subset "all" is the whole category.
 
     Intervals are 95 %, over prompts, because images of one prompt resemble each other; ``interval`` names the method, or says
-    why there is none (`eclipse_pl.intervals.over_groups`). Failed pictures are counted and left out of the mean.
+    why there is none (`eclipse_pl.intervals.over_groups`). Failed images are counted and left out of the mean.
     """
     table: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
     groups: dict[tuple[str, str, str], list[tuple[str, float | None]]] = {}
     for row in rows:
-        for judge, said in row["scores"].items():
+        for scorer, said in row["scores"].items():
             for subset in dict.fromkeys((ALL, row["subset"])):
                 if subset:
-                    groups.setdefault((judge, row["category"], subset), []).append((row["id"], said["value"]))
-    for (judge, category, subset), values in groups.items():
+                    groups.setdefault((scorer, row["category"], subset), []).append((row["id"], said["value"]))
+    for (scorer, category, subset), values in groups.items():
         good = [(prompt, value) for prompt, value in values if value is not None]
         cell: dict[str, Any] = {"mean": None, "low": None, "high": None, "interval": ""}
         if good:
@@ -68,26 +68,26 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str,
             cell = {part: none_if_nan(getattr(estimate, part)) for part in ("mean", "low", "high")}
             cell["interval"] = estimate.method
         cell |= {"prompts": len({prompt for prompt, _ in good}), "images": len(good), "failed": len(values) - len(good)}
-        table.setdefault(judge, {}).setdefault(category, {})[subset] = cell
+        table.setdefault(scorer, {}).setdefault(category, {})[subset] = cell
     return table
 
 
-def score_name(judge: str, category: str = ALL, subset: str = ALL) -> str:
-    """What a score is called where it is logged, plotted or written: ``benchmark/CATEGORY/SUBSET/JUDGE``, without "all"."""
-    return "/".join(["benchmark", *(part for part in (category, subset) if part != ALL), judge])
+def score_name(scorer: str, category: str = ALL, subset: str = ALL) -> str:
+    """What a score is called where it is logged, plotted or written: ``benchmark/CATEGORY/SUBSET/SCORER``, without "all"."""
+    return "/".join(["benchmark", *(part for part in (category, subset) if part != ALL), scorer])
 
 
 def metrics_of(card: Card) -> dict[str, float]:
-    """``benchmark/CATEGORY[/SUBSET]/JUDGE``, and ``benchmark/JUDGE``: the mean over the categories that it judged."""
+    """``benchmark/CATEGORY[/SUBSET]/SCORER``, and ``benchmark/SCORER``: the mean over the categories that it scored."""
     metrics: dict[str, float] = {}
-    for judge, categories in card["scores"].items():
+    for scorer, categories in card["scores"].items():
         whole = [subsets[ALL]["mean"] for subsets in categories.values() if subsets[ALL]["mean"] is not None]
         if whole:
-            metrics[score_name(judge)] = sum(whole) / len(whole)
+            metrics[score_name(scorer)] = sum(whole) / len(whole)
         for category, subsets in categories.items():
             for subset, cell in subsets.items():
                 if cell["mean"] is not None:
-                    metrics[score_name(judge, category, subset)] = cell["mean"]
+                    metrics[score_name(scorer, category, subset)] = cell["mean"]
     return metrics
 
 
@@ -117,7 +117,7 @@ def read_card(path: Path) -> Card:
         card = json.loads(path.read_text(encoding="utf-8"))
         if missing := [name for name in NEEDED if name not in card]:
             raise ValueError(f"it has no {', '.join(missing)}")
-        _ = card["painter"].items(), card["scores"].items(), card["prompts"]["sha256"]
+        _ = card["text_to_image"].items(), card["scores"].items(), card["prompts"]["sha256"]
     except (ValueError, AttributeError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is damaged ({error}). {AGAIN}") from error
     if card.get("version") != VERSION:

@@ -9,15 +9,15 @@ from eclipse_pl.compbench.scorecard import ALL, Card
 
 
 def scorecard_table(card: Card) -> None:
-    """Print categories x judges, each with its 95 % interval over prompts (or why there is none), subsets below a category."""
-    judges = list(card["scores"])
+    """Print categories x scorers, each with its 95 % interval over prompts (or why there is none), subsets below a category."""
+    scorers = list(card["scores"])
     prompts = card["prompts"]
     table = Table(box=None)
     table.add_column("")
-    for judge in judges:
-        table.add_column(judge, justify="right")
-    for category in dict.fromkeys(category for judge in judges for category in card["scores"][judge]):
-        of_category = [card["scores"][judge].get(category, {}) for judge in judges]
+    for scorer in scorers:
+        table.add_column(scorer, justify="right")
+    for category in dict.fromkeys(category for scorer in scorers for category in card["scores"][scorer]):
+        of_category = [card["scores"][scorer].get(category, {}) for scorer in scorers]
         for subset in dict.fromkeys(subset for subsets in of_category for subset in subsets):
             name = category if subset == ALL else f"  {subset}"
             table.add_row(
@@ -25,7 +25,7 @@ def scorecard_table(card: Card) -> None:
             )
     console = Console(width=None if Console().is_terminal else 140)
     # as a title of the table it would be wrapped to the table's width
-    console.print(f"{prompts['name']}: {prompts['count']} prompts x {card['images_per_prompt']} pictures, seed {card['seed']}")
+    console.print(f"{prompts['name']}: {prompts['count']} prompts x {card['images_per_prompt']} images, seed {card['seed']}")
     console.print(table)
 
 

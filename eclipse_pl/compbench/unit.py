@@ -10,11 +10,11 @@ from eclipse_pl.prompts.prompt import Prompt, PromptSet
 
 @dataclass(frozen=True)
 class Unit:
-    """One picture to be painted and judged."""
+    """One image to be generated and scored."""
 
     prompt: Prompt
     sample: int
-    """Number of the picture among those of its prompt."""
+    """Number of the image among those of its prompt."""
     seed: int
     file: str
     """Its place below the benchmark's folder, in T2I-CompBench's layout: ``images/color/samples/a green bench_000070.png``."""
@@ -26,15 +26,15 @@ class Unit:
 
 
 def units_of(prompts: PromptSet, images_per_prompt: int, seed: int) -> list[Unit]:
-    """All pictures of a benchmark, in order. The k-th of every prompt has the seed ``seed + k``, as in T2I-CompBench.
+    """All images of a benchmark, in order. The k-th of every prompt has the seed ``seed + k``, as in T2I-CompBench.
 
     Raises:
-        ValueError: a category is no name of a folder; a file from elsewhere may not choose where pictures are written.
+        ValueError: a category is no name of a folder; a file from elsewhere may not choose where images are written.
     """
     for prompt in prompts:
         place = folder_of(prompt)
         if place.startswith("/") or ".." in place.split("/"):
-            raise ValueError(f"Pictures of the category {place!r} would lie outside of the benchmark's folder: rename it.")
+            raise ValueError(f"Images of the category {place!r} would lie outside of the benchmark's folder: rename it.")
     return [
         Unit(prompt, sample, seed + sample, f"images/{folder_of(prompt)}/samples/{name_of(prompt, sample, images_per_prompt)}")
         for prompt in prompts

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from eclipse_pl.atomic import json_bytes, write_atomically
+from eclipse_pl.files import json_bytes, write_atomically
 
 SCHEMA = 2
 MANIFEST_NAME = "manifest.json"

@@ -1,4 +1,4 @@
-"""Image embedding -> picture."""
+"""Image embedding -> image."""
 
 from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.decoders.kandinsky import KandinskyDecoder

@@ -13,7 +13,7 @@ from eclipse_pl.embedding import ClipSpace
 
 
 class Decoder(ABC):
-    """Paints pictures from image embeddings of its own space.
+    """Generates images from image embeddings of its own space.
 
     A decoder is used by a callback or a command and never becomes part of a LightningModule: its weights are not the prior's.
     """
@@ -31,7 +31,7 @@ class Decoder(ABC):
     @property
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """All that its pictures depend on, beside embedding, prompt and seed, in words of JSON."""
+        """All that its images depend on, beside embedding, prompt and seed, in words of JSON."""
 
     def require_space(self, other: ClipSpace, name: str) -> None:
         """Raise ValueError unless embeddings of ``name`` ("the prior") lie in this decoder's space and were not normalised."""
@@ -42,7 +42,7 @@ class Decoder(ABC):
             )
         if self.space not in (other.name, other.encoder) or self.dim != other.dim:
             raise ValueError(
-                f"The decoder paints embeddings of {self.space}, {self.dim} wide, and {name} belongs to {other}. Take a "
+                f"The decoder decodes embeddings of {self.space}, {self.dim} wide, and {name} belongs to {other}. Take a "
                 "decoder of that space; where it is the same CLIP under another name, set the decoder's `space` to that name."
             )
         self.zero_image = other.zero_image
@@ -55,7 +55,7 @@ class Decoder(ABC):
         seeds: Sequence[int],
         negative_embed: Float[Tensor, "batch dim"] | None = None,
     ) -> list[Image.Image]:
-        """One picture an embedding. A picture depends on its embedding, prompt and seed alone, not on its batch.
+        """One image an embedding. An image depends on its embedding, prompt and seed alone, not on its batch.
 
         ``negative_embed`` is what guidance leads away from, such as the prior's embeddings of a negative prompt; by default it
         is the decoder's own empty condition.

@@ -24,12 +24,12 @@ class PipelineDecoder(Decoder):
 
     Args:
         model: hub id or local folder of the pipeline, with safetensors. Nothing is unpickled, no code of the folder is run.
-        space: name or encoder tag of the CLIP space that it paints.
+        space: name or encoder tag of the CLIP space that it decodes.
         steps: denoising steps.
         guidance: classifier-free guidance scale; up to 1 there is none, and half the work.
         precision: of the weights and of everything that is computed.
         device: ``auto`` takes a GPU where there is one.
-        batch_size: pictures at a time; halved where memory does not suffice. Fewer pictures are filled up to it.
+        batch_size: images at a time; halved where memory does not suffice. Fewer images are filled up to it.
         attention_slicing: compute attention in slices: less memory, slower.
         offload: keep each part of the pipeline on the GPU only while it works.
     """
@@ -52,7 +52,7 @@ class PipelineDecoder(Decoder):
         offload: bool,
     ) -> None:
         if steps < 1:
-            raise ValueError(f"steps {steps} paints nothing: it must be 1 or more.")
+            raise ValueError(f"steps {steps} generates nothing: it must be 1 or more.")
         if precision not in ("float32", "bfloat16", "float16"):
             raise ValueError(f"precision {precision!r} is not one of float32, bfloat16, float16.")
         self.model, self.space, self.steps, self.guidance = model, space, steps, guidance
@@ -90,7 +90,7 @@ class PipelineDecoder(Decoder):
 
     @property
     def options(self) -> dict[str, Any]:
-        """What else of a subclass's arguments its pictures depend on."""
+        """What else of a subclass's arguments its images depend on."""
         return {}
 
     def check(self) -> None:
@@ -102,7 +102,7 @@ class PipelineDecoder(Decoder):
         """The pipeline with its weights, on the CPU."""
 
     @abstractmethod
-    def paint(
+    def generate(
         self,
         pipeline: Any,
         image_embed: Float[Tensor, "batch dim"],
@@ -121,26 +121,26 @@ class PipelineDecoder(Decoder):
     ) -> list[Image.Image]:
         if not len(image_embed) == len(prompts) == len(seeds):
             raise ValueError(
-                f"{len(image_embed)} embeddings, {len(prompts)} prompts and {len(seeds)} seeds do not make pictures: give as "
+                f"{len(image_embed)} embeddings, {len(prompts)} prompts and {len(seeds)} seeds do not make images: give as "
                 "many of each."
             )
         if image_embed.shape[1] != self.dim:
-            raise ValueError(f"{self.model} paints embeddings {self.dim} wide; these are {image_embed.shape[1]} wide.")
+            raise ValueError(f"{self.model} decodes embeddings {self.dim} wide; these are {image_embed.shape[1]} wide.")
 
         def batch(rows: list[int]) -> list[Image.Image]:
             negative = None if negative_embed is None else negative_embed[rows]
             return self._batch(image_embed[rows], [prompts[i] for i in rows], [seeds[i] for i in rows], negative)
 
-        return self.batches.paint(len(seeds), batch)
+        return self.batches.generate(len(seeds), batch)
 
     @torch.no_grad()
     def _batch(self, embed: Tensor, prompts: list[str], seeds: list[int], negative: Tensor | None) -> list[Image.Image]:
         if self._pipeline is None:
             self._pipeline = self._prepared(self.load(self.folder))
-        # One generator a picture, on the CPU: the same noise whatever the batch, the rank and the device.
+        # One generator an image, on the CPU: the same noise whatever the batch, the rank and the device.
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         negative = None if negative is None else negative.to(self.device, self.precision)
-        return self.paint(self._pipeline, embed.to(self.device, self.precision), prompts, generators, negative)
+        return self.generate(self._pipeline, embed.to(self.device, self.precision), prompts, generators, negative)
 
     def _prepared(self, pipeline: Any) -> Any:
         pipeline.set_progress_bar_config(disable=True)

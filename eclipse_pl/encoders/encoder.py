@@ -1,4 +1,4 @@
-"""Encoder: what turns pictures and captions into a CLIP space. Its subclasses are injected by ``class_path``."""
+"""Encoder: what turns images and captions into a CLIP space. Its subclasses are injected by ``class_path``."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Encoder(ABC):
     image_size: int
     """Side of the square that the image tower reads, in pixels."""
     image_transform: Callable[[Image.Image], Float[Tensor, "3 height width"]]
-    """One decoded picture into the image tower's input. Can be pickled: it runs in loader workers."""
+    """One decoded image into the image tower's input. Can be pickled: it runs in loader workers."""
 
     @abstractmethod
     def encode_images(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:

@@ -1,4 +1,4 @@
-"""Priors that need no gradient: the two floors of every table, and ridge regression in closed form."""
+"""Priors that need no gradient: the two baselines of every table, and ridge regression in closed form."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class Baseline(Prior):
 
 
 class TextAsImagePrior(Baseline):
-    """Floor: the text embedding used as image embedding. Strong on retrieval, which CLIP was trained for."""
+    """Baseline: the text embedding used as image embedding. Strong on retrieval, which CLIP was trained for."""
 
     def predict(self, text_embed: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
         return text_embed
 
 
 class MeanImagePrior(Baseline):
-    """Floor: the mean training image whatever the caption. Strong on cosine, because CLIP's images lie in a narrow cone."""
+    """Baseline: the mean training image whatever the caption. Strong on cosine, because CLIP's images lie in a narrow cone."""
 
     mean: Float[Tensor, " dim"]
 

@@ -78,7 +78,7 @@ def gaussian_noise(
 
 
 def _draw(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    # Always drawn in float32, so that one seed gives one picture whatever the precision.
+    # Always drawn in float32, so that one seed gives one image whatever the precision.
     device = like.device if generator is None else generator.device
     return torch.randn(like.shape, generator=generator, device=device).to(like)
 

@@ -1,1 +1,1 @@
-"""Captions to paint, and what must be in a picture of each."""
+"""Captions to generate, and what must be in an image of each."""

@@ -1,4 +1,4 @@
-"""GenEval: what must be in a picture of each of its prompts, from ``evaluation_metadata.jsonl``.
+"""GenEval: what must be in an image of each of its prompts, from ``evaluation_metadata.jsonl``.
 
 {"tag": "counting", "include": [{"class": "clock", "count": 2}], "exclude": [{"class": "clock", "count": 3}],
  "prompt": "a photo of two clocks"}

@@ -1,4 +1,4 @@
-"""T2I-CompBench's names of picture files, so that its own scripts can score ours (evaluation rules, section 1.1).
+"""T2I-CompBench's names of image files, so that its own scripts can score ours (evaluation rules, section 1.1).
 
 ``a green bench and a blue bowl_000070.png``: the prompt, then a number that runs over the category: images of the prompt in
 line i (from 0) are ``n i`` to ``n i + n - 1`` where there are n images a prompt. Upstream takes n = 10.
@@ -16,7 +16,7 @@ LONGEST = 255
 
 
 class ImagePlace(NamedTuple):
-    """Whose picture a file is."""
+    """Whose image a file is."""
 
     text: str
     line: int
@@ -41,7 +41,7 @@ def image_file_name(prompt: Prompt, sample: int, images_per_prompt: int = 10) ->
 
 
 def image_place(name: str, images_per_prompt: int = 10) -> ImagePlace:
-    """Whose picture a file is, by its name alone. ValueError for a name of another form."""
+    """Whose image a file is, by its name alone. ValueError for a name of another form."""
     found = re.fullmatch(r"([^_/]+)_(\d{6,})\.png", name)
     if found is None:
         raise ValueError(f"{name!r} is no file name of T2I-CompBench, which are 'PROMPT_000000.png'.")

@@ -30,7 +30,7 @@ class Required:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A caption, and what judges need to know of it. Which parts are filled depends on the category."""
+    """A caption, and what scorers need to know of it. Which parts are filled depends on the category."""
 
     id: str
     """Names the prompt in every table: ``color/0007``. Rows are joined by it, never by position."""
@@ -57,7 +57,7 @@ class PromptSet:
     prompts: tuple[Prompt, ...]
     parser: str
     failed: tuple[tuple[str, str], ...] = ()
-    """(id, why) of the prompts that the parser found no phrase in. They stay in the set: not every judge asks by phrase."""
+    """(id, why) of the prompts that the parser found no phrase in. They stay in the set: not every scorer asks by phrase."""
 
     def __post_init__(self) -> None:
         seen: set[str] = set()

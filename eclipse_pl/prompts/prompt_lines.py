@@ -6,10 +6,10 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
-from eclipse_pl.atomic import write_atomically
+from eclipse_pl.files import write_atomically
+from eclipse_pl.formats.text_file import lines_of, read_text, unusable
 from eclipse_pl.prompts.parser import Parser, Reading, Word
 from eclipse_pl.prompts.record import RECORD_NAME, file_sha256
-from eclipse_pl.text_file import lines_of, read_text, unusable
 
 
 def cache_path(path: Path) -> Path:
@@ -39,7 +39,7 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
 
 
 def no_prompt(text: str) -> str | None:
-    """Why a text is none that files, tokenizers and judges can take; None where it is one."""
+    """Why a text is none that files, tokenizers and scorers can take; None where it is one."""
     return "holds the character NUL" if "\0" in text else unusable(text)
 
 

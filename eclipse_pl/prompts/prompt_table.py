@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eclipse_pl.formats.text_table import DELIMITERS, read_csv, read_json_lines, told
 from eclipse_pl.prompts.parser import Parser
 from eclipse_pl.prompts.prompt import Prompt, PromptSet
 from eclipse_pl.prompts.prompt_lines import no_prompt, read_all, read_lines, require_file
-from eclipse_pl.text_table import DELIMITERS, read_csv, read_json_lines, told
 
 TEXT_COLUMNS = ("prompt", "prompts", "text", "caption")
 CATEGORY_COLUMNS = ("category", "categories", "tag")
@@ -38,7 +38,7 @@ def prompt_table(path: Path, parser: Parser, categories: Sequence[str] | None = 
 
     The category of a prompt is what its column says, else the file's name without suffix. Its id is the category and the
     number of its line or row from 0 in the whole file, so it does not change when other categories are left out. A prompt
-    without a noun phrase stays, and is named in ``failed``: judges that ask by phrase cannot score it. White space between
+    without a noun phrase stays, and is named in ``failed``: scorers that ask by phrase cannot score it. White space between
     words becomes one blank, so that a prompt is one line wherever it is written.
 
     ValueError, with the line, for a row without a prompt, for prompts that are no text, and for categories that no folder

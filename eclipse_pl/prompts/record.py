@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from eclipse_pl.atomic import json_bytes, write_atomically
+from eclipse_pl.files import json_bytes, write_atomically
 
 SCHEMA = 1
 RECORD_NAME = "prompts.json"

@@ -48,7 +48,7 @@ def with_typed_prompts(words: Sequence[str], option: str) -> list[str]:
 
 
 def require_prompts(prompts: Sequence[str], option: str) -> None:
-    """ValueError where there is no prompt, or one that no file, tokenizer or picture can take."""
+    """ValueError where there is no prompt, or one that no file, tokenizer or image can take."""
     if isinstance(prompts, str) or not prompts:
         raise ValueError(f"{option} must be a list of at least one prompt, got {prompts!r}.")
     for prompt in prompts:

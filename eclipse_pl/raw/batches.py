@@ -32,7 +32,7 @@ _LOWER = "Lower --workers or --batch-size, and run the command again: the finish
 
 
 @dataclass(frozen=True, eq=False)
-class PictureBatch:
+class ImageBatch:
     """Decoded pairs of one source, in its order. ``pairs`` have lost their bytes; ``position`` is how far the tar was read."""
 
     shard: str
@@ -51,7 +51,7 @@ class PictureBatch:
     """Why the source ends here, if it is broken."""
 
 
-class PictureBatches:
+class ImageBatches:
     """All pairs of all sources in order, at most ``batch_size`` at a time, decoded by ``workers`` processes (0: by this one).
 
     A batch never spans two sources, so that what a shard holds does not depend on the shards made before it. The tars are
@@ -72,7 +72,7 @@ class PictureBatches:
         self._decoder = ImageDecoder(transform, reading, batch_size, workers, PREFETCH * workers + HELD)
         self._under_way: deque[str] = deque()
 
-    def __iter__(self) -> Iterator[PictureBatch]:
+    def __iter__(self) -> Iterator[ImageBatch]:
         loader: DataLoader[DecodedBatch] = DataLoader(
             self._decoder,
             sampler=self._encoded(),
@@ -86,7 +86,7 @@ class PictureBatches:
                 raise MemoryError(f"at the image of {shown(decoded.out_of_memory)}")
             pixels, negative_pixels = self._decoder.opened(decoded)
             batch = decoded.batch
-            yield PictureBatch(
+            yield ImageBatch(
                 batch.shard,
                 batch.pairs,
                 pixels,
@@ -133,7 +133,7 @@ def encoded_batches(shard: str, source: str, batch_size: int) -> Iterator[Encode
             found = sample if isinstance(sample, SkippedPair) else raw_pairs(sample)
             for pair in [] if isinstance(found, SkippedPair) else found:
                 batch.pairs.append(pair)
-                batch.bytes += len(pair.picture) + len(pair.negative or b"")
+                batch.bytes += len(pair.image) + len(pair.negative or b"")
                 if len(batch.pairs) == batch_size or batch.bytes > MOST_BYTES:
                     batch.position = samples.position
                     yield batch

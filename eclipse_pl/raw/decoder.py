@@ -88,12 +88,12 @@ class ImageDecoder(Dataset[DecodedBatch]):
         for pair in batch.pairs:
             kind = BAD_IMAGE
             try:
-                self._decode(pair.picture, room[len(pairs)])
+                self._decode(pair.image, room[len(pairs)])
                 kind = BAD_NEGATIVE
                 if pair.negative is not None:
                     self._decode(pair.negative, room[self.batch_size + len(rows)])
                     rows.append(len(pairs))
-                pairs.append(replace(pair, picture=b"", negative=None))
+                pairs.append(replace(pair, image=b"", negative=None))
             except BadImageError as error:
                 left_out.append(skipped(pair.key, kind, str(error)))
             except MemoryError:

@@ -25,17 +25,17 @@ from eclipse_pl.raw.texts import NoPairError, about_of, captions_of, kind_of, re
 class RawPair:
     """One pair of a source, with its image still encoded. ``split`` and ``group`` are what the source says, if it does.
 
-    ``image`` is the number that all pairs of this image have, wherever they lie: a hash of its bytes.
+    ``image_number`` is the number that all pairs of this image have, wherever they lie: a hash of its bytes.
     """
 
     key: str
     caption: str
-    picture: bytes
+    image: bytes
     negative: bytes | None
     split: str | None
     group: str | None
     subset: str
-    image: int
+    image_number: int
 
 
 def normal_caption(caption: str) -> str:

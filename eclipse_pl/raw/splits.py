@@ -13,10 +13,10 @@ from zipfile import BadZipFile
 import numpy as np
 from jaxtyping import Int64
 
-from eclipse_pl.atomic import write_atomically
 from eclipse_pl.data.chunk import content_number
 from eclipse_pl.data.manifest import SPLITS, SkippedPair
 from eclipse_pl.data.together import components
+from eclipse_pl.files import write_atomically
 from eclipse_pl.raw.pairs import RawPair, normal_caption, raw_pairs
 from eclipse_pl.raw.source_version import version_of
 from eclipse_pl.raw.tar_files import BrokenSourceError
@@ -45,9 +45,9 @@ class PairNames:
     def of(cls, pairs: Iterable[RawPair]) -> PairNames:
         rows = [
             (
-                pair.image,
+                pair.image_number,
                 content_number(normal_caption(pair.caption).encode()),
-                pair.image if pair.group is None else content_number(pair.group.encode()),
+                pair.image_number if pair.group is None else content_number(pair.group.encode()),
                 OPEN if pair.split is None else SPLITS.index(pair.split),
             )
             for pair in pairs
@@ -121,8 +121,8 @@ class SplitDraw:
         if not (self.val or self.test):
             return "train"
         drawn = self.draw()
-        row = int(np.searchsorted(drawn.images, pair.image))
-        if row == len(drawn.images) or drawn.images[row] != pair.image:
+        row = int(np.searchsorted(drawn.images, pair.image_number))
+        if row == len(drawn.images) or drawn.images[row] != pair.image_number:
             changed = f"{pair.key} was not there when the splits were drawn: the source has changed meanwhile"
             raise BrokenSourceError(drawn.unread.get(shard, changed))
         return SPLITS[drawn.splits[row]]

@@ -14,7 +14,7 @@ def caveats(report: Report) -> dict[str, list[str]]:
     """{title: sentences}: of scores and of latent metrics apart, where there are both."""
     found = {}
     if report.scores is not None:
-        found["from the scores of pictures"] = score_caveats(report.scores)
+        found["from the scores of images"] = score_caveats(report.scores)
     if report.latent is not None:
         found["from the latent metrics"] = latent_caveats(report.latent, report.metrics)
     first = next(iter(found))

@@ -68,7 +68,7 @@ class Axis:
 
 
 def line_chart(lines: list[Line], x_label: str, y_label: str, levels: dict[str, float]) -> str:
-    """Means with bands, over x. Levels (floors, ridge, ceiling) are drawn where they fall inside the axis."""
+    """Means with bands, over x. Levels (baselines, ridge, upper bound) are drawn where they fall inside the axis."""
     lines = [Line(line.number, [point for point in line.points if finite(point.x, point.y)]) for line in lines]
     points = [point for line in lines for point in line.points]
     if not points:

@@ -7,14 +7,14 @@ import shlex
 import sys
 from pathlib import Path
 
-from eclipse_pl.atomic import write_atomically
+from eclipse_pl.files import write_atomically
 from eclipse_pl.reports.caveats import caveats
 from eclipse_pl.reports.metric import BY_NAME, Metric
 from eclipse_pl.reports.numbers_file import numbers_csv
 from eclipse_pl.reports.page import write_page
 from eclipse_pl.reports.parameter_plot import parameter_plot
 from eclipse_pl.reports.published import published_tables
-from eclipse_pl.reports.report import PICTURES, Report
+from eclipse_pl.reports.report import IMAGES, Report
 from eclipse_pl.reports.score_tables import score_tables
 from eclipse_pl.reports.tables import Table, cost_table, difference_table, main_table, markdown, win_table
 
@@ -33,8 +33,8 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("compare.html"), help="the page (default: compare.html)")
     parser.add_argument("--reference", metavar="NAME", help="the variant that others are held against (default: the first)")
     parser.add_argument("--metrics", default=HEADLINE, help=f"columns of the latent tables (default: {HEADLINE})")
-    help_pictures = f"prompts of each category whose pictures the page shows (default: {PICTURES}; 0 for none)"
-    parser.add_argument("--pictures", metavar="N", type=int, default=PICTURES, help=help_pictures)
+    help_images = f"prompts of each category whose images the page shows (default: {IMAGES}; 0 for none)"
+    parser.add_argument("--images", metavar="N", type=int, default=IMAGES, help=help_images)
     parser.add_argument("--anyway", action="store_true", help="compare and mark what cannot be compared fairly")
     parser.add_argument("--csv", metavar="FILE", type=Path, help="write all numbers there")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown, for a README")
@@ -43,11 +43,11 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--y", metavar="METRIC", help="for --plot: unseen/cosine, benchmark/colour/oracle or the like")
     options = parser.parse_args(args)
     metrics = metrics_of(options.metrics)
-    if options.pictures < 0:
-        raise ValueError(f"--pictures is {options.pictures}; it must be 0 or more.")
+    if options.images < 0:
+        raise ValueError(f"--images is {options.images}; it must be 0 or more.")
     if (options.plot is not None) != (options.x is not None) or (options.x is not None) != (options.y is not None):
         raise ValueError("--plot, --x and --y go together: --plot FILE.png --x PARAMETER --y METRIC.")
-    report = Report.of(options.runs, options.reference, options.anyway, metrics, options.pictures)
+    report = Report.of(options.runs, options.reference, options.anyway, metrics, options.images)
     command = shlex.join(["python", "-m", "eclipse_pl", "compare", *args])
     written = {"--out": (options.out, write_page(report, command).encode())}
     if options.csv is not None:
@@ -71,7 +71,7 @@ def metrics_of(names: str) -> tuple[Metric, ...]:
 
 
 def tables_of(report: Report) -> list[Table]:
-    """Scores of pictures, then latent metrics, then what others published."""
+    """Scores of images, then latent metrics, then what others published."""
     tables = score_tables(report.scores) if report.scores else []
     if report.latent is not None:
         tables.append(main_table(report.latent, report.metrics))

@@ -80,7 +80,7 @@ class Comparison:
     def pairs(self, variant: Variant) -> list[tuple[RunRecord, RunRecord]]:
         """Runs of the variant and of the reference with the same seeds of training.
 
-        What has no such seed (a pipeline, a released prior, the ceiling) stands beside every run of the other.
+        What has no such seed (a pipeline, a released prior, the upper bound) stands beside every run of the other.
         """
         if variant is self.reference:
             return []

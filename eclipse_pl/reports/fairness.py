@@ -1,5 +1,5 @@
 """Which runs may stand in one table: those that were measured on the same pairs, in the same space, by the same metrics; and
-those whose pictures are of the same prompts and seeds, by the same decoder, seen by the same judges.
+those whose images are of the same prompts and seeds, by the same decoder, seen by the same scorers.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ LATENT = (
 
 
 def card(run: RunRecord, name: str) -> Any:
-    return run.judged.card.get(name)
+    return run.scored.card.get(name)
 
 
 def prompts_of(run: RunRecord) -> str:
@@ -89,7 +89,7 @@ def told_of(value: Callable[[RunRecord], Any]) -> Callable[[RunRecord, RunRecord
 
 def same_space(one: RunRecord, other: RunRecord) -> bool:
     """Decoders of one space could have been the same. Between spaces, and beside a whole pipeline, they cannot."""
-    ours, theirs = one.judged, other.judged
+    ours, theirs = one.scored, other.scored
     return ours.decoder is not None and theirs.decoder is not None and ours.space == theirs.space
 
 
@@ -104,16 +104,16 @@ def protocol_of(run: RunRecord) -> Any:
 SCORES = (
     Check("other prompts", lambda run: card(run, "prompts")["sha256"], lambda run, _: prompts_of(run)),
     Check(
-        "another number of pictures a prompt",
+        "another number of images a prompt",
         lambda run: card(run, "images_per_prompt"),
         lambda run, _: str(card(run, "images_per_prompt")),
     ),
-    Check("other seeds of the pictures", lambda run: card(run, "seed"), lambda run, _: f"{card(run, 'seed')} and on"),
-    Check("other judges", lambda run: card(run, "judges"), told_of(lambda run: card(run, "judges"))),
+    Check("other seeds of the images", lambda run: card(run, "seed"), lambda run, _: f"{card(run, 'seed')} and on"),
+    Check("other scorers", lambda run: card(run, "scorers"), told_of(lambda run: card(run, "scorers"))),
     Check(
         "another decoder",
-        lambda run: run.judged.decoder,
-        told_of(lambda run: run.judged.decoder),
+        lambda run: run.scored.decoder,
+        told_of(lambda run: run.scored.decoder),
         concerns=same_space,
     ),
     Check("another protocol of FID", protocol_of, told_of(protocol_of), concerns=both_have_distances),
@@ -166,7 +166,7 @@ def differences(runs: list[RunRecord], checks: tuple[Check, ...], kind: Kind) ->
 def twice(first: RunRecord, second: RunRecord) -> Problem:
     what = "the same config with the same seeds, which is one run and not two seeds"
     if not second.has_seeds:
-        what = "of the same painter"
+        what = "of the same text-to-image model"
     return Problem(second, f"{first} and {second} are {what}. Name one of them.")
 
 

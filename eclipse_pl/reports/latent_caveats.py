@@ -40,25 +40,25 @@ def on_seeds(latent: LatentComparison) -> list[str]:
 
 def on_differences(latent: LatentComparison, metrics: tuple[Metric, ...]) -> list[str]:
     """Which differences the intervals do not tell from nothing, and how many intervals are read at once."""
-    judged = [metric for metric in metrics if metric.better != "none"]
+    scored = [metric for metric in metrics if metric.better != "none"]
     unclear, read = [], 0
     for variant in latent.others:
-        known = {metric.name: latent.difference(variant, metric) for metric in judged}
+        known = {metric.name: latent.difference(variant, metric) for metric in scored}
         known = {name: difference for name, difference in known.items() if difference.has_interval}
         read += len(known)
         names = [name for name, difference in known.items() if not difference.excludes_zero]
         if names:
-            unclear.append(f"{variant.name} ({'all metrics' if len(names) == len(judged) else ', '.join(names)})")
+            unclear.append(f"{variant.name} ({'all metrics' if len(names) == len(scored) else ', '.join(names)})")
     return on_intervals(latent, unclear, read, "these seeds")
 
 
 def on_numbers(latent: LatentComparison) -> list[str]:
     """Metrics that are no numbers although they can be measured here."""
-    ceiling = latent.beside.get("ceiling", {}).get(ALL, {})
+    upper_bound = latent.beside.get("upper_bound", {}).get(ALL, {})
     said = []
     for variant in latent.variants:
         for run in variant.runs.values():
-            broken = [m for m in METRICS if math.isnan(value_of(run, m, ALL)) and not math.isnan(ceiling.get(m.name, 0.0))]
+            broken = [m for m in METRICS if math.isnan(value_of(run, m, ALL)) and not math.isnan(upper_bound.get(m.name, 0.0))]
             if broken:
                 said.append(f"{run} has no number for {', '.join(metric.name for metric in broken)}: neither has its variant.")
     return said
@@ -87,4 +87,4 @@ def on_scope(latent: LatentComparison) -> list[str]:
     said = [f"All of it holds for {f'these {pairs:,} pairs' if pairs else 'this split'}: it does not speak of other data."]
     if latent.others and max(len(variant.runs) for variant in latent.variants) > 1:
         said.append("Intervals of means and differences are over training seeds; those of win rates over images, seeds fixed.")
-    return [*said, "These metrics are of embeddings. Whether pictures get better, a decoder and judges must say."]
+    return [*said, "These metrics are of embeddings. Whether images get better, a decoder and scorers must say."]

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from eclipse_pl.callbacks.latent import THIS_PRIOR
-from eclipse_pl.callbacks.latent_table import FLOORS, ORDER
+from eclipse_pl.callbacks.latent_table import BASELINES, ORDER
 from eclipse_pl.intervals.estimate import Estimate
 from eclipse_pl.intervals.over_groups import rate_interval
 from eclipse_pl.intervals.student import mean_interval
@@ -52,7 +52,7 @@ class LatentComparison(Comparison):
 
     @cached_property
     def beside(self) -> dict[str, dict[str, dict[str, float]]]:
-        """Floors, ridge regression and ceiling: {label: {subset: {metric: value}}}; one row where all runs agree on it."""
+        """Baselines, ridge regression and upper bound: {label: {subset: {metric: value}}}; one row where all runs agree on it."""
         rows = {}
         for name in (name for name in ORDER if name != THIS_PRIOR):
             tables: list[tuple[list[str], dict[str, dict[str, float]]]] = []
@@ -64,7 +64,7 @@ class LatentComparison(Comparison):
                     elif variant.name not in same:
                         same.append(variant.name)
             for names, table in tables:
-                label = FLOORS.get(name, name)
+                label = BASELINES.get(name, name)
                 rows[label if len(tables) == 1 else f"{label}: {'; '.join(names)}"] = table
         return rows
 

@@ -19,10 +19,10 @@ class Metric:
 
 METRICS = (
     Metric("cosine", "higher", "cosine", "high already for a constant: the mean image embedding"),
-    Metric("centred_cosine", "higher", "centred_cosine", "depends on how varied the pictures of a data set are"),
+    Metric("centred_cosine", "higher", "centred_cosine", "depends on how varied the images of a data set are"),
     Metric("mse", "lower", "mse", "depends on the scale of the space; mean over dimensions"),
-    Metric("text_cosine", "none", "", "neither high nor low is good: see the ceiling"),
-    Metric("norm", "none", "", "neither high nor low is good: see the ceiling"),
+    Metric("text_cosine", "none", "", "neither high nor low is good: see the upper bound"),
+    Metric("norm", "none", "", "neither high nor low is good: see the upper bound"),
     Metric("R@1", "higher", "rank", "the text embedding is strong here, because CLIP was trained for it"),
     Metric("R@5", "higher", "rank", "as R@1"),
     Metric("R@10", "higher", "rank", "as R@1"),

@@ -1,4 +1,4 @@
-"""One HTML page of a comparison: a single file without scripts, fonts or pictures from elsewhere."""
+"""One HTML page of a comparison: a single file without scripts, fonts or images from elsewhere."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from string import Template
 from eclipse_pl.latent_metrics import ALL
 from eclipse_pl.reports.caveats import caveats
 from eclipse_pl.reports.html_parts import box, html_table, note, section, tabs
+from eclipse_pl.reports.image_section import images
 from eclipse_pl.reports.latent_comparison import LatentComparison
 from eclipse_pl.reports.page_figures import final_charts, learning_curves
-from eclipse_pl.reports.picture_section import pictures
 from eclipse_pl.reports.report import Report
 from eclipse_pl.reports.run_record import RunRecord
 from eclipse_pl.reports.score_comparison import ScoreComparison
@@ -38,7 +38,7 @@ def title(report: Report) -> str:
     variants = len(report.comparison.variants)
     if variants > 1:
         return f"Comparison of {variants} variants"
-    return "One variant beside floors and ceiling" if report.latent else "The scores of one variant"
+    return "One variant beside baselines and upper bound" if report.latent else "The scores of one variant"
 
 
 def facts(report: Report) -> list[str]:
@@ -70,8 +70,8 @@ def score_facts(scores: ScoreComparison) -> list[str]:
     card = scores.records[0].card
     prompts, name = card["prompts"].get("count"), card["prompts"].get("name")
     return [
-        f"<b>{escape(str(prompts))} prompts</b> of {escape(str(name))} × {plural(card['images_per_prompt'], 'picture')}",
-        f"judged by <b>{escape(', '.join(scores.judges))}</b>",
+        f"<b>{escape(str(prompts))} prompts</b> of {escape(str(name))} × {plural(card['images_per_prompt'], 'image')}",
+        f"scored by <b>{escape(', '.join(scores.scorers))}</b>",
     ]
 
 
@@ -153,7 +153,7 @@ SECTIONS: tuple[Section, ...] = (
     unfairness,
     limits,
     score_section,
-    pictures,
+    images,
     published_section,
     final_metrics,
     final_charts,

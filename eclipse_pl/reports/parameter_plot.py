@@ -1,4 +1,4 @@
-"""A metric or score against a swept parameter, as a picture for a page of results."""
+"""A metric or score against a swept parameter, as an image for a page of results."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ KINDS = (".png", ".pdf", ".svg")
 LOGARITHMIC = 30
 """Positive values that span more than this factor stand on a logarithmic axis."""
 LINE_OF_TEXT = 0.04
-"""Height of a level's name, as a share of the picture's."""
+"""Height of a level's name, as a share of the image's."""
 
 
 def parameter_plot(report: Report, x: str, y: str, kind: str = ".png") -> bytes:
     """Means over seeds with 95 % intervals and single seeds, a line for each setting of the other parameters.
 
-    Variants that do not have the parameter are levels across the picture, as are floors, ridge regression and ceiling where
+    Variants that do not have the parameter are levels across the image, as are baselines, ridge regression and upper bound where
     they fall inside.
 
     Args:
@@ -121,7 +121,7 @@ def draw_variants(axes: Any, quantity: Quantity, without: list[Variant]) -> None
 
 
 def draw_levels(axes: Any, levels: dict[str, float]) -> None:
-    """Dashed lines with their names beside the picture, where they do not squeeze it."""
+    """Dashed lines with their names beside the image, where they do not squeeze it."""
     low, high = axes.get_ylim()
     reach = (high - low) * 0.6
     inside = sorted((value, name) for name, value in levels.items() if low - reach < value < high + reach)

@@ -21,9 +21,9 @@ RULES = {
     "spatial": "unidet_rules",
     "non_spatial": "clip_score",
 }
-"""Categories of the paper's tables, and how the names of judges begin that follow T2I-CompBench's rule for them."""
+"""Categories of the paper's tables, and how the names of scorers begin that follow T2I-CompBench's rule for them."""
 WHY_THEY_DIFFER = (
-    "Published figures and ours are not one measurement: the paper names no version of its judges and no number of noun "
+    "Published figures and ours are not one measurement: the paper names no version of its scorers and no number of noun "
     "phrases (2 was T2I-CompBench's default until December 2023, and 8 since), some prompts were edited since (color, "
     "September 2025), its spatial score is by UniDet and ours by the detector in its name, and neither seeds nor intervals "
     "are published."
@@ -48,22 +48,22 @@ def published() -> tuple[str, list[PublishedTable]]:
 
 
 def published_tables(scores: ScoreComparison) -> list[Table]:
-    """Published rows, each marked as such, below ours; none where other prompts or categories were painted."""
-    judged = {
+    """Published rows, each marked as such, below ours; none where other prompts or categories were generated."""
+    scored = {
         category for record in scores.records for categories in record.card["scores"].values() for category in categories
     }
-    if any(record.card["prompts"].get("name") != COMPBENCH for record in scores.records) or not judged & RULES.keys():
+    if any(record.card["prompts"].get("name") != COMPBENCH for record in scores.records) or not scored & RULES.keys():
         return []
     source, tables = published()
     return [table_of(scores, table, source) for table in tables]
 
 
 def ours_of(scores: ScoreComparison) -> dict[str, ScoreColumn]:
-    """{category: the judge's column that follows the published rule}; those that are there."""
+    """{category: the scorer's column that follows the published rule}; those that are there."""
     found: dict[str, ScoreColumn] = {}
-    for judge in scores.judges:
-        for column in scores.columns(judge):
-            if not column.is_mean and judge.startswith(RULES.get(column.title, "\0")):
+    for scorer in scores.scorers:
+        for column in scores.columns(scorer):
+            if not column.is_mean and scorer.startswith(RULES.get(column.title, "\0")):
                 found.setdefault(column.title, column)
     return found
 
@@ -90,12 +90,12 @@ def table_of(scores: ScoreComparison, table: PublishedTable, source: str) -> Tab
         )
         for row in table.rows
     ]
-    judges = "; ".join(f"{name} by {column.judge}" for name, column in columns.items() if name in table.columns)
+    scorers = "; ".join(f"{name} by {column.scorer}" for name, column in columns.items() if name in table.columns)
     return Table(
         f"{table.title} of the ECLIPSE paper",
         table.columns,
         [*ours, *theirs],
-        f"{table.caption} Published: {source}. Ours: {judges or 'by no judge of its kind'}.",
+        f"{table.caption} Published: {source}. Ours: {scorers or 'by no scorer of its kind'}.",
     )
 
 

@@ -29,7 +29,7 @@ class Quantity:
     single: Callable[[Variant], list[float]]
     """Values of the single seeds."""
     levels: dict[str, float]
-    """Values of what is no variant: floors, ridge regression, ceiling."""
+    """Values of what is no variant: baselines, ridge regression, upper bound."""
     intervals: str
     """What they are over."""
 

@@ -9,7 +9,7 @@ from eclipse_pl.reports.latent_comparison import LatentComparison
 from eclipse_pl.reports.metric import METRICS, Metric
 from eclipse_pl.reports.score_comparison import ScoreComparison
 
-PICTURES = 3
+IMAGES = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,8 +21,8 @@ class Report:
     scores: ScoreComparison | None
     metrics: tuple[Metric, ...] = METRICS
     """Columns of the latent tables."""
-    pictures: int = PICTURES
-    """Prompts of each category whose pictures are shown."""
+    images: int = IMAGES
+    """Prompts of each category whose images are shown."""
 
     @classmethod
     def of(
@@ -31,8 +31,8 @@ class Report:
         reference: str | None = None,
         anyway: bool = False,
         metrics: tuple[Metric, ...] = METRICS,
-        pictures: int = PICTURES,
+        images: int = IMAGES,
     ) -> Report:
         """See `Comparison.of`."""
         whole = Comparison.of(places, reference, anyway)
-        return cls(whole, LatentComparison.part_of(whole), ScoreComparison.part_of(whole), metrics, pictures)
+        return cls(whole, LatentComparison.part_of(whole), ScoreComparison.part_of(whole), metrics, images)

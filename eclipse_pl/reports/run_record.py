@@ -47,7 +47,7 @@ class RunRecord:
     resampled: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     """Settings of the prior with which it was measured, and others with which it was trained."""
     scores: ScoreRecord | None = None
-    """Its pictures and what judges say of them; None where there is no scorecard."""
+    """Its images and what scorers give them; None where there is no scorecard."""
     is_benchmark: bool = False
     """True for a folder of ``python -m eclipse_pl benchmark``."""
     tested: RunRecord | None = None
@@ -86,14 +86,14 @@ class RunRecord:
         return THIS_PRIOR in self.rows
 
     @property
-    def judged(self) -> ScoreRecord:
+    def scored(self) -> ScoreRecord:
         """Its scores, where it is known to have them."""
         assert self.scores is not None
         return self.scores
 
     @property
     def has_seeds(self) -> bool:
-        """Whether it is of a training, which another seed may repeat; a pipeline, a released prior or the ceiling is not."""
+        """Whether it is of a training, which another seed may repeat; a pipeline, a released prior or the upper bound is not."""
         return bool(self.config)
 
     @property

@@ -1,4 +1,4 @@
-"""What may not be concluded from scores of pictures, in sentences for whoever reads their table."""
+"""What may not be concluded from scores of images, in sentences for whoever reads their table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def score_caveats(scores: ScoreComparison) -> list[str]:
         *on_systems(scores),
         *on_pairing(scores),
         *on_differences(scores),
-        *on_pictures(scores),
+        *on_images(scores),
         *on_steps(scores),
         *on_scope(scores),
         *on_sampling(scores),
@@ -48,7 +48,7 @@ def on_systems(scores: ScoreComparison) -> list[str]:
     """More than one decoder: spaces differ, or a pipeline has its own."""
     systems: dict[str, list[str]] = {}
     for variant in scores.variants:
-        decoder = variant.first.judged.decoder
+        decoder = variant.first.scored.decoder
         told = "as a whole pipeline" if decoder is None else f"with {words(decoder)}"
         systems.setdefault(told, []).append(variant.name)
     if len(systems) == 1:
@@ -56,7 +56,7 @@ def on_systems(scores: ScoreComparison) -> list[str]:
     which = "; ".join(f"{enumerate_names(names)} {told}" for told, names in systems.items())
     return [
         "Whole systems stand beside each other here, not priors alone: a difference may be that of decoders, of their steps "
-        f"or of their CLIPs. They paint: {which}."
+        f"or of their CLIPs. They generate: {which}."
     ]
 
 
@@ -64,33 +64,33 @@ def on_differences(scores: ScoreComparison) -> list[str]:
     """Of the means over categories, or of the only category."""
     unclear, read = [], 0
     for variant in scores.others:
-        of_judges = {}
-        for judge in scores.judges:
-            columns = scores.columns(judge)
+        of_scorers = {}
+        for scorer in scores.scorers:
+            columns = scores.columns(scorer)
             known = [scores.difference(variant, column) for column in columns]
             read += sum(one.has_interval for one in known)
             if known and known[-1].has_interval:
-                of_judges[judge] = known[-1]
-        names = [judge for judge, difference in of_judges.items() if not difference.excludes_zero]
+                of_scorers[scorer] = known[-1]
+        names = [scorer for scorer, difference in of_scorers.items() if not difference.excludes_zero]
         if names:
-            unclear.append(f"{variant.name} ({'all judges' if len(names) == len(scores.judges) else ', '.join(names)})")
+            unclear.append(f"{variant.name} ({'all scorers' if len(names) == len(scores.scorers) else ', '.join(names)})")
     return on_intervals(scores, unclear, read, "the mean over categories")
 
 
-def on_pictures(scores: ScoreComparison) -> list[str]:
-    """Scorecards beside that of the run, pictures that could not be judged, and rows that are not there."""
+def on_images(scores: ScoreComparison) -> list[str]:
+    """Scorecards beside that of the run, images that could not be scored, and rows that are not there."""
     said = []
     for run in scores.runs:
-        record = run.judged
+        record = run.scored
         if not record.folder.is_relative_to(run.folder) and (run.folder / "scorecard.json").is_file():
             said.append(f"The scores of {run} are those of {record}, which was named too, and not of its own scorecard.json.")
         if record.card.get("failed"):
             said.append(
-                f"{record.card['failed']} of {record.card['images']} pictures in {record} could not be judged: they are left "
+                f"{record.card['failed']} of {record.card['images']} images in {record} could not be scored: they are left "
                 "out of means, and their pairs out of win rates."
             )
         if record.rows is None:
-            said.append(f"{record} has no rows.jsonl of its scorecard: there are no win rates with it, and no pictures of it.")
+            said.append(f"{record} has no rows.jsonl of its scorecard: there are no win rates with it, and no images of it.")
     return said
 
 
@@ -98,10 +98,10 @@ def on_steps(scores: ScoreComparison) -> list[str]:
     """Scorecards of another step than that of the run's end."""
     said = []
     for run in scores.runs:
-        painted = run.judged.card.get("step")
+        generated = run.scored.card.get("step")
         trained = run.fact("trained_steps") or run.fact("step")
-        if painted is not None and trained is not None and painted != trained:
-            said.append(f"The scorecard of {run} is that of step {painted}; it was trained to step {trained}.")
+        if generated is not None and trained is not None and generated != trained:
+            said.append(f"The scorecard of {run} is that of step {generated}; it was trained to step {trained}.")
     return said
 
 
@@ -111,23 +111,23 @@ def on_scope(scores: ScoreComparison) -> list[str]:
     if card["prompts"].get("name") == COMPBENCH:
         if card["images_per_prompt"] != 10:
             said.append(
-                f"{card['images_per_prompt']} picture(s) of each prompt: T2I-CompBench's own scores are means over 10, of 300 "
+                f"{card['images_per_prompt']} image(s) of each prompt: T2I-CompBench's own scores are means over 10, of 300 "
                 "prompts a category."
             )
-        if not any(paints_text(variant) for variant in scores.variants):
+        if not any(generates_text(variant) for variant in scores.variants):
             said.append(
-                "Nothing here paints the text embedding itself. It scores high on T2I-CompBench although its pictures are "
-                "poor (arXiv 2511.20821): without that floor a gain may be a drift towards the text."
+                "Nothing here decodes the text embedding itself. It scores high on T2I-CompBench although its images are "
+                "poor (arXiv 2511.20821): without that baseline a gain may be a drift towards the text."
             )
     if published_tables(scores):
         said.append(WHY_THEY_DIFFER)
-    if len(scores.judges) > 1:
-        said.append("Judges measure different things on different scales: hold numbers of one judge beside each other only.")
-    return [*said, f"All of it holds for these {card['prompts'].get('count')} prompts as these judges see them."]
+    if len(scores.scorers) > 1:
+        said.append("Scorers measure different things on different scales: hold numbers of one scorer beside each other only.")
+    return [*said, f"All of it holds for these {card['prompts'].get('count')} prompts as these scorers see them."]
 
 
-def paints_text(variant: Variant) -> bool:
-    return str(variant.first.judged.painter.get("class", "")).endswith(TEXT_AS_IMAGE)
+def generates_text(variant: Variant) -> bool:
+    return str(variant.first.scored.text_to_image.get("class", "")).endswith(TEXT_AS_IMAGE)
 
 
 def words(decoder: dict[str, Any]) -> str:

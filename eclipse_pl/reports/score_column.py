@@ -1,4 +1,4 @@
-"""Columns of a score table: what a judge says of a category or of several, and distances between distributions."""
+"""Columns of a score table: what a scorer gives a category or of several, and distances between distributions."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from eclipse_pl.scorers.preference import Rows
 
 @dataclass(frozen=True)
 class ScoreColumn:
-    """A judge's score of a category, or the mean over several, each of equal weight. Higher is better."""
+    """A scorer's score of a category, or the mean over several, each of equal weight. Higher is better."""
 
-    judge: str
+    scorer: str
     categories: tuple[str, ...]
     subset: str = ALL
     is_mean: bool = False
@@ -34,23 +34,23 @@ class ScoreColumn:
     @property
     def name(self) -> str:
         """As it is logged."""
-        return score_name(self.judge, ALL if self.is_mean else self.categories[0], self.subset)
+        return score_name(self.scorer, ALL if self.is_mean else self.categories[0], self.subset)
 
     def read(self, record: ScoreRecord) -> Estimate:
         """What the scorecard has, its interval over prompts; that of a mean over categories is made from the rows."""
-        cells = [record.cell(self.judge, category, self.subset) for category in self.categories]
+        cells = [record.cell(self.scorer, category, self.subset) for category in self.categories]
         if not cells or any(cell is None or cell["mean"] is None for cell in cells):
             return NOTHING
         together = mean_of_independent([estimate_of(cell) for cell in cells if cell])
         if len(cells) == 1 or record.rows is None:
             return together
-        parts = [groups_of(record.values(self.judge, category, self.subset) or {}) for category in self.categories]
+        parts = [groups_of(record.values(self.scorer, category, self.subset) or {}) for category in self.categories]
         return score_interval([part for part in parts if part]) if all(parts) else together
 
 
 @dataclass(frozen=True)
 class DistanceColumn:
-    """A distance between all pictures and a reference, or what of it is covered (`eclipse_pl.compbench.distribution`)."""
+    """A distance between all images and a reference, or what of it is covered (`eclipse_pl.compbench.distribution`)."""
 
     key: str
     title: str
@@ -63,7 +63,7 @@ class DistanceColumn:
         return f"distribution/{self.key}"
 
     def read(self, record: ScoreRecord) -> Estimate:
-        """Without an interval: one set of pictures gives one distance."""
+        """Without an interval: one set of images gives one distance."""
         value = (record.card.get("distribution") or {}).get(self.key)
         value = value[0] if isinstance(value, list) else value  # KID: mean and deviation over subsets
         return NOTHING if value is None else Estimate(float(value), math.nan, math.nan, 1)
@@ -72,12 +72,12 @@ class DistanceColumn:
 Column = ScoreColumn | DistanceColumn
 
 DISTANCES = (
-    DistanceColumn("fid", "FID", "lower", "shrinks as pictures are added: hold equal numbers beside each other only"),
-    DistanceColumn("kid", "KID", "lower", "mean over subsets; has no bias, and is the one to take for few pictures"),
-    DistanceColumn("precision", "precision", "higher", "part of the pictures inside the reference: quality"),
-    DistanceColumn("recall", "recall", "higher", "part of the reference inside the pictures: diversity"),
+    DistanceColumn("fid", "FID", "lower", "shrinks as images are added: hold equal numbers beside each other only"),
+    DistanceColumn("kid", "KID", "lower", "mean over subsets; has no bias, and is the one to take for few images"),
+    DistanceColumn("precision", "precision", "higher", "part of the images inside the reference: quality"),
+    DistanceColumn("recall", "recall", "higher", "part of the reference inside the images: diversity"),
     DistanceColumn("density", "density", "higher", "as precision; outliers count less; 1 for equal distributions"),
-    DistanceColumn("coverage", "coverage", "higher", "part of the reference with a picture near it: diversity"),
+    DistanceColumn("coverage", "coverage", "higher", "part of the reference with an image near it: diversity"),
 )
 
 
@@ -88,7 +88,7 @@ def estimate_of(cell: dict[str, Any]) -> Estimate:
 
 
 def groups_of(*rows: Rows) -> Groups | None:
-    """Values of the same images, one column for each of ``rows``, by prompt; those that could not be judged are left out."""
+    """Values of the same images, one column for each of ``rows``, by prompt; those that could not be scored are left out."""
     kept = [key for key in rows[0] if all(math.isfinite(values[key]) for values in rows)]
     if not kept:
         return None

@@ -26,7 +26,7 @@ from eclipse_pl.scorers.preference import Preference, Rows, prefer
 
 @dataclass(frozen=True, eq=False)
 class ScoreComparison(Comparison):
-    """Variants whose pictures were judged.
+    """Variants whose images were scored.
 
     Where a variant was trained with several seeds, intervals are over these, as everywhere in the house. Where there is one,
     or nothing was trained, they are over prompts: what other prompts of the kind would have given the same weights.
@@ -42,29 +42,29 @@ class ScoreComparison(Comparison):
 
     @property
     def records(self) -> list[ScoreRecord]:
-        return [run.judged for run in self.runs]
+        return [run.scored for run in self.runs]
 
     @property
-    def judges(self) -> list[str]:
-        return unique(judge for record in self.records for judge in record.judges)
+    def scorers(self) -> list[str]:
+        return unique(scorer for record in self.records for scorer in record.scorers)
 
-    def subsets(self, judge: str) -> list[str]:
+    def subsets(self, scorer: str) -> list[str]:
         """ "all" first, then parts of categories."""
-        cards = [record.card["scores"].get(judge, {}) for record in self.records]
+        cards = [record.card["scores"].get(scorer, {}) for record in self.records]
         return unique([ALL, *(subset for card in cards for category in card.values() for subset in category)])
 
-    def columns(self, judge: str, subset: str = ALL) -> list[ScoreColumn]:
-        """The categories that have the subset, then the mean over those that everybody was judged in, if there are several."""
-        cards = [record.card["scores"].get(judge, {}) for record in self.records]
+    def columns(self, scorer: str, subset: str = ALL) -> list[ScoreColumn]:
+        """The categories that have the subset, then the mean over those that everybody was scored in, if there are several."""
+        cards = [record.card["scores"].get(scorer, {}) for record in self.records]
         categories = unique(name for card in cards for name, subsets in card.items() if subset in subsets)
-        columns = [ScoreColumn(judge, (category,), subset) for category in categories]
+        columns = [ScoreColumn(scorer, (category,), subset) for category in categories]
         common = [one for one in columns if all(one.read(record).n for record in self.records)]
         return columns + ([self.mean_of(common)] if len(common) > 1 else [])
 
     @staticmethod
     def mean_of(columns: list[ScoreColumn]) -> ScoreColumn:
         categories = tuple(column.categories[0] for column in columns)
-        return ScoreColumn(columns[0].judge, categories, columns[0].subset, is_mean=True)
+        return ScoreColumn(columns[0].scorer, categories, columns[0].subset, is_mean=True)
 
     @property
     def distances(self) -> list[Column]:
@@ -72,17 +72,17 @@ class ScoreComparison(Comparison):
 
     @property
     def all_columns(self) -> list[Column]:
-        of_judges = [
-            column for judge in self.judges for subset in self.subsets(judge) for column in self.columns(judge, subset)
+        of_scorers = [
+            column for scorer in self.scorers for subset in self.subsets(scorer) for column in self.columns(scorer, subset)
         ]
-        return [*of_judges, *self.distances]
+        return [*of_scorers, *self.distances]
 
     def over_prompts(self, variant: Variant) -> bool:
         """Whether the intervals of a variant are over prompts, because there is one training or none."""
         return len(variant.runs) == 1
 
     def value(self, run: RunRecord, column: Column) -> float:
-        return column.read(run.judged).mean
+        return column.read(run.scored).mean
 
     def estimate(self, variant: Variant, column: Column) -> Estimate:
         """Mean over seeds of training; for a single one over prompts."""
@@ -90,7 +90,7 @@ class ScoreComparison(Comparison):
             return over_seeds([self.value(run, column) for run in variant.runs.values()])
         key = ("estimate", variant.name, column)
         if key not in self._known:
-            self._known[key] = column.read(variant.first.judged)
+            self._known[key] = column.read(variant.first.scored)
         known = self._known[key]
         assert isinstance(known, Estimate)
         return known
@@ -104,16 +104,16 @@ class ScoreComparison(Comparison):
             return over_seeds([self.value(ours, column) - self.value(theirs, column) for ours, theirs in pairs])
         key = ("difference", variant.name, column)
         if key not in self._known:
-            self._known[key] = difference_of(pairs[0][0].judged, pairs[0][1].judged, column)
+            self._known[key] = difference_of(pairs[0][0].scored, pairs[0][1].scored, column)
         known = self._known[key]
         assert isinstance(known, Estimate)
         return known
 
     def preference(self, variant: Variant, column: Column) -> Preference | None:
-        """How often a picture has a higher value than the reference's of the same prompt and seed; None where not known.
+        """How often an image has a higher value than the reference's of the same prompt and seed; None where not known.
 
-        Seeds of training are repetitions: each picture is held against that of the paired training, and the interval is over
-        prompts, each with all its pictures.
+        Seeds of training are repetitions: each image is held against that of the paired training, and the interval is over
+        prompts, each with all its images.
         """
         if not isinstance(column, ScoreColumn):
             return None
@@ -131,10 +131,10 @@ def over_seeds(values: list[float]) -> Estimate:
 
 
 def difference_of(ours: ScoreRecord, theirs: ScoreRecord, column: ScoreColumn) -> Estimate:
-    """Interval over prompts of the differences between pictures of the same prompt and seed; none where rows are missing."""
+    """Interval over prompts of the differences between images of the same prompt and seed; none where rows are missing."""
     parts: list[Groups] = []
     for category in column.categories:
-        rows = paired_rows(ours, theirs, column.judge, category, column.subset)
+        rows = paired_rows(ours, theirs, column.scorer, category, column.subset)
         if rows is None:
             one, other = column.read(ours), column.read(theirs)
             return Estimate.without(one.mean - other.mean, min(one.n, other.n))
@@ -151,7 +151,7 @@ def preference_of(pairs: list[tuple[RunRecord, RunRecord]], column: ScoreColumn)
     numbers: dict[tuple[int, int], int] = {}
     for training, (ours, theirs) in enumerate(pairs):
         for category in column.categories:
-            rows = paired_rows(ours.judged, theirs.judged, column.judge, category, column.subset)
+            rows = paired_rows(ours.scored, theirs.scored, column.scorer, category, column.subset)
             if rows is None:
                 return None
             for pooled, values in zip((a, b), rows, strict=True):
@@ -162,9 +162,9 @@ def preference_of(pairs: list[tuple[RunRecord, RunRecord]], column: ScoreColumn)
     return prefer(a, b)
 
 
-def paired_rows(ours: ScoreRecord, theirs: ScoreRecord, judge: str, category: str, subset: str) -> tuple[Rows, Rows] | None:
-    """Values of the same pictures of both; None where they are not of the same prompts and seeds, or rows are missing."""
-    a, b = ours.values(judge, category, subset), theirs.values(judge, category, subset)
+def paired_rows(ours: ScoreRecord, theirs: ScoreRecord, scorer: str, category: str, subset: str) -> tuple[Rows, Rows] | None:
+    """Values of the same images of both; None where they are not of the same prompts and seeds, or rows are missing."""
+    a, b = ours.values(scorer, category, subset), theirs.values(scorer, category, subset)
     if not a or not b or a.keys() != b.keys() or ours.card["prompts"]["sha256"] != theirs.card["prompts"]["sha256"]:
         return None
     return a, b

@@ -17,47 +17,47 @@ def score_section(report: Report) -> str:
     if scores is None:
         return ""
     summary = summary_table(scores)
-    panels = {judge: judge_panel(scores, judge, f"judge-{at}") for at, judge in enumerate(scores.judges)}
-    judges = tabs("judges", panels) if len(panels) > 1 else "".join(panels.values())
-    content = (html_table(summary) if summary else "") + judges + protocol(scores)
-    return section("Scores of pictures", content)
+    panels = {scorer: scorer_panel(scores, scorer, f"scorer-{at}") for at, scorer in enumerate(scores.scorers)}
+    scorers = tabs("scorers", panels) if len(panels) > 1 else "".join(panels.values())
+    content = (html_table(summary) if summary else "") + scorers + protocol(scores)
+    return section("Scores of images", content)
 
 
-def judge_panel(scores: ScoreComparison, judge: str, group: str) -> str:
+def scorer_panel(scores: ScoreComparison, scorer: str, group: str) -> str:
     """All, then the subsets."""
     panels = {
         subset: "".join(
             [
-                html_table(score_table(scores, judge, subset)),
-                html_table(score_difference_table(scores, judge, subset)) if scores.others else "",
-                html_table(preference_table(scores, judge, subset)) if scores.others else "",
+                html_table(score_table(scores, scorer, subset)),
+                html_table(score_difference_table(scores, scorer, subset)) if scores.others else "",
+                html_table(preference_table(scores, scorer, subset)) if scores.others else "",
             ]
         )
-        for subset in scores.subsets(judge)
+        for subset in scores.subsets(scorer)
     }
     return panels[ALL] if len(panels) == 1 else tabs(group, panels)
 
 
 def protocol(scores: ScoreComparison) -> str:
-    """Judges with their versions, and what painted."""
+    """Scorers with their versions, and what generated."""
     versions: dict[str, str] = {}
     for record in scores.records:
-        versions |= record.card["judges"]
-    judges = Table("judge", ["version"], [Row(name, [str(version)]) for name, version in versions.items()])
+        versions |= record.card["scorers"]
+    scorers = Table("scorer", ["version"], [Row(name, [str(version)]) for name, version in versions.items()])
     rows = []
     for variant in scores.variants:
         for run in variant.runs.values():
-            decoder = "its own: a whole pipeline" if run.judged.decoder is None else words(run.judged.decoder)
-            rows.append(Row(variant.name, [decoder, str(run.judged)]))
-    painters = Table("variant", ["decoder", "pictures and rows"], rows)
+            decoder = "its own: a whole pipeline" if run.scored.decoder is None else words(run.scored.decoder)
+            rows.append(Row(variant.name, [decoder, str(run.scored)]))
+    text_to_images = Table("variant", ["decoder", "images and rows"], rows)
     card = scores.records[0].card
     prompts = card["prompts"]
     told = (
         f"{prompts.get('name')}: {prompts.get('count')} prompts (sha256 {prompts['sha256']}, read by "
-        f"{prompts.get('parser')}), {card['images_per_prompt']} picture(s) of each, seeds from {card['seed']}."
+        f"{prompts.get('parser')}), {card['images_per_prompt']} image(s) of each, seeds from {card['seed']}."
     )
-    tables = html_table(judges, "text") + html_table(painters, "text")
-    return f"<details><summary>Prompts, judges and painters</summary>{note(told)}{tables}</details>"
+    tables = html_table(scorers, "text") + html_table(text_to_images, "text")
+    return f"<details><summary>Prompts, scorers and text-to-image models</summary>{note(told)}{tables}</details>"
 
 
 def published_section(report: Report) -> str:

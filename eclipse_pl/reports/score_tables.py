@@ -19,28 +19,28 @@ INTERVALS = (
 
 
 def summary_table(scores: ScoreComparison) -> Table | None:
-    """Means over categories of every judge, and distances; None where that is one column, which the judge's table has."""
-    means = [of_judge[-1] for judge in scores.judges if (of_judge := scores.columns(judge))]
+    """Means over categories of every scorer, and distances; None where that is one column, which the scorer's table has."""
+    means = [of_scorer[-1] for scorer in scores.scorers if (of_scorer := scores.columns(scorer))]
     columns: list[Column] = [*means, *scores.distances]
     if len(columns) < 2:
         return None
-    titles = [f"{one.judge}, {one.title}" if isinstance(one, ScoreColumn) else one.title for one in columns]
+    titles = [f"{one.scorer}, {one.title}" if isinstance(one, ScoreColumn) else one.title for one in columns]
     return table(
         scores,
         "Scores, mean over categories",
         columns,
         titles,
-        f"Categories weigh equally; {INTERVALS} Distances are of all pictures together.",
+        f"Categories weigh equally; {INTERVALS} Distances are of all images together.",
         ["" if isinstance(column, ScoreColumn) else column.hint for column in columns],
     )
 
 
-def score_table(scores: ScoreComparison, judge: str, subset: str = ALL) -> Table:
-    """A judge's scores by category."""
-    columns = scores.columns(judge, subset)
+def score_table(scores: ScoreComparison, scorer: str, subset: str = ALL) -> Table:
+    """A scorer's scores by category."""
+    columns = scores.columns(scorer, subset)
     note = f"By category: {INTERVALS} mean: of the categories, with equal weights."
-    made = table(scores, title(judge, subset), columns, [column.title for column in columns], note)
-    sizes = Row("prompts × pictures of each", ["", *(size(scores, column) for column in columns)], "beside")
+    made = table(scores, title(scorer, subset), columns, [column.title for column in columns], note)
+    sizes = Row("prompts × images of each", ["", *(size(scores, column) for column in columns)], "beside")
     return Table(made.title, made.header, [sizes, *made.rows], made.note, made.hints)
 
 
@@ -67,7 +67,7 @@ def table(
         Row(
             name_of(scores, variant),
             [trainings(variant), *(column[at] for column in cells)],
-            "beside" if variant.is_ceiling and variant is not scores.reference else kind_of(scores, variant),
+            "beside" if variant.is_upper_bound and variant is not scores.reference else kind_of(scores, variant),
         )
         for at, variant in enumerate(scores.variants)
     ]
@@ -75,9 +75,9 @@ def table(
     return Table(title, ["trainings", *header], rows, note, ["", *hints] if hints else [])
 
 
-def score_difference_table(scores: ScoreComparison, judge: str, subset: str = ALL) -> Table:
+def score_difference_table(scores: ScoreComparison, scorer: str, subset: str = ALL) -> Table:
     """Every variant less the reference."""
-    columns = scores.columns(judge, subset)
+    columns = scores.columns(scorer, subset)
     cells = []
     for column in columns:
         estimates = [scores.difference(variant, column) for variant in scores.others]
@@ -89,20 +89,20 @@ def score_difference_table(scores: ScoreComparison, judge: str, subset: str = AL
             ]
         )
     return Table(
-        f"{title(judge, subset)}: difference from {scores.reference.name}",
+        f"{title(scorer, subset)}: difference from {scores.reference.name}",
         ["paired trainings", *(heading(column.title, column.better) for column in columns)],
         [
             Row(name_of(scores, variant), [str(len(scores.pairs(variant))), *(column[at] for column in cells)])
             for at, variant in enumerate(scores.others)
         ],
-        "± half-width of the 95 % t-interval over paired trainings; of one pair [95 % interval over prompts], by pictures of "
+        "± half-width of the 95 % t-interval over paired trainings; of one pair [95 % interval over prompts], by images of "
         f"the same prompt and seed: {DIFFERENCES}. ▲ better, ▼ worse: intervals that leave out 0.",
     )
 
 
-def preference_table(scores: ScoreComparison, judge: str, subset: str = ALL) -> Table:
+def preference_table(scores: ScoreComparison, scorer: str, subset: str = ALL) -> Table:
     """Win rates against the reference, by category and over all."""
-    columns = scores.columns(judge, subset)
+    columns = scores.columns(scorer, subset)
     rows = []
     for variant in scores.others:
         found = [scores.preference(variant, column) for column in columns]
@@ -110,12 +110,12 @@ def preference_table(scores: ScoreComparison, judge: str, subset: str = ALL) -> 
         last = found[-1] if found else None
         ties = "–" if last is None else f"{100 * last.ties / last.pairs:.1f} %"
         rows.append(Row(name_of(scores, variant), [str(len(scores.pairs(variant))), *cells, ties]))
-    titles = ["all pictures" if column.is_mean else column.title for column in columns]
+    titles = ["all images" if column.is_mean else column.title for column in columns]
     return Table(
-        f"{title(judge, subset)}: win rate against {scores.reference.name}",
+        f"{title(scorer, subset)}: win rate against {scores.reference.name}",
         ["paired trainings", *titles, "ties"],
         rows,
-        "Share of pictures to which the judge gives a higher value than to the reference's of the same prompt and seed, ties "
+        "Share of images to which the scorer gives a higher value than to the reference's of the same prompt and seed, ties "
         f"half; [95 % interval over prompts], trainings being repetitions: {RATES}.",
     )
 
@@ -124,15 +124,15 @@ def score_tables(scores: ScoreComparison) -> list[Table]:
     """Those that are printed: without subsets."""
     summary = summary_table(scores)
     found = [summary] if summary else []
-    for judge in scores.judges:
-        found.append(score_table(scores, judge))
+    for scorer in scores.scorers:
+        found.append(score_table(scores, scorer))
         if scores.others:
-            found += [score_difference_table(scores, judge), preference_table(scores, judge)]
+            found += [score_difference_table(scores, scorer), preference_table(scores, scorer)]
     return found
 
 
-def title(judge: str, subset: str) -> str:
-    return judge if subset == ALL else f"{judge}, {subset}"
+def title(scorer: str, subset: str) -> str:
+    return scorer if subset == ALL else f"{scorer}, {subset}"
 
 
 def trainings(variant: Variant) -> str:
@@ -142,7 +142,7 @@ def trainings(variant: Variant) -> str:
 def size(scores: ScoreComparison, column: ScoreColumn) -> str:
     """``80 × 1``: of the first scorecard that has it, as all of a fair comparison agree."""
     for record in scores.records:
-        cells = [record.cell(column.judge, category, column.subset) for category in column.categories]
+        cells = [record.cell(column.scorer, category, column.subset) for category in column.categories]
         if all(cells):
             prompts = sum(cell["prompts"] for cell in cells if cell)
             return f"{prompts} × {record.card['images_per_prompt']}"

@@ -44,7 +44,7 @@ class Table:
 
 
 def main_table(comparison: LatentComparison, metrics: tuple[Metric, ...], subset: str = ALL) -> Table:
-    """Means over seeds with their intervals, floors and ridge regression above, the ceiling below."""
+    """Means over seeds with their intervals, baselines and ridge regression above, the upper bound below."""
     columns = []
     for metric in metrics:
         estimates = [comparison.estimate(variant, metric, subset) for variant in comparison.variants]
@@ -63,11 +63,11 @@ def main_table(comparison: LatentComparison, metrics: tuple[Metric, ...], subset
         )
         for at, variant in enumerate(comparison.variants)
     ]
-    ceiling = [row for row in above if row.name.startswith("ceiling")]
+    upper_bound = [row for row in above if row.name.startswith("upper_bound")]
     return Table(
         f"Metrics, {subset} pairs" if subset != ALL else "Metrics",
         ["seeds", *(heading(metric.name, metric.better) for metric in metrics)],
-        [*(row for row in above if row not in ceiling), *rows, *ceiling],
+        [*(row for row in above if row not in upper_bound), *rows, *upper_bound],
         "Mean over seeds ± half-width of its 95 % t-interval; no ± where there is one seed, or all seeds give the same.",
         ["", *(metric.warning for metric in metrics)],
     )

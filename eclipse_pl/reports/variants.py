@@ -1,4 +1,4 @@
-"""Runs that differ in nothing but their seeds are one variant, and so is whatever else paints pictures."""
+"""Runs that differ in nothing but their seeds are one variant, and so is whatever else generates images."""
 
 from __future__ import annotations
 
@@ -49,18 +49,21 @@ class Variant:
         return next(iter(self.runs.values()))
 
     @property
-    def is_ceiling(self) -> bool:
-        """Whether its pictures are those of the true image embeddings."""
-        return self.first.scores is not None and self.first.scores.is_ceiling
+    def is_upper_bound(self) -> bool:
+        """Whether its images are those of the true image embeddings."""
+        return self.first.scores is not None and self.first.scores.is_upper_bound
 
 
 def group(runs: Named) -> tuple[list[Variant], list[tuple[RunRecord, RunRecord]]]:
     """Variants in the order they were named in, those of one place by their settings; and runs that are one run twice.
 
     Of runs with equal config and seeds the one that was measured last is kept: the second of each two. The folder of a
-    benchmark gives its scorecard to the run whose prior it put to the test, if that was named too. The ceiling comes last.
+    benchmark gives its scorecard to the run whose prior it put to the test, if that was named too. The upper bound comes last.
     """
-    groups = [*by_config([one for one in runs if one[1].config]), *by_painter([one for one in runs if not one[1].config])]
+    groups = [
+        *by_config([one for one in runs if one[1].config]),
+        *by_text_to_image([one for one in runs if not one[1].config]),
+    ]
     groups.sort(key=lambda one: one[1][0][0])
     variants, twice = [], []
     for name, members, settings in groups:
@@ -69,7 +72,7 @@ def group(runs: Named) -> tuple[list[Variant], list[tuple[RunRecord, RunRecord]]
         twice += repeated
     names = numbered([variant.name for variant in variants])
     variants = [replace(variant, name=name) for variant, name in zip(variants, names, strict=True)]
-    return sorted(variants, key=lambda variant: variant.is_ceiling), twice
+    return sorted(variants, key=lambda variant: variant.is_upper_bound), twice
 
 
 Group = tuple[str, Named, dict[str, Any]]
@@ -78,12 +81,12 @@ Group = tuple[str, Named, dict[str, Any]]
 
 def by_config(runs: Named) -> list[Group]:
     """Trained priors, a variant each config; those of one place by their settings."""
-    painted = [flat(run.scores.decoder, "decoder") if run.scores and run.scores.decoder else {} for _, run in runs]
-    decoders = {canonical(decoder) for decoder in painted if decoder}
+    generated = [flat(run.scores.decoder, "decoder") if run.scores and run.scores.decoder else {} for _, run in runs]
+    decoders = {canonical(decoder) for decoder in generated if decoder}
     sets = names_of_sets(run for _, run in runs)
     configs = [
         counted(run.config) | {TRAINING_DATA: trained_on(run, sets)} | (decoder if len(decoders) > 1 else {})
-        for (_, run), decoder in zip(runs, painted, strict=True)
+        for (_, run), decoder in zip(runs, generated, strict=True)
     ]
     keys = differing(configs)
     found: dict[tuple[str, ...], Named] = {}
@@ -99,16 +102,16 @@ def by_config(runs: Named) -> list[Group]:
     return [(name, found[identity], settings[identity]) for identity, name in zip(order, names, strict=True)]
 
 
-def by_painter(runs: Named) -> list[Group]:
-    """Pipelines, released priors, the ceiling: named after what paints, and by their options where two share a name."""
+def by_text_to_image(runs: Named) -> list[Group]:
+    """Pipelines, released priors, the upper bound: named after what generates, and by their options where two share a name."""
     found: dict[str, Named] = {}
     for number, run in runs:
-        painter = canonical(run.scores.painter) if run.scores else str(run)
-        found.setdefault(painter, []).append((number, run))
+        text_to_image = canonical(run.scores.text_to_image) if run.scores else str(run)
+        found.setdefault(text_to_image, []).append((number, run))
     records = [members[0][1] for members in found.values()]
     names = [run.scores.name if run.scores else str(run) for run in records]
     options = [
-        {key: value for key, value in flat(run.scores.painter).items() if key != TRAINING_DATA} if run.scores else {}
+        {key: value for key, value in flat(run.scores.text_to_image).items() if key != TRAINING_DATA} if run.scores else {}
         for run in records
     ]
     for name in {name for name in names if names.count(name) > 1}:

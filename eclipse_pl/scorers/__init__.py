@@ -1,4 +1,4 @@
-"""Picture and prompt -> number."""
+"""Image and prompt -> number."""
 
 from eclipse_pl.scorers.blip_vqa import BlipVqaScorer
 from eclipse_pl.scorers.clip_score import ClipScorer

@@ -1,6 +1,6 @@
-"""BlipVqaScorer: T2I-CompBench's judge of colour, shape and texture (BLIPvqa_eval; evaluation rule of the paper, section 4.1).
+"""BlipVqaScorer: T2I-CompBench's scorer of colour, shape and texture (BLIPvqa_eval; evaluation rule of the paper, section 4.1).
 
-One question a noun phrase, "a green bench?"; the score of a picture is the product of the probabilities of "yes" against "no".
+One question a noun phrase, "a green bench?"; the score of an image is the product of the probabilities of "yes" against "no".
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from eclipse_pl.losses import one_of
 from eclipse_pl.prompts.prompt import Prompt
-from eclipse_pl.scorers.judge import Judge
 from eclipse_pl.scorers.network import Precision, PretrainedNetwork
+from eclipse_pl.scorers.network_scorer import NetworkScorer
 from eclipse_pl.scorers.pixels import CLIP_MEAN, CLIP_STD, squashed
 from eclipse_pl.scorers.scorer import Score
 
@@ -32,19 +32,19 @@ def question_of(phrase: str) -> str:
     return " ".join(cleaned.split(" ")[:MAX_WORDS])
 
 
-class BlipVqaScorer(Judge):
+class BlipVqaScorer(NetworkScorer):
     """The product over noun phrases of P(yes) / (P(yes) + P(no)), as T2I-CompBench's BLIP-VQA.
 
-    A picture is encoded once, and its questions are packed into one sequence that reads it: they attend each to itself, so the
+    An image is encoded once, and its questions are packed into one sequence that reads it: they attend each to itself, so the
     answers are those of one pass per question, at a fraction of the time.
 
     Args:
         path: folder or hub id of a ``BlipForQuestionAnswering``; the official one is ``Salesforce/blip-vqa-capfilt-large``.
-        max_noun_phrases: questions a picture at most, the first ones. The official default was 2 before December 2023.
+        max_noun_phrases: questions an image at most, the first ones. The official default was 2 before December 2023.
         enc_token: first token of a question: ``official`` puts BLIP's [ENC] there as the original code does, ``hf`` leaves
             the tokenizer's [CLS] as transformers does.
-        resolution: pictures are squashed to this side, in pixels (480 official; transformers' processor says 384).
-        batch_size: pictures encoded at a time.
+        resolution: images are squashed to this side, in pixels (480 official; transformers' processor says 384).
+        batch_size: images encoded at a time.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class BlipVqaScorer(Judge):
     def lack(self, prompt: Prompt) -> str | None:
         return None if prompt.phrases else "noun phrases"
 
-    def judge(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
+    def score_batch(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
         questions = [[question_of(phrase) for phrase in prompt.phrases[: self.max_noun_phrases]] for prompt in prompts]
         answers = self.blip.probability_of_yes(images, questions)
         scores = []
@@ -113,7 +113,7 @@ class BlipVqa(PretrainedNetwork):
         return ids
 
     def probability_of_yes(self, images: list[Image.Image], questions: list[list[str]]) -> list[list[float]]:
-        """P(yes) / (P(yes) + P(no)) of every question about every picture."""
+        """P(yes) / (P(yes) + P(no)) of every question about every image."""
         tokens = [[self.tokens(question) for question in asked] for asked in questions]
         counts = [len(asked) for asked in tokens]
         pixels = squashed(images, self.resolution, CLIP_MEAN, CLIP_STD).to(self.device, self.precision)
@@ -153,14 +153,14 @@ class BlipVqa(PretrainedNetwork):
         return ids
 
 
-def pack(lengths: list[list[int]]) -> tuple[Int[Tensor, "pictures tokens"], Int[Tensor, "pictures tokens"]]:
-    """Which question of its picture a token belongs to (-1: padding), and its place within the question."""
-    owner = [torch.repeat_interleave(torch.arange(len(of_picture)), torch.tensor(of_picture)) for of_picture in lengths]
-    place = [torch.cat([torch.arange(length) for length in of_picture]) for of_picture in lengths]
+def pack(lengths: list[list[int]]) -> tuple[Int[Tensor, "images tokens"], Int[Tensor, "images tokens"]]:
+    """Which question of its image a token belongs to (-1: padding), and its place within the question."""
+    owner = [torch.repeat_interleave(torch.arange(len(of_image)), torch.tensor(of_image)) for of_image in lengths]
+    place = [torch.cat([torch.arange(length) for length in of_image]) for of_image in lengths]
     return pad_sequence(owner, batch_first=True, padding_value=-1), pad_sequence(place, batch_first=True)
 
 
-def attends(owner: Int[Tensor, "pictures tokens"], dtype: torch.dtype) -> Float[Tensor, "pictures 1 tokens tokens"]:
+def attends(owner: Int[Tensor, "images tokens"], dtype: torch.dtype) -> Float[Tensor, "images 1 tokens tokens"]:
     """What to add to attention logits: 0 where two tokens belong to one question, and otherwise nearly minus infinity."""
     apart = owner[:, None, :, None] != owner[:, None, None, :]
     return apart.to(dtype) * torch.finfo(dtype).min

@@ -1,4 +1,4 @@
-"""ClipScorer: T2I-CompBench's judge of non-spatial relations (CLIPScore_eval)."""
+"""ClipScorer: T2I-CompBench's scorer of non-spatial relations (CLIPScore_eval)."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from PIL import Image
 
 from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.scorers.clip_towers import ClipTowers
-from eclipse_pl.scorers.judge import Judge
+from eclipse_pl.scorers.network_scorer import NetworkScorer
 from eclipse_pl.scorers.scorer import Score
 
 
-class ClipScorer(Judge):
-    """The raw cosine of picture and text: not times 2.5 or 100 and not clamped, unlike other numbers called CLIPScore.
+class ClipScorer(NetworkScorer):
+    """The raw cosine of image and text: not times 2.5 or 100 and not clamped, unlike other numbers called CLIPScore.
 
     Values lie close together (0.29 to 0.33 in T2I-CompBench's tables), so that intervals matter more than elsewhere.
 
     Args:
         clip: official is OpenAI's ViT-B/32.
         drop_adjectives: leave the prompt's adjectives out of the text, as in the official script for complex prompts.
-        batch_size: pictures encoded at a time.
+        batch_size: images encoded at a time.
     """
 
     def __init__(self, clip: ClipTowers, drop_adjectives: bool = False, batch_size: int = 32) -> None:
@@ -36,7 +36,7 @@ class ClipScorer(Judge):
     def version(self) -> str:
         return f"{super().version}, drop_adjectives {self.drop_adjectives}"
 
-    def judge(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
+    def score_batch(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
         texts = [without(prompt.text, prompt.adjectives if self.drop_adjectives else ()) for prompt in prompts]
         cosines = self.clip.cosines(images, texts).tolist()
         return [Score(cosine, {"text": text}) for cosine, text in zip(cosines, texts, strict=True)]

@@ -1,4 +1,4 @@
-"""Both towers of a CLIP as judges use them: how near a picture is to a text. From transformers or from open_clip."""
+"""Both towers of a CLIP as scorers use them: how near an image is to a text. From transformers or from open_clip."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from torch.nn import functional as F
 
 from eclipse_pl.model_folder import find_model_folder
 from eclipse_pl.open_clip_model import LOCAL, load_open_clip, open_clip_tag
-from eclipse_pl.scorers.network import TOKENIZER_FILES, JudgeNetwork, Precision, PretrainedNetwork, load_processor
+from eclipse_pl.scorers.network import TOKENIZER_FILES, Precision, PretrainedNetwork, ScorerNetwork, load_processor
 
 
-class ClipTowers(JudgeNetwork):
+class ClipTowers(ScorerNetwork):
     """Raw embeddings, in float32. Texts are cut at the context of the model."""
 
     @abstractmethod
-    def embed_images(self, images: Sequence[Image.Image]) -> Float[Tensor, "pictures dim"]: ...
+    def embed_images(self, images: Sequence[Image.Image]) -> Float[Tensor, "images dim"]: ...
 
     @abstractmethod
     def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "texts dim"]: ...
@@ -33,8 +33,8 @@ class ClipTowers(JudgeNetwork):
         """What the model multiplies cosines with."""
         return float(self.model.logit_scale.float().exp())
 
-    def cosines(self, images: Sequence[Image.Image], texts: Sequence[str]) -> Float[Tensor, " pictures"]:
-        """Of each picture and its own text. A text that several pictures share is encoded once."""
+    def cosines(self, images: Sequence[Image.Image], texts: Sequence[str]) -> Float[Tensor, " images"]:
+        """Of each image and its own text. A text that several images share is encoded once."""
         distinct = list(dict.fromkeys(texts))
         embeddings = self.embed_texts(distinct)[[distinct.index(text) for text in texts]]
         return F.cosine_similarity(self.embed_images(images), embeddings)
@@ -70,7 +70,7 @@ class TransformersClip(PretrainedNetwork, ClipTowers):
 
     # The towers and projections are called by themselves: get_image_features and get_text_features return a tensor in
     # transformers 4 and an object in 5.
-    def embed_images(self, images: Sequence[Image.Image]) -> Float[Tensor, "pictures dim"]:
+    def embed_images(self, images: Sequence[Image.Image]) -> Float[Tensor, "images dim"]:
         pixels = self.image_processor(images=list(images), return_tensors="pt")["pixel_values"]
         pooled = self.model.vision_model(pixel_values=pixels.to(self.device, self.precision)).pooler_output
         return self.model.visual_projection(pooled).float()
@@ -114,7 +114,7 @@ class OpenClip(ClipTowers):
         self.transform = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
         return model
 
-    def embed_images(self, images: Sequence[Image.Image]) -> Float[Tensor, "pictures dim"]:
+    def embed_images(self, images: Sequence[Image.Image]) -> Float[Tensor, "images dim"]:
         pixels = torch.stack([self.transform(image) for image in images])
         return self.model.encode_image(pixels.to(self.device)).float()
 

@@ -1,4 +1,4 @@
-"""Depth from one picture, for what stands in front of what."""
+"""Depth from one image, for what stands in front of what."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class DptDepth(PretrainedNetwork):
         return self.processor("AutoImageProcessor")
 
     def nearness(self, images: list[Image.Image]) -> list[Float[Tensor, "height width"]]:
-        """Inverse depth of every pixel, 0 (the farthest of its picture) to 1 (the nearest)."""
+        """Inverse depth of every pixel, 0 (the farthest of its image) to 1 (the nearest)."""
         pixels = self.image_processor(images=images, return_tensors="pt")["pixel_values"].to(self.device, self.precision)
         maps = []
         for depth, image in zip(self.model(pixel_values=pixels).predicted_depth.float(), images, strict=True):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Box:
-    """In pixels of the picture, y downwards."""
+    """In pixels of the image, y downwards."""
 
     x_min: float
     y_min: float

@@ -10,7 +10,7 @@ from eclipse_pl.prompts.prompt import Prompt, Relation
 from eclipse_pl.scorers.depth import DptDepth
 from eclipse_pl.scorers.detections import Detection, best
 from eclipse_pl.scorers.detectors import Detector
-from eclipse_pl.scorers.judge import Judge
+from eclipse_pl.scorers.network_scorer import NetworkScorer
 from eclipse_pl.scorers.numeracy_rules import count_objects, counted_as, numeracy_score
 from eclipse_pl.scorers.scorer import Score
 from eclipse_pl.scorers.spatial_rules import (
@@ -25,10 +25,10 @@ from eclipse_pl.scorers.spatial_rules import (
 )
 
 
-class DetectorScorer(Judge):
+class DetectorScorer(NetworkScorer):
     """2D and 3D relations and counts, by the official rules with another detector.
 
-    Official numbers come from UniDet, whose 722 words hold both nouns of 200 of the 300 spatial prompts only; this judge asks
+    Official numbers come from UniDet, whose 722 words hold both nouns of 200 of the 300 spatial prompts only; this scorer asks
     for the nouns themselves. Its numbers are no UniDet numbers, and its name says whose they are.
 
     Args:
@@ -38,7 +38,7 @@ class DetectorScorer(Judge):
         official_on_top: "on top of" (complex prompts) gets no points for position, as in the official script; False
             reads it as "on the top of".
         legacy_transposed_depth: read the depth map with its axes exchanged, as the official script does.
-        batch_size: pictures a batch.
+        batch_size: images a batch.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class DetectorScorer(Judge):
             )
         return None
 
-    def judge(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
+    def score_batch(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
         found = self.detector.detect(images, [_nouns(prompt) for prompt in prompts])
         deep = [i for i, prompt in enumerate(prompts) if prompt.relation and prompt.relation.name in DEPTH]
         maps = dict(zip(deep, self.depth.nearness([images[i] for i in deep]), strict=True)) if self.depth and deep else {}
@@ -120,8 +120,8 @@ class DetectorScorer(Judge):
         score = spatial_score(first, second, position)
         if nearness is None and self.official_cutoff:
             score = cut_off(score)
-        judged = [object_ and object_.evidence() for object_ in (first, second)]
-        return score, {**why, "position": round(position, 4), "judged": judged}
+        scored = [object_ and object_.evidence() for object_ in (first, second)]
+        return score, {**why, "position": round(position, 4), "scored": scored}
 
 
 def _nouns(prompt: Prompt) -> list[str]:

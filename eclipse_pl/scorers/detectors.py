@@ -22,7 +22,7 @@ class Detector(PretrainedNetwork):
     Args:
         path: folder or hub id.
         threshold: boxes below this confidence are not kept. Confidences enter the scores, and detectors differ in what theirs
-            mean: calibrate it for each on pictures that you judged yourself. The defaults are ours, uncalibrated.
+            mean: calibrate it for each on images that you scored yourself. The defaults are ours, uncalibrated.
         nms_iou: of boxes of one label whose IoU is above it the most confident one stays; 1 keeps all.
     """
 
@@ -40,9 +40,9 @@ class Detector(PretrainedNetwork):
         return f"{super().version}, threshold {self.threshold:g}, NMS {self.nms_iou:g}"
 
     def detect(self, images: list[Image.Image], nouns: list[list[str]]) -> list[list[Detection]]:
-        """What was found of each picture's own nouns, in pixels of the picture, the most confident first."""
+        """What was found of each image's own nouns, in pixels of the image, the most confident first."""
         found: dict[int, list[Detection]] = {i: [] for i in range(len(images))}
-        # Pictures of one size together: padding would change what is found, with the company that a picture happens to be in.
+        # Images of one size together: padding would change what is found, with the company that an image happens to be in.
         for size in {image.size for image in images}:
             if rows := [i for i, image in enumerate(images) if image.size == size and nouns[i]]:
                 found.update(zip(rows, self.find([images[i] for i in rows], [nouns[i] for i in rows]), strict=True))
@@ -50,7 +50,7 @@ class Detector(PretrainedNetwork):
 
     @abstractmethod
     def find(self, images: list[Image.Image], nouns: list[list[str]]) -> list[list[Detection]]:
-        """All boxes above the threshold in pictures of one size."""
+        """All boxes above the threshold in images of one size."""
 
     def detections(
         self,
@@ -74,7 +74,7 @@ class Detector(PretrainedNetwork):
 class GroundingDino(Detector):
     """Grounding DINO, MM Grounding DINO or LLMDet (``IDEA-Research/grounding-dino-tiny``).
 
-    It is asked in one text for all nouns of a picture. The confidence of a box for a noun is that of the noun's likeliest
+    It is asked in one text for all nouns of an image. The confidence of a box for a noun is that of the noun's likeliest
     token, read off the noun's own place in the text, so that words which several nouns share are not confused.
     """
 
@@ -147,7 +147,7 @@ class Owlv2(Detector):
         )
         found = []
         for image, asked, logits, boxes in zip(images, nouns, output.logits, output.pred_boxes, strict=True):
-            side = max(image.size)  # pictures are padded to a square, and boxes are parts of that
+            side = max(image.size)  # images are padded to a square, and boxes are parts of that
             confidences = logits[:, : len(asked)].float().sigmoid()  # further columns are padding queries
             found.append(self.detections(asked, confidences, boxes, side, side))
         return found

@@ -15,20 +15,20 @@ from torch import Tensor, nn
 from eclipse_pl.model_folder import sha256_of
 from eclipse_pl.scorers.clip_towers import ClipTowers
 from eclipse_pl.scorers.inception import fid_inception
-from eclipse_pl.scorers.network import JudgeNetwork
+from eclipse_pl.scorers.network import ScorerNetwork
 
 
-class FeatureExtractor(JudgeNetwork):
-    """A network that turns pictures into features, for distances between distributions."""
+class FeatureExtractor(ScorerNetwork):
+    """A network that turns images into features, for distances between distributions."""
 
-    def features(self, images: Sequence[Image.Image]) -> Float[Tensor, "pictures dim"]:
-        """Float32, of RGB pictures of one size. Here: by a module that reads (pictures, 3, height, width) uint8."""
+    def features(self, images: Sequence[Image.Image]) -> Float[Tensor, "images dim"]:
+        """Float32, of RGB images of one size. Here: by a module that reads (images, 3, height, width) uint8."""
         pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
         return self.model(pixels.permute(0, 3, 1, 2).to(self.device)).float()
 
 
 class ModuleFeatures(FeatureExtractor):
-    """Any module that turns (pictures, 3, height, width) uint8 into (pictures, features).
+    """Any module that turns (images, 3, height, width) uint8 into (images, features).
 
     Args:
         module: built, with its weights.
@@ -71,7 +71,7 @@ class InceptionFeatures(FeatureExtractor):
 
 
 class ClipFeatures(FeatureExtractor):
-    """The raw image embeddings of a CLIP: of the world's own for pictures of the world."""
+    """The raw image embeddings of a CLIP: of the world's own for images of the world."""
 
     def __init__(self, clip: ClipTowers) -> None:
         super().__init__(str(clip.device))
@@ -88,7 +88,7 @@ class ClipFeatures(FeatureExtractor):
     def build(self) -> Any:
         return self.clip.model
 
-    def features(self, images: Sequence[Image.Image]) -> Float[Tensor, "pictures dim"]:
+    def features(self, images: Sequence[Image.Image]) -> Float[Tensor, "images dim"]:
         return self.clip.embed_images(images)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Features of pictures: extracted once, kept with the protocol that they came by, gathered over ranks."""
+"""Features of images: extracted once, kept with the protocol that they came by, gathered over ranks."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, distributed
 
-from eclipse_pl.atomic import write_atomically
+from eclipse_pl.files import write_atomically
 from eclipse_pl.scorers.feature_extractors import FeatureExtractor
-from eclipse_pl.scorers.judge import UNREADABLE
+from eclipse_pl.scorers.network_scorer import UNREADABLE
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """One row a picture, in order of the pictures' names."""
+    """One row an image, in order of the images' names."""
 
-    values: Float[Tensor, "pictures dim"]
+    values: Float[Tensor, "images dim"]
     names: tuple[str, ...]
     extractor: str
     """Version of the network that made them."""
     preparation: str
-    """What was done to the pictures before. Features of unequal extractors or preparations are never compared."""
+    """What was done to the images before. Features of unequal extractors or preparations are never compared."""
     source: str = ""
-    """Of a reference: the hash of its pictures (`pictures_hash`)."""
+    """Of a reference: the hash of its images (`images_hash`)."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -51,22 +51,22 @@ class Features:
                 names = tuple(told.pop("names"))
                 return cls(file.get_tensor("features"), names, **told)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} holds no features of pictures ({error}). Remove it, and it is made anew.") from error
+            raise ValueError(f"{path} holds no features of images ({error}). Remove it, and it is made anew.") from error
 
 
 def extract(
-    pictures: Mapping[str, Path | Image.Image], extractor: FeatureExtractor, side: int | None = None, batch_size: int = 32
+    sources: Mapping[str, Path | Image.Image], extractor: FeatureExtractor, side: int | None = None, batch_size: int = 32
 ) -> tuple[Features, dict[str, str]]:
-    """Features of all pictures that can be read, and of the others why not.
+    """Features of all images that can be read, and of the others why not.
 
     Args:
-        pictures: by name; their order does not matter.
-        side: pictures are scaled to this shorter side, bicubic, and cut to a square in the middle. None: taken as they are.
+        sources: images by name; their order does not matter.
+        side: images are scaled to this shorter side, bicubic, and cut to a square in the middle. None: taken as they are.
     """
     unreadable: dict[str, str] = {}
     rows: dict[str, Tensor] = {}
     with torch.inference_mode(), torch.autocast(extractor.load().type, enabled=False):
-        for names, images in _batches(pictures, side, batch_size, unreadable):
+        for names, images in _batches(sources, side, batch_size, unreadable):
             rows.update(zip(names, extractor.features(images).float().cpu(), strict=True))
     order = tuple(sorted(rows))
     values = torch.stack([rows[name] for name in order]) if rows else torch.zeros(0, 0)
@@ -75,30 +75,30 @@ def extract(
 
 def reference_features(
     cache: Path | None,
-    pictures: Mapping[str, Path | Image.Image],
+    sources: Mapping[str, Path | Image.Image],
     extractor: FeatureExtractor,
     side: int | None = None,
     batch_size: int = 32,
 ) -> Features:
-    """Features of the reference pictures, from ``cache`` where they lie there; made and kept there otherwise.
+    """Features of the reference images, from ``cache`` where they lie there; made and kept there otherwise.
 
     Raises:
-        ValueError: what lies there came by another protocol or from other pictures; or a picture cannot be read, because
+        ValueError: what lies there came by another protocol or from other images; or an image cannot be read, because
             then the reference would not be the one that others compare with.
     """
-    source = pictures_hash(pictures)
+    source = images_hash(sources)
     if cache is not None and cache.is_file():
         kept = Features.load(cache)
         found = (kept.extractor, kept.preparation, kept.source)
         wanted = (extractor.version, _preparation(side), source)
-        for what, there, here in zip(("extractor", "preparation", "hash of pictures"), found, wanted, strict=True):
+        for what, there, here in zip(("extractor", "preparation", "hash of images"), found, wanted, strict=True):
             if there != here:
                 raise ValueError(
                     f"{cache} holds reference features of another {what}: {there}, and {here} is asked for. Numbers by both "
                     "are not comparable: choose another file, or remove this one to make it anew."
                 )
         return kept
-    features, unreadable = extract(pictures, extractor, side, batch_size)
+    features, unreadable = extract(sources, extractor, side, batch_size)
     if unreadable:
         raise unreadable_reference(unreadable)
     features = replace(features, source=source)
@@ -109,13 +109,13 @@ def reference_features(
 
 def unreadable_reference(why: Mapping[str, str]) -> ValueError:
     name, reason = next(iter(why.items()))
-    return ValueError(f"{len(why)} reference pictures cannot be read, {name} among them ({reason}). Restore them.")
+    return ValueError(f"{len(why)} reference images cannot be read, {name} among them ({reason}). Restore them.")
 
 
 def gather_features(mine: Features) -> Features:
-    """The features of all ranks, in order of names; the same on every rank, however the pictures were divided.
+    """The features of all ranks, in order of names; the same on every rank, however the images were divided.
 
-    A collective: all ranks must call it, also those that have no pictures. A picture that several ranks have counts once.
+    A collective: all ranks must call it, also those that have no images. An image that several ranks have counts once.
     """
     if not (distributed.is_available() and distributed.is_initialized()):
         return mine
@@ -127,14 +127,14 @@ def gather_features(mine: Features) -> Features:
     return Features(values, order, mine.extractor, mine.preparation)
 
 
-def pictures_hash(pictures: Mapping[str, Path | Image.Image]) -> str:
-    """Equal exactly where the pictures have equal names and contents, in whatever order.
+def images_hash(sources: Mapping[str, Path | Image.Image]) -> str:
+    """Equal exactly where the images have equal names and contents, in whatever order.
 
     Raises:
         ValueError: a file is not there.
     """
     digest = sha256()
-    for name, source in sorted(pictures.items()):
+    for name, source in sorted(sources.items()):
         if isinstance(source, Path):
             try:
                 content = source.read_bytes()
@@ -147,15 +147,15 @@ def pictures_hash(pictures: Mapping[str, Path | Image.Image]) -> str:
 
 
 def _preparation(side: int | None) -> str:
-    return "pictures as they are" if side is None else f"bicubic to a shorter side of {side}, centre crop"
+    return "images as they are" if side is None else f"bicubic to a shorter side of {side}, centre crop"
 
 
 def _batches(
-    pictures: Mapping[str, Path | Image.Image], side: int | None, batch_size: int, unreadable: dict[str, str]
+    sources: Mapping[str, Path | Image.Image], side: int | None, batch_size: int, unreadable: dict[str, str]
 ) -> Iterator[tuple[list[str], list[Image.Image]]]:
-    """Pictures of one size, at most ``batch_size`` of them."""
+    """Images of one size, at most ``batch_size`` of them."""
     waiting: dict[tuple[int, int], tuple[list[str], list[Image.Image]]] = {}
-    for name, source in pictures.items():
+    for name, source in sources.items():
         try:
             image = _prepared(source, side)
         except UNREADABLE as error:

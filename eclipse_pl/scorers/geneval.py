@@ -17,7 +17,7 @@ from eclipse_pl.scorers.clip_towers import ClipTowers
 from eclipse_pl.scorers.detections import Detection, best
 from eclipse_pl.scorers.detectors import Detector
 from eclipse_pl.scorers.geneval_rules import CONFIDENCE, COUNTING_CONFIDENCE, DetectedObject, failures
-from eclipse_pl.scorers.judge import Judge
+from eclipse_pl.scorers.network_scorer import NetworkScorer
 from eclipse_pl.scorers.scorer import Score
 
 TEMPLATES = ("a photo of a {colour} {noun}", "a photo of a {colour}-colored {noun}", "a photo of a {colour} object")
@@ -25,8 +25,8 @@ GREY = (0x99, 0x99, 0x99)
 """What everything but the object becomes before its colour is told."""
 
 
-class GenEvalScorer(Judge):
-    """1 where all that the prompt asks for is in the picture, 0 elsewhere; the score of a model is the mean over tags.
+class GenEvalScorer(NetworkScorer):
+    """1 where all that the prompt asks for is in the image, 0 elsewhere; the score of a model is the mean over tags.
 
     Official is Mask2Former Swin-S of mmdetection; any other detector gives numbers of its own, under its own name.
 
@@ -65,7 +65,7 @@ class GenEvalScorer(Judge):
     def lack(self, prompt: Prompt) -> str | None:
         return None if prompt.required else "required objects"
 
-    def judge(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
+    def score_batch(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
         nouns = [list(dict.fromkeys(entry.noun for entry in (*p.required, *p.excluded))) for p in prompts]
         found = self.detector.detect(images, nouns)
         scores = []

@@ -42,14 +42,14 @@ def failures(
     confidence: float = CONFIDENCE,
     counting_confidence: float = COUNTING_CONFIDENCE,
 ) -> list[str]:
-    """Why the picture is not what the prompt asks for; empty where it is. ``detected`` holds all objects of each class.
+    """Why the image is not what the prompt asks for; empty where it is. ``detected`` holds all objects of each class.
 
     Objects are asked for in the order of ``required``, each its ``count`` most confident ones. A position is held against the
     objects of the entry that it names, and fails where that entry failed. ValueError where a colour is asked for and nobody
     can tell it, or where the prompt requires nothing.
     """
     if not prompt.required:
-        raise ValueError(f"Prompt {prompt.id} requires nothing; GenEval's rules judge prompts of the suite geneval only.")
+        raise ValueError(f"Prompt {prompt.id} requires nothing; GenEval's rules score prompts of the suite geneval only.")
     threshold = counting_confidence if prompt.category == "counting" else confidence
     confident = {noun: _confident(objects, threshold) for noun, objects in detected.items()}
     reasons: list[str] = []
@@ -90,8 +90,8 @@ def relative_positions(one: DetectedObject, other: DetectedObject) -> set[str]:
 
 
 def overall(correct: Mapping[str, Sequence[bool]]) -> float:
-    """GenEval's score: the mean over tags of the share of correct pictures, whatever the number of pictures of each tag."""
-    return sum(sum(pictures) / len(pictures) for pictures in correct.values()) / len(correct)
+    """GenEval's score: the mean over tags of the share of correct images, whatever the number of images of each tag."""
+    return sum(sum(images) / len(images) for images in correct.values()) / len(correct)
 
 
 def _confident(objects: Sequence[DetectedObject], threshold: float) -> list[DetectedObject]:

@@ -16,7 +16,7 @@ SIDE = 299
 
 
 def fid_inception(weights: str | Path) -> nn.Module:
-    """(pictures, 3, height, width) uint8 -> (pictures, 2048), the pooled features.
+    """(images, 3, height, width) uint8 -> (images, 2048), the pooled features.
 
     Args:
         weights: safetensors or torch file (read with ``weights_only=True``) of the converted graph, as torch-fidelity and
@@ -44,22 +44,20 @@ class _Preprocessed(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, pictures: UInt8[Tensor, "pictures 3 height width"]) -> Float[Tensor, "pictures 2048"]:
-        return self.network((resize_like_tensorflow_1(pictures.float(), SIDE) - 128) / 128)
+    def forward(self, images: UInt8[Tensor, "images 3 height width"]) -> Float[Tensor, "images 2048"]:
+        return self.network((resize_like_tensorflow_1(images.float(), SIDE) - 128) / 128)
 
 
-def resize_like_tensorflow_1(
-    pictures: Float[Tensor, "pictures 3 height width"], side: int
-) -> Float[Tensor, "pictures 3 side side"]:
+def resize_like_tensorflow_1(images: Float[Tensor, "images 3 height width"], side: int) -> Float[Tensor, "images 3 side side"]:
     """Bilinear with corners of pixels, not their centres, as origin: what the published numbers were computed with."""
     for axis in (2, 3):
-        length = pictures.shape[axis]
-        place = torch.arange(side, device=pictures.device) * (length / side)
+        length = images.shape[axis]
+        place = torch.arange(side, device=images.device) * (length / side)
         low = place.floor().long()
         high = (low + 1).clamp(max=length - 1)
         part = (place - low).view(-1, 1) if axis == 2 else place - low
-        pictures = torch.lerp(pictures.index_select(axis, low), pictures.index_select(axis, high), part)
-    return pictures
+        images = torch.lerp(images.index_select(axis, low), images.index_select(axis, high), part)
+    return images
 
 
 def _blocks() -> list[type[nn.Module]]:

@@ -61,7 +61,7 @@ class Mask2Former(Detector):
         )
 
     def find(self, images: list[Image.Image], nouns: list[list[str]]) -> list[list[Detection]]:
-        asked = [{self.label(noun): noun for noun in of_picture} for of_picture in nouns]
+        asked = [{self.label(noun): noun for noun in of_image} for of_image in nouns]
         inputs = self.image_processor(images=images, return_tensors="pt").to(self.device)
         pixels, padding = inputs["pixel_values"], inputs["pixel_mask"]
         output = self.model(pixel_values=pixels.to(self.precision), pixel_mask=padding)
@@ -70,7 +70,7 @@ class Mask2Former(Detector):
             classes = output.class_queries_logits[i].float().softmax(-1)[:, list(asked[i])]
             query, which = (classes >= self.threshold).nonzero(as_tuple=True)
             masks = output.masks_queries_logits[i, query].float()
-            if len(query):  # masks are those of the padded picture
+            if len(query):  # masks are those of the padded image
                 height, width = (int(padding[i].any(axis).sum()) for axis in (1, 0))
                 whole = F.interpolate(masks[None], pixels.shape[2:], mode="bilinear")[..., :height, :width]
                 masks = F.interpolate(whole, (image.height, image.width), mode="bilinear")[0]

@@ -1,4 +1,4 @@
-"""What judges are made of: networks in published folders, read from safetensors only, built when first used, then freed."""
+"""What scorers are made of: networks in published folders, read from safetensors only, built when first used, then freed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FILES = (*TOKENIZER_FILES, "model.safetensors", "model-?????-of-?????.safetensor
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
 
 
-class JudgeNetwork(ABC):
+class ScorerNetwork(ABC):
     """A network that is built when first used and freed by `close`."""
 
     def __init__(self, device: str = "auto") -> None:
@@ -65,7 +65,7 @@ class JudgeNetwork(ABC):
                 torch.cuda.empty_cache()
 
 
-class PretrainedNetwork(JudgeNetwork):
+class PretrainedNetwork(ScorerNetwork):
     """A network of transformers, in the layout that ``save_pretrained`` writes.
 
     Args:
@@ -75,9 +75,9 @@ class PretrainedNetwork(JudgeNetwork):
     """
 
     classes: ClassVar[tuple[str, ...]] = ()
-    """Classes of transformers that the judge can work with."""
+    """Classes of transformers that the scorer can work with."""
     unused: ClassVar[str] = "$^"
-    """Pattern of tensors that a published checkpoint may lack, because they have no part in what the judge computes."""
+    """Pattern of tensors that a published checkpoint may lack, because they have no part in what the scorer computes."""
 
     def __init__(self, path: str, precision: Precision = "float32", device: str = "auto") -> None:
         super().__init__(device)
@@ -165,4 +165,4 @@ def class_in(folder: Path, classes: tuple[str, ...]) -> str:
             return name
     found = ", ".join(named) or f"a model of type {config.get('model_type')!r}"
     wanted = " or ".join(classes[:3]) + (f" or {len(classes) - 3} others" if len(classes) > 3 else "")
-    raise ValueError(f"{folder} holds {found}, and this judge works with {wanted}.")
+    raise ValueError(f"{folder} holds {found}, and this scorer works with {wanted}.")

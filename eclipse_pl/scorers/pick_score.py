@@ -8,15 +8,15 @@ from PIL import Image
 
 from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.scorers.clip_towers import OpenClip, TransformersClip
-from eclipse_pl.scorers.judge import Judge
 from eclipse_pl.scorers.network import Precision
+from eclipse_pl.scorers.network_scorer import NetworkScorer
 from eclipse_pl.scorers.scorer import Score
 
 
-class PickScorer(Judge):
+class PickScorer(NetworkScorer):
     """PickScore (Kirstain et al., 2023): exp(logit scale) times the cosine.
 
-    Means something between pictures of one prompt only; see `preference.compare` for the number to report.
+    Means something between images of one prompt only; see `preference.compare` for the number to report.
 
     Args:
         path: folder or hub id of the weights (``yuvalkirstain/PickScore_v1``).
@@ -39,12 +39,12 @@ class PickScorer(Judge):
     def name(self) -> str:
         return f"pick_score[{self.clip.name}]"
 
-    def judge(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
+    def score_batch(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
         scores = self.clip.scale * self.clip.cosines(images, [prompt.text for prompt in prompts])
         return [Score(score) for score in scores.tolist()]
 
 
-class HpsScorer(Judge):
+class HpsScorer(NetworkScorer):
     """HPS v2.1 (Wu et al., 2023), a second opinion: the cosine of a ViT-H/14. Others print it times 100.
 
     Versions 2.0 and 2.1 are not comparable; the name of the checkpoint stands in the name of the number.
@@ -67,5 +67,5 @@ class HpsScorer(Judge):
     def name(self) -> str:
         return f"hps[{Path(self.clip.pretrained or '').stem}]"
 
-    def judge(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
+    def score_batch(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
         return [Score(cosine) for cosine in self.clip.cosines(images, [prompt.text for prompt in prompts]).tolist()]

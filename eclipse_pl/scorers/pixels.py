@@ -1,4 +1,4 @@
-"""Pictures -> what networks read."""
+"""Images -> what networks read."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 def squashed(
     images: Sequence[Image.Image], side: int, mean: Sequence[float], std: Sequence[float]
-) -> Float[Tensor, "pictures 3 side side"]:
-    """Pictures as squares of ``side`` pixels, bicubic, not cropped, normalised."""
+) -> Float[Tensor, "images 3 side side"]:
+    """Images as squares of ``side`` pixels, bicubic, not cropped, normalised."""
     squares = [np.asarray(image.resize((side, side), Image.Resampling.BICUBIC)) for image in images]
     pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).float() / 255
     return (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]

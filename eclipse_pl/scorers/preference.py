@@ -1,4 +1,4 @@
-"""Preference of one model over another by a judge's scores, as ECLIPSE reports PickScore (section 4.1, figure 4).
+"""Preference of one model over another by a scorer's scores, as ECLIPSE reports PickScore (section 4.1, figure 4).
 
 The paper states neither formula, seeds nor ties. Ours: equal seeds, ties worth half, and an interval over prompts.
 """
@@ -14,7 +14,7 @@ from eclipse_pl.intervals.estimate import Estimate
 from eclipse_pl.intervals.over_groups import rate_interval
 
 Rows = Mapping[tuple[str, int], float]
-"""(prompt id, seed) -> score. NaN: the picture could not be judged."""
+"""(prompt id, seed) -> score. NaN: the image could not be scored."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Preference:
     ties: int
     losses: int
     failed: int
-    """Pairs of which one picture or both could not be judged; they are left out of everything else."""
+    """Pairs of which one image or both could not be scored; they are left out of everything else."""
 
     @property
     def pairs(self) -> int:
@@ -37,7 +37,7 @@ class Preference:
 
 
 def prefer(a: Rows, b: Rows, tie_threshold: float = 0.0, scale: float = 1.0) -> Preference:
-    """Compare pictures of the same prompt and seed.
+    """Compare images of the same prompt and seed.
 
     Args:
         tie_threshold: a tie is where the probabilities of the pair differ by this much or less. 0: equal scores only.
@@ -46,26 +46,26 @@ def prefer(a: Rows, b: Rows, tie_threshold: float = 0.0, scale: float = 1.0) -> 
     require_same_rows(a, b)
     keys = sorted(a)
     scores = scale * np.array([[a[key], b[key]] for key in keys], dtype=np.float64)
-    judged = np.isfinite(scores.sum(1))
-    if not judged.any():
-        raise ValueError(f"None of the {len(keys)} pairs can be compared: in each of them a picture could not be judged.")
-    difference = scores[judged, 0] - scores[judged, 1]
+    scored = np.isfinite(scores.sum(1))
+    if not scored.any():
+        raise ValueError(f"None of the {len(keys)} pairs can be compared: in each of them an image could not be scored.")
+    difference = scores[scored, 0] - scores[scored, 1]
     probability = 1 / (1 + np.exp(-difference))
     tie = np.abs(2 * probability - 1) <= tie_threshold
     outcome = np.where(tie, 0.5, difference > 0)
-    ids = [prompt for (prompt, _), good in zip(keys, judged, strict=True) if good]
+    ids = [prompt for (prompt, _), good in zip(keys, scored, strict=True) if good]
     return Preference(
         win_rate=rate_interval(outcome, ids),
         probability=float(probability.mean()),
         wins=int((outcome == 1).sum()),
         ties=int(tie.sum()),
         losses=int((outcome == 0).sum()),
-        failed=int((~judged).sum()),
+        failed=int((~scored).sum()),
     )
 
 
 def require_same_rows(a: Rows, b: Rows) -> None:
-    """Both sides must have been painted from the same prompts with the same seeds, or luck would be compared."""
+    """Both sides must have been generated from the same prompts with the same seeds, or luck would be compared."""
     if not a and not b:
         raise ValueError("There are no rows to compare.")
     for rows, others, name in ((a, b, "A"), (b, a, "B")):
@@ -73,5 +73,5 @@ def require_same_rows(a: Rows, b: Rows) -> None:
             prompt, seed = missing[0]
             raise ValueError(
                 f"{name} lacks {len(missing)} of the rows that the other has, prompt {prompt} with seed {seed} among them. "
-                "Paint both with the same prompts and seeds."
+                "Generate both with the same prompts and seeds."
             )

@@ -1,4 +1,4 @@
-"""Picture and prompt -> number."""
+"""Image and prompt -> number."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from eclipse_pl.prompts.prompt import Prompt
 
 @dataclass(frozen=True)
 class Score:
-    """What a judge says of one picture."""
+    """What a scorer gives one image."""
 
     value: float
-    """NaN where the picture could not be judged; `failure` says why."""
+    """NaN where the image could not be scored; `failure` says why."""
     evidence: dict[str, Any] = field(default_factory=dict)
     """Why: boxes, questions and probabilities. Plain numbers, strings, lists and dicts, because it is written as JSON."""
 
     @classmethod
     def failed(cls, reason: str) -> Score:
-        """The score of a picture that could not be judged: the run goes on, and its row is counted as failed."""
+        """The score of an image that could not be scored: the run goes on, and its row is counted as failed."""
         return cls(math.nan, {"failed": reason})
 
     @property
     def failure(self) -> str | None:
-        """Why the picture could not be judged; None where it was."""
+        """Why the image could not be scored; None where it was."""
         return self.evidence.get("failed")
 
 
 class Scorer(ABC):
-    """A judge."""
+    """A scorer."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """Stands beside every number: judge and what a reader must know of it, ``blip_vqa@480``."""
+        """Stands beside every number: scorer and what a reader must know of it, ``blip_vqa@480``."""
 
     @property
     @abstractmethod
@@ -50,15 +50,15 @@ class Scorer(ABC):
         """Whether its protocol asks for a score of such a prompt at all; no failure where it does not."""
         return True
 
-    def require_ready(self) -> None:  # noqa: B027 (a judge without files has nothing to miss)
-        """Raise ValueError for what can be known to be wrong before anything is painted, such as a model of another class."""
+    def require_ready(self) -> None:  # noqa: B027 (a scorer without files has nothing to miss)
+        """Raise ValueError for what can be known to be wrong before anything is generated, such as a model of another class."""
 
     @abstractmethod
     def score(self, images: Sequence[Image.Image], prompts: Sequence[Prompt]) -> list[Score]:
-        """One score a picture, in order.
+        """One score an image, in order.
 
-        A picture that cannot be read and a prompt that lacks what the judge asks for give `Score.failed`, never an error.
+        An image that cannot be read and a prompt that lacks what the scorer asks for give `Score.failed`, never an error.
         """
 
-    def close(self) -> None:  # noqa: B027 (a judge without networks has nothing to free)
+    def close(self) -> None:  # noqa: B027 (a scorer without networks has nothing to free)
         """Free what was loaded; the next call of `score` loads it again."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from eclipse_pl.scorers.detections import Box, Detection, iou
 
 NEAR = 150 / 479
-"""150 pixels of the official frame, whose side is 479, as a part of the picture's longer side."""
+"""150 pixels of the official frame, whose side is 479, as a part of the image's longer side."""
 OVERLAP_2D, OVERLAP_3D = 0.1, 0.5
 PERSONS = {"girl": "person", "boy": "person", "man": "person", "woman": "person"}
 
@@ -26,7 +26,7 @@ RELATIONS = (*BESIDE, *_DIRECTIONS, "on top of", *DEPTH)
 
 
 def position_2d(relation: str, first: Box, second: Box, side: int) -> float:
-    """How well ``first`` stands in ``relation`` to ``second``, 0 to 1. ``side``: the picture's longer side, in pixels.
+    """How well ``first`` stands in ``relation`` to ``second``, 0 to 1. ``side``: the image's longer side, in pixels.
 
     "On top of" scores nothing, as in the official script, whose word for it is "on the top of".
     """
@@ -69,7 +69,7 @@ def cut_off(score: float) -> float:
 
 
 def mean_in_box(depth: Float[Tensor, "height width"], box: Box) -> float:
-    """Mean of a map of the picture's size over a box, of which at least one pixel lies in the picture."""
+    """Mean of a map of the image's size over a box, of which at least one pixel lies in the image."""
     height, width = depth.shape
     left, top = min(max(int(box.x_min), 0), width - 1), min(max(int(box.y_min), 0), height - 1)
     right, bottom = max(int(box.x_max), left + 1), max(int(box.y_max), top + 1)

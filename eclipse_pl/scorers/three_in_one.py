@@ -1,4 +1,4 @@
-"""3-in-1: T2I-CompBench's score of complex prompts (3_in_1_eval), the mean of what three judges say of a picture.
+"""3-in-1: T2I-CompBench's score of complex prompts (3_in_1_eval), the mean of what three scorers give an image.
 
 The official script joins three lists by position, so that one missing file shifts all that follow. Here rows are joined by
 prompt and seed.
@@ -12,14 +12,14 @@ from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.scorers.scorer import Score
 
 Scores = Mapping[tuple[str, int], Score]
-"""(prompt id, seed) -> what a judge says of that picture."""
+"""(prompt id, seed) -> what a scorer gives that image."""
 
 PARTS = {
     "spatial": ("attribute", "spatial"),
     "action": ("attribute", "clip"),
     "spatialaction": ("attribute", "spatial", "clip"),
 }
-"""Which judges count in each subset of the complex prompts."""
+"""Which scorers count in each subset of the complex prompts."""
 
 
 def three_in_one(
@@ -29,12 +29,12 @@ def three_in_one(
 
     Args:
         prompts: of the complex category, with subset ``spatial``, ``action`` or ``spatialaction``.
-        seeds: every prompt was painted with.
+        seeds: every prompt was generated with.
         attribute: of `BlipVqaScorer`.
         spatial: of `DetectorScorer`. May lack rows of ``action`` prompts, which need none.
         clip: of `ClipScorer` with ``drop_adjectives``. May lack rows of ``spatial`` prompts.
     """
-    judges, seeds = {"attribute": attribute, "spatial": spatial, "clip": clip}, list(seeds)
+    scorers, seeds = {"attribute": attribute, "spatial": spatial, "clip": clip}, list(seeds)
     joined = {}
     for prompt in prompts:
         if prompt.subset not in PARTS:
@@ -45,12 +45,12 @@ def three_in_one(
         for seed in seeds:
             scores = {}
             for name in PARTS[prompt.subset]:
-                if (prompt.id, seed) not in judges[name]:
+                if (prompt.id, seed) not in scorers[name]:
                     raise ValueError(
                         f"The {name} scores lack prompt {prompt.id} with seed {seed}. 3-in-1 needs the scores of all its "
-                        "judges for the same pictures: score the complex prompts with each of them first."
+                        "scorers for the same images: score the complex prompts with each of them first."
                     )
-                scores[name] = judges[name][prompt.id, seed]
+                scores[name] = scorers[name][prompt.id, seed]
             joined[prompt.id, seed] = _mean(scores)
     return joined
 

@@ -1,4 +1,4 @@
-"""Vision-language models as judges: VQAScore, and the questions of `atom_questions`."""
+"""Vision-language models as scorers: VQAScore, and the questions of `atom_questions`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor
 from eclipse_pl.losses import one_of
 from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.scorers.atom_questions import VERSION, arithmetic_mean, atom_questions, geometric_mean
-from eclipse_pl.scorers.judge import Judge
 from eclipse_pl.scorers.network import Precision, PretrainedNetwork
+from eclipse_pl.scorers.network_scorer import NetworkScorer
 from eclipse_pl.scorers.scorer import Score
 
 
@@ -28,17 +28,17 @@ class VisionLanguageModel(PretrainedNetwork):
 
     @cached_property
     def both(self) -> Any:
-        """Processor of pictures and text. Padded on the left: the answer begins at the end of every row."""
+        """Processor of images and text. Padded on the left: the answer begins at the end of every row."""
         processor = self.processor("AutoProcessor")
         processor.tokenizer.padding_side = "left"
         if processor.tokenizer.pad_token is None:
             processor.tokenizer.pad_token = processor.tokenizer.eos_token
         if (getattr(processor, "chat_template", None) or processor.tokenizer.chat_template) is None:
-            raise ValueError(f"{self.folder} has no chat template. A judge is a chat model: take an instruction-tuned one.")
+            raise ValueError(f"{self.folder} has no chat template. A scorer is a chat model: take an instruction-tuned one.")
         return processor
 
     def answers(self, images: Sequence[Image.Image], questions: Sequence[str]) -> Float[Tensor, "questions vocabulary"]:
-        """Probabilities of the first token of the answer to each question about its own picture."""
+        """Probabilities of the first token of the answer to each question about its own image."""
         texts = [self.chat(question) for question in questions]
         inputs = self.both(text=texts, images=list(images), padding=True, return_tensors="pt").to(self.device)
         pixels = {key: value.to(self.precision) for key, value in inputs.items() if value.is_floating_point()}
@@ -64,12 +64,12 @@ class VisionLanguageModel(PretrainedNetwork):
         raise ValueError(f"The tokenizer in {self.folder} splits all of {answers}, so that no probability can be read.")
 
 
-class VlmScorer(Judge):
-    """Asks a model questions about pictures and reads the probability of the right answers off its first token.
+class VlmScorer(NetworkScorer):
+    """Asks a model questions about images and reads the probability of the right answers off its first token.
 
     Args:
         path: folder or hub id of the model.
-        batch_size: pictures, and questions, at a time.
+        batch_size: images, and questions, at a time.
         precision: bfloat16, in which such models are published.
     """
 
@@ -78,7 +78,7 @@ class VlmScorer(Judge):
         super().__init__([self.vlm], batch_size)
 
     def probabilities(self, asked: Sequence[tuple[Image.Image, str, Sequence[str]]]) -> list[float]:
-        """Of any of the answers to each question about its picture."""
+        """Of any of the answers to each question about its image."""
         found: list[float] = []
         for first in range(0, len(asked), self.batch_size):
             images, questions, answers = zip(*asked[first : first + self.batch_size], strict=True)
@@ -115,7 +115,7 @@ class VqaScorer(VlmScorer):
     def version(self) -> str:
         return f"{super().version}, {self.question}"
 
-    def judge(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
+    def score_batch(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
         questions = [self.question.replace("{}", prompt.text) for prompt in prompts]
         yes = self.probabilities([(image, asked, ("Yes",)) for image, asked in zip(images, questions, strict=True)])
         return [Score(p, {"question": asked, "yes": p}) for p, asked in zip(yes, questions, strict=True)]
@@ -152,23 +152,23 @@ class AtomScorer(VlmScorer):
     def lack(self, prompt: Prompt) -> str | None:
         return None if atom_questions(prompt) else "noun phrases, relation or counted objects"
 
-    def judge(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
+    def score_batch(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
         atoms = [atom_questions(prompt) for prompt in prompts]
         probabilities = iter(
             self.probabilities(
                 [
                     (image, atom.question, [*atom.answers, *(f" {answer}" for answer in atom.answers)])
-                    for image, of_picture in zip(images, atoms, strict=True)
-                    for atom in of_picture
+                    for image, of_image in zip(images, atoms, strict=True)
+                    for atom in of_image
                 ]
             )
         )
         scores = []
-        for of_picture in atoms:
-            right = [next(probabilities) for _ in of_picture]
+        for of_image in atoms:
+            right = [next(probabilities) for _ in of_image]
             told = [
                 {"kind": atom.kind, "question": atom.question, "answer": atom.answers[0], "probability": round(p, 6)}
-                for atom, p in zip(of_picture, right, strict=True)
+                for atom, p in zip(of_image, right, strict=True)
             ]
             means = {"geometric": geometric_mean(right), "arithmetic": arithmetic_mean(right)}
             scores.append(Score(means[self.mean], {"atoms": told, **means}))

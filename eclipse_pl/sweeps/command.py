@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from eclipse_pl.launch import Status, run_here
-from eclipse_pl.launch_ray import run_on_ray
+from eclipse_pl.launch.local import Status, run_here
+from eclipse_pl.launch.ray import run_on_ray
 from eclipse_pl.locks import only_process
 from eclipse_pl.sweeps.sweep_file import SweepFile
 

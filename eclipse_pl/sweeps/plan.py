@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 
 from eclipse_pl.dotted import flat
+from eclipse_pl.launch.task import Task
 from eclipse_pl.sweeps.sweep_file import SweepFile, Values, in_order, near
 from eclipse_pl.sweeps.target import TARGETS, stated
-from eclipse_pl.task import Task
 
 
 @dataclass(frozen=True)

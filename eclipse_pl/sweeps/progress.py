@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from eclipse_pl.launch import State, Status
+from eclipse_pl.launch.local import State, Status
 from eclipse_pl.sweeps.results import last_metrics
 
 STYLES: dict[State, str] = {

@@ -11,10 +11,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from eclipse_pl.atomic import write_atomically
 from eclipse_pl.compbench.scorecard import metrics_of, read_card
+from eclipse_pl.files import write_atomically
 from eclipse_pl.intervals.student import mean_interval
-from eclipse_pl.launch import Status
+from eclipse_pl.launch.local import Status
 from eclipse_pl.metrics_file import read_metrics
 from eclipse_pl.sweeps.plan import SweepPlan
 from eclipse_pl.sweeps.sweep_file import short_names, text, without_seeds

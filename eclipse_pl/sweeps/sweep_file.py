@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
+from eclipse_pl.launch.task import INTERPRETER
 from eclipse_pl.sweeps.parameter import Parameter
-from eclipse_pl.task import INTERPRETER
 
 Values = dict[str, Any]
 """One run: {parameter: value}."""

@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
-from eclipse_pl.benchmark import BenchmarkReader
 from eclipse_pl.callbacks.checkpoints import FINISHED
 from eclipse_pl.cli import ArgumentReader
+from eclipse_pl.commands.benchmark import BenchmarkReader
 
 
 class Target(ABC):

@@ -10,7 +10,7 @@ import torch
 
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.data.manifest import MANIFEST_NAME, Manifest
-from eclipse_pl.embed import embed_shards
+from eclipse_pl.embed.embed_shards import embed_shards
 from eclipse_pl.open_clip_model import local_dir_tag
 from eclipse_pl.world.encoder import FOLDER, WorldEncoder
 from eclipse_pl.world.pairs import write_pairs

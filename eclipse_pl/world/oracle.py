@@ -1,4 +1,4 @@
-"""OracleScorer: the world's judge, which reads every picture back into objects. It lies here because it needs the world."""
+"""OracleScorer: the world's scorer, which reads every image back into objects. It lies here because it needs the world."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from eclipse_pl.world.scenes import CATEGORIES, SIDE, SceneObject, relation
 
 
 class OracleScorer(Scorer):
-    """Judges pictures of the world's captions by their pixels (``reading.read``), without a learned part.
+    """Scores images of the world's captions by their pixels (``reading.read``), without a learned part.
 
-    The value of a picture depends on the prompt's category. Objects are told by their shape, the captions' noun:
+    The value of an image depends on the prompt's category. Objects are told by their shape, the captions' noun:
 
     colour    share of the said objects that are there with their shape and colour
     shape     share of the said objects whose shape is there
@@ -29,8 +29,8 @@ class OracleScorer(Scorer):
     numeracy  share of the said shapes that are there in exactly the said number
     complex   mean of colour, texture and relation
 
-    Every picture's evidence holds the objects read and all of these, whatever its category (``relation`` is None where the
-    caption says none), and ``correct``: the picture holds exactly what is said, sizes included where they are said.
+    Every image's evidence holds the objects read and all of these, whatever its category (``relation`` is None where the
+    caption says none), and ``correct``: the image holds exactly what is said, sizes included where they are said.
     """
 
     name = "oracle"
@@ -42,13 +42,13 @@ class OracleScorer(Scorer):
     def _score(self, image: Image.Image, prompt: Prompt) -> Score:
         if prompt.category not in CATEGORIES:
             raise ValueError(
-                f"Prompt {prompt.id} is of category {prompt.category!r}; the oracle judges {', '.join(CATEGORIES)}. "
+                f"Prompt {prompt.id} is of category {prompt.category!r}; the oracle scores {', '.join(CATEGORIES)}. "
                 "`eclipse_pl.world.prompts.prompt_set` makes its prompts."
             )
         if image.size != (SIDE, SIDE):
             raise ValueError(
-                f"The picture of prompt {prompt.id} has {image.width} x {image.height} pixels; "
-                f"pictures of the world have {SIDE} x {SIDE}."
+                f"The image of prompt {prompt.id} has {image.width} x {image.height} pixels; "
+                f"images of the world have {SIDE} x {SIDE}."
             )
         readings = read(np.asarray(image.convert("RGB")))
         facts = compare(parse(prompt.text), [reading.thing for reading in readings])
@@ -63,7 +63,7 @@ class OracleScorer(Scorer):
 
 
 def compare(said: Description, things: Sequence[SceneObject]) -> dict[str, Any]:
-    """What of a caption holds for the objects of a picture: shares from 0 to 1, and ``correct``."""
+    """What of a caption holds for the objects of an image: shares from 0 to 1, and ``correct``."""
     objects = [phrase for phrase in said.phrases for _ in range(phrase.count)]
     facts: dict[str, Any] = {
         part: _share(((o.shape, getattr(o, part)) for o in objects), ((t.shape, getattr(t, part)) for t in things))
@@ -80,7 +80,7 @@ def compare(said: Description, things: Sequence[SceneObject]) -> dict[str, Any]:
 
 
 def _share(said: Iterable[tuple[str, ...]], seen: Iterable[tuple[str, ...]]) -> float:
-    """Of what is said, each object of the picture standing for one at most."""
+    """Of what is said, each object of the image standing for one at most."""
     wanted = Counter(said)
     return (wanted & Counter(seen)).total() / wanted.total()
 

@@ -1,6 +1,6 @@
 """Raw pairs of the world as webdataset tars in img2dataset's layout: KEY.png, KEY.txt, KEY.json.
 
-Validation and test pairs that have a counterpart also hold its picture, KEY.negative.png. The JSON holds ``key``, ``caption``,
+Validation and test pairs that have a counterpart also hold its image, KEY.negative.png. The JSON holds ``key``, ``caption``,
 ``category``, ``split`` (train, val, test), ``subset`` (seen, unseen), ``scene`` and ``negative_caption`` (or null).
 """
 
@@ -15,7 +15,7 @@ from dataclasses import asdict
 from itertools import chain, islice
 from pathlib import Path
 
-from eclipse_pl.world.picture import picture
+from eclipse_pl.world.drawing import drawn
 from eclipse_pl.world.scenes import COLOURS, Scene
 from eclipse_pl.world.splits import ScenePair, held_out_scenes, training_scenes
 
@@ -53,7 +53,7 @@ def write_pairs(
         "test": held_out_scenes("test", test, seed, colours),
     }
     pairs = chain.from_iterable(zip([split] * n, streams[split], strict=True) for split, n in sizes.items())
-    numbered = enumerate(track(pairs, "pictures of the world", total=sum(sizes.values()), disable=not progress))
+    numbered = enumerate(track(pairs, "images of the world", total=sum(sizes.values()), disable=not progress))
     for path, (_, size) in zip(paths, plan, strict=True):
         temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
         try:
@@ -82,5 +82,5 @@ def _members(key: str, split: str, pair: ScenePair) -> Iterator[tuple[str, bytes
 
 def _png(scene: Scene) -> bytes:
     buffer = io.BytesIO()
-    picture(scene).save(buffer, "PNG")
+    drawn(scene).save(buffer, "PNG")
     return buffer.getvalue()

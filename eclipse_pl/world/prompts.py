@@ -47,7 +47,7 @@ def prompt_scenes(category: str, composition: str, n: int, seed: int = 0) -> lis
 
 
 def world_prompt(id: str, category: str, text: str, subset: str = "") -> Prompt:
-    """A caption of the world as a prompt, with what it says in the words of every judge; ValueError for any other text."""
+    """A caption of the world as a prompt, with what it says in the words of every scorer; ValueError for any other text."""
     said = parse(text)
     first, *others = (_kind(phrase) for phrase in said.phrases)
     return Prompt(
@@ -75,7 +75,7 @@ def scene_of(prompt: Prompt, seed: int = 0) -> Scene:
     category, _, rest = prompt.id.partition("/")
     composition, _, number = rest.partition("/")
     if category not in CATEGORIES or composition not in COMPOSITIONS or not number.isdigit():
-        raise ValueError(f"Prompt {prompt.id} is none of the world's own, so its true picture is not known.")
+        raise ValueError(f"Prompt {prompt.id} is none of the world's own, so its true image is not known.")
     # a longer list begins like a shorter one
     scene = _scenes(category, composition, (int(number) // 64 + 1) * 64, seed)[int(number)]
     if (told := describe(scene, int(number))) != prompt.text:

@@ -1,7 +1,7 @@
-"""Pictures back into objects: the inverse of picture.py, by connected components and least squares, with no learned part.
+"""Images back into objects: the inverse of image.py, by connected components and least squares, with no learned part.
 
 An object is the stamp (shape, texture, size), colour and place that explain the pixels of a component with the least squared
-error in RGB, be they sharp or blurred. On rendered pictures that error is zero.
+error in RGB, be they sharp or blurred. On rendered images that error is zero.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from itertools import product
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from eclipse_pl.world.picture import BACKGROUND, PALETTE, stamp
+from eclipse_pl.world.drawing import BACKGROUND, PALETTE, stamp
 from eclipse_pl.world.scenes import COLOURS, DIAMETER, SHAPES, TEXTURES, SceneObject
 
 SMALLEST = 60  # pixels of a component that may be an object; the smallest stamp has 143
@@ -23,7 +23,7 @@ SHIFT = 3  # pixels by which a stamp's centre may lie off the middle of its comp
 LIKELY = 3  # colours that an object is fitted with, by its pixels
 BLUR = (0.0, 1.0)  # standard deviations in pixels: sharp, and what a decoder with a coarse latent space may leave
 RADIUS = max(DIAMETER.values()) // 2 + 2  # of the window in which stamps and pixels are compared
-MARGIN = RADIUS + SHIFT  # of background around the picture
+MARGIN = RADIUS + SHIFT  # of background around the image
 STAMPS = tuple(product(SHAPES, TEXTURES, DIAMETER, BLUR))
 HUES = (PALETTE[1:] - np.array(BACKGROUND)).astype(np.float32)  # ink and the colours, as differences from the background
 
@@ -41,7 +41,7 @@ class Reading:
 
 
 def read(pixels: UInt8[np.ndarray, "64 64 3"]) -> list[Reading]:
-    """The objects of a picture, from left to right. What looks like no object of the world is left out."""
+    """The objects of an image, from left to right. What looks like no object of the world is left out."""
     framed = np.pad(pixels.astype(np.float32) - BACKGROUND, ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0)))
     # By how much each pixel is nearer to ink, and to each colour, than to the background.
     nearer = 2 * framed @ HUES.T - (HUES**2).sum(1)

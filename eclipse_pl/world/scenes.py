@@ -1,4 +1,4 @@
-"""Scenes: one to four coloured shapes on a grey picture of 64 x 64 pixels. Everything is a function of a seed."""
+"""Scenes: one to four coloured shapes on a grey image of 64 x 64 pixels. Everything is a function of a seed."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def _draw_objects(category: str, rng: np.random.Generator) -> tuple[SceneObject,
         counts = [int(rng.integers(2, 5))] if kinds == 1 else [[2, 1], [3, 1], [2, 2]][rng.integers(3)]
     total = sum(counts)
     large = rng.random(kinds) < 0.5
-    if total > 2:  # four large objects would fill the picture: one at most
+    if total > 2:  # four large objects would fill the image: one at most
         large &= (np.arange(kinds) == rng.integers(kinds)) & (np.array(counts) == 1)
     return tuple(
         SceneObject(COLOURS[colours[k]], SHAPES[shapes[k]], TEXTURES[textures[k]], ("small", "large")[int(large[k])])

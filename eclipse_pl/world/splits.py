@@ -75,7 +75,7 @@ def encoder_scenes(seed: int = 0) -> Iterator[ScenePair]:
     """Endless scenes for the world's own CLIP.
 
     A scene is followed by its counterpart, where it has one, in the same words. In one batch the two are each other's hard
-    negatives; without them a CLIP of this size learns which attributes a picture has, but not which belong together.
+    negatives; without them a CLIP of this size learns which attributes an image has, but not which belong together.
     """
     for i in count():
         scene = encoder_scene(i, seed)

@@ -1,0 +1,1 @@
+"""Trains the CLIP and the decoder of the world that the package ships."""

@@ -1,0 +1,170 @@
+"""python -m eclipse_pl benchmark: prompts and seeds -> a prior and its decoder, or any pipeline -> scorers -> scorecard."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from eclipse_pl.arguments import SentenceParser, exit_as_error
+from eclipse_pl.compbench.compbench import CompBench
+from eclipse_pl.compbench.ranks import Ranks
+from eclipse_pl.compbench.scorecard import Card
+from eclipse_pl.compbench.scorecard_table import scorecard_table
+from eclipse_pl.decoders.decoder import Decoder
+from eclipse_pl.encoders.encoder import Encoder
+from eclipse_pl.text_to_image.diffusers_pipeline import DiffusersPipeline
+from eclipse_pl.text_to_image.prior_and_decoder import PriorAndDecoder
+from eclipse_pl.text_to_image.text_to_image import TextToImage
+
+
+def benchmark(
+    protocol: CompBench,
+    out: str,
+    prior: str | None = None,
+    decoder: Decoder | None = None,
+    encoder: Encoder | None = None,
+    pipeline: str | None = None,
+    text_to_image: TextToImage | None = None,
+    processes: int = 1,
+    ranks: Ranks | None = None,
+) -> Card:
+    """Score a prior, a baseline, the upper bound, or any text-to-image pipeline of diffusers.
+
+    Killed and started again, it goes on after the last finished block of images. Exit code 1: some images could not be
+    scored; their rows say why.
+
+    Args:
+        protocol: what is generated and what scores it, such as experiments/parts/protocol/paper.yaml.
+        out: folder for images, rows and scorecard.
+        prior: folder of a run, or a released prior (folder or hub id).
+        decoder: decodes the prior's embeddings, such as experiments/parts/decoder/kandinsky.yaml.
+        encoder: the CLIP of the prior, where its space does not say where that lies.
+        pipeline: hub id or folder of a text-to-image pipeline, instead of a prior.
+        text_to_image: anything that generates images, instead of both: DiffusersPipeline with options, or the world's UpperBound.
+        processes: processes that share the work, each with a GPU of its own while there are enough. The result does not
+            depend on them.
+        ranks: this process among them.
+    """
+    return protocol.run(choose(prior, decoder, encoder, pipeline, text_to_image), Path(out), ranks)
+
+
+def choose(
+    prior: str | None,
+    decoder: Decoder | None,
+    encoder: Encoder | None,
+    pipeline: str | None,
+    text_to_image: TextToImage | None,
+) -> TextToImage:
+    """The one text-to-image model that was asked for."""
+    given = [
+        name for name, value in {"--prior": prior, "--pipeline": pipeline, "--text_to_image": text_to_image}.items() if value
+    ]
+    if len(given) != 1:
+        raise ValueError(
+            f"Give one of --prior, --pipeline and --text_to_image; there are {', '.join(given) or 'none of them'}."
+        )
+    if prior is None and (decoder or encoder):
+        raise ValueError(f"--decoder and --encoder belong to --prior, and mean nothing to {given[0]}.")
+    if text_to_image is not None:
+        return text_to_image
+    if pipeline is not None:
+        return DiffusersPipeline(pipeline)
+    assert prior is not None
+    if decoder is None:
+        raise ValueError("--prior needs a --decoder, such as experiments/parts/decoder/world.yaml.")
+    return PriorAndDecoder(prior, decoder, encoder)
+
+
+def report(card: Card, out: Path) -> None:
+    """Print the table; exit code 1 where images failed."""
+    scorecard_table(card)
+    print(f"{out / 'scorecard.json'}")
+    if card["failed"]:
+        print(f"{card['failed']} of {card['images']} images could not be scored: see {out / 'rows.jsonl'}", file=sys.stderr)
+        raise SystemExit(1)
+
+
+def main(args: list[str] | None = None) -> None:
+    words = sys.argv[1:] if args is None else args
+    options = arguments(words)
+    if options.processes < 1:
+        raise ValueError(f"--processes is {options.processes}; it must be 1 or more.")
+    card = run(words, Ranks()) if options.processes == 1 else shared(words, options.processes)
+    report(card, Path(options.out))
+
+
+def run(words: list[str], ranks: Ranks) -> Card:
+    """Build what the command line names, in this process, and run it."""
+    options = build_parser().instantiate(arguments(words)).as_dict()
+    del options["config"]  # it has said what it has to say
+    return benchmark(**options, ranks=ranks)
+
+
+def arguments(words: list[str]) -> Any:
+    return build_parser().parse_args(words)
+
+
+def build_parser() -> Any:
+    from jsonargparse import ActionConfigFile
+
+    parser = SentenceParser(prog="python -m eclipse_pl benchmark", description=(benchmark.__doc__ or "").split("\n")[0])
+    parser.add_argument("--config", action=ActionConfigFile, help="any of the options below, in a YAML")
+    parser.add_function_arguments(benchmark, as_group=False, sub_configs=True, skip={"ranks"})
+    return parser
+
+
+def shared(words: list[str], processes: int) -> Card:
+    """The same by several processes. They only exchange words, and so do not need as many GPUs as they are."""
+    from lightning.fabric import Fabric
+    from torch.multiprocessing import ProcessRaisedException
+
+    fabric = Fabric(accelerator="cpu", devices=processes, strategy="ddp_spawn")
+    try:
+        card: Card = fabric.launch(share, words)  # type: ignore[arg-type]  # further arguments follow the first
+    except ProcessRaisedException as error:
+        _, told, message = str(error).strip().rpartition("\nValueError: ")
+        if not told:
+            raise
+        raise ValueError(message) from error
+    return card
+
+
+def share(fabric: Any, words: list[str]) -> Card:
+    own = own_gpu(fabric.global_rank)
+    if own is not None:
+        torch.cuda.set_device(own)  # what is `cuda` to everything that this process builds
+    return run(words, Ranks(fabric.global_rank, fabric.world_size, fabric.barrier, fabric.broadcast))
+
+
+def own_gpu(rank: int) -> int | None:
+    """The number of a process's GPU: its own while there are enough."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return rank % count if count else None
+
+
+class BenchmarkReader:
+    """What `benchmark` would run with; nothing is built from it."""
+
+    def __init__(self) -> None:
+        self._parser: Any = None
+        self._options: Any = None
+
+    def read(self, words: list[str]) -> Any:
+        """All options of ``benchmark ...``, defaults included.
+
+        Raises:
+            ValueError: what the command would have answered to these arguments.
+        """
+        self._parser = self._parser or build_parser()
+        with exit_as_error():
+            self._options = self._parser.parse_args(words[1:])
+        return self._options
+
+    def stated(self) -> dict[str, Any]:
+        """What was read last, as a config would state it."""
+        config: dict[str, Any] = yaml.safe_load(self._parser.dump(self._options, skip_none=False))
+        return config

@@ -1,0 +1,62 @@
+"""python -m eclipse_pl import: a released prior as a run, to be measured and compared like one's own."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from eclipse_pl.arguments import SentenceParser
+from eclipse_pl.cli import main as cli
+from eclipse_pl.priors.checkpoint import find_checkpoint
+from eclipse_pl.priors.released import read_released
+
+
+def import_prior(weights: str, data: str, experiment: str, folder: str = "runs", wandb: str = "disabled") -> None:
+    """Make a run of a released prior: its config, and a checkpoint of its weights, measured on the validation split.
+
+    Args:
+        weights: folder or hub id of the prior, or of a pipeline that holds it.
+        data: set of shards encoded by the prior's CLIP.
+        experiment: name of the run's experiment.
+        folder: where all runs lie.
+        wandb: see Run.
+    """
+    if find_checkpoint(weights) is not None:
+        raise ValueError(
+            f"{weights} is a run already: `compare`, `sample` and `benchmark` take it as it is, and a fit takes it as weights."
+        )
+    released = read_released(weights)
+    config: dict[str, Any] = {
+        "run": {"experiment": experiment, "folder": folder, "wandb": wandb},
+        "trainer": {"accelerator": "auto", "devices": 1},
+        "data": {"class_path": "eclipse_pl.data.datamodule.EmbeddingDataModule", "init_args": {"folder": data}},
+        "model": {
+            "prior": {**released.part, "init_args": {**released.init_args, "weights": weights}},
+            "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 5.0e-5}},
+        },
+    }
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / "config.yaml"
+        path.write_text(yaml.safe_dump(config, sort_keys=False))
+        done = cli(["validate", "--config", str(path)])
+    run = Path(str(done.trainer.log_dir))
+    done.trainer.save_checkpoint(run / "checkpoints" / "last.ckpt", weights_only=True)
+    print(
+        f"{run}: go on with `python -m eclipse_pl compare {run} ...`, `sample --prior {run}`, or in a fit with weights: {run}"
+    )
+
+
+def main(args: list[str] | None = None) -> None:
+    from jsonargparse import auto_cli
+
+    auto_cli(
+        import_prior,
+        args=sys.argv[1:] if args is None else args,
+        as_positional=False,
+        prog="python -m eclipse_pl import",
+        parser_class=SentenceParser,
+    )

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+
+from PIL import Image
+
+from eclipse_pl.prompts.prompt import PromptSet
+from eclipse_pl.world.drawing import drawn
+from eclipse_pl.world.prompts import scene_of
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+
+
+class ReferenceImages(ABC):
+    """What generated images as a whole should look like."""
+
+    @abstractmethod
+    def load(self, prompts: PromptSet) -> Mapping[str, Path | Image.Image]:
+        """Images by name."""
+
+
+class ImageFolder(ReferenceImages):
+    """All images of a folder, such as the 30,000 of MSCOCO that a FID is stated for.
+
+    Args:
+        folder: with the images, at whatever depth.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def load(self, prompts: PromptSet) -> Mapping[str, Path | Image.Image]:
+        found = {str(path.relative_to(self.folder)): path for path in self.folder.rglob("*") if path.suffix.lower() in ENDINGS}
+        if not found:
+            raise ValueError(f"{self.folder} holds no images ({', '.join(ENDINGS)}) to compare with.")
+        return found
+
+
+class SceneImages(ReferenceImages):
+    """The world's true images of the prompts.
+
+    Args:
+        prompt_seed: that of the prompts (`WorldPrompts`).
+    """
+
+    def __init__(self, prompt_seed: int = 0) -> None:
+        self.prompt_seed = prompt_seed
+
+    def load(self, prompts: PromptSet) -> Mapping[str, Path | Image.Image]:
+        return {prompt.id: drawn(scene_of(prompt, self.prompt_seed)) for prompt in prompts}

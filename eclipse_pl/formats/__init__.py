@@ -1,0 +1,1 @@
+"""Text files and tables of users: encodings, lines, rows."""

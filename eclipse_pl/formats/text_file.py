@@ -1,0 +1,95 @@
+"""Text files that people bring: UTF-8, cut into lines at ``\\n`` and ``\\r\\n`` alone, or refused in one sentence."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from pathlib import Path
+
+from eclipse_pl.formats.file_kind import PACKED, kind_of_bytes
+
+MARKS = {
+    codecs.BOM_UTF32_LE: "UTF-32",  # before UTF-16, whose mark it begins with
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+BYTE_ORDER_MARK = "\ufeff"
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a UTF-8 file, without its byte order mark. ValueError where there is no such file or it is no such text."""
+    if Path(path).is_dir():
+        raise ValueError(f"{path} is a folder, not a text file.")
+    if not Path(path).is_file():
+        raise ValueError(f"There is no {path}.")
+    return decoded(Path(path).read_bytes(), str(path))
+
+
+def decoded(content: bytes, place: str) -> str:
+    """The text in ``content``. ValueError for other encodings and for files that are no text, naming what was seen."""
+    for mark, encoding in MARKS.items():
+        if content.startswith(mark):
+            raise ValueError(f"{place} is {encoding} text. {_convert(encoding)}")
+    if kind := kind_of_bytes(content[:512]):
+        remedy = "Unpack it first." if kind in PACKED else "Save it as text in UTF-8."
+        raise ValueError(f"{place} is no text by its first bytes, but {kind}. {remedy}")
+    if unmarked := _without_mark(content):
+        raise ValueError(
+            f"{place} is {unmarked} text without a byte order mark: every second byte of its line 1 is 0. {_convert(unmarked)}"
+        )
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{place} is not UTF-8 text: line {line} holds the byte 0x{content[error.start]:02x}, as Latin-1 or Windows-1252 "
+            f"would. {_convert('WINDOWS-1252')}"
+        ) from error
+
+
+def lines_of(text: str, place: str) -> list[str]:
+    """The lines, without their ends.
+
+    ``str.splitlines`` would also cut at U+2028, NEL, form feed and five others, which stand in the middle of captions.
+    ValueError for lines that end in carriage returns alone, and for a byte order mark at the beginning of a line, which
+    stands there where files were joined.
+    """
+    if "\r" in text.rstrip("\r") and "\n" not in text:
+        raise ValueError(
+            f"{place}: line 1 holds carriage returns and the file no line feed, as on an old Macintosh. Convert its "
+            r"line ends: tr '\r' '\n' < OLD > NEW."
+        )
+    lines = re.split(r"\r?\n", text)
+    if not lines[-1]:
+        lines.pop()
+    if BYTE_ORDER_MARK in text:
+        for number, line in enumerate(lines, start=1):
+            if line.startswith(BYTE_ORDER_MARK):
+                raise ValueError(
+                    f"{place}, line {number}, begins with a byte order mark (U+FEFF), as where files were joined. Remove it."
+                )
+    return lines
+
+
+def unusable(text: str) -> str | None:
+    """Why no file and no tokenizer can take the text: what it holds; None where it is usable."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"holds half of a character (the lone surrogate U+{ord(text[error.start]):04X})"
+    return None
+
+
+def _without_mark(content: bytes) -> str | None:
+    """UTF-16 where nearly all bytes at even (or at odd) places of the first line are 0, as they are in Latin letters."""
+    head = content[:512]
+    for start, encoding in ((1, "UTF-16LE"), (0, "UTF-16BE")):
+        half = head[start::2]
+        if len(half) > 3 and half.count(0) * 10 > len(half) * 9 and 0 not in head[1 - start :: 2]:
+            return encoding
+    return None
+
+
+def _convert(encoding: str) -> str:
+    return f"Convert it: iconv -f {encoding} -t UTF-8 OLD > NEW."

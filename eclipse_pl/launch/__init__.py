@@ -1,0 +1,1 @@
+"""Many tasks: on this machine, or on a Ray cluster."""

@@ -1,0 +1,123 @@
+"""Run many independent commands at once on this machine; launch_ray.py does the same on a Ray cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from eclipse_pl.launch.task import Record, Task
+
+State = Literal["waiting", "running", "stopping", "stopped", "finished", "failed"]
+
+
+@dataclass
+class Status:
+    """Where a task stands, for whoever watches."""
+
+    task: Task
+    state: State = "waiting"
+    message: str = ""
+    started: float = 0.0
+
+    @classmethod
+    def of(cls, task: Task) -> Status:
+        return cls(task, "finished" if task.is_finished else "waiting")
+
+    def begin(self) -> None:
+        self.state, self.started = "running", time.monotonic()
+
+    def end(self, exit_code: int, message: str = "") -> None:
+        """``exit_code`` is that of the supervisor: 0 where the task is finished."""
+        record = Record.read(self.task.path)
+        if exit_code and not message and record is not None and record.exit_code == 0:
+            message = f"exit code 0, but it did not write {self.task.finished_by}"
+        self.message = message or f"exit code {exit_code}"
+        self.state = "finished" if exit_code == 0 else "stopped" if self.state == "stopping" else "failed"
+
+    @property
+    def seconds(self) -> float:
+        """Of this try while it runs, and of all tries before and after."""
+        if self.state in ("running", "stopping"):
+            return time.monotonic() - self.started
+        record = Record.read(self.task.path)
+        return record.seconds if record else 0.0
+
+    @property
+    def last_words(self) -> str:
+        """The last line that the command printed."""
+        path = Path(self.task.cwd) / self.task.log
+        lines = path.read_text(errors="replace").split("\n") if path.is_file() else []
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+Watch = Callable[[Sequence[Status]], None]
+"""Called with all tasks at every change, and a few times a second."""
+
+
+def run_here(statuses: Sequence[Status], jobs: int, watch: Watch, gpus: Sequence[str] = ()) -> None:
+    """Run what is not finished yet, ``jobs`` at once, each with its share of the GPUs. A failed task does not stop the others.
+
+    An interruption stops all of them (SIGINT, and time to write a checkpoint) before it goes on to the caller.
+    """
+    waiting = deque(status for status in statuses if status.state == "waiting")
+    running: dict[subprocess.Popen[str], Status] = {}
+    shares = gpu_shares(gpus, jobs)
+    free, taken = list(range(jobs)), {}
+    try:
+        while waiting or running:
+            while waiting and free:
+                status, slot = waiting.popleft(), free.pop(0)
+                process = start_supervisor(status.task, shares[slot])
+                running[process], taken[process] = status, slot
+                status.begin()
+            watch(statuses)
+            time.sleep(0.2)
+            for process in [process for process in running if process.poll() is not None]:
+                running.pop(process).end(*outcome(process))
+                free.append(taken.pop(process))
+    finally:
+        for process, status in running.items():
+            status.state = "stopping"
+            assert process.stdin is not None
+            process.stdin.close()
+        watch(statuses)
+        for process, status in running.items():
+            process.wait()
+            status.end(*outcome(process))
+        watch(statuses)
+
+
+def gpu_shares(gpus: Sequence[str], count: int) -> list[list[str]]:
+    """The GPUs of each of ``count`` processes at once: equal shares, none twice while there are enough."""
+    if not gpus:
+        return [[] for _ in range(count)]
+    size = max(len(gpus) // count, 1)
+    return [[gpus[(process * size + number) % len(gpus)] for number in range(size)] for process in range(count)]
+
+
+def start_supervisor(task: Task, gpus: Sequence[str] = ()) -> subprocess.Popen[str]:
+    """A session of its own keeps the terminal's Ctrl-C away: the closing of its input is what stops it, and its task.
+
+    Without ``gpus`` the task sees those that this process sees.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-m", "eclipse_pl.launch.task", json.dumps(asdict(task))],
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        cwd=task.cwd, start_new_session=True,
+        env={**os.environ, **({"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {})},
+    )  # fmt: skip
+
+
+def outcome(supervisor: subprocess.Popen[str]) -> tuple[int, str]:
+    """Exit code, and a message where the supervisor itself has one; it has ended."""
+    with supervisor:
+        assert supervisor.stderr is not None
+        return supervisor.returncode, supervisor.stderr.read().strip()

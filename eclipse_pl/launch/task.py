@@ -1,0 +1,219 @@
+"""One command in a folder of its own, and ``python -m eclipse_pl.launch.task TASK``: the supervisor that runs it.
+
+The supervisor is a small process that starts the command, keeps its output, writes to ``task.json`` what became of it, and
+stops it when whoever asked for it is gone, however that happened, and hands on the signals that end a process. So a command
+never runs on without anybody who knows of it, and what is known to be finished is finished.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from eclipse_pl.data.manifest import write_json
+
+LOG, RECORD, LOCK = "log.txt", "task.json", ".task.lock"
+OWN = (LOG, RECORD, LOCK)
+INTERPRETER = "${interpreter}"
+FORWARDED = (signal.SIGTERM, signal.SIGHUP)
+GRACE = 60.0
+"""Seconds that a command has to write a checkpoint after a signal, before it is killed."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A command that leaves all it makes in a folder of its own.
+
+    Args:
+        name: For the reader.
+        command: Its words, by which a finished task is known again; ``${interpreter}`` is the Python that runs this.
+        folder: Where its output is kept (``log.txt``) beside what it makes.
+        checkpoint: What a command that was stopped on its way can go on from. Where this file is missing, what an earlier try
+            left is removed before the next.
+        resume: Words that tell the command to go on from there.
+        finished_by: The file that the command writes last. The task is finished when it is there, whatever the exit code.
+        environment: Variables to set.
+        cwd: Where it runs; all paths are relative to it.
+    """
+
+    name: str
+    command: list[str]
+    folder: str
+    checkpoint: str
+    resume: list[str]
+    finished_by: str
+    environment: dict[str, str] = field(default_factory=dict)
+    cwd: str = field(default_factory=os.getcwd)
+
+    @property
+    def path(self) -> Path:
+        return Path(self.cwd) / self.folder
+
+    @property
+    def log(self) -> Path:
+        return Path(self.folder) / LOG
+
+    def words(self) -> list[str]:
+        """What would run now."""
+        words = [sys.executable if word == INTERPRETER else word for word in self.command]
+        return [*words, *(self.resume if self.goes_on else [])]
+
+    @property
+    def goes_on(self) -> bool:
+        return (Path(self.cwd) / self.checkpoint).is_file()
+
+    @property
+    def is_finished(self) -> bool:
+        return Record.read(self.path) is not None and (Path(self.cwd) / self.finished_by).is_file()
+
+    def require_own_folder(self) -> None:
+        """Raise ValueError where the folder holds anything but the work of this command."""
+        record = Record.read(self.path)
+        remedy = "Choose another name, or move the folder away."
+        if record is None:
+            if self.path.is_file() or (self.path.is_dir() and any(path.name not in OWN for path in self.path.iterdir())):
+                raise ValueError(f"{self.folder} holds something that was not made by this command. {remedy}")
+        elif record.command != self.command:
+            was = [word for word in record.command if word not in self.command]
+            now = [word for word in self.command if word not in record.command]
+            raise ValueError(
+                f"{self.folder} was made by another command: {shlex.join(was) or 'nothing'} there is "
+                f"{shlex.join(now) or 'nothing'} now. Results of both would be mixed. {remedy}"
+            )
+
+
+@dataclass
+class Record:
+    """``task.json``: the command and what became of it. ``exit_code`` is None from its start to its end."""
+
+    command: list[str]
+    tries: int = 0
+    seconds: float = 0.0
+    exit_code: int | None = None
+    finished: bool = False
+    """Whether the command had written its last file when it ended."""
+
+    @classmethod
+    def read(cls, folder: Path) -> Record | None:
+        try:
+            return cls(**json.loads((folder / RECORD).read_text()))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+
+def supervise(task: Task, lifeline: int, patience: float = GRACE + 30) -> int:
+    """Run a task until it ends or the file descriptor ``lifeline`` is closed at its other end; 0 where it is finished.
+
+    Else it is the command's exit code, or 1 where the command ended as if all were well.
+
+    Raises:
+        ValueError: the try before still runs after ``patience`` seconds.
+    """
+    folder = task.path
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / LOCK, "w") as lock:
+        acquire(lock.fileno(), task, patience)
+        task.require_own_folder()
+        record = Record.read(folder) or Record(task.command)
+        if task.is_finished:  # a supervisor whose caller died may have come to the end
+            return 0
+        words = task.words()
+        if not task.goes_on:
+            clear(folder)
+        record.tries += 1
+        record.exit_code, record.finished = None, False
+        write_json(folder / RECORD, asdict(record))
+        start = time.monotonic()
+        record.exit_code = run(task, words, lifeline, lock.fileno())
+        record.seconds += time.monotonic() - start
+        record.finished = task.is_finished
+        write_json(folder / RECORD, asdict(record))
+        return 0 if record.finished else record.exit_code or 1
+
+
+def acquire(lock: int, task: Task, patience: float) -> None:
+    end = time.monotonic() + patience
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise ValueError(f"another process still works in {task.folder}; wait for it, or end it") from None
+        time.sleep(0.1)
+
+
+def clear(folder: Path) -> None:
+    """Remove what a try left that cannot be gone on from."""
+    for path in folder.iterdir():
+        if path.name not in OWN:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def run(task: Task, words: list[str], lifeline: int, lock: int) -> int:
+    """The command in a process group of its own, which inherits the lock: it is free only when the command is gone, too."""
+    with open(task.path / LOG, "a") as log:
+        print(f"$ {shlex.join(words)}", file=log, flush=True)
+        try:
+            process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, pass_fds=[lock],
+                cwd=task.cwd, env={**os.environ, **task.environment}, start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            print(f"error: cannot start {words[0]}: {error.strerror}", file=log)
+            return 127
+        threading.Thread(target=stop_without, args=(lifeline, process), daemon=True).start()
+        if threading.current_thread() is threading.main_thread():
+            for number in FORWARDED:
+                signal.signal(number, lambda number, frame: forward(process, number))
+        try:
+            code = process.wait()
+        finally:
+            send(process, signal.SIGKILL)  # ranks that outlived the first one
+    return code if code >= 0 else 128 - code  # as a shell reports a signal
+
+
+def stop_without(lifeline: int, process: subprocess.Popen[bytes]) -> None:
+    os.read(lifeline, 1)  # returns when the other end is closed, as it is by the end of a process of whatever kind
+    send(process, signal.SIGINT)
+    kill_after_grace(process)
+
+
+def forward(process: subprocess.Popen[bytes], number: int) -> None:
+    """To the command, whose processes agree on when they stop, and not to those that it reads its data with."""
+    process.send_signal(number)
+    threading.Thread(target=kill_after_grace, args=(process,), daemon=True).start()
+
+
+def kill_after_grace(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        send(process, signal.SIGKILL)
+
+
+def send(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+if __name__ == "__main__":
+    for number in FORWARDED:  # until there is a command
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
+    # the command inherits what this process does with signals: Ray's workers block SIGINT, and background jobs ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    try:
+        sys.exit(supervise(Task(**json.loads(sys.argv[1])), lifeline=0))
+    except ValueError as error:
+        sys.exit(str(error))

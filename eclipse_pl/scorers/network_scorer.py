@@ -1,0 +1,76 @@
+"""Scorer: a scorer that is made of networks."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import torch
+from PIL import Image
+
+from eclipse_pl.prompts.prompt import Prompt
+from eclipse_pl.scorers.network import ScorerNetwork
+from eclipse_pl.scorers.scorer import Score, Scorer
+
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""Pillow reads files late, and says of broken ones what their decoder says."""
+
+
+class NetworkScorer(Scorer):
+    """Scores batches of readable images with networks that are built when first used.
+
+    A subclass says what a prompt must have (`lack`) and how a batch is scored (`score_batch`). It scores in ``inference_mode`` and
+    outside of a trainer's autocast, so that a number does not depend on who asks.
+    """
+
+    def __init__(self, networks: Sequence[ScorerNetwork], batch_size: int) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; at least one image must be scored at a time.")
+        self.networks = list(networks)
+        self.batch_size = batch_size
+
+    @abstractmethod
+    def score_batch(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
+        """One score an image, in order. Images are RGB and readable, no prompt lacks anything."""
+
+    def lack(self, prompt: Prompt) -> str | None:
+        """What the prompt has not and the scorer needs, in a few words ("noun phrases"); None where it has all."""
+        return None
+
+    @property
+    def version(self) -> str:
+        return ", ".join(network.version for network in self.networks)
+
+    def require_ready(self) -> None:
+        for network in self.networks:
+            network.require_ready()
+
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[Prompt]) -> list[Score]:
+        scores: dict[int, Score] = {}
+        readable: dict[int, Image.Image] = {}
+        for i, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
+            if lack := self.lack(prompt):
+                scores[i] = Score.failed(
+                    f"Prompt {prompt.id} ({prompt.text!r}) has no {lack}, which {self.name} asks for: its text was not parsed."
+                )
+                continue
+            try:
+                readable[i] = image.convert("RGB")
+            except UNREADABLE as error:
+                scores[i] = Score.failed(f"The image of prompt {prompt.id} cannot be read ({error}).")
+        good = list(readable)
+        with ExitStack() as contexts:
+            for network in self.networks if good else []:
+                # built before inference mode begins: parameters made inside would be of no use outside
+                contexts.enter_context(torch.autocast(network.load().type, enabled=False))
+            contexts.enter_context(torch.inference_mode())
+            for first in range(0, len(good), self.batch_size):
+                rows = good[first : first + self.batch_size]
+                scored = self.score_batch([readable[i] for i in rows], [prompts[i] for i in rows])
+                scores.update(zip(rows, scored, strict=True))
+        return [scores[i] for i in range(len(images))]
+
+    def close(self) -> None:
+        for network in self.networks:
+            network.close()

@@ -1,0 +1,1 @@
+"""Our code against its peers on this machine."""

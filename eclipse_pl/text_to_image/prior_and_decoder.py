@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+
+from eclipse_pl.decoders.decoder import Decoder
+from eclipse_pl.device import find_device
+from eclipse_pl.embedding import ClipSpace, TextCondition
+from eclipse_pl.encoders.encoder import Encoder
+from eclipse_pl.find_encoder import find_encoder, require_encoder
+from eclipse_pl.load_prior import load_prior
+from eclipse_pl.priors.checkpoint import TrainingData, find_checkpoint, read_checkpoint, training_data_of
+from eclipse_pl.priors.prior import Prior, weights_sha256
+from eclipse_pl.prompts.prompt import Prompt
+from eclipse_pl.text_to_image.text_to_image import TextToImage
+
+
+class PriorAndDecoder(TextToImage):
+    """Caption -> prior -> image embedding -> decoder -> image.
+
+    Args:
+        prior: folder of a run (a baseline's run too), or a released prior (folder or hub id).
+        decoder: of the prior's space.
+        encoder: the CLIP of that space; found by the space's name where it says where it lies.
+        device: of the prior: auto (a GPU where there is one), cpu, cuda.
+    """
+
+    def __init__(self, prior: str, decoder: Decoder, encoder: Encoder | None = None, device: str = "auto") -> None:
+        self._device = find_device(device)
+        loaded = load_prior(prior, encoder)
+        self._of(loaded.to(self._device), {"prior": prior, "training_data": trained_on(prior)}, decoder, encoder)
+
+    @classmethod
+    def of(
+        cls,
+        prior: Prior,
+        name: str,
+        decoder: Decoder,
+        encoder: Encoder | None = None,
+        training_data: TrainingData | None = None,
+    ) -> PriorAndDecoder:
+        """A prior in training, on whatever device it is; ``name`` stands in the identity."""
+        text_to_image = cls.__new__(cls)
+        text_to_image._of(prior, {"prior": name, "training_data": training_data or []}, decoder, encoder)
+        return text_to_image
+
+    def rename(self, name: str) -> None:
+        """Another name for the identity: a prior in training is another one after every step. Captions are not read again."""
+        self._told["prior"] = name
+
+    def _of(self, prior: Prior, told: dict[str, Any], decoder: Decoder, encoder: Encoder | None) -> None:
+        self.prior, self.decoder, self._encoder = prior, decoder, encoder
+        self._told = told
+        self._texts: dict[str, TextCondition] = {}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {
+            **self._told,
+            "weights": weights_sha256(self.prior),  # a run that was trained further is another prior under the same name
+            "class": f"{type(self.prior).__module__}.{type(self.prior).__qualname__}",
+            "space": self.prior.space.identity,
+            "decoder": self.decoder.identity,
+        }
+
+    def require_ready(self) -> None:
+        require_parts(self.prior.space, self.decoder, self._encoder)
+
+    @torch.no_grad()
+    def embed(self, texts: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:
+        """The prior's image embedding of each text, (texts, dim), on the CPU."""
+        self.encode(texts)
+        text = TextCondition.join([self._texts[one] for one in texts])
+        device = next((tensor.device for tensor in self.prior.state_dict().values()), torch.device("cpu"))
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        with torch.autocast(device.type, enabled=False):
+            return self.prior.sample(text.to(device), generators).float().cpu()
+
+    def generate(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Image.Image]:
+        texts = [prompt.text for prompt in prompts]
+        return self.decoder.decode(self.embed(texts, seeds), texts, list(seeds))
+
+    def prepare(self, prompts: Sequence[Prompt]) -> None:
+        self.encode([prompt.text for prompt in prompts])
+
+    def encode(self, texts: Sequence[str]) -> None:
+        """Read captions now and let the encoder go, so that it and the decoder need not share the memory.
+
+        One at a time: read together, a caption's last digits would depend on those beside it, and so on the ranks.
+        """
+        fresh = [text for text in dict.fromkeys(texts) if text not in self._texts]
+        if fresh:
+            encoder = self._encoder or find_encoder(self.prior.space)
+            self._texts |= {text: encoder.encode_text([text]).to("cpu") for text in fresh}
+
+    def close(self) -> None:
+        self.decoder.close()
+
+
+def trained_on(prior: str) -> TrainingData:
+    """Of a run; a released prior does not say."""
+    checkpoint = find_checkpoint(prior)
+    return [] if checkpoint is None else training_data_of(read_checkpoint(checkpoint))
+
+
+def require_parts(space: ClipSpace, decoder: Decoder, encoder: Encoder | None) -> None:
+    """Raise ValueError unless decoder and encoder are those of the prior's space; without an encoder, one must be known."""
+    decoder.require_space(space, "the prior")
+    if encoder is None:
+        require_encoder(space)
+    else:
+        encoder.require_space(space, "the prior")

@@ -1,0 +1,1 @@
+"""What Lightning's Trainer does otherwise in a run of ours."""

@@ -1,0 +1,125 @@
+"""Any pipeline of diffusers as a text-to-image model: tiny ones in the layouts in which they were published."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from eclipse_pl.prompts.prompt import Prompt
+from eclipse_pl.text_to_image.diffusers_pipeline import DiffusersPipeline
+from tests.helpers.pipelines import kandinsky, kandinsky_prior, karlo, stable_diffusion, wuerstchen
+
+TEXTS = ["a red hat", "a blue hat", "two cats"]
+PROMPTS = [Prompt(f"hats/{number:04d}", "hats", text) for number, text in enumerate(TEXTS)]
+OPTIONS: dict[str, dict[str, Any]] = {
+    "stable_diffusion": {"steps": 2, "size": 16},
+    "karlo": {"options": dict.fromkeys(("prior_num_inference_steps", "decoder_num_inference_steps"), 2)},
+    "kandinsky": {"steps": 2, "size": 32, "options": {"prior_num_inference_steps": 2}},
+    "wuerstchen": {"steps": 2, "size": 128, "options": {"prior_num_inference_steps": 2}},
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """Each with its prior where it is published in two."""
+    place = tmp_path_factory.mktemp("pipelines")
+    decoder, prior = wuerstchen(place / "wuerstchen")
+    return {
+        "stable_diffusion": {"model": str(stable_diffusion(place / "sd"))},
+        "karlo": {"model": str(karlo(place / "karlo"))},
+        "kandinsky": {"model": str(kandinsky(place / "kandinsky")), "prior": str(kandinsky_prior(place / "prior"))},
+        "wuerstchen": {"model": str(decoder), "prior": str(prior)},
+    }
+
+
+def same(one: Image.Image, other: Image.Image) -> bool:
+    return np.array_equal(np.asarray(one), np.asarray(other))
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_image_depends_on_prompt_and_seed_alone(folders: dict[str, dict[str, str]], name: str) -> None:
+    text_to_image = DiffusersPipeline(**folders[name], **OPTIONS[name], batch_size=2, device="cpu")
+    text_to_image.require_ready()
+    images = text_to_image.generate(PROMPTS, [0, 1, 2])
+    assert len(images) == 3
+    order = [2, 0]
+    for image, number in zip(text_to_image.generate([PROMPTS[i] for i in order], order), order, strict=True):
+        assert same(image, images[number])
+    assert not same(text_to_image.generate(PROMPTS[:1], [1])[0], images[0])
+    text_to_image.close()
+    assert same(text_to_image.generate(PROMPTS[:1], [0])[0], images[0]), "loaded again"
+
+
+def test_kandinsky_generates_what_its_two_pipelines_generate(folders: dict[str, dict[str, str]]) -> None:
+    from diffusers import KandinskyV22Pipeline, KandinskyV22PriorPipeline
+
+    prior = KandinskyV22PriorPipeline.from_pretrained(folders["kandinsky"]["prior"])
+    decoder = KandinskyV22Pipeline.from_pretrained(folders["kandinsky"]["model"])
+    generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
+    embeds = prior(TEXTS, num_inference_steps=2, generator=generators).to_tuple()
+    theirs = decoder(*embeds, height=32, width=32, num_inference_steps=2, generator=generators).images
+    ours = DiffusersPipeline(**folders["kandinsky"], **OPTIONS["kandinsky"], batch_size=3, device="cpu").generate(
+        PROMPTS, range(3)
+    )
+    assert all(map(same, ours, theirs))
+
+
+def test_other_weights_are_another_text_to_image(folders: dict[str, dict[str, str]], tmp_path: Path) -> None:
+    def identity() -> dict[str, Any]:
+        return DiffusersPipeline(**folders["kandinsky"]).identity
+
+    before = identity()
+    assert before == identity() and before["prior_pipeline"] == folders["kandinsky"]["prior"]
+    config = Path(folders["kandinsky"]["prior"]) / "scheduler/scheduler_config.json"
+    text = config.read_text()
+    config.write_text(text + " ")
+    try:
+        assert identity() != before
+    finally:
+        config.write_text(text)
+
+
+def test_halves_that_do_not_belong_together(folders: dict[str, dict[str, str]]) -> None:
+    with pytest.raises(ValueError, match=r"is a KandinskyV22Pipeline: it generates what another pipeline .* Name that one as"):
+        DiffusersPipeline(folders["kandinsky"]["model"]).require_ready()
+    with pytest.raises(ValueError, match="is a UnCLIPPipeline and reads prompts itself"):
+        DiffusersPipeline(folders["karlo"]["model"], prior=folders["kandinsky"]["prior"]).require_ready()
+    with pytest.raises(ValueError, match="could not be loaded as a text-to-image pipeline"):
+        DiffusersPipeline(folders["kandinsky"]["model"], prior=folders["karlo"]["model"], device="cpu").generate(
+            PROMPTS, range(3)
+        )
+
+
+def pipeline(fits: int, hidden: list[bool] | None = None) -> Callable[..., Any]:
+    """Has memory for so many images."""
+
+    def call(prompts: list[str], generator: list[torch.Generator]) -> Any:
+        if len(prompts) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return SimpleNamespace(images=[Image.new("RGB", (4, 4))] * len(prompts), nsfw_content_detected=hidden)
+
+    return call
+
+
+def test_memory_that_does_not_suffice(capfd: pytest.CaptureFixture[str]) -> None:
+    text_to_image = DiffusersPipeline("some/model", device="cpu")
+    text_to_image._pipeline = pipeline(fits=2)
+    assert len(text_to_image.generate(PROMPTS, range(3))) == 3
+    assert "generating 2 images at a time" in capfd.readouterr().out
+    text_to_image._pipeline = pipeline(fits=0)
+    with pytest.raises(ValueError, match="Not even one image of some/model fits into the memory of cpu"):
+        text_to_image.generate(PROMPTS, range(3))
+
+
+def test_blackened_images_are_told(capfd: pytest.CaptureFixture[str]) -> None:
+    text_to_image = DiffusersPipeline("some/model", device="cpu", batch_size=3)
+    text_to_image._pipeline = pipeline(fits=3, hidden=[False, True, False])
+    text_to_image.generate(PROMPTS, range(3))
+    assert "some/model blackened 1 of 3 images as unsafe" in capfd.readouterr().err
