@@ -12,8 +12,7 @@ from PIL import Image
 
 from eclipse_pl.callbacks.latent_facts import write_pairs
 from eclipse_pl.cli import main as train
-from eclipse_pl.intervals.over_groups import rate_interval
-from eclipse_pl.intervals.student import t_quantile
+from eclipse_pl.intervals import rate_interval, t_quantile
 from tests.helpers.compared_runs import SEEDS, WEIGHTS, compare, copy, edit_config, edit_report, flowing, numbers, refused
 from tests.helpers.runs import write_experiment
 
@@ -42,7 +41,7 @@ def test_means_differences_and_intervals_are_those_of_the_runs(compared_runs):
             apart = [b - a for a, b in zip(first, second, strict=True)]
             assert float(row["difference_mean"]) == pytest.approx(statistics.mean(apart), abs=1e-12)
             if len(set(apart)) > 1:
-                half = t_quantile(0.975, 2) * statistics.stdev(apart) / math.sqrt(3)
+                half = t_quantile(2) * statistics.stdev(apart) / math.sqrt(3)
                 assert float(row["difference_high"]) == pytest.approx(statistics.mean(apart) + half, abs=1e-9)
             assert table[FIRST, subset, metric]["difference_mean"] == ""
     assert float(table["upper_bound", "all", "cosine"]["mean"]) == pytest.approx(1)

@@ -12,10 +12,7 @@ import numpy as np
 import pytest
 
 from eclipse_pl.compbench.scorecard import write_rows
-from eclipse_pl.intervals.groups import Groups
-from eclipse_pl.intervals.over_groups import difference_interval
-from eclipse_pl.intervals.student import t_quantile
-from eclipse_pl.intervals.studentised import LEAST
+from eclipse_pl.intervals import LEAST, Groups, difference_interval, t_quantile
 from eclipse_pl.scorers.preference import prefer
 from tests.helpers.compared_runs import SEEDS, compare, copy, flowing, numbers
 from tests.helpers.scored_folders import card_of, edit_card, pipeline, prior, rows_of, score_run, scored
@@ -148,7 +145,7 @@ def test_scores_of_runs_are_means_over_trainings_paired_by_seed(scored_runs, cap
     first, second = ([card_of(run)["scores"][SCORER]["color"]["all"]["mean"] for run in runs[weight]] for weight in runs)
     table = numbers()
     row = table[SECOND, "all", COLOR]
-    half = t_quantile(0.975, 2) * statistics.stdev(second) / math.sqrt(3)
+    half = t_quantile(2) * statistics.stdev(second) / math.sqrt(3)
     mean = statistics.mean(second)
     assert mean_of(row) == pytest.approx([mean, mean - half, mean + half])
     assert (row["n"], row["over"]) == ("3", "seeds")

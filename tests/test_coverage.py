@@ -8,10 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from eclipse_pl.intervals.estimate import TOO_FEW, Estimate
-from eclipse_pl.intervals.groups import Groups
-from eclipse_pl.intervals.over_groups import difference_interval, rate_interval, score_interval
-from eclipse_pl.intervals.studentised import LEAST
+from eclipse_pl.intervals import LEAST, TOO_FEW, Estimate, Groups, difference_interval, rate_interval, score_interval
 
 pytestmark = pytest.mark.slow
 

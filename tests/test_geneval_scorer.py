@@ -146,15 +146,8 @@ def test_real_networks_end_to_end(models: Path) -> None:
     assert all(s.value in (0.0, 1.0) and s.failure is None for s in scores)
 
 
-def test_mask2former_without_scipy_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("transformers.utils.is_scipy_available", lambda: False)
-    with pytest.raises(ValueError, match=r"with scipy only: pip install eclipse_pl\[geneval\]"):
-        Mask2Former(str(tmp_path)).load()
-
-
 @pytest.fixture(scope="module")
 def mask2former(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("scipy")
     return tiny_mask2former(tmp_path_factory.mktemp("masks") / "tiny-m2f")
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eclipse_pl.intervals.over_groups import rate_interval
+from eclipse_pl.intervals import rate_interval
 from eclipse_pl.scorers.preference import prefer
 
 A = {("p0", 0): 21.0, ("p0", 1): 20.0, ("p1", 0): 20.0, ("p1", 1): 19.0}

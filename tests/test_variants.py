@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eclipse_pl.dotted import flat
-from eclipse_pl.intervals.estimate import Estimate
+from eclipse_pl.intervals import Estimate
 from eclipse_pl.reports.charts import COLOURS, axis, colour, dash, labels
 from eclipse_pl.reports.comparison import Comparison
 from eclipse_pl.reports.metric import decimals_of, number

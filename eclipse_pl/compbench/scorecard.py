@@ -12,8 +12,7 @@ import numpy as np
 from eclipse_pl.compbench.scoring import Scores, none_if_nan
 from eclipse_pl.compbench.unit import Unit
 from eclipse_pl.files import json_bytes, write_atomically
-from eclipse_pl.intervals.groups import Groups
-from eclipse_pl.intervals.over_groups import score_interval
+from eclipse_pl.intervals import Groups, score_interval
 
 VERSION = 2
 """Of the files in a benchmark's folder."""
@@ -51,7 +50,7 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str,
     """{scorer: {category: {subset: {mean, low, high, interval, prompts, images, failed}}}}; subset "all" is the whole category.
 
     Intervals are 95 %, over prompts, because images of one prompt resemble each other; ``interval`` names the method, or says
-    why there is none (`eclipse_pl.intervals.over_groups`). Failed images are counted and left out of the mean.
+    why there is none (`eclipse_pl.intervals`). Failed images are counted and left out of the mean.
     """
     table: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
     groups: dict[tuple[str, str, str], list[tuple[str, float | None]]] = {}

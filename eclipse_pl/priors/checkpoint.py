@@ -50,13 +50,7 @@ class SavedRun(SavedPrior):
         path = Path(self.stated_in)
         if not path.is_file():
             raise ValueError(f"There is no {path}, which says what the prior in {self.checkpoint} is.")
-        try:
-            config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is no YAML ({' '.join(str(error).split())}).") from error
-        if not isinstance(config, dict):
-            raise ValueError(f"{path} is no config of a run.")
-        return config
+        return read_config(path)
 
     @property
     def part(self) -> dict[str, Any]:
@@ -85,6 +79,21 @@ class SavedRun(SavedPrior):
         # a buffer, such as a mask, may well hold infinity
         require_numbers(tensors, name, frozenset(key for key, _ in prior.named_buffers()))
         prior.load_state_dict(tensors)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The groups of a run's config.yaml.
+
+    Raises:
+        ValueError: The file is no YAML, or holds no groups.
+    """
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no YAML ({' '.join(str(error).split())}).") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is no config of a run: it holds no groups.")
+    return config
 
 
 def find_checkpoint(source: str) -> Path | None:

@@ -13,9 +13,7 @@ from jaxtyping import Float
 
 from eclipse_pl.callbacks.latent import THIS_PRIOR
 from eclipse_pl.callbacks.latent_table import BASELINES, ORDER
-from eclipse_pl.intervals.estimate import Estimate
-from eclipse_pl.intervals.over_groups import rate_interval
-from eclipse_pl.intervals.student import mean_interval
+from eclipse_pl.intervals import Estimate, mean_interval, rate_interval
 from eclipse_pl.latent_metrics import ALL
 from eclipse_pl.reports.comparison import Comparison
 from eclipse_pl.reports.fairness import Kind

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from eclipse_pl.intervals.estimate import Estimate
+from eclipse_pl.intervals import Estimate
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import io
 import math
 from typing import Any
 
-from eclipse_pl.intervals.estimate import Estimate
+from eclipse_pl.intervals import Estimate
 from eclipse_pl.reports.comparison import Comparison
 from eclipse_pl.reports.costs import COSTS, Cost
 from eclipse_pl.reports.latent_comparison import LatentComparison

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from html import escape
 
-from eclipse_pl.intervals.estimate import Estimate
+from eclipse_pl.intervals import Estimate
 from eclipse_pl.latent_metrics import ALL
 from eclipse_pl.reports.charts import Line, Point, Whisker, interval_chart, line_chart, swatch
 from eclipse_pl.reports.html_parts import figures, note, section, tabs

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from eclipse_pl.intervals.estimate import Estimate
+from eclipse_pl.intervals import Estimate
 from eclipse_pl.latent_metrics import ALL
 from eclipse_pl.reports.comparison import Comparison
 from eclipse_pl.reports.latent_comparison import LatentComparison, value_of

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from eclipse_pl.callbacks.latent import THIS_PRIOR, Rows
 from eclipse_pl.callbacks.latent_table import ORDER
@@ -18,7 +17,7 @@ from eclipse_pl.callbacks.training_data import TRAINING_DATA_FILE
 from eclipse_pl.dotted import flat
 from eclipse_pl.latent_metrics import ALL
 from eclipse_pl.metrics_file import read_metrics
-from eclipse_pl.priors.checkpoint import TrainingData
+from eclipse_pl.priors.checkpoint import TrainingData, read_config
 from eclipse_pl.reports.metric import BY_NAME
 from eclipse_pl.reports.remedies import finish, measure_again
 from eclipse_pl.reports.score_record import ScoreRecord
@@ -55,14 +54,14 @@ class RunRecord:
 
     @classmethod
     def read(cls, folder: Path) -> RunRecord:
-        config = flat(read_yaml(folder / "config.yaml"))
+        config = flat(read_config(folder / "config.yaml"))
         report = read_json(folder / "latent.json", config) if (folder / "latent.json").is_file() else {}
         training, resampled = folder, {}
         checkpoint = config.get("ckpt_path")
         origin = None if checkpoint is None else run_of_checkpoint(str(checkpoint), folder)
         if origin is not None and report.get("command") in MEASURING:
             training = origin
-            trained = flat(read_yaml(origin / "config.yaml"))
+            trained = flat(read_config(origin / "config.yaml"))
             own = {key: value for key, value in config.items() if key.startswith("model.prior.")}
             resampled = {key: (value, trained[key]) for key, value in own.items() if trained.get(key, value) != value}
             config = {key: value for key, value in trained.items() if not key.startswith("model.prior.")} | own
@@ -233,16 +232,6 @@ def run_of_checkpoint(checkpoint: str, folder: Path) -> Path | None:
 def as_float(value: Any) -> float:
     """NaN for what is missing: null in JSON, empty in CSV."""
     return math.nan if value in (None, "") else float(value)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no YAML, so its folder is no run ({error}).") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is not the config of a run: it holds no groups.")
-    return content
 
 
 def read_json(path: Path, config: dict[str, Any]) -> dict[str, Any]:

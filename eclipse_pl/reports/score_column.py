@@ -9,9 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from eclipse_pl.compbench.scorecard import ALL, score_name
-from eclipse_pl.intervals.estimate import Estimate, mean_of_independent
-from eclipse_pl.intervals.groups import Groups
-from eclipse_pl.intervals.over_groups import score_interval
+from eclipse_pl.intervals import Estimate, Groups, mean_of_independent, score_interval
 from eclipse_pl.reports.metric import NOTHING
 from eclipse_pl.reports.score_record import ScoreRecord
 from eclipse_pl.scorers.preference import Rows

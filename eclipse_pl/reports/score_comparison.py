@@ -9,10 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from eclipse_pl.compbench.scorecard import ALL
-from eclipse_pl.intervals.estimate import Estimate
-from eclipse_pl.intervals.groups import Groups
-from eclipse_pl.intervals.over_groups import difference_interval
-from eclipse_pl.intervals.student import mean_interval
+from eclipse_pl.intervals import Estimate, Groups, difference_interval, mean_interval
 from eclipse_pl.reports.comparison import Comparison
 from eclipse_pl.reports.fairness import Kind
 from eclipse_pl.reports.latent_comparison import resolution

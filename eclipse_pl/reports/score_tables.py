@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eclipse_pl.compbench.scorecard import ALL
-from eclipse_pl.intervals.over_groups import DIFFERENCES, RATES, SCORES
+from eclipse_pl.intervals import DIFFERENCES, RATES, SCORES
 from eclipse_pl.reports.metric import decimals_of
 from eclipse_pl.reports.score_column import Column, ScoreColumn
 from eclipse_pl.reports.score_comparison import ScoreComparison

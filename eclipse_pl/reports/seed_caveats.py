@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eclipse_pl.intervals.student import t_quantile
+from eclipse_pl.intervals import t_quantile
 from eclipse_pl.reports.comparison import Comparison
 from eclipse_pl.reports.run_record import Seeds
 
@@ -11,7 +11,7 @@ NAMED = 6
 
 
 def few_seeds(n: int) -> str:
-    factor = t_quantile(0.975, n - 1)
+    factor = t_quantile(n - 1)
     return (
         f"n = {n} seeds: the 95 % interval is {factor:.1f} standard errors to each side, and right only if results vary "
         f"normally over seeds, which {n} of them cannot show."

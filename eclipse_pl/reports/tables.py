@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from eclipse_pl.intervals.estimate import WITHOUT, Estimate
-from eclipse_pl.intervals.over_groups import RATES
+from eclipse_pl.intervals import RATES, WITHOUT, Estimate
 from eclipse_pl.latent_metrics import ALL
 from eclipse_pl.reports.comparison import Comparison
 from eclipse_pl.reports.costs import Cost

@@ -36,13 +36,6 @@ class Mask2Former(Detector):
     ) -> None:
         super().__init__(path, threshold, nms_iou, precision, device)
 
-    def build(self) -> Any:
-        from transformers.utils import is_scipy_available
-
-        if not is_scipy_available():
-            raise ValueError("transformers builds Mask2Former with scipy only: pip install eclipse_pl[geneval].")
-        return super().build()
-
     @cached_property
     def image_processor(self) -> Any:
         return self.processor("AutoImageProcessor")

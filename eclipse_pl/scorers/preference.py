@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eclipse_pl.intervals.estimate import Estimate
-from eclipse_pl.intervals.over_groups import rate_interval
+from eclipse_pl.intervals import Estimate, rate_interval
 
 Rows = Mapping[tuple[str, int], float]
 """(prompt id, seed) -> score. NaN: the image could not be scored."""

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from eclipse_pl.dotted import flat
 from eclipse_pl.launch.task import Task
+from eclipse_pl.priors.checkpoint import read_config
 from eclipse_pl.sweeps.sweep_file import SweepFile, Values, in_order, near
 from eclipse_pl.sweeps.target import TARGETS, stated
 
@@ -110,7 +109,7 @@ def require_same_config(folder: Path, config: dict[str, Any]) -> None:
 
     Options that only one of them has are left aside: an option that is new in the code changes nothing in old runs.
     """
-    then, now = flat(yaml.safe_load((folder / "config.yaml").read_text())), flat(config)
+    then, now = flat(read_config(folder / "config.yaml")), flat(config)
     changed = [path for path in then if path in now and then[path] != now[path] and path != "ckpt_path"]
     if changed:
         examples = "; ".join(f"{path} was {then[path]} and is {now[path]}" for path in changed[:3])

@@ -209,7 +209,7 @@ def tiny_qwen(folder: Path) -> Path:
 
 
 def tiny_mask2former(folder: Path) -> Path:
-    """Needs scipy. The classes are called as some published configs call them, "sofa" and "mouse"."""
+    """The classes are called as some published configs call them, "sofa" and "mouse"."""
     from transformers import (
         Mask2FormerConfig,
         Mask2FormerForUniversalSegmentation,
