@@ -18,7 +18,7 @@ def run(function: Callable[..., Any], args: list[str], **defaults: Any) -> Any:
     """
     from jsonargparse import auto_cli
 
-    from eclipse_pl.arguments import SentenceParser
+    from eclipse_pl.arguments import sentence_parser
 
     prog = f"python -m data_prep {command_name(function)}"
     flags = {name for name, kind in get_type_hints(function).items() if kind is bool}
@@ -28,7 +28,7 @@ def run(function: Callable[..., Any], args: list[str], **defaults: Any) -> Any:
         as_positional=False,
         set_defaults=defaults,
         prog=prog,
-        parser_class=SentenceParser,
+        parser_class=sentence_parser(),
     )
 
 

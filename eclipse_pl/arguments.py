@@ -10,12 +10,13 @@ import io
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from types import MethodType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import yaml
-from jsonargparse import ArgumentParser
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
 
 LOOP = "Config file loop detected"
 NOISE = (
@@ -39,12 +40,17 @@ NO_FILE = re.compile(r"Expected a path but (.*) either not accessible or invalid
 NO_CLASS = re.compile(r"(?:has no attribute|Unexpected import path format:?|No module named) '?([^'\s]+)'?")
 
 
-class SentenceParser(ArgumentParser):
-    """Answers a mistake in one sentence, without the list of all options."""
+@cache
+def sentence_parser() -> type[ArgumentParser]:
+    """A class of parsers that answer a mistake in one sentence, without the list of all options."""
+    from jsonargparse import ArgumentParser
 
-    def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
-        answer_in_one_sentence(self, sys.argv[1:] if args is None else args)
-        return super().parse_args(args, *more, **options)
+    class SentenceParser(ArgumentParser):
+        def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
+            answer_in_one_sentence(self, sys.argv[1:] if args is None else args)
+            return super().parse_args(args, *more, **options)
+
+    return SentenceParser
 
 
 def answer_in_one_sentence(parser: Any, words: Any) -> None:
@@ -129,6 +135,8 @@ def unknown_name(unknown: re.Match[str], kind: str) -> str:
 
 def config_files(words: Sequence[str]) -> list[Path]:
     """The YAML files that a command line names, and those that they name."""
+    import yaml
+
     waiting = [Path(word.partition("=")[2] if word.startswith("--") and "=" in word else word) for word in map(str, words)]
     found: list[Path] = []
     while waiting:
@@ -144,6 +152,8 @@ def config_files(words: Sequence[str]) -> list[Path]:
 
 def entries(node: Any) -> Iterator[tuple[Any, Any]]:
     """All keys of a YAML with their values, at whatever depth."""
+    import yaml
+
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             yield key, value
@@ -155,6 +165,8 @@ def entries(node: Any) -> Iterator[tuple[Any, Any]]:
 
 def place(reason: str, keys: list[str], kind: str, files: list[Path]) -> str:
     """The file and line of a key, or the file that is no YAML."""
+    import yaml
+
     unknown, no_class = UNKNOWN.search(reason), NO_CLASS.search(reason)
     name = unknown_name(unknown, kind) if unknown else None
     leaf = re.sub(r" element \d+$", "", keys[-1]).rpartition(".")[2] if keys else None
@@ -187,3 +199,20 @@ def exit_as_error() -> Iterator[None]:
             yield
     except SystemExit as stop:
         raise ValueError(" ".join(said.getvalue().rpartition("error: ")[2].split())) from stop
+
+
+def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested groups as dotted keys, which are the flags of the command line. Lists are values."""
+    if not isinstance(tree, dict) or not tree:
+        return {prefix: tree}
+    return {
+        key: value
+        for name, child in tree.items()
+        for key, value in flat(child, f"{prefix}.{name}" if prefix else name).items()
+    }
+
+
+def one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise ValueError with the choices unless ``value`` is among them."""
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(repr, choices))}.")

@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import yaml
 from jsonargparse import set_parsing_settings
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from eclipse_pl.arguments import answer_in_one_sentence, exit_as_error
+from eclipse_pl.arguments import answer_in_one_sentence
 from eclipse_pl.callbacks.averaging import Averaging
 from eclipse_pl.callbacks.benchmark import Benchmark
-from eclipse_pl.callbacks.checkpoints import Checkpoints
+from eclipse_pl.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, require_own
 from eclipse_pl.callbacks.interrupt import Interrupt, requeued_run
 from eclipse_pl.callbacks.latent import LatentEvaluation
 from eclipse_pl.callbacks.progress import Progress
@@ -26,7 +25,6 @@ from eclipse_pl.callbacks.samples import SampleImages
 from eclipse_pl.callbacks.throughput import Throughput
 from eclipse_pl.callbacks.together import FailTogether
 from eclipse_pl.callbacks.training_data import TrainingDataRecord
-from eclipse_pl.checkpoint_io import AtomicCheckpointIO, require_own
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.embedding import ClipSpace
@@ -175,12 +173,12 @@ def main(args: ArgsType = None) -> PriorCLI:
     # a prior in closed form has nothing to step on
     warnings.filterwarnings("ignore", r".(LightningModule.configure_optimizers|training_step). returned `None`", UserWarning)
     try:
-        return _main(args)
+        return run_cli(args)
     except MisconfigurationException as error:
         raise ValueError(str(error)) from error
 
 
-def _main(args: ArgsType, cli: type[PriorCLI] = PriorCLI) -> PriorCLI:
+def run_cli(args: ArgsType, cli: type[PriorCLI] = PriorCLI) -> PriorCLI:
     return cli(
         LitPrior,
         EmbeddingDataModule,
@@ -195,43 +193,3 @@ def _main(args: ArgsType, cli: type[PriorCLI] = PriorCLI) -> PriorCLI:
         auto_configure_optimizers=False,
         args=args,
     )
-
-
-class ArgumentReader:
-    """What ``fit``, ``validate`` and ``test`` would run with; nothing is built from it."""
-
-    def __init__(self) -> None:
-        self._cli: PriorCLI | None = None  # made once: its parser takes longer to build than to use
-
-    def read(self, args: list[str]) -> Any:
-        """All options, defaults included.
-
-        Raises:
-            ValueError: what the command would have answered to these arguments.
-        """
-        with exit_as_error():
-            if self._cli is None:
-                self._cli = _main(args, _Reader)
-            else:
-                self._cli.parse_arguments(self._cli.parser, args)
-        return self._cli.config[self._cli.config.subcommand]
-
-    def stated(self) -> dict[str, Any]:
-        """What was read last, as config.yaml would state it."""
-        assert self._cli is not None
-        command = self._cli.config.subcommand
-        config: dict[str, Any] = yaml.safe_load(self._cli._parser(command).dump(self._cli.config[command], skip_none=False))
-        return config
-
-
-class _Reader(PriorCLI):
-    """Reads arguments and builds nothing."""
-
-    def _set_seed(self) -> None:
-        pass
-
-    def instantiate_classes(self) -> None:
-        pass
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        pass

@@ -1,6 +1,10 @@
+"""Which device a part runs on, and what a time measured on it depends on."""
+
 from __future__ import annotations
 
 import os
+import platform
+from pathlib import Path
 
 import torch
 
@@ -37,3 +41,24 @@ def visible_gpus() -> list[str]:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     return named[:count] if named else [str(number) for number in range(count)]
+
+
+def threads_in_words() -> str:
+    count = torch.get_num_threads()
+    return f"{count} CPU thread{'s' * (count > 1)}"
+
+
+def describe_machine(device: torch.device) -> dict[str, str | int]:
+    """What a time measured here depends on."""
+    cpu = platform.processor() or platform.machine()
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        names = [
+            line.split(":", 1)[1].strip() for line in information.read_text().splitlines() if line.startswith("model name")
+        ]
+        cpu = names[0] if names else cpu
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "none used"
+    return {
+        "cpu": cpu, "cores": os.cpu_count() or 1, "threads": torch.get_num_threads(), "gpu": gpu,
+        "torch": torch.__version__, "python": platform.python_version(),
+    }  # fmt: skip

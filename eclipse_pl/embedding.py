@@ -85,14 +85,18 @@ class ClipSpace:
         return TextCondition(self.empty_embed[None], self.empty_states, torch.tensor([len(self.empty_states)]))
 
     def save(self, path: str | Path) -> None:
-        """Write ``space.safetensors``; the caller sees to atomicity."""
-        from safetensors.torch import save_file
+        """Write ``space.safetensors``, in place."""
+        Path(path).write_bytes(self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """``space.safetensors``: equal spaces give equal bytes."""
+        from safetensors.torch import save
 
         tensors, identity = self.state()
         if self.image_covariance is not None:
             tensors["image_covariance"] = self.image_covariance.contiguous()
-        # One entry only: safetensors writes several in an order of chance, and equal spaces are to give equal bytes.
-        save_file(tensors, path, {"identity": json.dumps(identity)})
+        # one entry only: safetensors writes several in an order of chance
+        return save(tensors, {"identity": json.dumps(identity)})
 
     @classmethod
     def load(cls, path: str | Path) -> ClipSpace:

@@ -1,24 +1,82 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and folders that one process holds."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Under a temporary name of this process, then renamed. An interrupted or failed write leaves nothing behind."""
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path``, of this process alone; renamed to ``path`` when the block ends.
+
+    An interrupted or failed block leaves nothing behind, and what was at ``path`` stays.
+    """
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_bytes(content)
+        yield partial
         os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
 
 
+def write_atomically(path: Path, content: bytes) -> None:
+    """``content`` at ``path``: all of it or nothing."""
+    with atomic_path(path) as partial:
+        partial.write_bytes(content)
+
+
 def json_bytes(content: Any) -> bytes:
     """The same content gives the same bytes."""
     return (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode()
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Atomic; the same content gives the same bytes.
+
+    Raises:
+        ValueError: see `disk_error`.
+    """
+    try:
+        write_atomically(path, json_bytes(content))
+    except OSError as error:
+        raise disk_error(error, path.parent) from error
+
+
+def disk_error(error: OSError, folder: Path) -> ValueError:
+    """One sentence for a write that failed."""
+    return ValueError(
+        f"Could not write to {folder} ({error.strerror or error}). Nothing half-written was left there. Free some space or "
+        "choose another folder, and run the command again: it resumes after what is finished."
+    )
+
+
+@contextmanager
+def only_process(folder: Path, name: str, busy: str) -> Iterator[None]:
+    """Hold ``folder`` by a lock file ``name`` until the end of the block or of the process, however it ends.
+
+    Raises:
+        ValueError: ``busy`` where another process holds it; or the folder cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / name, timeout=0)
+    blocking = next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), None)
+    if blocking is not None:
+        raise ValueError(f"{blocking} is a file, so {folder} cannot be a folder. Choose another.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise ValueError(busy) from None
+    except OSError as error:
+        raise disk_error(error, folder) from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,9 +1,9 @@
 """What can be measured without a decoder (tier A). No single number is enough, and each says what it must not be used for.
 
 A constant (the mean image embedding) has a high cosine and finds nothing; the text embedding finds nearly everything and lies
-far from every image embedding. A good prior beats the first on retrieval and the second on distance, so they are read together
-and beside both baselines and the upper bound. Retrieval depends on the number of images: compare it only within one split. The text
-embedding is strong there, because CLIP was trained for just this: a prior below it has not failed.
+far from every image embedding. A good prior beats the first on retrieval and the second on distance. So all are read together,
+next to both baselines and the upper bound. Retrieval depends on the number of images: compare it only within one split. The
+text embedding is strong there, because CLIP was trained for just this: a prior below it has not failed.
 """
 
 from __future__ import annotations
@@ -23,6 +23,14 @@ VERSION = 2
 
 RECALLS = (1, 5, 10)
 ALL = "all"
+ROWS = ("mean_image", "text_as_image", "ridge", "this prior", "upper_bound")
+"""The rows of every latent table, in order."""
+LABELS = {
+    "mean_image": "mean image (baseline)",
+    "text_as_image": "text as image (baseline)",
+    "upper_bound": "upper bound",
+}
+"""How a row is printed, where its name is not its label."""
 
 
 @dataclass(frozen=True, eq=False)

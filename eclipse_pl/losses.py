@@ -13,6 +13,8 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, distributed
 from torch.nn import functional as F
 
+from eclipse_pl.arguments import one_of
+
 Reduction = Literal["mean", "sum"]
 
 
@@ -100,9 +102,3 @@ class _GatherRanks(torch.autograd.Function):
 
 def _distributed() -> bool:
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
-
-
-def one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise ValueError with the choices unless ``value`` is among them."""
-    if value not in choices:
-        raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(repr, choices))}.")

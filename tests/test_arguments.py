@@ -10,7 +10,7 @@ import yaml
 
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.arguments import entries
-from eclipse_pl.commands.benchmark import BenchmarkReader
+from eclipse_pl.sweeps.readers import BenchmarkReader
 from tests.helpers.runs import write_experiment
 
 PARTS = Path(__file__).parent.parent / "experiments" / "parts"

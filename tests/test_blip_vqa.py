@@ -11,7 +11,7 @@ import torch
 
 from eclipse_pl.scorers.blip_vqa import BlipVqaScorer, attends, pack, question_of
 from eclipse_pl.scorers.pixels import CLIP_MEAN, CLIP_STD, squashed
-from eclipse_pl.speed.command import scorers as speed_scorers
+from eclipse_pl.speed import scorers as speed_scorers
 from tests.helpers.tiny_scorers import WORDS, prompt, tiny_blip, tiny_image
 
 

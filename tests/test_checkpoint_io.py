@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from eclipse_pl.checkpoint_io import AtomicCheckpointIO
+from eclipse_pl.callbacks.checkpoints import AtomicCheckpointIO
 
 
 def test_what_is_being_written_never_takes_the_place_of_what_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import yaml
 
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.cli import main
-from eclipse_pl.metrics_file import MetricsFile
+from eclipse_pl.run import MetricsFile
 from tests.helpers.runs import metrics, write_experiment
 from tests.helpers.shard_sets import make_shard_set, make_space
 

@@ -44,7 +44,7 @@ def test_means_differences_and_intervals_are_those_of_the_runs(compared_runs):
                 half = t_quantile(2) * statistics.stdev(apart) / math.sqrt(3)
                 assert float(row["difference_high"]) == pytest.approx(statistics.mean(apart) + half, abs=1e-9)
             assert table[FIRST, subset, metric]["difference_mean"] == ""
-    assert float(table["upper_bound", "all", "cosine"]["mean"]) == pytest.approx(1)
+    assert float(table["upper bound", "all", "cosine"]["mean"]) == pytest.approx(1)
     assert float(table[SECOND, "", "samples_seen"]["mean"]) == 32
     assert float(table[SECOND, "", "train_seconds"]["mean"]) > 0
     assert table[SECOND, "all", "cosine"]["model.prior.init_args.contrastive_weight"] == "1.0"
@@ -87,7 +87,7 @@ def test_captions_of_one_image_are_won_or_lost_together(compared_runs, tmp_path)
 def test_what_is_printed(compared_runs, capsys):
     compare(compared_runs)
     printed = capsys.readouterr().out
-    for text in (FIRST, SECOND, "mean image (baseline)", "ridge", "upper_bound", "Win rate against", "Cost", "n = 3 seeds"):
+    for text in (FIRST, SECOND, "mean image (baseline)", "ridge", "upper bound", "Win rate against", "Cost", "n = 3 seeds"):
         assert text in printed
     assert f"{statistics.mean(values(compared_runs, 1.0, 'cosine')):.2f}" in printed
 
@@ -114,7 +114,7 @@ def test_markdown_is_a_table_with_every_cell(compared_runs, capsys):
     rows = [line for line in tables[0].splitlines() if line.startswith("|")]
     assert {line.count("|") for line in rows} == {5}
     assert [line.split("|")[1].strip() for line in rows] == [
-        "", "---", "mean image (baseline)", "text as image (baseline)", "ridge", f"*{FIRST}*", SECOND, "upper_bound",
+        "", "---", "mean image (baseline)", "text as image (baseline)", "ridge", f"*{FIRST}*", SECOND, "upper bound",
     ]  # fmt: skip
 
 
@@ -139,7 +139,7 @@ def test_one_run_stands_beside_baselines_and_upper_bound(compared_runs, capsys):
     compare(compared_runs / "weight_1.0_seed_0")
     printed = capsys.readouterr().out
     assert "n = 1 seed (every row): no interval" in printed
-    assert "tiny" in printed and "upper_bound" in printed and "Win rate" not in printed
+    assert "tiny" in printed and "upper bound" in printed and "Win rate" not in printed
     assert "±" not in printed.split("What may not")[0].split("Mean over seeds")[0]
 
 

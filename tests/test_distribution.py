@@ -16,7 +16,7 @@ from eclipse_pl.scorers.distribution import coverage, fid, kid
 from eclipse_pl.scorers.feature_extractors import ClipFeatures, InceptionFeatures, ModuleFeatures
 from eclipse_pl.scorers.features import Features, extract, gather_features, reference_features
 from eclipse_pl.scorers.inception import fid_inception, resize_like_tensorflow_1
-from tests import features_rank
+from tests.helpers import features_rank
 from tests.helpers.features_rank import Means, images
 from tests.helpers.tiny_scorers import broken_image, tiny_clip, tiny_image
 from tests.test_openclip import tiny_folder

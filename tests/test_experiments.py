@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from eclipse_pl.__main__ import main as command
+from eclipse_pl.arguments import flat
 from eclipse_pl.cli import main
-from eclipse_pl.dotted import flat
-from eclipse_pl.metrics_file import read_metrics
 from eclipse_pl.priors.baselines import MeanImagePrior
+from eclipse_pl.run import read_metrics
 from eclipse_pl.sweeps.sweep_file import SweepFile
 from tests.helpers.released_folders import write_eclipse
 from tests.helpers.saved_runs import make_run

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from eclipse_pl.data.shards import ShardWriter
-from eclipse_pl.embed.embed_shards import folder as embed_folder
+from eclipse_pl.embed import folder as embed_folder
 from eclipse_pl.embed.folder import image_statistics
 from eclipse_pl.embedding import ClipSpace
 from tests.helpers.shard_sets import make_chunk, make_space

@@ -202,7 +202,7 @@ def test_a_missing_folder_is_told_with_its_neighbours(copied: Path) -> None:
 def test_a_folder_of_another_pipeline_is_refused(copied: Path) -> None:
     index = json.loads((copied / "model_index.json").read_text())
     (copied / "model_index.json").write_text(json.dumps({**index, "_class_name": "StableDiffusionPipeline"}))
-    with pytest.raises(ValueError, match="is a StableDiffusionPipeline, and this decoder generates with KandinskyV22Pipeline"):
+    with pytest.raises(ValueError, match="is a StableDiffusionPipeline, and this decoder needs a KandinskyV22Pipeline"):
         tiny(copied)
     (copied / "model_index.json").write_text("{")
     with pytest.raises(ValueError, match="is not JSON"):

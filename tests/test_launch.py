@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from eclipse_pl import launch
-from eclipse_pl import task as task_module
+from eclipse_pl.launch import local as launch
+from eclipse_pl.launch import task as task_module
 from eclipse_pl.launch.local import Status, outcome, run_here, start_supervisor
 from eclipse_pl.launch.task import INTERPRETER, Record, Task, supervise
 from tests.helpers.runs import started, wait_for

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from eclipse_pl.arguments import one_of
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
-from eclipse_pl.losses import contrastive_loss, duplicates, gather_ranks, one_of, projection_loss
+from eclipse_pl.losses import contrastive_loss, duplicates, gather_ranks, projection_loss
 from eclipse_pl.priors.eclipse import EclipsePrior
 
 

@@ -1,4 +1,4 @@
-from eclipse_pl.metrics_file import MetricsFile, read_metrics
+from eclipse_pl.run import MetricsFile, read_metrics
 
 
 def log(file: MetricsFile, steps: range, **metrics: float) -> None:

@@ -1,4 +1,4 @@
-"""Loading scorers: folders and hub ids, what is refused; rows that cannot be scored; no autocast, no gradient, memory freed."""
+"""Loading scorers: folders and hub ids, refusals; rows that cannot be scored; no autocast, no gradient, freed memory."""
 
 from __future__ import annotations
 

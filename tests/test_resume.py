@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.callbacks import Timer
 
 from eclipse_pl.cli import main
-from eclipse_pl.metrics_file import read_metrics
+from eclipse_pl.run import read_metrics
 from tests.helpers.runs import metrics, started, wait_for, write_experiment
 
 STEPS = 10  # 8 batches an epoch: one epoch ends inside the run

@@ -11,7 +11,7 @@ import pytest
 from eclipse_pl.prompts.compbench import CATEGORIES
 from eclipse_pl.prompts.load import load_prompts
 from eclipse_pl.prompts.spacy_phrases import SpacyParser
-from tests.compbench_folder import write_compbench
+from tests.helpers.compbench_folder import write_compbench
 
 CLOSED = {"DET": "a an the", "ADP": "on of to near next in front behind", "CCONJ": "and", "AUX": "is", "VERB": "hidden by"}
 TAGS = {word: tag for tag, words in CLOSED.items() for word in words.split()}

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from eclipse_pl import __main__, speed, speed_priors
+from eclipse_pl import __main__
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.priors import DiffusionPrior
-from eclipse_pl.speed.command import Row, embed, in_turns, loader, step
+from eclipse_pl.speed import command as speed
+from eclipse_pl.speed import priors as speed_priors
+from eclipse_pl.speed.command import embed, loader, step
 from eclipse_pl.speed.inputs import draw_lengths, write_images, write_shards
+from eclipse_pl.speed.row import Row, in_turns
 from tests.test_openclip import tiny_folder
 
 CPU = torch.device("cpu")

@@ -18,9 +18,8 @@ import yaml
 
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.cli import main as fit
-from eclipse_pl.data.manifest import write_json
+from eclipse_pl.files import only_process, write_json
 from eclipse_pl.launch.task import Record, Task
-from eclipse_pl.locks import only_process
 from eclipse_pl.priors.baselines import MeanImagePrior
 from eclipse_pl.sweeps import command as sweeps
 from eclipse_pl.sweeps.plan import SweepPlan

@@ -73,7 +73,7 @@ def test_lists_as_python_writes_them() -> None:
 
 
 def test_prompts_of_a_training(tmp_path: Path) -> None:
-    from eclipse_pl.cli import ArgumentReader
+    from eclipse_pl.sweeps.readers import ArgumentReader
 
     reader, config = ArgumentReader(), str(write_experiment(tmp_path))
     for words, prompts in (

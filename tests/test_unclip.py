@@ -102,11 +102,11 @@ def test_stable_unclip_size_and_noise(folders: dict[str, Path]) -> None:
 
 
 def test_each_class_refuses_the_others_folders(folders: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is a UnCLIPPipeline, and this decoder generates with KandinskyV22Pipeline"):
+    with pytest.raises(ValueError, match="is a UnCLIPPipeline, and this decoder needs a KandinskyV22Pipeline"):
         KandinskyDecoder(str(folders["karlo"]))
-    with pytest.raises(ValueError, match="is a StableUnCLIPImg2ImgPipeline, and this decoder generates with UnCLIPPipeline"):
+    with pytest.raises(ValueError, match="is a StableUnCLIPImg2ImgPipeline, and this decoder needs a UnCLIPPipeline"):
         UnclipDecoder(str(folders["stable_unclip"]))
-    with pytest.raises(ValueError, match="is a KandinskyV22Pipeline, and this decoder generates with StableUnCLIP"):
+    with pytest.raises(ValueError, match="is a KandinskyV22Pipeline, and this decoder needs a StableUnCLIP"):
         StableUnclipDecoder(str(kandinsky(tmp_path / "kandinsky")))
 
 

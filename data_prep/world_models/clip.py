@@ -17,8 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from data_prep.writing import write_tensors, write_text
+from eclipse_pl.device import threads_in_words
 from eclipse_pl.encoders.encoder import Encoder
-from eclipse_pl.machine import threads_in_words
 from eclipse_pl.world.captions import COUNTS, JOINS, OPENINGS, PLURAL, RELATIONS
 from eclipse_pl.world.drawing import pixels
 from eclipse_pl.world.scenes import COLOURS, DIAMETER, SHAPES, TEXTURES, Scene

@@ -12,8 +12,8 @@ import torch
 from data_prep.world_models.clip import normalised
 from data_prep.writing import write_text
 from eclipse_pl.decoders.kandinsky import KandinskyDecoder
+from eclipse_pl.device import threads_in_words
 from eclipse_pl.encoders.encoder import Encoder
-from eclipse_pl.machine import threads_in_words
 from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.scorers.scorer import Score
 from eclipse_pl.world.oracle import OracleScorer

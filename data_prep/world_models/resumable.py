@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -8,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from eclipse_pl.files import atomic_path
 
 SAVE_EVERY = 250  # steps
 
@@ -54,10 +55,9 @@ class Resumable:
 
     def save(self) -> None:
         state = {name: part.state_dict() for name, part in self.parts.items()}
-        temporary = self.path.with_name(self.path.name + ".part")
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({**state, "recipe": self.recipe, "step": self.step, "seconds": self.seconds}, temporary)
-        os.replace(temporary, self.path)
+        with atomic_path(self.path) as temporary:
+            torch.save({**state, "recipe": self.recipe, "step": self.step, "seconds": self.seconds}, temporary)
 
     def report(self, every: int, **values: float) -> None:
         """Print every ``every`` steps the mean of ``values`` since the last time."""

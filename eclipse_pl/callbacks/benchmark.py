@@ -118,7 +118,7 @@ class Benchmark(L.Callback):
 
 
 def make_room(place: Path, weights: str) -> None:
-    """Remove what a run that was resumed since then began to generate at this step, with weights that are others by rounding."""
+    """Remove what an earlier try began to generate at this step: a resumed run may have other weights, by rounding."""
     told = place / "benchmark.json"
     if told.is_file() and json.loads(told.read_text(encoding="utf-8"))["text_to_image"]["weights"] != weights:
         shutil.rmtree(place)

@@ -1,20 +1,24 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.apply_func import apply_to_collection
 from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
-from eclipse_pl.data.manifest import write_json
-from eclipse_pl.metrics_file import MetricsFile
+from eclipse_pl.files import atomic_path, write_json
+from eclipse_pl.priors.checkpoint import checkpoint_space
+from eclipse_pl.run import MetricsFile
 from eclipse_pl.training.loop import log_step, step_is_fresh, step_loop
 
 FINISHED = "finished.json"
@@ -223,3 +227,33 @@ class Checkpoints(ModelCheckpoint):
         self._updating = False
         data = trainer.datamodule.state_dict()  # type: ignore[attr-defined]
         self._step = Step(trainer.global_step, trainer.current_epoch, trainer.fit_loop.state_dict(), data)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """A checkpoint is whole or not there: written beside its place, then renamed.
+
+    Lightning's own writes to the temporary folder, and where that lies on another disk copies over the old checkpoint.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(Path(path)) as temporary, open(temporary, "wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+TRAINING_STATE = ("loops", "callbacks", "optimizer_states", "lr_schedulers", "validation_owed", "metrics_rows")
+
+
+def require_own(content: dict[str, Any], path: Path, resumes: bool) -> None:
+    """Raise ValueError where ``content`` was not written by a fit of ours, or ``resumes`` and it holds weights alone."""
+    checkpoint_space(content, path)
+    lacks = [name for name in ("global_step", "pytorch-lightning_version") if name not in content]
+    if lacks:
+        raise ValueError(f"{path} was not written by eclipse_pl: it lacks {' and '.join(lacks)}.")
+    if resumes and any(name not in content for name in TRAINING_STATE):
+        raise ValueError(
+            f"{path} holds weights, and not the state of a training that could be resumed. Begin a new one with them: leave "
+            f"--ckpt_path out, and set model.prior.init_args.weights to {path}."
+        )

@@ -13,8 +13,8 @@ from eclipse_pl.callbacks.latent_facts import facts_of, write_pairs
 from eclipse_pl.callbacks.latent_rows import read_gallery, rows_beside
 from eclipse_pl.callbacks.latent_table import latent_table
 from eclipse_pl.data.datamodule import EmbeddingDataModule
-from eclipse_pl.data.manifest import write_json
 from eclipse_pl.embedding import EmbeddingBatch
+from eclipse_pl.files import write_json
 from eclipse_pl.latent_metrics import ALL, Measured
 from eclipse_pl.lit_prior import LitPrior
 

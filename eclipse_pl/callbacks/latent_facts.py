@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from eclipse_pl.data.datamodule import EmbeddingDataModule
+from eclipse_pl.device import describe_machine
+from eclipse_pl.files import atomic_path
 from eclipse_pl.latent_metrics import VERSION
 from eclipse_pl.lit_prior import LitPrior
-from eclipse_pl.machine import describe_machine
 
 
 def facts_of(trainer: L.Trainer, module: LitPrior, index: Int[Tensor, " pairs"], own: int) -> dict[str, Any]:
@@ -63,7 +63,5 @@ def write_pairs(path: Path, columns: dict[str, Any]) -> None:
     """One array a column; atomic."""
     arrays = {name: np.asarray(values) for name, values in columns.items()}
     assert not any(array.dtype.hasobject for array in arrays.values()), "objects would be pickled"
-    temporary = path.with_name(f"{path.name}.partial")
-    with open(temporary, "wb") as file:
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
-    os.replace(temporary, path)

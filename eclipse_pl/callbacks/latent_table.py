@@ -6,8 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-ORDER = ("mean_image", "text_as_image", "ridge", "this prior", "upper_bound")
-BASELINES = {"mean_image": "mean image (baseline)", "text_as_image": "text as image (baseline)"}
+from eclipse_pl.latent_metrics import LABELS, ROWS
 
 
 def latent_table(report: dict[str, Any]) -> None:
@@ -24,9 +23,9 @@ def latent_table(report: dict[str, Any]) -> None:
     for subset in subsets:
         table.add_section()
         table.add_row(subset if len(subsets) > 1 else "", style="bold")
-        for row in (name for name in ORDER if name in rows):
+        for row in (name for name in ROWS if name in rows):
             values = [cell(rows[row][subset][name]) for name in metrics]
-            table.add_row("  " + BASELINES.get(row, row), *values, style="green" if row == "this prior" else None)
+            table.add_row("  " + LABELS.get(row, row), *values, style="green" if row == "this prior" else None)
     Console(width=None if Console().is_terminal else 140).print(table)
 
 

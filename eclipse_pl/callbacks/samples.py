@@ -24,7 +24,7 @@ from eclipse_pl.training.loop import step_loop
 class SampleImages(L.Callback):
     """Fixed prompts with fixed seeds, generated as the prior learns: one grid in ``samples/`` of the run's folder, and on W&B.
 
-    The first rank generates, after the step and before its validation, and the others wait; so take few prompts. Neither random
+    The first rank generates, after the step and before its validation; the others wait, so take few prompts. Neither random
     numbers nor mode of the training are touched.
 
     Args:

@@ -7,7 +7,7 @@ import lightning as L
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from eclipse_pl.data.datamodule import EmbeddingDataModule
-from eclipse_pl.data.manifest import write_json
+from eclipse_pl.files import write_json
 from eclipse_pl.lit_prior import LitPrior
 
 TRAINING_DATA_FILE = "training_data.json"

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
-from eclipse_pl.arguments import SentenceParser, exit_as_error
+from eclipse_pl.arguments import sentence_parser
 from eclipse_pl.compbench.compbench import CompBench
 from eclipse_pl.compbench.ranks import Ranks
 from eclipse_pl.compbench.scorecard import Card
@@ -44,7 +43,7 @@ def benchmark(
         decoder: decodes the prior's embeddings, such as experiments/parts/decoder/kandinsky.yaml.
         encoder: the CLIP of the prior, where its space does not say where that lies.
         pipeline: hub id or folder of a text-to-image pipeline, instead of a prior.
-        text_to_image: anything that generates images, instead of both: DiffusersPipeline with options, or the world's UpperBound.
+        text_to_image: another text-to-image model instead: DiffusersPipeline with options, or the world's UpperBound.
         processes: processes that share the work, each with a GPU of its own while there are enough. The result does not
             depend on them.
         ranks: this process among them.
@@ -111,7 +110,7 @@ def arguments(words: list[str]) -> Any:
 def build_parser() -> Any:
     from jsonargparse import ActionConfigFile
 
-    parser = SentenceParser(prog="python -m eclipse_pl benchmark", description=(benchmark.__doc__ or "").split("\n")[0])
+    parser = sentence_parser()(prog="python -m eclipse_pl benchmark", description=(benchmark.__doc__ or "").split("\n")[0])
     parser.add_argument("--config", action=ActionConfigFile, help="any of the options below, in a YAML")
     parser.add_function_arguments(benchmark, as_group=False, sub_configs=True, skip={"ranks"})
     return parser
@@ -144,27 +143,3 @@ def own_gpu(rank: int) -> int | None:
     """The number of a process's GPU: its own while there are enough."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     return rank % count if count else None
-
-
-class BenchmarkReader:
-    """What `benchmark` would run with; nothing is built from it."""
-
-    def __init__(self) -> None:
-        self._parser: Any = None
-        self._options: Any = None
-
-    def read(self, words: list[str]) -> Any:
-        """All options of ``benchmark ...``, defaults included.
-
-        Raises:
-            ValueError: what the command would have answered to these arguments.
-        """
-        self._parser = self._parser or build_parser()
-        with exit_as_error():
-            self._options = self._parser.parse_args(words[1:])
-        return self._options
-
-    def stated(self) -> dict[str, Any]:
-        """What was read last, as a config would state it."""
-        config: dict[str, Any] = yaml.safe_load(self._parser.dump(self._options, skip_none=False))
-        return config

@@ -10,13 +10,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from eclipse_pl.arguments import SentenceParser
-from eclipse_pl.data.manifest import write_json
+from eclipse_pl.arguments import sentence_parser
 from eclipse_pl.encoders.clip_text import text_model_of, tokenizer_of
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.encoders.openclip import OpenClipEncoder
-from eclipse_pl.find_encoder import find_encoder
-from eclipse_pl.load_prior import load_prior
+from eclipse_pl.files import write_json
+from eclipse_pl.load_prior import find_encoder, load_prior
 from eclipse_pl.model_folder import find_model_folder, read_config
 from eclipse_pl.priors.diffusion import DiffusionPrior
 from eclipse_pl.priors.direct import DirectPrior
@@ -200,5 +199,5 @@ def main(args: list[str] | None = None) -> None:
         args=sys.argv[1:] if args is None else args,
         as_positional=False,
         prog="python -m eclipse_pl export",
-        parser_class=SentenceParser,
+        parser_class=sentence_parser(),
     )

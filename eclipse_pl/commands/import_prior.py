@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from eclipse_pl.arguments import SentenceParser
+from eclipse_pl.arguments import sentence_parser
 from eclipse_pl.cli import main as cli
 from eclipse_pl.priors.checkpoint import find_checkpoint
 from eclipse_pl.priors.released import read_released
@@ -58,5 +58,5 @@ def main(args: list[str] | None = None) -> None:
         args=sys.argv[1:] if args is None else args,
         as_positional=False,
         prog="python -m eclipse_pl import",
-        parser_class=SentenceParser,
+        parser_class=sentence_parser(),
     )

@@ -15,11 +15,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from eclipse_pl.arguments import SentenceParser
+from eclipse_pl.arguments import sentence_parser
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.encoders.encoder import Encoder
-from eclipse_pl.find_encoder import find_encoder
-from eclipse_pl.load_prior import load_prior
+from eclipse_pl.load_prior import find_encoder, load_prior
 from eclipse_pl.priors.checkpoint import SavedRun, find_checkpoint
 from eclipse_pl.prompts.typed import require_prompts, with_typed_prompts
 
@@ -155,4 +154,4 @@ def main(args: list[str] | None = None) -> None:
     from jsonargparse import auto_cli
 
     words = with_typed_prompts(sys.argv[1:] if args is None else args, "--prompt")
-    auto_cli(nearest, args=words, as_positional=False, prog="python -m eclipse_pl nearest", parser_class=SentenceParser)
+    auto_cli(nearest, args=words, as_positional=False, prog="python -m eclipse_pl nearest", parser_class=sentence_parser())

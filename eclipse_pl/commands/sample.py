@@ -9,16 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eclipse_pl.arguments import SentenceParser
+from eclipse_pl.arguments import sentence_parser
 from eclipse_pl.compbench.generation import write_image
-from eclipse_pl.data.manifest import write_json
 from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.device import find_device
 from eclipse_pl.embedding import TextCondition
 from eclipse_pl.encoders.encoder import Encoder
-from eclipse_pl.files import write_atomically
-from eclipse_pl.find_encoder import find_encoder
-from eclipse_pl.load_prior import load_prior
+from eclipse_pl.files import write_atomically, write_json
+from eclipse_pl.load_prior import find_encoder, load_prior
 from eclipse_pl.priors.prior import Prior
 from eclipse_pl.prompts.typed import require_prompts, with_typed_prompts
 from eclipse_pl.text_to_image.contact_sheet import contact_sheet
@@ -106,4 +104,4 @@ def main(args: list[str] | None = None) -> None:
     from jsonargparse import auto_cli
 
     words = with_typed_prompts(sys.argv[1:] if args is None else args, "--prompt")
-    auto_cli(sample, args=words, as_positional=False, prog="python -m eclipse_pl sample", parser_class=SentenceParser)
+    auto_cli(sample, args=words, as_positional=False, prog="python -m eclipse_pl sample", parser_class=sentence_parser())

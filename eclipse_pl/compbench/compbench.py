@@ -1,4 +1,4 @@
-"""CompBench: T2I-CompBench's protocol on any prompts, text-to-image model and scorers; sharded over ranks, resumed after a kill."""
+"""T2I-CompBench's protocol on any prompts, text-to-image model and scorers; sharded over ranks, resumed after a kill."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class CompBench:
         """Generate, score, and write the scorecard, which every rank returns. Only what is not there yet is done.
 
         Raises:
-            ValueError: the folder holds images of another text-to-image model, other prompts or other scorers; parts do not fit.
+            ValueError: the folder holds another benchmark's images or scores, or parts do not fit.
         """
         ranks = ranks or Ranks()
         text_to_image.require_ready()

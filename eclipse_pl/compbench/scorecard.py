@@ -47,7 +47,7 @@ def rows_of(units: Sequence[Unit], scores: Mapping[str, Scores]) -> list[dict[st
 
 
 def table_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
-    """{scorer: {category: {subset: {mean, low, high, interval, prompts, images, failed}}}}; subset "all" is the whole category.
+    """{scorer: {category: {subset: {mean, low, high, interval, prompts, images, failed}}}}; subset "all": the category.
 
     Intervals are 95 %, over prompts, because images of one prompt resemble each other; ``interval`` names the method, or says
     why there is none (`eclipse_pl.intervals`). Failed images are counted and left out of the mean.

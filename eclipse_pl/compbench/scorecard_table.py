@@ -9,7 +9,7 @@ from eclipse_pl.compbench.scorecard import ALL, Card
 
 
 def scorecard_table(card: Card) -> None:
-    """Print categories x scorers, each with its 95 % interval over prompts (or why there is none), subsets below a category."""
+    """Print categories x scorers, each with its 95 % interval over prompts (or why it has none), subsets below a category."""
     scorers = list(card["scores"])
     prompts = card["prompts"]
     table = Table(box=None)

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from eclipse_pl.files import json_bytes, write_atomically
+from eclipse_pl.files import write_json
 
 SCHEMA = 2
 MANIFEST_NAME = "manifest.json"
@@ -253,19 +253,3 @@ class Manifest:
         if unknown:
             raise ValueError(f"{path} names the split {sorted(unknown)[0]!r}; the splits are {', '.join(SPLITS)}.")
         return manifest
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Atomic; the same content gives the same bytes."""
-    try:
-        write_atomically(path, json_bytes(content))
-    except OSError as error:
-        raise disk_error(error, path.parent) from error
-
-
-def disk_error(error: OSError, folder: Path) -> ValueError:
-    """One sentence for a write that failed."""
-    return ValueError(
-        f"Could not write to {folder} ({error.strerror or error}). Nothing half-written was left there; free some space or "
-        "choose another folder, and run the command again: it goes on after what is finished."
-    )

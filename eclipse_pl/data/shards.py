@@ -16,7 +16,8 @@ from types import TracebackType
 import numpy as np
 
 from eclipse_pl.data.chunk import CAPTIONS_MEMBER, MEMBERS, Chunk, image_numbers, member_name
-from eclipse_pl.data.manifest import SPLITS, RecordEntry, ShardEntry, SkippedPair, SourceEntry, disk_error
+from eclipse_pl.data.manifest import SPLITS, RecordEntry, ShardEntry, SkippedPair, SourceEntry
+from eclipse_pl.files import disk_error
 
 
 class ShardWriter:

@@ -24,7 +24,7 @@ def find_pipeline(model: str, classes: Sequence[str], parts: Sequence[str], weig
     index = read_config(folder, "model_index.json")
     if index.get("_class_name") not in classes:
         raise ValueError(
-            f"{model} is a {index.get('_class_name')}, and this decoder generates with {' or '.join(classes)}. Take the decoder "
+            f"{model} is a {index.get('_class_name')}, and this decoder needs a {' or '.join(classes)}. Take the decoder "
             "class of that pipeline: KandinskyDecoder, UnclipDecoder or StableUnclipDecoder."
         )
     for part in parts:

@@ -19,11 +19,12 @@ import torch
 from torch import Tensor
 
 from eclipse_pl.data.chunk import Chunk, shared_images, without_direction
-from eclipse_pl.data.manifest import SCHEMA, Manifest, ShardEntry, write_json
+from eclipse_pl.data.manifest import SCHEMA, Manifest, ShardEntry
 from eclipse_pl.data.shards import ShardWriter
 from eclipse_pl.embed.folder import finish_set, finished_shards, only_run, require_same_settings
 from eclipse_pl.embed.progress import EmbedProgress
 from eclipse_pl.encoders.encoder import Encoder
+from eclipse_pl.files import write_json
 from eclipse_pl.raw.batches import ImageBatch, ImageBatches
 from eclipse_pl.raw.image import AS_SHOWN, ImageReading
 from eclipse_pl.raw.pairs import RawPair

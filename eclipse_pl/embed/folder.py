@@ -7,7 +7,6 @@ and started again keeps the shards whose row is there and whose bytes are right.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Collection
 from contextlib import AbstractContextManager
@@ -22,9 +21,9 @@ from rich.progress import track
 from torch import Tensor
 
 from eclipse_pl.data.chunk import member_name
-from eclipse_pl.data.manifest import MANIFEST_NAME, SPACE_NAME, Manifest, RecordEntry, ShardEntry, disk_error, write_json
+from eclipse_pl.data.manifest import MANIFEST_NAME, SPACE_NAME, Manifest, RecordEntry, ShardEntry
 from eclipse_pl.embedding import ClipSpace
-from eclipse_pl.locks import only_process
+from eclipse_pl.files import disk_error, only_process, write_atomically, write_json
 from eclipse_pl.raw.reasons import by_kind
 from eclipse_pl.raw.splits import CACHE
 
@@ -139,17 +138,9 @@ def finish_set(out: Path, space: ClipSpace, manifest: Manifest) -> Manifest:
 
 def write_space(folder: Path, space: ClipSpace) -> None:
     """``space.safetensors``, atomically; left alone where it holds these bytes already."""
-    from safetensors import SafetensorError
-
-    path = folder / SPACE_NAME
-    partial = path.with_name(path.name + ".partial")
+    path, content = folder / SPACE_NAME, space.to_bytes()
     try:
-        space.save(partial)
-        partial.chmod(0o644)  # safetensors makes files that nobody but their owner can read
-        if path.is_file() and path.read_bytes() == partial.read_bytes():
-            partial.unlink()
-        else:
-            os.replace(partial, path)
-    except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
-        raise disk_error(error if isinstance(error, OSError) else OSError(str(error)), folder) from error
+        if not path.is_file() or path.read_bytes() != content:
+            write_atomically(path, content)
+    except OSError as error:
+        raise disk_error(error, folder) from error

@@ -21,7 +21,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from eclipse_pl.data.manifest import write_json
+from eclipse_pl.files import write_json
 
 LOG, RECORD, LOCK = "log.txt", "task.json", ".task.lock"
 OWN = (LOG, RECORD, LOCK)

@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from eclipse_pl.arguments import one_of
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
-from eclipse_pl.losses import contrastive_loss, duplicates, first_of_rank, gather_ranks, one_of, projection_loss
+from eclipse_pl.losses import contrastive_loss, duplicates, first_of_rank, gather_ranks, projection_loss
 from eclipse_pl.priors.open_saved import open_saved
 from eclipse_pl.priors.prior import Prior, gaussian_noise
 from eclipse_pl.priors.standardised import StandardisedNetwork

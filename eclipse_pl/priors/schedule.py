@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from eclipse_pl.losses import one_of
+from eclipse_pl.arguments import one_of
 from eclipse_pl.priors.prior import gaussian_noise
 
 Curve = Literal["cosine", "linear"]

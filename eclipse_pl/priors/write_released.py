@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from eclipse_pl.files import atomic_path
 from eclipse_pl.priors.diffusion import DiffusionPrior
 from eclipse_pl.priors.direct import DirectPrior
 from eclipse_pl.priors.network import PriorNetwork
@@ -50,9 +50,8 @@ def write_released(prior: DirectPrior | DiffusionPrior, folder: Path) -> None:
         **PLAIN,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{WEIGHTS}.part"
-    save_file(tensors, partial, {"format": "pt"})
-    os.replace(partial, folder / WEIGHTS)
+    with atomic_path(folder / WEIGHTS) as partial:
+        save_file(tensors, partial, {"format": "pt"})
     prior.space.save(folder / SPACE)
     if isinstance(prior, DiffusionPrior):
         (folder / RULE).write_text(json.dumps(rule_of(prior), indent=2) + "\n")

@@ -12,9 +12,8 @@ import numpy as np
 from jaxtyping import Float
 
 from eclipse_pl.callbacks.latent import THIS_PRIOR
-from eclipse_pl.callbacks.latent_table import BASELINES, ORDER
 from eclipse_pl.intervals import Estimate, mean_interval, rate_interval
-from eclipse_pl.latent_metrics import ALL
+from eclipse_pl.latent_metrics import ALL, LABELS, ROWS
 from eclipse_pl.reports.comparison import Comparison
 from eclipse_pl.reports.fairness import Kind
 from eclipse_pl.reports.metric import LOWER_WINS, NOTHING, Metric
@@ -50,9 +49,9 @@ class LatentComparison(Comparison):
 
     @cached_property
     def beside(self) -> dict[str, dict[str, dict[str, float]]]:
-        """Baselines, ridge regression and upper bound: {label: {subset: {metric: value}}}; one row where all runs agree on it."""
+        """Baselines, ridge and upper bound: {label: {subset: {metric: value}}}; one row where all runs agree on it."""
         rows = {}
-        for name in (name for name in ORDER if name != THIS_PRIOR):
+        for name in (name for name in ROWS if name != THIS_PRIOR):
             tables: list[tuple[list[str], dict[str, dict[str, float]]]] = []
             for variant in self.variants:
                 for table in (run.rows[name] for run in variant.runs.values() if name in run.rows):
@@ -62,7 +61,7 @@ class LatentComparison(Comparison):
                     elif variant.name not in same:
                         same.append(variant.name)
             for names, table in tables:
-                label = BASELINES.get(name, name)
+                label = LABELS.get(name, name)
                 rows[label if len(tables) == 1 else f"{label}: {'; '.join(names)}"] = table
         return rows
 

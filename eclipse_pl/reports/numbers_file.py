@@ -21,7 +21,7 @@ Rows = list[dict[str, Any]]
 
 
 def numbers_csv(report: Report) -> str:
-    """Means, differences by paired seeds and win rates with their intervals; baselines, ridge regression, upper bound and costs too.
+    """Means, differences by paired seeds and win rates with their intervals; baselines, ridge, upper bound and costs too.
 
     Scores have the name under which they are logged. ``n`` counts what the interval is ``over``: seeds of training or prompts;
     images or prompts in win rates. ``interval`` names its method, or says why there is none. Empty cells are numbers that

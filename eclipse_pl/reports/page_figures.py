@@ -75,7 +75,7 @@ def learning_curves(report: Report) -> str:
         return ""
     caption = (
         "Validations that all seeds of a variant have: mean over seeds, band its 95 % t-interval (cut off at the axis). Time "
-        "is without validation, the mean over seeds. Dashed grey: baselines, ridge regression or upper bound where they fall inside."
+        "is without validation, the mean over seeds. Dashed grey: baselines, ridge or upper bound where they fall inside."
     )
     return section("Learning curves", tabs("curves", panels) + legend(comparison) + note(caption))
 

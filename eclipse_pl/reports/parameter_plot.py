@@ -24,7 +24,7 @@ LINE_OF_TEXT = 0.04
 def parameter_plot(report: Report, x: str, y: str, kind: str = ".png") -> bytes:
     """Means over seeds with 95 % intervals and single seeds, a line for each setting of the other parameters.
 
-    Variants that do not have the parameter are levels across the image, as are baselines, ridge regression and upper bound where
+    Variants that do not have the parameter are levels across the image, as are baselines, ridge and upper bound where
     they fall inside.
 
     Args:

@@ -11,16 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from eclipse_pl.arguments import flat
 from eclipse_pl.callbacks.latent import THIS_PRIOR, Rows
-from eclipse_pl.callbacks.latent_table import ORDER
 from eclipse_pl.callbacks.training_data import TRAINING_DATA_FILE
-from eclipse_pl.dotted import flat
-from eclipse_pl.latent_metrics import ALL
-from eclipse_pl.metrics_file import read_metrics
+from eclipse_pl.latent_metrics import ALL, ROWS
 from eclipse_pl.priors.checkpoint import TrainingData, read_config
 from eclipse_pl.reports.metric import BY_NAME
 from eclipse_pl.reports.remedies import finish, measure_again
 from eclipse_pl.reports.score_record import ScoreRecord
+from eclipse_pl.run import read_metrics
 
 SEEDS = ("seed_everything", "data.init_args.seed")
 Seeds = tuple[Any, ...]
@@ -92,7 +91,7 @@ class RunRecord:
 
     @property
     def has_seeds(self) -> bool:
-        """Whether it is of a training, which another seed may repeat; a pipeline, a released prior or the upper bound is not."""
+        """Whether it is of a training, which another seed may repeat: no pipeline, released prior or upper bound."""
         return bool(self.config)
 
     @property
@@ -204,7 +203,7 @@ def rows_of_log(logged: dict[str, str]) -> Rows:
         parts = name.split("/")
         if parts[0] == "val" and parts[-1] in BY_NAME and value:
             where = parts[1] if len(parts) == 3 else ALL
-            row, subset = (where, ALL) if where in ORDER else (THIS_PRIOR, where)
+            row, subset = (where, ALL) if where in ROWS else (THIS_PRIOR, where)
             rows.setdefault(row, {}).setdefault(subset, {})[parts[-1]] = float(value)
     return rows
 

@@ -62,7 +62,7 @@ def main_table(comparison: LatentComparison, metrics: tuple[Metric, ...], subset
         )
         for at, variant in enumerate(comparison.variants)
     ]
-    upper_bound = [row for row in above if row.name.startswith("upper_bound")]
+    upper_bound = [row for row in above if row.name.startswith("upper bound")]
     return Table(
         f"Metrics, {subset} pairs" if subset != ALL else "Metrics",
         ["seeds", *(heading(metric.name, metric.better) for metric in metrics)],

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from eclipse_pl.dotted import flat
+from eclipse_pl.arguments import flat
 from eclipse_pl.reports.run_record import SEEDS, RunRecord, Seeds
 from eclipse_pl.reports.trained_on import TRAINING_DATA, names_of_sets, trained_on
 

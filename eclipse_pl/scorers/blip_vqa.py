@@ -1,4 +1,4 @@
-"""BlipVqaScorer: T2I-CompBench's scorer of colour, shape and texture (BLIPvqa_eval; evaluation rule of the paper, section 4.1).
+"""BlipVqaScorer: T2I-CompBench's scorer of colour, shape and texture (BLIPvqa_eval; rule of the paper, section 4.1).
 
 One question a noun phrase, "a green bench?"; the score of an image is the product of the probabilities of "yes" against "no".
 """
@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from eclipse_pl.losses import one_of
+from eclipse_pl.arguments import one_of
 from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.scorers.network import Precision, PretrainedNetwork
 from eclipse_pl.scorers.network_scorer import NetworkScorer

@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
+from eclipse_pl.arguments import one_of
 from eclipse_pl.device import find_device
-from eclipse_pl.losses import one_of
 from eclipse_pl.model_folder import find_model_folder, find_weights, read_config, sha256_of_all
 
 Precision = Literal["float32", "bfloat16", "float16"]

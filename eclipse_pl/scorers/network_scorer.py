@@ -20,8 +20,8 @@ UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 class NetworkScorer(Scorer):
     """Scores batches of readable images with networks that are built when first used.
 
-    A subclass says what a prompt must have (`lack`) and how a batch is scored (`score_batch`). It scores in ``inference_mode`` and
-    outside of a trainer's autocast, so that a number does not depend on who asks.
+    A subclass says what a prompt must have (`lack`) and how a batch is scored (`score_batch`). It scores in ``inference_mode``
+    and outside of a trainer's autocast, so that a number does not depend on who asks.
     """
 
     def __init__(self, networks: Sequence[ScorerNetwork], batch_size: int) -> None:

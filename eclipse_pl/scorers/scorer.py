@@ -51,7 +51,7 @@ class Scorer(ABC):
         return True
 
     def require_ready(self) -> None:  # noqa: B027 (a scorer without files has nothing to miss)
-        """Raise ValueError for what can be known to be wrong before anything is generated, such as a model of another class."""
+        """Raise ValueError for what can be known to be wrong before any image is generated, such as another model class."""
 
     @abstractmethod
     def score(self, images: Sequence[Image.Image], prompts: Sequence[Prompt]) -> list[Score]:

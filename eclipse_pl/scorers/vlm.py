@@ -10,7 +10,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from eclipse_pl.losses import one_of
+from eclipse_pl.arguments import one_of
 from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.scorers.atom_questions import VERSION, arithmetic_mean, atom_questions, geometric_mean
 from eclipse_pl.scorers.network import Precision, PretrainedNetwork

@@ -12,41 +12,21 @@ from __future__ import annotations
 
 import argparse
 import mmap
-import statistics
 import tempfile
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from eclipse_pl.data.manifest import write_json
-from eclipse_pl.device import find_device
+from eclipse_pl.device import describe_machine, find_device
 from eclipse_pl.embedding import TextCondition
 from eclipse_pl.encoders.openclip import OpenClipEncoder
-from eclipse_pl.machine import describe_machine
+from eclipse_pl.files import write_json
 from eclipse_pl.speed.inputs import CONTEXT, draw_lengths, write_images, write_shards
-
-TIMES = ("ms",)
-"""Units of which less is better; of all others (rates) more is."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table."""
-
-    name: str
-    ours: float
-    peer: float
-    unit: str
-
-    @property
-    def ratio(self) -> float:
-        """How many times as fast as the peer."""
-        return self.peer / self.ours if self.unit in TIMES else self.ours / self.peer
+from eclipse_pl.speed.row import Row, in_turns, training_step
 
 
 def main(args: list[str] | None = None) -> None:
@@ -122,19 +102,6 @@ def step(name: str, dim: int, device: torch.device, captions: int, layers: int, 
         Row(name, 1e3 * packed, 1e3 * reference, "ms"),
         Row(f"{name}/padded-{CONTEXT}", 1e3 * padded, 1e3 * reference, "ms"),
     ]
-
-
-def training_step(network: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    # A step so small that the weights of both stay the same for all that a clock can tell.
-    optimizer = torch.optim.AdamW(trained, lr=1e-9, fused=True)
-
-    def one() -> None:
-        optimizer.zero_grad()
-        loss().backward()
-        optimizer.step()
-
-    return one
 
 
 def diffusion_rows(device: torch.device) -> list[Row]:
@@ -240,20 +207,6 @@ def scorer_rows(device: torch.device) -> list[Row]:
     from eclipse_pl.speed.scorers import blip_vqa_rows
 
     return blip_vqa_rows(device)
-
-
-def in_turns(runs: Sequence[Callable[[], object]], device: torch.device, repetitions: int = 3) -> list[float]:
-    """Median seconds of each, after one that is not counted."""
-    seconds: list[list[float]] = [[] for _ in runs]
-    for repetition in range(repetitions + 1):
-        for run, taken in zip(runs, seconds, strict=True):
-            start = time.perf_counter()
-            run()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            if repetition:
-                taken.append(time.perf_counter() - start)
-    return [statistics.median(taken) for taken in seconds]
 
 
 def print_table(rows: Sequence[Row], machine: dict[str, str | int]) -> None:

@@ -14,8 +14,8 @@ from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
 from eclipse_pl.priors.diffusion import DiffusionPrior
 from eclipse_pl.priors.eclipse import EclipsePrior
 from eclipse_pl.priors.prior import Prior, gaussian_noise
-from eclipse_pl.speed.command import Row, in_turns, training_step
 from eclipse_pl.speed.inputs import CONTEXT, draw_lengths
+from eclipse_pl.speed.row import Row, in_turns, training_step
 
 
 def sampling(name: str, dim: int, device: torch.device, captions: int, tokens: int = 13, **sizes: Any) -> list[Row]:

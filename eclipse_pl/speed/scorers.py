@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from eclipse_pl.scorers.blip_vqa import BlipVqa
-from eclipse_pl.speed.command import Row, in_turns
 from eclipse_pl.speed.inputs import WORDS, smooth_image
+from eclipse_pl.speed.row import Row, in_turns
 
 
 class RandomBlip(BlipVqa):

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from eclipse_pl.files import only_process
 from eclipse_pl.launch.local import Status, run_here
 from eclipse_pl.launch.ray import run_on_ray
-from eclipse_pl.locks import only_process
 from eclipse_pl.sweeps.sweep_file import SweepFile
 
 if TYPE_CHECKING:

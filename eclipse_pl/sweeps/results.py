@@ -15,7 +15,7 @@ from eclipse_pl.compbench.scorecard import metrics_of, read_card
 from eclipse_pl.files import write_atomically
 from eclipse_pl.intervals import mean_interval
 from eclipse_pl.launch.local import Status
-from eclipse_pl.metrics_file import read_metrics
+from eclipse_pl.run import read_metrics
 from eclipse_pl.sweeps.plan import SweepPlan
 from eclipse_pl.sweeps.sweep_file import short_names, text, without_seeds
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from eclipse_pl.callbacks.checkpoints import FINISHED
-from eclipse_pl.cli import ArgumentReader
-from eclipse_pl.commands.benchmark import BenchmarkReader
+from eclipse_pl.sweeps.readers import ArgumentReader, BenchmarkReader
 
 
 class Target(ABC):

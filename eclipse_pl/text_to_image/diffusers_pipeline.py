@@ -83,7 +83,7 @@ class DiffusersPipeline(TextToImage):
         kind = read_config(self.folders[0], "model_index.json").get("_class_name", "")
         if kind in COMBINED and self.prior is None:
             raise ValueError(
-                f"{self.model} is a {kind}: it generates what another pipeline has made of the prompt. Name that one as `prior`, "
+                f"{self.model} is a {kind}: it decodes what another pipeline made of the prompt. Name that one as `prior`, "
                 "such as kandinsky-community/kandinsky-2-2-prior or warp-ai/wuerstchen-prior."
             )
         if kind not in COMBINED and self.prior is not None:

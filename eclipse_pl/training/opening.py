@@ -12,8 +12,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from eclipse_pl.files import write_atomically
-from eclipse_pl.metrics_file import MetricsFile
-from eclipse_pl.run import Run
+from eclipse_pl.run import MetricsFile, Run
 from eclipse_pl.training.wandb_account import Mode, wandb_identity, wandb_logger, wandb_mode
 
 

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import fcntl
 import re
 import shlex
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.data.manifest import MANIFEST_NAME, Manifest
@@ -52,8 +52,7 @@ class WorldDataModule(EmbeddingDataModule):
             self._require_this_world(Manifest.load(folder))
             return
         folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / ".building", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with FileLock(folder / ".building"):
             if not (folder / MANIFEST_NAME).is_file():
                 with torch.random.fork_rng():  # or the run that builds the world would begin with other weights than the next
                     self._build(folder)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import tarfile
 from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from itertools import chain, islice
 from pathlib import Path
 
+from eclipse_pl.files import atomic_path
 from eclipse_pl.world.drawing import drawn
 from eclipse_pl.world.scenes import COLOURS, Scene
 from eclipse_pl.world.splits import ScenePair, held_out_scenes, training_scenes
@@ -55,19 +55,13 @@ def write_pairs(
     pairs = chain.from_iterable(zip([split] * n, streams[split], strict=True) for split, n in sizes.items())
     numbered = enumerate(track(pairs, "images of the world", total=sum(sizes.values()), disable=not progress))
     for path, (_, size) in zip(paths, plan, strict=True):
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-        try:
-            with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
-                for number, (split, pair) in islice(numbered, size):
-                    for name, content in _members(f"{number:09d}", split, pair):
-                        header = tarfile.TarInfo(
-                            name
-                        )  # its defaults are the epoch, user 0 and mode 644: equal bytes everywhere
-                        header.size = len(content)
-                        tar.addfile(header, io.BytesIO(content))
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)  # nothing half-written stays after an interruption or on a full disk
+        with atomic_path(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for number, (split, pair) in islice(numbered, size):
+                for name, content in _members(f"{number:09d}", split, pair):
+                    # the defaults of a header are the epoch, user 0 and mode 644: equal bytes everywhere
+                    header = tarfile.TarInfo(name)
+                    header.size = len(content)
+                    tar.addfile(header, io.BytesIO(content))
     return paths
 
 

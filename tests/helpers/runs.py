@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from eclipse_pl.metrics_file import read_metrics
+from eclipse_pl.run import read_metrics
 from tests.helpers.shard_sets import make_shard_set
 
 TIMES = ("samples_per_second", "train_seconds")

@@ -1,0 +1,75 @@
+"""What a command line would run with, read without building anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from eclipse_pl.arguments import exit_as_error
+from eclipse_pl.cli import PriorCLI, run_cli
+from eclipse_pl.commands.benchmark import build_parser
+
+
+class ArgumentReader:
+    """What ``fit``, ``validate`` and ``test`` would run with; nothing is built from it."""
+
+    def __init__(self) -> None:
+        self._cli: PriorCLI | None = None  # made once: its parser takes longer to build than to use
+
+    def read(self, args: list[str]) -> Any:
+        """All options, defaults included.
+
+        Raises:
+            ValueError: what the command would have answered to these arguments.
+        """
+        with exit_as_error():
+            if self._cli is None:
+                self._cli = run_cli(args, _Reader)
+            else:
+                self._cli.parse_arguments(self._cli.parser, args)
+        return self._cli.config[self._cli.config.subcommand]
+
+    def stated(self) -> dict[str, Any]:
+        """What was read last, as config.yaml would state it."""
+        assert self._cli is not None
+        command = self._cli.config.subcommand
+        config: dict[str, Any] = yaml.safe_load(self._cli._parser(command).dump(self._cli.config[command], skip_none=False))
+        return config
+
+
+class _Reader(PriorCLI):
+    """Reads arguments and builds nothing."""
+
+    def _set_seed(self) -> None:
+        pass
+
+    def instantiate_classes(self) -> None:
+        pass
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        pass
+
+
+class BenchmarkReader:
+    """What `benchmark` would run with; nothing is built from it."""
+
+    def __init__(self) -> None:
+        self._parser: Any = None
+        self._options: Any = None
+
+    def read(self, words: list[str]) -> Any:
+        """All options of ``benchmark ...``, defaults included.
+
+        Raises:
+            ValueError: what the command would have answered to these arguments.
+        """
+        self._parser = self._parser or build_parser()
+        with exit_as_error():
+            self._options = self._parser.parse_args(words[1:])
+        return self._options
+
+    def stated(self) -> dict[str, Any]:
+        """What was read last, as a config would state it."""
+        config: dict[str, Any] = yaml.safe_load(self._parser.dump(self._options, skip_none=False))
+        return config
