@@ -14,10 +14,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from eclipse_pl.embedding import EmbeddingBatch
-from eclipse_pl.learning_rate import RunLength, make_schedule, wind_forward
 from eclipse_pl.priors.checkpoint import TrainingData, checkpoint_space, training_data_of
 from eclipse_pl.priors.prior import Prior
 from eclipse_pl.priors.saved import require_numbers, require_same_rule, require_same_weights
+from eclipse_pl.training.learning_rate import RunLength, make_schedule, wind_forward
 
 
 class LitPrior(L.LightningModule):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, PolynomialLR
 
 from eclipse_pl.__main__ import main as command
-from eclipse_pl.learning_rate import RunLength, make_schedule
+from eclipse_pl.training.learning_rate import RunLength, make_schedule
 from tests.helpers.runs import metrics, write_experiment
 
 ONE_CYCLE = {"class_path": "torch.optim.lr_scheduler.OneCycleLR", "init_args": {"max_lr": 1.0e-3, "pct_start": 0.3}}
