@@ -1,8 +1,15 @@
 # Two commands do all the set-up: `make quickstart` and `make test`.
 PYTHON ?= python3
 BIN    := .venv/bin
+# part PART of PARTS of the test files, or those that TESTS names
+PART   ?= 1
+PARTS  ?= 1
+TESTS  ?= $(if $(filter-out 1,$(PARTS)),$(shell find tests -name 'test_*.py' | sort | awk 'NR % $(PARTS) == $(PART) % $(PARTS)'))
+PYTEST := python -m pytest -n 2 --dist loadfile
+# every extra that a test uses
+EXTRAS := dev,ray,spacy
 
-.PHONY: help quickstart test lint types layers slow gpu clean
+.PHONY: help quickstart test tests lint types layers slow gpu oldest newest package clean
 
 help:
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -15,11 +22,22 @@ help:
 	$(BIN)/pip install --quiet --no-deps sweeps==0.3.0
 	@touch $@
 
+.venv-oldest/installed .venv-newest/installed: .venv-%/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/pip install --quiet --upgrade pip
+	$(PYTHON) -m tests.helpers.lower_bounds > .venv-$*/lower_bounds.txt
+	.venv-$*/bin/pip install --quiet --upgrade --upgrade-strategy eager -e .[$(EXTRAS)] \
+	  $(if $(filter oldest,$*),--constraint .venv-$*/lower_bounds.txt)
+	.venv-$*/bin/pip install --quiet --no-deps sweeps==0.3.0
+	@touch $@
+
 quickstart: .venv/installed  ## build the world's shards and train an ECLIPSE prior on them
 	$(BIN)/python -m eclipse_pl fit --config experiments/quickstart.yaml
 
-test: lint types layers  ## everything that must hold before a commit
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: lint types layers tests  ## everything that must hold before a commit
+
+tests: .venv/installed  ## the tests; PART=1 PARTS=4 for a quarter of their files, TESTS=tests/test_losses.py for one
+	$(BIN)/$(PYTEST) $(TESTS)
 
 lint: .venv/installed  ## style
 	$(BIN)/ruff check .
@@ -34,6 +52,19 @@ layers: .venv/installed  ## imports only point down
 slow: .venv/installed  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
+oldest: .venv-oldest/installed  ## the tests on the lower bound of every dependency, in .venv-oldest; PYTHON=python3.10 is the oldest
+	.venv-oldest/bin/$(PYTEST) $(TESTS)
+
+newest: .venv-newest/installed  ## the tests on the newest release of every dependency, in .venv-newest
+	.venv-newest/bin/$(PYTEST) $(TESTS)
+
+package: .venv/installed  ## what a release uploads, in dist/, checked and installed whole into an empty environment
+	rm -rf build dist
+	$(BIN)/pip install --quiet build twine
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python -m pytest -m slow tests/test_wheel.py
+
 # in no virtual environment: a machine with a GPU has torch of its own; PYTHON=.venv/bin/python takes that of `make test`
 gpu:  ## what needs a CUDA device: its tests, 200 steps of the world, times of a step in runs/gpu/speed.json
 	$(PYTHON) -m tests.helpers.missing_packages
@@ -42,4 +73,4 @@ gpu:  ## what needs a CUDA device: its tests, 200 steps of the world, times of a
 	$(PYTHON) -m eclipse_pl speed --only step --device cuda --json runs/gpu/speed.json
 
 clean:  ## remove the environment, the world's shards and all runs
-	rm -rf .venv data runs
+	rm -rf .venv .venv-oldest .venv-newest build dist data runs

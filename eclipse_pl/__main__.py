@@ -6,6 +6,7 @@ import os
 import sys
 
 COMMANDS = {
+    "init": ("eclipse_pl.commands.init", "a folder with a copy of the experiments to work in: init FOLDER"),
     "fit": ("eclipse_pl.cli", "train a prior: fit --config experiments/quickstart.yaml"),
     "validate": ("eclipse_pl.cli", "latent metrics on the validation split: validate --config EXP --ckpt_path RUN"),
     "test": ("eclipse_pl.cli", "the same on the test split"),
@@ -86,6 +87,13 @@ def raised_in(error: BaseException, library: str) -> bool:
     while place is not None and place.tb_next is not None:
         place = place.tb_next
     return place is not None and f"/{library}/" in place.tb_frame.f_code.co_filename.replace("\\", "/")
+
+
+def console() -> int:
+    """``eclipse_pl`` finds modules of the working folder as ``python -m eclipse_pl`` does: a prior in a file of one's own."""
+    if not getattr(sys.flags, "safe_path", False):  # Python 3.11
+        sys.path.insert(0, os.getcwd())
+    return main()
 
 
 if __name__ == "__main__":

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.missing_packages import main, missing, required
+from tests.helpers.missing_packages import main, missing, needed
 
 ROOT = Path(__file__).parent.parent
 
 
 def test_this_environment_has_all() -> None:
-    names = required()
+    names = needed()
     assert any(name.startswith("torch>=") for name in names)
     assert "pytest>=8" in names and not any("#" in name or name.startswith("ruff") for name in names)
     assert missing(names) == []

@@ -6,29 +6,19 @@ compared where ``packaging`` is there.
 
 from __future__ import annotations
 
-import configparser
-import re
 import sys
 from importlib import metadata
 from pathlib import Path
 
-CONFIG = Path(__file__).parent.parent / "setup.cfg"
-NAME = re.compile(r"[A-Za-z0-9._-]+")
+from tests.helpers.requirements import CONFIG, extras, name_of, required
+
 FOR_TESTS = ("pytest", "beartype", "hypothesis")
 """Of the extra ``dev``, what the tests themselves need."""
 
 
-def required(config: Path = CONFIG) -> list[str]:
-    parser = configparser.ConfigParser()
-    parser.read(config, encoding="utf-8")
-    run = parser["options"]["install_requires"].split("\n")
-    tests = [line for line in parser["options.extras_require"]["dev"].split("\n") if name_of(line.strip()) in FOR_TESTS]
-    return [line.strip() for line in run + tests if line.strip() and not line.strip().startswith("#")]
-
-
-def name_of(requirement: str) -> str:
-    found = NAME.match(requirement)
-    return found[0] if found else ""
+def needed(config: Path = CONFIG) -> list[str]:
+    """What the package and its tests require."""
+    return required(config) + [line for line in extras(config)["dev"] if name_of(line) in FOR_TESTS]
 
 
 def missing(requirements: list[str]) -> list[str]:
@@ -54,7 +44,7 @@ def satisfies(version: str, requirement: str) -> bool:
 
 
 def main(config: Path = CONFIG) -> None:
-    if lacking := missing(required(config)):
+    if lacking := missing(needed(config)):
         sys.exit(f"error: this Python ({sys.executable}) lacks {len(lacking)} packages: {', '.join(lacking)}")
 
 
