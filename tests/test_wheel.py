@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ("eclipse_pl", "data_prep", "experiments", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
@@ -116,6 +118,13 @@ def test_the_copy_is_trained_from_with_a_prior_of_ones_own(installed, work):
     words = ["fit", "--config", "experiments/quickstart.yaml", "--model.prior=own_prior.OwnPrior", "--print_config"]
     config = run([str(installed / "eclipse_pl"), *words], work)
     assert "class_path: own_prior.OwnPrior" in config and "experiment: quickstart" in config
+
+
+def test_the_changelog_and_the_citation_are_of_the_wheels_version(wheel):
+    version = wheel.name.split("-")[1]
+    first = re.search(r"^## (\S+?),? ", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert first and first[1] == version
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == version
 
 
 @pytest.mark.slow
