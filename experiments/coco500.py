@@ -24,7 +24,7 @@ from eclipse_pl.cli import main
 HERE = Path(__file__).parent
 COLUMNS = ("cosine", "centred_cosine", "mse", "text_cosine", "norm", "R@1", "R@5", "R@10")
 PRIOR = "model.prior.init_args"
-RUNS = {
+RUNS: dict[str, dict[str, float | str]] = {
     "projection (lambda 0), summed squares": {"contrastive_weight": 0.0, "reduction": "sum"},
     "ECLIPSE, lambda 0.02, summed squares": {"contrastive_weight": 0.02, "reduction": "sum"},
     "ECLIPSE, lambda 0.2, summed squares": {"contrastive_weight": 0.2, "reduction": "sum"},

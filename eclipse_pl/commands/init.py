@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 import eclipse_pl
-from eclipse_pl.arguments import SentenceParser
+from eclipse_pl.arguments import sentence_parser
 
 EXPERIMENTS = Path(eclipse_pl.__file__).parent / "experiments"
 """In a wheel a folder, in a checkout a link to the one beside the package."""
@@ -48,5 +48,5 @@ def main(args: list[str] | None = None) -> None:
         init,
         args=sys.argv[1:] if args is None else args,
         prog="python -m eclipse_pl init",
-        parser_class=SentenceParser,
+        parser_class=sentence_parser(),
     )
