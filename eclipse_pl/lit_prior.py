@@ -189,7 +189,7 @@ class LitPrior(L.LightningModule):
 
 def place_seed(*place: int) -> int:
     """One seed for a place, such as (seed, epoch, batch, rank); neighbouring places have unrelated ones."""
-    return int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]) >> 1
 
 
 def pair_generators(batch: EmbeddingBatch) -> list[torch.Generator]:
