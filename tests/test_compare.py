@@ -87,7 +87,8 @@ def test_captions_of_one_image_are_won_or_lost_together(compared_runs, tmp_path)
 def test_what_is_printed(compared_runs, capsys):
     compare(compared_runs)
     printed = capsys.readouterr().out
-    for text in (FIRST, SECOND, "mean image (baseline)", "ridge", "upper bound", "Win rate against", "Cost", "n = 3 seeds"):
+    rows = (f"{FIRST} (reference)", SECOND, "mean image (baseline)", "ridge", "upper bound")
+    for text in (*rows, "Win rate against", "Cost", "n = 3 seeds"):
         assert text in printed
     assert f"{statistics.mean(values(compared_runs, 1.0, 'cosine')):.2f}" in printed
 
@@ -247,6 +248,9 @@ def test_a_prior_measured_with_other_settings_is_another_variant(compared_runs, 
     said = flowing(capsys)
     assert "noise is that of the measurement, not of training, in 1 of 2 runs" in said
     assert "(measured with zero, trained with gaussian)" in said
+    compare(folder / "v_*", "--vary", "noise", "--csv", "numbers.csv")
+    assert {name for name, *_ in numbers()} >= {"noise=gaussian", "noise=zero"}
+    assert "is that of the measurement" not in flowing(capsys), "what is studied needs no warning"
 
 
 def test_a_run_stopped_and_resumed_is_no_other_variant(compared_runs, tmp_path):

@@ -63,7 +63,7 @@ def test_an_unfinished_run_is_refused_or_shown_as_it_was_last_validated(compared
     said = refused(capfd, folder)
     assert f"{folder / LAST} has no latent.json, because it has not finished (its last validation is that of step 4)" in said
     assert f"--ckpt_path {folder / LAST}" in said
-    rows = RunRecord.read(folder / LAST).rows
+    rows = RunRecord.read(folder / LAST).table
     assert rows["this prior"]["unseen"] == pytest.approx(expected["this prior"]["unseen"], abs=1e-6, nan_ok=True)
     assert rows["ridge"]["all"] == pytest.approx(expected["ridge"]["all"], abs=1e-6, nan_ok=True)
     compare(folder, "--anyway", "--csv", "numbers.csv")

@@ -15,6 +15,7 @@ from eclipse_pl.compbench.scorecard import write_rows
 from eclipse_pl.intervals import LEAST, Groups, difference_interval, t_quantile
 from eclipse_pl.scorers.preference import prefer
 from tests.helpers.compared_runs import SEEDS, compare, copy, flowing, numbers
+from tests.helpers.html_page import Page
 from tests.helpers.scored_folders import card_of, edit_card, pipeline, prior, rows_of, score_run, scored
 
 SCORER = "blip_vqa@8"
@@ -107,6 +108,16 @@ def test_what_is_printed_of_two_folders(two_of_many, capsys):
     assert "Cost" not in printed and "Win rate against" not in printed, "there is nothing latent here"
 
 
+def test_the_mean_stands_before_the_categories(two, capsys):
+    compare(*two, "--markdown")
+    header = "| trainings | mean\u00a0↑ | color\u00a0↑ | shape\u00a0↑ |"
+    assert header in capsys.readouterr().out
+    cells = Page(Path("compare.html").read_text()).cells
+    at = cells.index(SCORER)
+    assert cells[at : at + 5] == [SCORER, "trainings", "mean\u00a0↑", "color\u00a0↑", "shape\u00a0↑"]
+    assert cells[cells.index(f"{SCORER}: win rate against plain") + 2] == "all images"
+
+
 def test_few_prompts_are_said_to_be_too_few(two, capsys):
     compare(*two, "--csv", "numbers.csv")
     cell = card_of(two[1])["scores"][SCORER]["color"]["all"]
@@ -188,7 +199,7 @@ def test_runs_with_and_without_scores_and_pipelines_stand_in_one_comparison(scor
     assert table[SECOND, "all", COLOR]["n"] == "2" and table[SECOND, "all", "cosine"]["n"] == "3"
     assert table["some-pipeline", "all", COLOR]["difference_n"] == "3", "beside every training of the reference"
     said = flowing(capsys)
-    assert "Whole systems stand beside each other" in said and "some-pipeline as a whole pipeline" in said
+    assert "Whole systems are compared here" in said and "some-pipeline as a whole pipeline" in said
 
 
 def test_two_of_one_name_are_told_apart_by_their_options(tmp_path, capsys):

@@ -15,6 +15,9 @@ def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+SCORE = "benchmark/color/blip_vqa@8"
+
+
 def distribution(side: int) -> dict[str, object]:
     return {"fid": 1.0, "kid": [0.1, 0.1], "protocol": {"side": side, "extractor": "inception"}}
 
@@ -42,11 +45,52 @@ def test_what_was_generated_or_scored_otherwise_is_refused_or_marked(tmp_path, c
     assert row["marked"] == "yes" and row["mean"]
 
 
+def with_decoder(name: str, **settings: object) -> dict:
+    identity = prior(name)
+    return {**identity, "decoder": {**identity["decoder"], **settings}}
+
+
+@pytest.mark.parametrize("key", ["decoder.guidance", "guidance", "decoder"])
+def test_a_studied_difference_of_decoders_is_named_and_no_problem(tmp_path, capfd, key):
+    low, high = (
+        scored(tmp_path / name, light, with_decoder("org/prior", guidance=guidance))
+        for name, light, guidance in (("low", 0, 4.0), ("high", 5, 7.5))
+    )
+    said = refused(capfd, low, high)
+    assert "another decoder: guidance 4.0 against guidance 7.5" in said and "--vary decoder.guidance" in said
+    compare(low, high, "--vary", key, "--csv", "numbers.csv", "--plot", "plot.svg", "--x", "guidance", "--y", SCORE)
+    said = flowing(capfd)
+    assert "Not a fair comparison" not in said and "Whole systems" not in said
+    names = ("org/prior (guidance=4.0)", "org/prior (guidance=7.5)")
+    assert [numbers()[name, "all", SCORE]["decoder.guidance"] for name in names] == ["4.0", "7.5"]
+    assert not any(row["marked"] for row in numbers().values())
+    assert numbers()[names[1], "all", SCORE]["difference_mean"]
+    assert Path("plot.svg").is_file()
+
+
+def test_a_studied_difference_stands_in_every_name(tmp_path):
+    one = scored(tmp_path / "one", identity=with_decoder("org/one", guidance=4.0))
+    other = scored(tmp_path / "other", 5, with_decoder("org/other", guidance=7.5))
+    compare(one, other, "--vary", "decoder.guidance", "--csv", "numbers.csv")
+    assert {name for name, _, metric in numbers() if metric == SCORE} == {"org/one, guidance=4.0", "org/other, guidance=7.5"}
+
+
+def test_what_is_not_named_is_refused_still(tmp_path, capfd):
+    one = scored(tmp_path / "one", identity=with_decoder("org/prior", guidance=4.0))
+    other = scored(tmp_path / "other", 5, with_decoder("org/prior", guidance=7.5, precision="float16"))
+    said = refused(capfd, one, other, "--vary", "decoder.guidance")
+    assert "another decoder: nothing more against precision float16" in said and "--vary decoder.precision" in said
+    compare(one, other, "--vary", "decoder.guidance,decoder.precision")
+    Path("compare.html").unlink()
+    said = refused(capfd, one, other, "--vary", "decoder.stesp")
+    assert "--vary decoder.stesp: the compared runs do not differ in it. They differ in decoder.guidance, decoder.prec" in said
+
+
 def test_decoders_of_two_spaces_could_not_have_been_the_same(tmp_path, capsys):
     one = scored(tmp_path / "one", identity=prior("org/one"))
     other = scored(tmp_path / "other", 5, prior("org/other", steps=20, encoder="other-8"))
     compare(one, other, scored(tmp_path / "pipeline", 3))
-    assert "Whole systems stand beside each other here, not priors alone" in flowing(capsys)
+    assert "Whole systems are compared here, not priors alone" in flowing(capsys)
 
 
 def test_another_protocol_of_fid(tmp_path, capfd):
@@ -102,4 +146,4 @@ def test_images_are_a_number(tmp_path, capfd):
 def test_a_score_that_there_is_not(tmp_path, capfd):
     scored(tmp_path / "one")
     said = refused(capfd, "one", "--plot", "a.png", "--x", "steps", "--y", "benchmark/texture/blip_vqa@8")
-    assert "is no metric and no score; the scores are benchmark/color/blip_vqa@8" in said
+    assert "is no metric and no score; the scores are benchmark/blip_vqa@8, benchmark/color/blip_vqa@8" in said

@@ -12,8 +12,7 @@ import pytest
 from PIL import Image
 
 from eclipse_pl.compbench.scorecard import write_rows
-from eclipse_pl.reports.image_file import MOST_BYTES, SIDE, data_uri
-from eclipse_pl.reports.image_section import MOST_IMAGES
+from eclipse_pl.reports.images import MOST_BYTES, MOST_IMAGES, SIDE, data_uri
 from eclipse_pl.reports.page import write_page
 from eclipse_pl.reports.report import Report
 from tests.helpers.html_page import HOSTILE, Page

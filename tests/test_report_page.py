@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from eclipse_pl.reports.latent_comparison import LatentComparison
-from eclipse_pl.reports.metric import METRICS
+from eclipse_pl.reports.latent_tables import cost_table, difference_table, main_table, win_table
+from eclipse_pl.reports.metrics import METRICS
 from eclipse_pl.reports.page import write_page
 from eclipse_pl.reports.report import Report
-from eclipse_pl.reports.tables import cost_table, difference_table, main_table, settings_table, win_table
+from eclipse_pl.reports.tables import settings_table
 from tests.helpers.compared_runs import copy, edit_config, edit_report
 from tests.helpers.html_page import HOSTILE, Page
 

@@ -16,7 +16,7 @@ from eclipse_pl.__main__ import main as command
 from eclipse_pl.cli import main
 from eclipse_pl.data.manifest import Manifest
 from eclipse_pl.reports.run_record import RunRecord
-from eclipse_pl.reports.trained_on import names_of_sets, trained_on
+from eclipse_pl.reports.variants import names_of_sets, trained_on
 from eclipse_pl.world.datamodule import WorldDataModule
 from tests.helpers.compared_runs import compare, numbers, refused
 from tests.helpers.html_page import Page

@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 from eclipse_pl.arguments import flat
 from eclipse_pl.intervals import Estimate
 from eclipse_pl.reports.charts import COLOURS, axis, colour, dash, labels
-from eclipse_pl.reports.comparison import Comparison
-from eclipse_pl.reports.metric import decimals_of, number
+from eclipse_pl.reports.comparison import Comparison, natural
 from eclipse_pl.reports.parameter_plot import key_of, lines_of, value_at
 from eclipse_pl.reports.run_record import RunRecord
-from eclipse_pl.reports.run_search import natural
 from eclipse_pl.reports.score_record import ScoreRecord
+from eclipse_pl.reports.tables import decimals_of, number
 from eclipse_pl.reports.variants import NOT_COUNTED, group, names_of, rank, shortest
 from tests.helpers.scored_folders import prior
 

@@ -1,17 +1,29 @@
-"""What may not be concluded from a comparison."""
+"""What may not be concluded from a comparison, in sentences for whoever reads its tables."""
 
 from __future__ import annotations
 
-from eclipse_pl.reports.latent_caveats import latent_caveats
+import math
+from collections.abc import Callable, Sequence
+
+from eclipse_pl.intervals import Estimate, t_quantile
+from eclipse_pl.latent_metrics import ALL
+from eclipse_pl.reports.comparison import Comparison
+from eclipse_pl.reports.latent_comparison import Cost, LatentComparison, machine_of, value_of
+from eclipse_pl.reports.metrics import METRICS, Metric
+from eclipse_pl.reports.published import COMPBENCH, WHY_THEY_DIFFER, published_tables
 from eclipse_pl.reports.report import Report
-from eclipse_pl.reports.score_caveats import score_caveats
-from eclipse_pl.reports.seed_caveats import on_schedules
+from eclipse_pl.reports.run_record import RunRecord, Seeds
+from eclipse_pl.reports.score_comparison import ScoreComparison
+from eclipse_pl.reports.variants import Variant
 
 TITLE = "What may not be concluded"
+TEXT_AS_IMAGE = "TextAsImagePrior"
+NAMED = 6
+"""Variants that one sentence names; the tables have all."""
 
 
 def caveats(report: Report) -> dict[str, list[str]]:
-    """{title: sentences}: of scores and of latent metrics apart, where there are both."""
+    """{title: sentences}, the most important first: of scores and of latent metrics apart, where there are both."""
     found = {}
     if report.scores is not None:
         found["from the scores of images"] = score_caveats(report.scores)
@@ -20,3 +32,286 @@ def caveats(report: Report) -> dict[str, list[str]]:
     first = next(iter(found))
     found[first] = [*on_schedules(report.comparison), *found[first], *report.comparison.remarks]
     return {f"{TITLE} {what}" if len(found) > 1 else TITLE: sentences for what, sentences in found.items()}
+
+
+def latent_caveats(latent: LatentComparison, metrics: Sequence[Metric]) -> list[str]:
+    return [
+        *on_seeds(latent),
+        *on_pairing(latent),
+        *on_latent_differences(latent, metrics),
+        *on_missing_numbers(latent),
+        *on_costs(latent),
+        *on_latent_scope(latent),
+        *on_sampling(latent),
+    ]
+
+
+def score_caveats(scores: ScoreComparison) -> list[str]:
+    return [
+        *on_trainings(scores),
+        *on_systems(scores),
+        *on_pairing(scores),
+        *on_score_differences(scores),
+        *on_images(scores),
+        *on_steps(scores),
+        *on_score_scope(scores),
+        *on_sampling(scores),
+    ]
+
+
+# Of both
+
+
+def on_schedules(comparison: Comparison) -> list[str]:
+    """A prior is ranked by its last steps more than by its first."""
+    early = []
+    for run in comparison.runs:
+        step, length = (run.tested or run).step, run.schedule_steps
+        if length is not None and step < length:
+            early.append(f"{run} (step {step:,} of {length:,})")
+    if not early:
+        return []
+    return [
+        f"The schedule of the learning rate was not finished in {len(early)} of {len(comparison.runs)} runs: "
+        f"{enumerate_names(early)}. At its end the order may be another."
+    ]
+
+
+def on_pairing(comparison: Comparison) -> list[str]:
+    """Seeds of training that a variant and the reference do not share."""
+    found = []
+    reference = comparison.reference
+    for variant in comparison.others:
+        if not (variant.first.has_seeds and reference.first.has_seeds):
+            continue
+        common = len(comparison.pairs(variant))
+        if not common:
+            found.append(f"{variant.name} and {reference.name} share no seed: there is no paired difference between them.")
+        elif set(variant.runs) != set(reference.runs):
+            found.append(
+                f"{variant.name} has seeds {enumerate_seeds(list(variant.runs))}, {reference.name} has "
+                f"{enumerate_seeds(list(reference.runs))}: their difference is over the {common} in common."
+            )
+    return found
+
+
+def on_differences(
+    comparison: Comparison, differences: Callable[[Variant], dict[str, Estimate]], everything: str, by: str, read: int
+) -> list[str]:
+    """Differences whose intervals hold 0, and the number of intervals that are read at once."""
+    found, unclear = [], []
+    for variant in comparison.others:
+        known = differences(variant)
+        names = [name for name, one in known.items() if one.has_interval and not one.excludes_zero]
+        if names:
+            unclear.append(f"{variant.name} ({everything if len(names) == len(known) else ', '.join(names)})")
+    if unclear:
+        found.append(f"Not told apart from {comparison.reference.name} by {by}: {enumerate_names(unclear)}.")
+    if read > 10:
+        found.append(
+            f"The tables of differences hold {read} intervals, each wrong once in 20: expect about {max(1, round(read / 20))} "
+            "to miss by chance."
+        )
+    return found
+
+
+def on_sampling(comparison: Comparison) -> list[str]:
+    """A sentence for each setting with which runs were measured and not trained, unless it is what is studied."""
+    runs = comparison.runs
+    changed = {key: [run for run in runs if key in run.resampled] for run in runs for key in run.resampled}
+    return [
+        f"{key} is that of the measurement, not of training, in {len(those)} of {len(runs)} runs, such as {those[0]} "
+        f"(measured with {those[0].resampled[key][0]}, trained with {those[0].resampled[key][1]})."
+        for key, those in changed.items()
+        if key not in comparison.studied
+    ]
+
+
+def few_seeds(n: int) -> str:
+    return (
+        f"n = {n} seeds: the 95 % interval is {t_quantile(n - 1):.1f} standard errors to each side, and right only if results "
+        f"vary normally over seeds, which {n} of them cannot show."
+    )
+
+
+def enumerate_names(names: list[str]) -> str:
+    rest = len(names) - NAMED
+    return "; ".join(names[:NAMED]) + (f"; and {rest} more" if rest > 0 else "")
+
+
+def enumerate_seeds(seeds: list[Seeds]) -> str:
+    """``0, 1, 2``; both where the run's and the data's differ."""
+    return ", ".join("/".join(str(part) for part in dict.fromkeys(part for part in one if part is not None)) for one in seeds)
+
+
+# Of latent numbers
+
+
+def on_seeds(latent: LatentComparison) -> list[str]:
+    counts = {variant.name: len(variant.runs) for variant in latent.variants}
+    single = [name for name, count in counts.items() if count == 1]
+    several = [count for count in counts.values() if count > 1]
+    found = []
+    if single:
+        which = "every row" if len(single) == len(counts) else enumerate_names(single)
+        found.append(f"n = 1 seed ({which}): no interval. A difference from such a row may be the luck of one seed.")
+    if several and min(several) < 5:
+        found.append(few_seeds(min(several)))
+    return found
+
+
+def on_latent_differences(latent: LatentComparison, metrics: Sequence[Metric]) -> list[str]:
+    def differences(variant: Variant) -> dict[str, Estimate]:
+        return {metric.name: latent.difference(variant, metric) for metric in metrics if metric.better != "none"}
+
+    read = sum(one.has_interval for variant in latent.others for one in differences(variant).values())
+    return on_differences(latent, differences, "all metrics", "these seeds", read)
+
+
+def on_missing_numbers(latent: LatentComparison) -> list[str]:
+    """Metrics that are no numbers although they can be measured here."""
+    bound = latent.context.get("upper bound", {}).get(ALL, {})
+
+    def missing(run: RunRecord, metric: Metric) -> bool:
+        return math.isnan(value_of(run, metric, ALL)) and not math.isnan(bound.get(metric.name, 0.0))
+
+    found = {run: [metric.name for metric in METRICS if missing(run, metric)] for run in latent.runs}
+    return [
+        f"{run} has no number for {', '.join(names)}: its variant has none either." for run, names in found.items() if names
+    ]
+
+
+def on_costs(latent: LatentComparison) -> list[str]:
+    found = []
+    machines = dict.fromkeys(machine_of(run) for run in latent.runs)
+    if len(machines) > 1:
+        found.append(
+            f"Times were measured on {len(machines)} machines or settings ({'; '.join(machines)}): do not compare them."
+        )
+    seen = {Cost.of(variant).samples_seen for variant in latent.variants}
+    known = sorted(samples for samples in seen if not math.isnan(samples))
+    if len(known) > 1:
+        found.append(f"Training was not equally long: the variants saw {known[0]:,.0f} to {known[-1]:,.0f} pairs.")
+    for run in latent.runs:
+        trained = run.fact("trained_steps")
+        if trained is not None and trained > run.step:
+            found.append(
+                f"{run} was measured after step {run.step} and trained to step {trained}: its last steps do not show."
+            )
+    return found
+
+
+def on_latent_scope(latent: LatentComparison) -> list[str]:
+    pairs = latent.reference.first.fact("pairs")
+    found = [f"All of it holds for {f'these {pairs:,} pairs' if pairs else 'this split'}, and not for other data."]
+    if latent.others and max(len(variant.runs) for variant in latent.variants) > 1:
+        found.append(
+            "Intervals of means and differences are over training seeds; those of win rates over images, seeds fixed."
+        )
+    return [*found, "These metrics are of embeddings. Only a decoder and scorers can show whether images get better."]
+
+
+# Of scores
+
+
+def on_trainings(scores: ScoreComparison) -> list[str]:
+    """What the intervals are over."""
+    single = [variant for variant in scores.variants if scores.over_prompts(variant)]
+    several = [len(variant.runs) for variant in scores.variants if not scores.over_prompts(variant)]
+    found = []
+    if trained := [variant.name for variant in single if variant.first.has_seeds]:
+        found.append(
+            f"n = 1 training ({enumerate_names(trained)}): [brackets] are 95 % intervals over prompts, with the weights as "
+            "they are. Another seed of training may give another score."
+        )
+    if untrained := [variant.name for variant in single if not variant.first.has_seeds]:
+        found.append(f"{enumerate_names(untrained)}: nothing was trained here, and [brackets] are intervals over prompts.")
+    if several and min(several) < 5:
+        found.append(f"Scores over trainings (±), {few_seeds(min(several))}")
+    return found
+
+
+def on_systems(scores: ScoreComparison) -> list[str]:
+    """More than one decoder, beyond the settings that are studied: spaces differ, or a pipeline has its own."""
+    systems: dict[str, list[str]] = {}
+    for variant in scores.variants:
+        systems.setdefault(decoder_words(variant.first, scores.studied), []).append(variant.name)
+    if len(systems) == 1:
+        return []
+    which = "; ".join(f"{enumerate_names(names)} {words}" for words, names in systems.items())
+    return [
+        "Whole systems are compared here, not priors alone: a difference may be that of decoders, of their steps or of their "
+        f"CLIPs. They generate: {which}."
+    ]
+
+
+def decoder_words(run: RunRecord, studied: Sequence[str] = ()) -> str:
+    """``with KandinskyDecoder (model kandinsky-2-2-decoder, steps 50, guidance 7.5)``."""
+    if run.scored.decoder is None:
+        return "as a whole pipeline"
+    settings = {key.removeprefix("decoder."): value for key, value in run.decoder_settings.items() if key not in studied}
+    options = ", ".join(f"{key} {value}" for key, value in settings.items() if key != "class" and value is not None)
+    return f"with {settings.get('class', 'a decoder')} ({options})"
+
+
+def on_score_differences(scores: ScoreComparison) -> list[str]:
+    """Of the means over categories, or of the only category."""
+    columns = {scorer: columns for scorer in scores.scorers if (columns := scores.columns(scorer))}
+    every = [
+        scores.difference(variant, one) for variant in scores.others for of_scorer in columns.values() for one in of_scorer
+    ]
+
+    def differences(variant: Variant) -> dict[str, Estimate]:
+        return {scorer: scores.difference(variant, first) for scorer, (first, *_) in columns.items()}
+
+    read = sum(one.has_interval for one in every)
+    return on_differences(scores, differences, "all scorers", "the mean over categories", read)
+
+
+def on_images(scores: ScoreComparison) -> list[str]:
+    """Scorecards other than that of the run, images that could not be scored, and scores of images that are missing."""
+    found = []
+    for run in scores.runs:
+        record = run.scored
+        if not record.folder.is_relative_to(run.folder) and (run.folder / "scorecard.json").is_file():
+            found.append(f"The scores of {run} are those of {record}, which was named too, and not of its own scorecard.json.")
+        if record.card.get("failed"):
+            found.append(
+                f"{record.card['failed']} of {record.card['images']} images in {record} could not be scored: they are left "
+                "out of means, and their pairs out of win rates."
+            )
+        if record.images is None:
+            found.append(f"{record} has no rows.jsonl of its scorecard: there are no win rates with it, and no images of it.")
+    return found
+
+
+def on_steps(scores: ScoreComparison) -> list[str]:
+    """Scorecards of another step than that of the run's end."""
+    found = []
+    for run in scores.runs:
+        generated = run.scored.card.get("step")
+        trained = run.fact("trained_steps") or run.fact("step")
+        if generated is not None and trained is not None and generated != trained:
+            found.append(f"The scorecard of {run} is that of step {generated}; it was trained to step {trained}.")
+    return found
+
+
+def on_score_scope(scores: ScoreComparison) -> list[str]:
+    card = scores.records[0].card
+    found = []
+    if card["prompts"].get("name") == COMPBENCH:
+        if card["images_per_prompt"] != 10:
+            found.append(
+                f"{card['images_per_prompt']} image(s) of each prompt: T2I-CompBench's own scores are means over 10, of 300 "
+                "prompts a category."
+            )
+        if not any(str(record.text_to_image.get("class", "")).endswith(TEXT_AS_IMAGE) for record in scores.records):
+            found.append(
+                "No variant decodes the text embedding itself. It scores high on T2I-CompBench although its images are poor "
+                "(arXiv 2511.20821): without that baseline a gain may be a drift towards the text."
+            )
+    if published_tables(scores):
+        found.append(WHY_THEY_DIFFER)
+    if len(scores.scorers) > 1:
+        found.append("Scorers measure different things on different scales: compare numbers of one scorer only.")
+    return [*found, f"All of it holds for these {card['prompts'].get('count')} prompts as these scorers see them."]

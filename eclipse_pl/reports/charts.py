@@ -1,25 +1,37 @@
-"""Charts as inline SVG: they take their colours from the page, and their size from the place they stand in."""
+"""The charts of the page, as SVG: final metrics by seed, and learning curves. The page has their colours and sizes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from html import escape
+from xml.etree.ElementTree import Element, SubElement, tostring
+
+from markupsafe import Markup
+
+from eclipse_pl.intervals import Estimate
+from eclipse_pl.latent_metrics import ALL
+from eclipse_pl.reports.latent_comparison import CurvePoint, LatentComparison
+from eclipse_pl.reports.metrics import METRICS, Metric
+from eclipse_pl.reports.tables import decimals_of, estimate_text, name_of, number
+from eclipse_pl.reports.variants import Variant
 
 WIDTH, HEIGHT = 460, 300
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 44
-EDGE, ROW = 12, 34
-"""Of an interval chart, whose names stand inside: its left margin, and the height of a row."""
-
+EDGE, STEP = 12, 34
+"""Of an interval chart, whose names stand inside: its left margin, and the height of a variant."""
 COLOURS = 7
-"""The page defines so many colours; further lines repeat them with other dashes."""
-
+"""The page defines this many colours; further lines repeat them with other dashes."""
 DASHES = ("", "7 3", "2 3", "9 3 2 3")
+Pixels = int | float
+
+CURVES = tuple(metric for metric in METRICS if metric.name not in ("R@5", "R@10"))
 
 
 @dataclass(frozen=True)
 class Point:
+    """A mean and its interval (NaN where there is none), with the words that a pointer shows."""
+
     x: float
     y: float
     low: float
@@ -28,16 +40,8 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Line:
-    """A variant: its number gives colour and dashes."""
-
-    number: int
-    points: list[Point]
-
-
-@dataclass(frozen=True)
 class Whisker:
-    """A row of an interval chart: mean, interval (NaN where there is none) and single values."""
+    """A variant of an interval chart; ``number`` gives its colour, and ``values`` are those of single seeds."""
 
     name: str
     number: int | None
@@ -57,6 +61,9 @@ class Axis:
     def at(self, value: float) -> float:
         return self.first + (value - self.low) / (self.high - self.low) * (self.last - self.first)
 
+    def clipped(self, value: float) -> float:
+        return self.at(min(max(value, self.low), self.high))
+
     @property
     def ticks(self) -> list[float]:
         """Round numbers inside the axis, about five."""
@@ -67,60 +74,137 @@ class Axis:
         return [number * step for number in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
 
-def line_chart(lines: list[Line], x_label: str, y_label: str, levels: dict[str, float]) -> str:
-    """Means with bands, over x. Levels (baselines, ridge, upper bound) are drawn where they fall inside the axis."""
-    lines = [Line(line.number, [point for point in line.points if finite(point.x, point.y)]) for line in lines]
-    points = [point for line in lines for point in line.points]
+def final_charts(latent: LatentComparison, metrics: Sequence[Metric]) -> dict[str, list[Markup]]:
+    """{metric: [means, differences]}"""
+    charts = {}
+    for metric in metrics:
+        estimates = [latent.estimate(variant, metric) for variant in latent.variants]
+        whiskers = [
+            Whisker(
+                name_of(latent, variant), at, point_of(0.0, one, variant, metric, estimates), latent.values(variant, metric)
+            )
+            for at, (variant, one) in enumerate(zip(latent.variants, estimates, strict=True))
+        ]
+        for name, rows in latent.context.items():
+            if name.startswith("ridge"):
+                value = rows[ALL][metric.name]
+                title = f"{name}: {metric.name} {number(value, decimals_of(estimates))}"
+                whiskers.append(Whisker(name, None, Point(0.0, value, math.nan, math.nan, title)))
+        paired = [latent.difference(variant, metric) for variant in latent.others]
+        differences = [
+            Whisker(name_of(latent, variant), latent.variants.index(variant), point_of(0.0, one, variant, metric, paired))
+            for variant, one in zip(latent.others, paired, strict=True)
+        ]
+        label = f"difference in {metric.name} from {latent.reference.name}"
+        drawn = [interval_chart(whiskers, metric.name), interval_chart(differences, label, zero=True)]
+        charts[metric.name] = [chart for chart in drawn if chart]
+    return charts
+
+
+def learning_curves(latent: LatentComparison) -> dict[str, list[Markup]]:
+    """{metric: [over samples, over time]}; metrics without a curve are left out."""
+    charts = {}
+    seconds = [run.total("train_seconds") for run in latent.runs]
+    unit, size = unit_of(max((one for one in seconds if not math.isnan(one)), default=0.0))
+    for metric in CURVES:
+        curves = [latent.curve(variant, metric) for variant in latent.variants]
+        levels = {name: rows[ALL][metric.name] for name, rows in latent.context.items()}
+        drawn = [
+            line_chart(lines_of(latent, curves, metric, x_of), label, metric.name, levels)
+            for label, x_of in (
+                ("samples seen", lambda point: point.samples),
+                (f"training, {unit}", lambda point: point.seconds / size),
+            )
+        ]
+        if any(drawn):
+            charts[metric.name] = [chart for chart in drawn if chart]
+    return charts
+
+
+def lines_of(
+    latent: LatentComparison, curves: list[list[CurvePoint]], metric: Metric, x_of: Callable[[CurvePoint], float]
+) -> list[list[Point]]:
+    """A line for each variant."""
+    return [
+        [
+            point_of(
+                x_of(point), point.value, variant, metric, [one.value for one in curve], f", step {point.step:,}",
+                f"; {point.samples:,.0f} samples, {number(point.seconds, 1)} s",
+            )
+            for point in curve
+        ]
+        for variant, curve in zip(latent.variants, curves, strict=True)
+    ]  # fmt: skip
+
+
+def point_of(
+    x: float, one: Estimate, variant: Variant, metric: Metric, estimates: Sequence[Estimate], where: str = "", more: str = ""
+) -> Point:
+    text = estimate_text(one, decimals_of(estimates))
+    return Point(x, one.mean, one.low, one.high, f"{variant.name}{where}: {metric.name} {text}, n = {one.n}{more}")
+
+
+def unit_of(seconds: float) -> tuple[str, int]:
+    """Seconds, minutes or hours, and how many seconds that is."""
+    if seconds >= 18_000:
+        return "h", 3600
+    return ("min", 60) if seconds >= 300 else ("s", 1)
+
+
+def line_chart(lines: list[list[Point]], x_label: str, y_label: str, levels: dict[str, float]) -> Markup:
+    """Means with bands, over x. Levels (baselines, ridge, upper bound) are drawn where they lie inside the axis."""
+    lines = [[point for point in line if finite(point.x, point.y)] for line in lines]
+    points = [point for line in lines for point in line]
     if not points:
-        return ""
+        return Markup("")
     x = axis([0.0, *(point.x for point in points)], [], LEFT, WIDTH - RIGHT)
     y = axis([point.y for point in points], [bound for p in points for bound in (p.low, p.high)], HEIGHT - BOTTOM, TOP)
-    body = [frame(x, y, x_label, y_label)]
-    body += [level_line(y.at(level), name) for name, level in together(levels, y).items()]
-    for line in lines:
-        banded = [point for point in line.points if finite(point.low, point.high)]
+    chart = svg(f"{y_label} against {x_label}", HEIGHT)
+    draw_frame(chart, x, y, x_label, y_label)
+    for name, level in together(levels, y).items():
+        line(chart, "level", LEFT, WIDTH - RIGHT, y.at(level), y.at(level))
+        text(chart, name, WIDTH - RIGHT - 3, y.at(level) - 4, "end", "level")
+    for at, one in enumerate(lines):
+        banded = [point for point in one if finite(point.low, point.high)]
         if len(banded) > 1:
-            upper = [f"{x.at(p.x):.1f},{clipped(y, p.high):.1f}" for p in banded]
-            lower = [f"{x.at(p.x):.1f},{clipped(y, p.low):.1f}" for p in reversed(banded)]
-            body.append(f'<polygon class="band {colour(line.number)}" points="{" ".join(upper + lower)}"/>')
-    for line in lines:
-        path = " ".join(f"{x.at(point.x):.1f},{y.at(point.y):.1f}" for point in line.points)
-        body.append(f'<polyline class="line {colour(line.number)}" stroke-dasharray="{dash(line.number)}" points="{path}"/>')
-        body += [dot(x.at(point.x), y.at(point.y), line.number, point.title) for point in line.points]
-    return svg(f"{y_label} against {x_label}", HEIGHT, body)
+            outline = [(p.x, p.high) for p in banded] + [(p.x, p.low) for p in reversed(banded)]
+            corners = " ".join(f"{x.at(place):.1f},{y.clipped(bound):.1f}" for place, bound in outline)
+            add(chart, "polygon", class_=f"band {colour(at)}", points=corners)
+    for at, one in enumerate(lines):
+        path = " ".join(f"{x.at(point.x):.1f},{y.at(point.y):.1f}" for point in one)
+        add(chart, "polyline", class_=f"line {colour(at)}", stroke_dasharray=dash(at), points=path)
+        for point in one:
+            draw_dot(chart, x.at(point.x), y.at(point.y), at, point.title)
+    return markup(chart)
 
 
-def interval_chart(whiskers: list[Whisker], label: str, zero: bool = False) -> str:
-    """One row each: the name above, below it the mean, its interval and the single values. ``zero`` draws a line there."""
+def interval_chart(whiskers: list[Whisker], label: str, zero: bool = False) -> Markup:
+    """A line each: the name above, below it the mean, its interval and the single values. ``zero`` draws a line there."""
     whiskers = [whisker for whisker in whiskers if finite(whisker.point.y)]
     if not whiskers:
-        return ""
-    height = TOP + ROW * len(whiskers) + BOTTOM
-    means = [value for whisker in whiskers for value in (whisker.point.y, *whisker.values)]
-    bounds = [bound for whisker in whiskers for bound in (whisker.point.low, whisker.point.high)]
-    whole = [value for value in (*means, *bounds, *([0.0] if zero else [])) if finite(value)]
-    x = axis(whole, [], EDGE, WIDTH - RIGHT)
-    body = [f'<line class="axis" x1="{EDGE}" x2="{WIDTH - RIGHT}" y1="{height - BOTTOM}" y2="{height - BOTTOM}"/>']
-    for tick, text in labels(x.ticks):
-        body.append(f'<line class="grid" x1="{x.at(tick):.1f}" x2="{x.at(tick):.1f}" y1="{TOP}" y2="{height - BOTTOM}"/>')
-        body.append(f'<text x="{x.at(tick):.1f}" y="{height - BOTTOM + 16}" text-anchor="middle">{text}</text>')
-    body.append(
-        f'<text class="label" x="{(EDGE + WIDTH - RIGHT) / 2}" y="{height - 8}" text-anchor="middle">{escape(label)}</text>'
-    )
+        return Markup("")
+    height = TOP + STEP * len(whiskers) + BOTTOM
+    base = height - BOTTOM
+    values = [one for w in whiskers for one in (w.point.y, *w.values, w.point.low, w.point.high)] + ([0.0] if zero else [])
+    x = axis([value for value in values if finite(value)], [], EDGE, WIDTH - RIGHT)
+    chart = svg(label, height)
+    line(chart, "axis", EDGE, WIDTH - RIGHT, base, base)
+    for tick, words in labels(x.ticks):
+        line(chart, "grid", x.at(tick), x.at(tick), TOP, base)
+        text(chart, words, x.at(tick), base + 16)
+    text(chart, label, (EDGE + WIDTH - RIGHT) / 2, height - 8, class_="label")
     if zero:
-        body.append(f'<line class="zero" x1="{x.at(0.0):.1f}" x2="{x.at(0.0):.1f}" y1="{TOP}" y2="{height - BOTTOM}"/>')
-    for row, whisker in enumerate(whiskers):
-        top = TOP + row * ROW
-        y = top + 24.0
-        shade = "beside" if whisker.number is None else colour(whisker.number)
+        line(chart, "zero", x.at(0.0), x.at(0.0), TOP, base)
+    for at, whisker in enumerate(whiskers):
+        top, shade, point = TOP + at * STEP, colour(whisker.number), whisker.point
         name = whisker.name if len(whisker.name) < 62 else f"{whisker.name[:60]}…"
-        body.append(f'<text class="name" x="{EDGE + 2}" y="{top + 12}">{escape(name)}</text>')
-        if finite(whisker.point.low, whisker.point.high):
-            ends = [f"{x.at(bound):.1f}" for bound in (whisker.point.low, whisker.point.high)]
-            body.append(f'<line class="whisker {shade}" x1="{ends[0]}" x2="{ends[1]}" y1="{y}" y2="{y}"/>')
-        body += [f'<circle class="single {shade}" cx="{x.at(value):.1f}" cy="{y}" r="2.5"/>' for value in whisker.values]
-        body.append(dot(x.at(whisker.point.y), y, whisker.number, whisker.point.title))
-    return svg(label, height, body)
+        text(chart, name, EDGE + 2, top + 12, "start", "name")
+        if finite(point.low, point.high):
+            line(chart, f"whisker {shade}", x.at(point.low), x.at(point.high), top + 24, top + 24)
+        for value in whisker.values:
+            add(chart, "circle", class_=f"single {shade}", cx=x.at(value), cy=top + 24, r=2.5)
+        draw_dot(chart, x.at(point.y), top + 24, whisker.number, point.title)
+    return markup(chart)
 
 
 def together(levels: dict[str, float], y: Axis) -> dict[str, float]:
@@ -135,22 +219,6 @@ def together(levels: dict[str, float], y: Axis) -> dict[str, float]:
     return {", ".join(names): value for value, names in groups}
 
 
-def level_line(height: float, name: str) -> str:
-    return (
-        f'<line class="level" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{height:.1f}" y2="{height:.1f}"/>'
-        f'<text class="level" x="{WIDTH - RIGHT - 3}" y="{height - 4:.1f}" text-anchor="end">{escape(name)}</text>'
-    )
-
-
-def swatch(number: int) -> str:
-    """The line of a variant, for a legend."""
-    return (
-        '<svg class="swatch" viewBox="0 0 30 12" width="30" height="12" aria-hidden="true">'
-        f'<line class="line {colour(number)}" x1="1" x2="29" y1="6" y2="6" stroke-dasharray="{dash(number)}"/>'
-        f'<circle class="dot {colour(number)}" cx="15" cy="6" r="3.5"/></svg>'
-    )
-
-
 def axis(values: Iterable[float], bounds: Iterable[float], first: int, last: int) -> Axis:
     """Holds all values; bounds of intervals only as far as they do not squeeze the values into a corner."""
     values = list(values)
@@ -162,21 +230,16 @@ def axis(values: Iterable[float], bounds: Iterable[float], first: int, last: int
     return Axis(low if low == 0 else low - room, high + room, first, last)
 
 
-def frame(x: Axis, y: Axis, x_label: str, y_label: str) -> str:
-    parts = []
-    for tick, text in labels(y.ticks):
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y.at(tick):.1f}" y2="{y.at(tick):.1f}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y.at(tick) + 4:.1f}" text-anchor="end">{text}</text>')
-    for tick, text in labels(x.ticks):
-        parts.append(f'<text x="{x.at(tick):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{text}</text>')
-    parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM}"/>')
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(f'<text class="label" x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text>')
-    height = (TOP + HEIGHT - BOTTOM) / 2
-    parts.append(
-        f'<text class="label" transform="translate(13 {height}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>'
-    )
-    return "".join(parts)
+def draw_frame(chart: Element, x: Axis, y: Axis, x_label: str, y_label: str) -> None:
+    for tick, words in labels(y.ticks):
+        line(chart, "grid", LEFT, WIDTH - RIGHT, y.at(tick), y.at(tick))
+        text(chart, words, LEFT - 6, y.at(tick) + 4, "end")
+    for tick, words in labels(x.ticks):
+        text(chart, words, x.at(tick), HEIGHT - BOTTOM + 16)
+    line(chart, "axis", LEFT, WIDTH - RIGHT, HEIGHT - BOTTOM, HEIGHT - BOTTOM)
+    text(chart, x_label, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, class_="label")
+    turned = f"translate(13 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)"
+    add(chart, "text", y_label, class_="label", transform=turned, text_anchor="middle")
 
 
 def labels(ticks: list[float]) -> list[tuple[float, str]]:
@@ -188,30 +251,47 @@ def labels(ticks: list[float]) -> list[tuple[float, str]]:
     return [(tick, f"{tick / scale:.{decimals}f}".replace("-", "−") + (unit if tick else "")) for tick in ticks]
 
 
-def dot(x: float, y: float, number: int | None, title: str) -> str:
+def draw_dot(chart: Element, x: Pixels, y: Pixels, number: int | None, title: str) -> None:
     """With a circle around it that a finger can hit."""
-    shade = "beside" if number is None else colour(number)
-    return (
-        f'<g><title>{escape(title)}</title><circle class="touch" cx="{x:.1f}" cy="{y:.1f}" r="11"/>'
-        f'<circle class="dot {shade}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/></g>'
-    )
+    group = add(chart, "g")
+    add(group, "title", title)
+    add(group, "circle", class_="touch", cx=x, cy=y, r=11)
+    add(group, "circle", class_=f"dot {colour(number)}", cx=x, cy=y, r=3.5)
 
 
-def svg(label: str, height: int, body: list[str]) -> str:
-    return f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label)}">{"".join(body)}</svg>'
+def svg(label: str, height: int) -> Element:
+    return Element("svg", {"class": "chart", "viewBox": f"0 0 {WIDTH} {height}", "role": "img", "aria-label": label})
 
 
-def colour(number: int) -> str:
-    return f"c{number % COLOURS}"
+def line(parent: Element, class_: str, x1: Pixels, x2: Pixels, y1: Pixels, y2: Pixels) -> None:
+    add(parent, "line", class_=class_, x1=x1, x2=x2, y1=y1, y2=y2)
+
+
+def text(parent: Element, words: str, x: Pixels, y: Pixels, anchor: str = "middle", class_: str = "tick") -> None:
+    add(parent, "text", words, class_=class_, x=x, y=y, text_anchor=anchor)
+
+
+def add(parent: Element, tag: str, words: str = "", **attributes: str | Pixels) -> Element:
+    """Numbers are pixels, to a tenth."""
+    child = SubElement(parent, tag)
+    child.text = words
+    for name, value in attributes.items():
+        child.set(name.strip("_").replace("_", "-"), value if isinstance(value, str) else f"{value:.1f}")
+    return child
+
+
+def markup(chart: Element) -> Markup:
+    """ElementTree escapes texts and attributes."""
+    return Markup(tostring(chart, encoding="unicode", short_empty_elements=False))
+
+
+def colour(number: int | None) -> str:
+    return "context" if number is None else f"c{number % COLOURS}"
 
 
 def dash(number: int) -> str:
     """Another one for each line of a colour."""
     return DASHES[(number % COLOURS + number // COLOURS) % len(DASHES)]
-
-
-def clipped(scale: Axis, value: float) -> float:
-    return scale.at(min(max(value, scale.low), scale.high))
 
 
 def finite(*values: float) -> bool:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from eclipse_pl.files import write_atomically
 from eclipse_pl.reports.caveats import caveats
-from eclipse_pl.reports.metric import BY_NAME, Metric
+from eclipse_pl.reports.latent_tables import cost_table
+from eclipse_pl.reports.metrics import BY_NAME, Metric
 from eclipse_pl.reports.numbers_file import numbers_csv
 from eclipse_pl.reports.page import write_page
 from eclipse_pl.reports.parameter_plot import parameter_plot
-from eclipse_pl.reports.published import published_tables
 from eclipse_pl.reports.report import IMAGES, Report
-from eclipse_pl.reports.score_tables import score_tables
-from eclipse_pl.reports.tables import Table, cost_table, difference_table, main_table, markdown, win_table
+from eclipse_pl.reports.tables import Table, markdown
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 HEADLINE = "cosine,centred_cosine,mse,text_cosine,norm,R@1,hard_negative"
 
@@ -31,7 +35,10 @@ def main(args: list[str] | None = None) -> None:
     help_runs = "folders of runs or of `benchmark`, folders above them, or globs in quotes"
     parser.add_argument("runs", nargs="+", metavar="RUN", help=help_runs)
     parser.add_argument("--out", type=Path, default=Path("compare.html"), help="the page (default: compare.html)")
-    parser.add_argument("--reference", metavar="NAME", help="the variant that others are held against (default: the first)")
+    help_reference = "the variant, or a part of its name, that the others are compared with (default: the first one)"
+    parser.add_argument("--reference", metavar="NAME", help=help_reference)
+    help_vary = "a difference that is studied, such as decoder.guidance: it is named, and no reason to refuse (commas between)"
+    parser.add_argument("--vary", metavar="KEY", default="", help=help_vary)
     parser.add_argument("--metrics", default=HEADLINE, help=f"columns of the latent tables (default: {HEADLINE})")
     help_images = f"prompts of each category whose images the page shows (default: {IMAGES}; 0 for none)"
     parser.add_argument("--images", metavar="N", type=int, default=IMAGES, help=help_images)
@@ -47,7 +54,8 @@ def main(args: list[str] | None = None) -> None:
         raise ValueError(f"--images is {options.images}; it must be 0 or more.")
     if (options.plot is not None) != (options.x is not None) or (options.x is not None) != (options.y is not None):
         raise ValueError("--plot, --x and --y go together: --plot FILE.png --x PARAMETER --y METRIC.")
-    report = Report.of(options.runs, options.reference, options.anyway, metrics, options.images)
+    vary = [key for key in options.vary.split(",") if key]
+    report = Report.of(options.runs, options.reference, options.anyway, metrics, options.images, vary)
     command = shlex.join(["python", "-m", "eclipse_pl", "compare", *args])
     written = {"--out": (options.out, write_page(report, command).encode())}
     if options.csv is not None:
@@ -55,9 +63,14 @@ def main(args: list[str] | None = None) -> None:
     if options.plot is not None:
         written["--plot"] = (options.plot, parameter_plot(report, options.x, options.y, options.plot.suffix))
     if options.markdown:
-        print("\n\n".join(f"{markdown(table)}\n\n{table.note}" for table in tables_of(report)))
+        print("\n\n".join(f"{markdown(table)}\n\n{table.note}" for table in report.tables))
     else:
-        show(report, [*tables_of(report), *([cost_table(report.latent)] if report.latent else [])])
+        from rich.console import Console
+
+        console = Console(width=None if Console().is_terminal else 160, highlight=False)
+        show_tables(console, [*report.tables, *([cost_table(report.latent)] if report.latent else [])])
+        problems = [problem.sentence for problem in report.comparison.problems]
+        show_sentences(console, {"Not a fair comparison (†)": problems, **caveats(report)})
     for option, (path, content) in written.items():
         write(path, content, option)
         print(path, file=sys.stderr)
@@ -70,24 +83,11 @@ def metrics_of(names: str) -> tuple[Metric, ...]:
     return tuple(BY_NAME[name] for name in chosen)
 
 
-def tables_of(report: Report) -> list[Table]:
-    """Scores of images, then latent metrics, then what others published."""
-    tables = score_tables(report.scores) if report.scores else []
-    if report.latent is not None:
-        tables.append(main_table(report.latent, report.metrics))
-        if report.latent.others:
-            tables += [difference_table(report.latent, report.metrics), win_table(report.latent)]
-    return tables + (published_tables(report.scores) if report.scores else [])
-
-
-def show(report: Report, tables: list[Table]) -> None:
-    """Print the tables, then what may not be concluded."""
-    from rich.console import Console
+def show_tables(console: Console, tables: Sequence[Table]) -> None:
     from rich.padding import Padding
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    console = Console(width=None if Console().is_terminal else 160, highlight=False)
     for table in tables:
         shown = RichTable(title=Text(table.title), title_justify="left", box=None, caption=Text(table.note))
         shown.caption_justify = "left"
@@ -95,15 +95,20 @@ def show(report: Report, tables: list[Table]) -> None:
         for name in table.header:
             shown.add_column(name, justify="right")
         for row in table.rows:
-            style = {"beside": "dim", "published": "dim", "reference": "bold"}.get(row.kind)
+            style = {"context": "dim", "published": "dim", "reference": "bold"}.get(row.kind)
             shown.add_row(Text(row.full_name), *(Text(text) for text in row.cells), style=style)
         console.print(Padding(shown, (0, 0, 1, 0)))
-    said = {"Not a fair comparison (†)": [problem.sentence for problem in report.comparison.problems], **caveats(report)}
-    for title, lines in said.items():
-        if lines:
+
+
+def show_sentences(console: Console, lists: dict[str, list[str]]) -> None:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    for title, sentences in lists.items():
+        if sentences:
             console.print(Text(title, style="bold"))
-        for line in lines:
-            console.print(Padding(Text(f"- {line}"), (0, 0, 0, 1)))
+        for sentence in sentences:
+            console.print(Padding(Text(f"- {sentence}"), (0, 0, 0, 1)))
 
 
 def write(path: Path, content: bytes, option: str) -> None:

@@ -1,10 +1,12 @@
-"""Which runs may stand in one table: those that were measured on the same pairs, in the same space, by the same metrics; and
-those whose images are of the same prompts and seeds, by the same decoder, seen by the same scorers.
+"""Which runs may stand in one table.
+
+Latent tables must be of the same pairs, in the same space, by the same metrics; scorecards of the same prompts and seeds, by
+the same decoder and the same scorers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,12 +29,13 @@ class Problem:
 
 @dataclass(frozen=True)
 class Check:
-    """What must be equal: its name, its value, and how the first run's is told where another's differs."""
+    """A value that must be equal, and the words for it where it is not."""
 
     what: str
     value: Callable[[RunRecord], Any]
-    told: Callable[[RunRecord, RunRecord], str]
-    remedy: Callable[[RunRecord], str] = lambda run: ""
+    words: Callable[[RunRecord, RunRecord], str]
+    """The first run's value, in words that tell it from the second's."""
+    remedy: Callable[[RunRecord, RunRecord], str] = lambda one, other: ""
     concerns: Callable[[RunRecord, RunRecord], bool] = lambda one, other: True
     """Whether the two must agree in this at all."""
 
@@ -55,14 +58,14 @@ LATENT = (
         "other metrics",
         lambda run: run.fact("metrics_version"),
         lambda run, _: f"version {run.fact('metrics_version')}",
-        remedy=lambda run: f" {measure_again(run.training, run.config)}",
+        remedy=lambda _, run: f" {measure_again(run.training, run.config)}",
     ),
     Check("another CLIP space", lambda run: run.fact("shards", "space"), lambda run, _: space_of(run)),
     Check(
         "other shards",
         lambda run: run.fact("shards", "sha256"),
         lambda run, _: shards_of(run),
-        remedy=lambda run: f" {measure_on_one_set(run.training, run.config)}",
+        remedy=lambda _, run: f" {measure_on_one_set(run.training, run.config)}",
     ),
     Check("other pairs", lambda run: (run.fact("stage"), run.fact("pairs_sha256")), lambda run, _: split_of(run)),
 )
@@ -77,18 +80,21 @@ def prompts_of(run: RunRecord) -> str:
     return f"{prompts.get('name')}, {prompts.get('count')} prompts, {short(prompts['sha256'])}"
 
 
-def told_of(value: Callable[[RunRecord], Any]) -> Callable[[RunRecord, RunRecord], str]:
+def differing_words(value: Callable[[RunRecord], Any]) -> Callable[[RunRecord, RunRecord], str]:
     """Of groups of settings, those that the other run has not: ``steps 20, guidance 7.5``."""
+    return lambda run, other: (
+        ", ".join(f"{key} {one}" for key, one in unlike(value(run), value(other)).items()) or "nothing more"
+    )
 
-    def told(run: RunRecord, other: RunRecord) -> str:
-        ours, theirs = flat(value(run)), flat(value(other))
-        return ", ".join(f"{key} {one}" for key, one in ours.items() if theirs.get(key, ()) != one) or "nothing more"
 
-    return told
+def unlike(ours: Any, theirs: Any) -> dict[str, Any]:
+    """Settings that are missing in the other group, or have another value there."""
+    ours, theirs = flat(ours), flat(theirs)
+    return {key: value for key, value in ours.items() if theirs.get(key, ()) != value}
 
 
 def same_space(one: RunRecord, other: RunRecord) -> bool:
-    """Decoders of one space could have been the same. Between spaces, and beside a whole pipeline, they cannot."""
+    """Decoders of one space could have been the same. Those of two spaces could not, and a whole pipeline has its own."""
     ours, theirs = one.scored, other.scored
     return ours.decoder is not None and theirs.decoder is not None and ours.space == theirs.space
 
@@ -101,29 +107,34 @@ def protocol_of(run: RunRecord) -> Any:
     return (card(run, "distribution") or {}).get("protocol", {})
 
 
-SCORES = (
-    Check("other prompts", lambda run: card(run, "prompts")["sha256"], lambda run, _: prompts_of(run)),
-    Check(
-        "another number of images a prompt",
-        lambda run: card(run, "images_per_prompt"),
-        lambda run, _: str(card(run, "images_per_prompt")),
-    ),
-    Check("other seeds of the images", lambda run: card(run, "seed"), lambda run, _: f"{card(run, 'seed')} and on"),
-    Check("other scorers", lambda run: card(run, "scorers"), told_of(lambda run: card(run, "scorers"))),
-    Check(
-        "another decoder",
-        lambda run: run.scored.decoder,
-        told_of(lambda run: run.scored.decoder),
-        concerns=same_space,
-    ),
-    Check("another protocol of FID", protocol_of, told_of(protocol_of), concerns=both_have_distances),
-)
+def score_checks(studied: Collection[str]) -> tuple[Check, ...]:
+    """``studied`` settings of decoders may differ."""
+
+    def decoder_of(run: RunRecord) -> dict[str, Any]:
+        return {key.removeprefix("decoder."): one for key, one in run.decoder_settings.items() if key not in studied}
+
+    def vary(one: RunRecord, other: RunRecord) -> str:
+        keys = dict.fromkeys([*unlike(decoder_of(one), decoder_of(other)), *unlike(decoder_of(other), decoder_of(one))])
+        return f" If you study this difference, name it: --vary {','.join(f'decoder.{key}' for key in keys)}."
+
+    return (
+        Check("other prompts", lambda run: card(run, "prompts")["sha256"], lambda run, _: prompts_of(run)),
+        Check(
+            "another number of images a prompt",
+            lambda run: card(run, "images_per_prompt"),
+            lambda run, _: str(card(run, "images_per_prompt")),
+        ),
+        Check("other seeds of the images", lambda run: card(run, "seed"), lambda run, _: f"{card(run, 'seed')} and on"),
+        Check("other scorers", lambda run: card(run, "scorers"), differing_words(lambda run: card(run, "scorers"))),
+        Check("another decoder", decoder_of, differing_words(decoder_of), vary, same_space),
+        Check("another protocol of FID", protocol_of, differing_words(protocol_of), concerns=both_have_distances),
+    )
 
 
-def problems_of(runs: list[RunRecord]) -> list[Problem]:
-    """One for each run that is unfinished, does not say what it was measured on, or differs from the first sound run.
+def problems_of(runs: list[RunRecord], studied: Collection[str] = ()) -> list[Problem]:
+    """One for each run that is unfinished, has no record of what it was measured on, or differs from the first sound run.
 
-    Latent tables and scorecards are held apart: a run may have the one, the other, or both.
+    Latent tables and scorecards are checked apart: a run may have the one, the other, or both.
     """
     found, measured = [], []
     for run in runs:
@@ -140,7 +151,7 @@ def problems_of(runs: list[RunRecord]) -> list[Problem]:
     return [
         *found,
         *differences(measured, LATENT, "latent"),
-        *differences([run for run in runs if run.scores], SCORES, "scores"),
+        *differences([run for run in runs if run.scores], score_checks(studied), "scores"),
     ]
 
 
@@ -154,7 +165,7 @@ def differences(runs: list[RunRecord], checks: tuple[Check, ...], kind: Kind) ->
             if first is not None and check.value(first) != check.value(run):
                 sentence = (
                     f"{first} and {run} cannot be compared fairly, because they were measured with {check.what}: "
-                    f"{check.told(first, run)} against {check.told(run, first)}.{check.remedy(run)}"
+                    f"{check.words(first, run)} against {check.words(run, first)}.{check.remedy(first, run)}"
                 )
                 found.append(Problem(run, sentence, kind))
                 break
@@ -172,7 +183,7 @@ def twice(first: RunRecord, second: RunRecord) -> Problem:
 
 def continue_with(run: RunRecord) -> str:
     if run.is_benchmark:
-        return "Start its command again: what is done is not done anew."
+        return "Start its command again: it continues where it stopped."
     return finish(run.folder)
 
 

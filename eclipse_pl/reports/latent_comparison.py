@@ -1,4 +1,4 @@
-"""The latent numbers of a comparison: means over seeds, differences by paired seeds, win rates over pairs, learning curves."""
+"""The latent numbers of a comparison: means over seeds, differences by paired seeds, win rates over pairs, curves, costs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 from jaxtyping import Float
 
 from eclipse_pl.callbacks.latent import THIS_PRIOR
-from eclipse_pl.intervals import Estimate, mean_interval, rate_interval
+from eclipse_pl.intervals import NOTHING, Estimate, mean_interval, rate_interval
 from eclipse_pl.latent_metrics import ALL, LABELS, ROWS
 from eclipse_pl.reports.comparison import Comparison
 from eclipse_pl.reports.fairness import Kind
-from eclipse_pl.reports.metric import LOWER_WINS, NOTHING, Metric
+from eclipse_pl.reports.metrics import LOWER_WINS, Metric
 from eclipse_pl.reports.run_record import RunRecord
 from eclipse_pl.reports.variants import Variant
 
@@ -44,17 +44,17 @@ class LatentComparison(Comparison):
     @cached_property
     def subsets(self) -> list[str]:
         """ "all" and the subsets that every run's table has."""
-        tables = [run.rows[THIS_PRIOR] for run in self.runs]
+        tables = [run.table[THIS_PRIOR] for run in self.runs]
         return [subset for subset in tables[0] if all(subset in table for table in tables)]
 
     @cached_property
-    def beside(self) -> dict[str, dict[str, dict[str, float]]]:
-        """Baselines, ridge and upper bound: {label: {subset: {metric: value}}}; one row where all runs agree on it."""
-        rows = {}
+    def context(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Baselines, ridge regression and upper bound: {label: {subset: {metric: value}}}; one entry where all runs agree."""
+        labelled = {}
         for name in (name for name in ROWS if name != THIS_PRIOR):
             tables: list[tuple[list[str], dict[str, dict[str, float]]]] = []
             for variant in self.variants:
-                for table in (run.rows[name] for run in variant.runs.values() if name in run.rows):
+                for table in (run.table[name] for run in variant.runs.values() if name in run.table):
                     same = next((names for names, other in tables if agree(table[ALL], other[ALL])), None)
                     if same is None:
                         tables.append(([variant.name], table))
@@ -62,16 +62,19 @@ class LatentComparison(Comparison):
                         same.append(variant.name)
             for names, table in tables:
                 label = LABELS.get(name, name)
-                rows[label if len(tables) == 1 else f"{label}: {'; '.join(names)}"] = table
-        return rows
+                labelled[label if len(tables) == 1 else f"{label}: {'; '.join(names)}"] = table
+        return labelled
+
+    def values(self, variant: Variant, metric: Metric, subset: str = ALL) -> list[float]:
+        """Those of the single seeds."""
+        return [value_of(run, metric, subset) for run in variant.runs.values()]
 
     def estimate(self, variant: Variant, metric: Metric, subset: str = ALL) -> Estimate:
         """Mean over seeds."""
-        values = [value_of(run, metric, subset) for run in variant.runs.values()]
-        return mean_interval(values, resolution(values))
+        return over_seeds(self.values(variant, metric, subset))
 
     def difference(self, variant: Variant, metric: Metric, subset: str = ALL) -> Estimate:
-        """Mean over paired seeds of the variant less the reference; nothing where they share no seed."""
+        """Mean over paired seeds of the variant minus the reference; nothing where they share no seed."""
         pairs = self.pairs(variant)
         if not pairs:
             return NOTHING
@@ -81,7 +84,7 @@ class LatentComparison(Comparison):
     def win_rate(self, variant: Variant, column: str, subset: str = ALL) -> Estimate:
         """How often a pair is better than under the reference with the same seed.
 
-        Its interval is over images: captions of one image are won or lost together.
+        The interval is over images: captions of one image are won or lost together.
         """
         scores, images = [], np.zeros(0)
         for run, other in self.pairs(variant):
@@ -94,9 +97,9 @@ class LatentComparison(Comparison):
             images = ours["group"][taken]
         if not scores:
             return NOTHING
-        over_seeds = np.mean(scores, axis=0)
-        known = ~np.isnan(over_seeds)
-        return rate_interval(over_seeds[known], images[known]) if known.any() else NOTHING
+        means = np.mean(scores, axis=0)
+        known = ~np.isnan(means)
+        return rate_interval(means[known], images[known]) if known.any() else NOTHING
 
     def curve(self, variant: Variant, metric: Metric, subset: str = ALL) -> list[CurvePoint]:
         """Validations that all seeds of a variant have, in order."""
@@ -104,8 +107,7 @@ class LatentComparison(Comparison):
         points = []
         for step in (step for step in curves[0] if all(step in curve for curve in curves)):
             samples, seconds, values = zip(*(curve[step] for curve in curves), strict=True)
-            estimate = mean_interval(values, resolution(values))
-            points.append(CurvePoint(step, sum(samples) / len(samples), sum(seconds) / len(seconds), estimate))
+            points.append(CurvePoint(step, sum(samples) / len(samples), sum(seconds) / len(seconds), over_seeds(values)))
         return points
 
 
@@ -119,7 +121,12 @@ def wins(ours: Float[np.ndarray, " pairs"], theirs: Float[np.ndarray, " pairs"])
 
 
 def value_of(run: RunRecord, metric: Metric, subset: str) -> float:
-    return run.rows[THIS_PRIOR][subset][metric.name]
+    return run.table[THIS_PRIOR][subset][metric.name]
+
+
+def over_seeds(values: Sequence[float]) -> Estimate:
+    """Mean of a number over seeds of training."""
+    return mean_interval(values, resolution(values))
 
 
 def resolution(values: Sequence[float]) -> float:
@@ -132,3 +139,60 @@ def agree(one: dict[str, float], other: dict[str, float]) -> bool:
     return all(
         math.isclose(value, other[name], rel_tol=1e-4, abs_tol=1e-6) or math.isnan(value) for name, value in one.items()
     )
+
+
+COSTS = (
+    "trained_steps", "samples_seen", "train_pairs", "trained_parameters", "parameters", "train_seconds", "forward_passes",
+    "seconds_per_1000",
+)  # fmt: skip
+"""The numbers of a `Cost`."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a variant took. Times are those of each seed (s) and no estimates: they depend on how busy a machine was.
+
+    NaN or None where a run did not record it.
+    """
+
+    trained_steps: int
+    samples_seen: float
+    train_pairs: int | None
+    trained_parameters: int | None
+    parameters: int | None
+    train_seconds: list[float]
+    forward_passes: int | None
+    seconds_per_1000: list[float]
+    machine: str
+
+    @classmethod
+    def of(cls, variant: Variant) -> Cost:
+        runs, first = list(variant.runs.values()), variant.first
+        held = [one["pairs"] for one in first.training_data]
+        return cls(
+            trained_steps=first.step,
+            samples_seen=math.fsum(run.total("samples_seen") for run in runs) / len(runs),
+            train_pairs=first.config.get("data.init_args.pairs") or (held[0] if len(held) == 1 else None),
+            trained_parameters=first.fact("prior", "trained_parameters"),
+            parameters=first.fact("prior", "parameters"),
+            train_seconds=[run.total("train_seconds") for run in runs],
+            forward_passes=first.fact("sampling", "forward_passes"),
+            seconds_per_1000=[run.fact("sampling", "seconds_per_1000") or math.nan for run in runs],
+            machine="; ".join(dict.fromkeys(machine_of(run) for run in runs)),
+        )
+
+    def number(self, name: str) -> float:
+        """One of `COSTS`, times as means over seeds; NaN where it is not known."""
+        value = getattr(self, name)
+        if isinstance(value, list):
+            return math.fsum(value) / len(value)
+        return math.nan if value is None else float(value)
+
+
+def machine_of(run: RunRecord) -> str:
+    """What times depend on, in words."""
+    machine = run.fact("machine")
+    if not machine:
+        return "unknown"
+    device = machine["cpu"] if machine["gpu"] == "none used" else machine["gpu"]
+    return f"{device}, {machine['threads']} of {machine['cores']} cores, torch {machine['torch']}"

@@ -1,36 +1,50 @@
-"""One HTML page of a comparison: a single file without scripts, fonts or images from elsewhere."""
+"""One HTML page of a comparison: a single file that loads no scripts, fonts or images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from html import escape
+import re
 from importlib.resources import files
-from string import Template
+from typing import Any
 
 from eclipse_pl.latent_metrics import ALL
-from eclipse_pl.reports.caveats import caveats
-from eclipse_pl.reports.html_parts import box, html_table, note, section, tabs
-from eclipse_pl.reports.image_section import images
+from eclipse_pl.reports.caveats import caveats, decoder_words, enumerate_seeds
+from eclipse_pl.reports.charts import colour, dash, final_charts, learning_curves
+from eclipse_pl.reports.images import images_of
 from eclipse_pl.reports.latent_comparison import LatentComparison
-from eclipse_pl.reports.page_figures import final_charts, learning_curves
+from eclipse_pl.reports.latent_tables import cost_table, difference_table, main_table, win_table
+from eclipse_pl.reports.published import published_tables
 from eclipse_pl.reports.report import Report
 from eclipse_pl.reports.run_record import RunRecord
 from eclipse_pl.reports.score_comparison import ScoreComparison
-from eclipse_pl.reports.score_section import published_section, score_section
-from eclipse_pl.reports.seed_caveats import enumerate_seeds
-from eclipse_pl.reports.tables import Row, Table, cost_table, difference_table, main_table, settings_table, win_table
+from eclipse_pl.reports.score_tables import scorer_tables, summary_table
+from eclipse_pl.reports.tables import Table, TableRow, name_of, settings_table
 
-Section = Callable[[Report], str]
+Fact = tuple[str, str, str]
+"""Words, of which the middle ones are bold."""
 
 
 def write_page(report: Report, command: str) -> str:
-    """The page. Everything that comes from configs and folders is escaped."""
-    template = Template(files("eclipse_pl.reports").joinpath("page.html").read_text(encoding="utf-8"))
-    return template.substitute(
+    """The page. The template escapes whatever comes from configs and folders."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
+    # long names of options may break after an underscore or a dot
+    environment.filters["pieces"] = lambda words: re.split(r"(?<=[_.])(?=[^\W\d])", words)
+    template = environment.from_string(files("eclipse_pl.reports").joinpath("page.html").read_text(encoding="utf-8"))
+    scores = report.scores
+    return template.render(
         title=title(report),
-        facts=" · ".join(part for part in facts(report) if part),
-        body="\n".join(text for section in SECTIONS if (text := section(report))),
-        footer=f"Written by <code>{escape(command)}</code>.",
+        facts=facts(report),
+        problems=[problem.sentence for problem in report.comparison.problems],
+        caveats=caveats(report),
+        reference=report.comparison.reference.name,
+        scores=None if scores is None else score_content(scores),
+        images=images_of(report),
+        published={table.title.partition(" of ")[0]: table for table in published_tables(scores)} if scores else {},
+        latent=None if report.latent is None else latent_content(report, report.latent),
+        settings=settings_table(report.comparison),
+        runs=run_table(report),
+        command=command,
     )
 
 
@@ -38,129 +52,101 @@ def title(report: Report) -> str:
     variants = len(report.comparison.variants)
     if variants > 1:
         return f"Comparison of {variants} variants"
-    return "One variant beside baselines and upper bound" if report.latent else "The scores of one variant"
+    return "One variant with baselines and upper bound" if report.latent else "The scores of one variant"
 
 
-def facts(report: Report) -> list[str]:
+def facts(report: Report) -> list[Fact]:
     """What was compared, in a line."""
     comparison = report.comparison
     seeds = sorted({len(variant.runs) for variant in comparison.variants})
-    counted = " or ".join(map(str, seeds)) + (" seed" if seeds == [1] else " seeds")
-    return [
-        f"<b>{plural(len(comparison.runs), 'run')}</b>: {plural(len(comparison.variants), 'variant')} of {counted}",
-        *(latent_facts(report.latent) if report.latent else []),
-        *(score_facts(report.scores) if report.scores else []),
-        f"reference <b>{escape(comparison.reference.name)}</b>" if comparison.others else "",
-    ]
-
-
-def latent_facts(latent: LatentComparison) -> list[str]:
-    first = latent.reference.first
-    steps = sorted({run.step for run in latent.runs})
-    pairs = first.fact("pairs")
-    return [
-        f"<b>{pairs:,} pairs</b> of the {escape(str(first.fact('stage')))} split" if pairs else "",
-        f"shards <b>{escape(str(first.fact('shards', 'folder') or first.config.get('data.init_args.folder')))}</b>",
-        f"space <b>{escape(str((first.fact('shards', 'space') or {}).get('name', 'unknown')))}</b>",
-        f"after {' to '.join(f'{step:,}' for step in dict.fromkeys((steps[0], steps[-1])))} steps",
-    ]
-
-
-def score_facts(scores: ScoreComparison) -> list[str]:
-    card = scores.records[0].card
-    prompts, name = card["prompts"].get("count"), card["prompts"].get("name")
-    return [
-        f"<b>{escape(str(prompts))} prompts</b> of {escape(str(name))} × {plural(card['images_per_prompt'], 'image')}",
-        f"scored by <b>{escape(', '.join(scores.scorers))}</b>",
-    ]
+    counts = " or ".join(map(str, seeds)) + (" seed" if seeds == [1] else " seeds")
+    found = [("", plural(len(comparison.runs), "run"), f": {plural(len(comparison.variants), 'variant')} of {counts}")]
+    if comparison.others:
+        found.append(("differences from ", comparison.reference.name, " (--reference)"))
+    if report.latent is not None:
+        first = report.latent.reference.first
+        steps = sorted({run.step for run in report.latent.runs})
+        pairs = first.fact("pairs")
+        found += [("", f"{pairs:,} pairs", f" of the {first.fact('stage')} split")] if pairs else []
+        found += [
+            ("shards ", str(first.fact("shards", "folder") or first.config.get("data.init_args.folder")), ""),
+            ("space ", str((first.fact("shards", "space") or {}).get("name", "unknown")), ""),
+            ("after ", " to ".join(f"{step:,}" for step in dict.fromkeys((steps[0], steps[-1]))), " steps"),
+        ]
+    if report.scores is not None:
+        card = report.scores.records[0].card
+        prompts, images = card["prompts"], plural(card["images_per_prompt"], "image")
+        found += [
+            ("", f"{prompts.get('count')} prompts", f" of {prompts.get('name')} × {images}"),
+            ("scored by ", ", ".join(report.scores.scorers), ""),
+        ]
+    return found
 
 
 def plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def unfairness(report: Report) -> str:
-    problems = report.comparison.problems
-    if not problems:
-        return ""
-    return box("Not a fair comparison: rows marked † are here by --anyway", [p.sentence for p in problems], "warn")
-
-
-def limits(report: Report) -> str:
-    return "".join(box(title, sentences) for title, sentences in caveats(report).items())
-
-
-def final_metrics(report: Report) -> str:
-    if report.latent is None:
-        return ""
-    table = html_table(main_table(report.latent, report.metrics))
-    return section("Latent metrics", table) if report.scores else table
-
-
-def differences(report: Report) -> str:
-    latent = report.latent
-    if latent is None or not latent.others:
-        return ""
-    parts = [html_table(difference_table(latent, report.metrics)), html_table(win_table(latent))]
-    return section(f"Against the reference, {latent.reference.name}", "".join(parts))
-
-
-def subsets(report: Report) -> str:
-    latent = report.latent
-    if latent is None:
-        return ""
-    panels = {
-        subset: html_table(main_table(latent, report.metrics, subset))
-        + (html_table(difference_table(latent, report.metrics, subset)) if latent.others else "")
-        for subset in latent.subsets
-        if subset != ALL
+def score_content(scores: ScoreComparison) -> dict[str, Any]:
+    """Tables of every scorer and subset, and how the images were made and scored."""
+    versions = {name: version for record in scores.records for name, version in record.card["scorers"].items()}
+    runs = [(variant, run) for variant in scores.variants for run in variant.runs.values()]
+    card = scores.records[0].card
+    prompts = card["prompts"]
+    return {
+        "summary": summary_table(scores),
+        "scorers": {
+            scorer: {
+                "group": f"scorer-{at}",
+                "subsets": {subset: scorer_tables(scores, scorer, subset) for subset in scores.subsets(scorer)},
+            }
+            for at, scorer in enumerate(scores.scorers)
+        },
+        "prompts": f"{prompts.get('name')}: {prompts.get('count')} prompts (sha256 {prompts['sha256']}, parsed by "
+        f"{prompts.get('parser')}), {card['images_per_prompt']} image(s) of each, seeds from {card['seed']}.",
+        "protocol": [
+            text_table("scorer", ["version"], [TableRow(name, [str(version)]) for name, version in versions.items()]),
+            text_table(
+                "variant",
+                ["images made", "folder"],
+                [TableRow(variant.name, [decoder_words(run), str(run.scored)]) for variant, run in runs],
+            ),
+        ],
     }
-    if not panels:
-        return ""
-    return section(
-        "Subsets of the split", tabs("subsets", panels) + note("Retrieval of every subset searches the whole split.")
-    )
 
 
-def costs(report: Report) -> str:
-    return section("Cost", html_table(cost_table(report.latent))) if report.latent else ""
+def latent_content(report: Report, latent: LatentComparison) -> dict[str, Any]:
+    """Tables and charts of latent metrics."""
+    makers = [main_table, difference_table] if latent.others else [main_table]
+    return {
+        "main": main_table(latent, report.metrics),
+        "final": final_charts(latent, report.metrics),
+        "against": [difference_table(latent, report.metrics), win_table(latent)] if latent.others else [],
+        "curves": learning_curves(latent),
+        "legend": [(name_of(latent, variant), colour(at), dash(at)) for at, variant in enumerate(latent.variants)],
+        "subsets": {
+            subset: [make(latent, report.metrics, subset) for make in makers] for subset in latent.subsets if subset != ALL
+        },
+        "cost": cost_table(latent),
+    }
 
 
-def configs(report: Report) -> str:
-    comparison = report.comparison
+def run_table(report: Report) -> Table:
     rows = [
-        Row(
+        TableRow(
             str(run),
-            [variant.name, enumerate_seeds([seeds]) or "–", f"{run.step:,}" if run.has_table else "–", shards_told(run)],
+            [variant.name, enumerate_seeds([seeds]) or "–", f"{run.step:,}" if run.has_table else "–", shards_of(run)],
         )
-        for variant in comparison.variants
+        for variant in report.comparison.variants
         for seeds, run in variant.runs.items()
     ]
-    runs = html_table(Table("run", ["variant", "seed", "step", "trained on"], rows))
-    listed = f"<details><summary>The {len(rows)} runs</summary>{runs}</details>"
-    settings = settings_table(comparison)
-    if not settings.header:
-        return section("Runs", listed)
-    return section("What differs", html_table(settings, "text") + listed)
+    return text_table("run", ["variant", "seed", "step", "trained on"], rows)
 
 
-def shards_told(run: RunRecord) -> str:
+def text_table(title: str, header: list[str], rows: list[TableRow]) -> Table:
+    return Table(title, header, rows, is_text=True)
+
+
+def shards_of(run: RunRecord) -> str:
     """Folder and hash of what a run was trained on."""
     return ", then ".join(f"{one['folder']} (sha256 {one['sha256'][:8]}…)" for one in run.training_data) or "–"
-
-
-SECTIONS: tuple[Section, ...] = (
-    unfairness,
-    limits,
-    score_section,
-    images,
-    published_section,
-    final_metrics,
-    final_charts,
-    differences,
-    learning_curves,
-    subsets,
-    costs,
-    configs,
-)
-"""In order. One with nothing to show returns "" and leaves no trace."""

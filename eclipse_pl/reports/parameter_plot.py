@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+from eclipse_pl.intervals import Estimate
+from eclipse_pl.latent_metrics import ALL
 from eclipse_pl.reports.comparison import Comparison
-from eclipse_pl.reports.costs import COSTS, Cost
-from eclipse_pl.reports.quantity import Quantity, quantity_of
+from eclipse_pl.reports.latent_comparison import COSTS, Cost, LatentComparison
+from eclipse_pl.reports.metrics import BY_NAME
 from eclipse_pl.reports.report import Report
-from eclipse_pl.reports.variants import Variant, canonical, names_of, plain, rank, shortest
+from eclipse_pl.reports.score_comparison import Column, ScoreComparison
+from eclipse_pl.reports.variants import Variant, canonical, ending_in, names_of, plain, rank, shortest
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#555555", "#882255")
 MARKERS = "osD^vPX*"
@@ -24,8 +29,8 @@ LINE_OF_TEXT = 0.04
 def parameter_plot(report: Report, x: str, y: str, kind: str = ".png") -> bytes:
     """Means over seeds with 95 % intervals and single seeds, a line for each setting of the other parameters.
 
-    Variants that do not have the parameter are levels across the image, as are baselines, ridge and upper bound where
-    they fall inside.
+    Variants that do not have the parameter are levels across the image. So are baselines, ridge regression and the upper
+    bound, where they lie inside.
 
     Args:
         report: What is drawn.
@@ -34,7 +39,7 @@ def parameter_plot(report: Report, x: str, y: str, kind: str = ".png") -> bytes:
         kind: Suffix of the file.
 
     Raises:
-        ValueError: no such parameter, metric, subset or kind, with the choices.
+        ValueError: There is no such parameter, metric, subset or kind of file.
     """
     from matplotlib.figure import Figure
 
@@ -152,11 +157,9 @@ def lines_of(comparison: Comparison, key: str, values: dict[str, Any]) -> dict[s
 
 
 def key_of(comparison: Comparison, x: str) -> str:
-    """The dotted key or cost that is meant by the words of ``--x``."""
-    keys = list(dict.fromkeys(key for variant in comparison.variants for key in variant.settings))
-    if x in keys:
-        return x
-    fitting = [key for key in keys if f".{'.'.join(word for word in key.split('.') if word != 'init_args')}".endswith(f".{x}")]
+    """The dotted key or cost that the words of ``--x`` name."""
+    keys = comparison.keys
+    fitting = [x] if x in keys else ending_in(x, keys)
     if len(fitting) == 1:
         return fitting[0]
     if x in COSTS:
@@ -176,3 +179,76 @@ def value_at(variant: Variant, key: str) -> Any:
         return Cost.of(variant).train_pairs  # null is all of them
     value = variant.settings.get(key)
     return value if isinstance(value, (int, float)) or value is None else plain(value)
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number of each variant."""
+
+    name: str
+    better: str
+    comparison: Comparison
+    """The variants that have it."""
+    estimate: Callable[[Variant], Estimate]
+    single: Callable[[Variant], list[float]]
+    """Values of the single seeds."""
+    levels: dict[str, float]
+    """Values of baselines, ridge regression and upper bound."""
+    intervals: str
+    """What the intervals are over."""
+
+
+def quantity_of(report: Report, y: str) -> Quantity:
+    """A latent metric as METRIC or SUBSET/METRIC, a score or distance by the name it is logged under.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    scores = {column.name: column for column in report.scores.all_columns} if report.scores else {}
+    if report.scores is not None and y in scores:
+        return score_quantity(report.scores, scores[y])
+    subset, _, metric = y.rpartition("/")
+    if report.latent is not None and metric in BY_NAME and (subset or ALL) in report.latent.subsets:
+        return latent_quantity(report.latent, metric, subset or ALL)
+    choices = []
+    if report.latent is not None:
+        choices.append(
+            f"the metrics are {', '.join(BY_NAME)}, alone or as SUBSET/METRIC with one of {', '.join(report.latent.subsets)}"
+        )
+    if scores:
+        choices.append(f"the scores are {', '.join(scores)}")
+    raise ValueError(f"--y {y} is no metric and no score; {'; '.join(choices)}.")
+
+
+def latent_quantity(latent: LatentComparison, name: str, subset: str) -> Quantity:
+    metric = BY_NAME[name]
+    return Quantity(
+        name if subset == ALL else f"{name}, {subset} pairs",
+        metric.better,
+        latent,
+        lambda variant: latent.estimate(variant, metric, subset),
+        lambda variant: latent.values(variant, metric, subset),
+        {row: rows.get(subset, {}).get(name, math.nan) for row, rows in latent.context.items()},
+        intervals_of(latent, "no interval"),
+    )
+
+
+def score_quantity(scores: ScoreComparison, column: Column) -> Quantity:
+    return Quantity(
+        column.name.removeprefix("benchmark/"),
+        column.better,
+        scores,
+        lambda variant: scores.estimate(variant, column),
+        lambda variant: scores.values(variant, column),
+        {},
+        intervals_of(scores, "95 % intervals over prompts"),
+    )
+
+
+def intervals_of(comparison: Comparison, single: str) -> str:
+    """How many seeds there are, and what intervals are over."""
+    counts = sorted(len(variant.runs) for variant in comparison.variants if variant.first.has_seeds)
+    if not counts or counts[-1] == 1:
+        return f"n = 1 seed: {single}"
+    several = f"n = {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} seeds, 95 % t-intervals"
+    return several if counts[0] > 1 else f"{several}; of 1 seed {single}"

@@ -1,4 +1,4 @@
-"""Published figures of the ECLIPSE paper, to stand beside ours, and what of ours stands beside them."""
+"""Published figures of the ECLIPSE paper in one table with ours."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from eclipse_pl.reports.metric import decimals_of
-from eclipse_pl.reports.score_column import ScoreColumn
-from eclipse_pl.reports.score_comparison import ScoreComparison
-from eclipse_pl.reports.tables import Row, Table, estimate_text, name_of
+from eclipse_pl.reports.score_comparison import ScoreColumn, ScoreComparison
+from eclipse_pl.reports.score_tables import score_texts
+from eclipse_pl.reports.tables import Table, TableRow, name_of
 
 COMPBENCH = "T2I-CompBench"
 """Name of its prompt sets."""
@@ -70,25 +69,18 @@ def ours_of(scores: ScoreComparison) -> dict[str, ScoreColumn]:
 
 def table_of(scores: ScoreComparison, table: PublishedTable, source: str) -> Table:
     columns = ours_of(scores)
-    cells: dict[str, list[str]] = {}
-    for name in table.columns:
-        estimates = [scores.estimate(variant, columns[name]) for variant in scores.variants] if name in columns else []
-        decimals = decimals_of(estimates)
-        cells[name] = [
-            estimate_text(one, decimals, scores.over_prompts(variant))
-            for one, variant in zip(estimates, scores.variants, strict=bool(estimates))
-        ]
+    texts = [score_texts(scores, columns[name]) if name in columns else ["–"] * len(scores.variants) for name in table.columns]
     ours = [
-        Row(f"{name_of(scores, variant)} (ours)", [cells[name][at] if cells[name] else "–" for name in table.columns])
-        for at, variant in enumerate(scores.variants)
+        TableRow(f"{name_of(scores, variant)} (ours)", list(cells))
+        for variant, cells in zip(scores.variants, zip(*texts, strict=True), strict=True)
     ]
     theirs = [
-        Row(
-            str(row[0]),
-            [printed(value, name in RULES) for name, value in zip(table.columns, row[1:], strict=True)],
+        TableRow(
+            str(name),
+            [printed(value, column in RULES) for column, value in zip(table.columns, values, strict=True)],
             "published",
         )
-        for row in table.rows
+        for name, *values in table.rows
     ]
     scorers = "; ".join(f"{name} by {column.scorer}" for name, column in columns.items() if name in table.columns)
     return Table(

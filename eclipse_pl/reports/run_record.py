@@ -16,7 +16,7 @@ from eclipse_pl.callbacks.latent import THIS_PRIOR, Rows
 from eclipse_pl.callbacks.training_data import TRAINING_DATA_FILE
 from eclipse_pl.latent_metrics import ALL, ROWS
 from eclipse_pl.priors.checkpoint import TrainingData, read_config
-from eclipse_pl.reports.metric import BY_NAME
+from eclipse_pl.reports.metrics import BY_NAME
 from eclipse_pl.reports.remedies import finish, measure_again
 from eclipse_pl.reports.score_record import ScoreRecord
 from eclipse_pl.run import read_metrics
@@ -81,7 +81,7 @@ class RunRecord:
     @property
     def has_table(self) -> bool:
         """Whether it was measured in its latent space."""
-        return THIS_PRIOR in self.rows
+        return THIS_PRIOR in self.table
 
     @property
     def scored(self) -> ScoreRecord:
@@ -90,8 +90,14 @@ class RunRecord:
         return self.scores
 
     @property
+    def decoder_settings(self) -> dict[str, Any]:
+        """Dotted keys of the decoder of its images, such as ``decoder.guidance``; empty where there is none."""
+        decoder = self.scores.decoder if self.scores else None
+        return flat(decoder, "decoder") if decoder else {}
+
+    @property
     def has_seeds(self) -> bool:
-        """Whether it is of a training, which another seed may repeat: no pipeline, released prior or upper bound."""
+        """Whether another seed may repeat its training. Pipelines, released priors and the upper bound have none."""
         return bool(self.config)
 
     @property
@@ -117,7 +123,7 @@ class RunRecord:
         if self.is_benchmark:
             return None if self.scores else "has no scorecard.json, because it has not finished"
         if not self.report:
-            last = f"its last validation is that of step {self.step}" if self.rows else "it has not been validated once"
+            last = f"its last validation is that of step {self.step}" if self.table else "it has not been validated once"
             return f"has no latent.json, because it has not finished ({last})"
         rows = self._logged if self.training == self.folder else []
         trained = self.report.get("trained_steps", self.report["step"])
@@ -126,7 +132,7 @@ class RunRecord:
         return None
 
     @cached_property
-    def rows(self) -> Rows:
+    def table(self) -> Rows:
         """{row: {subset: {metric: value}}}, from the last validation where the run has not finished."""
         if self.report:
             table: Rows = self.report["rows"]

@@ -1,4 +1,4 @@
-"""A scorecard and the images behind it, as a folder tells of them."""
+"""A scorecard and the images behind it, read from a folder."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from eclipse_pl.text_to_image.upper_bound import TRUE_IMAGE
 
 
 @dataclass(frozen=True)
-class ImageRow:
-    """An image and its values, one a scorer; NaN where it could not be scored, and ``failed`` says why."""
+class ScoredImage:
+    """An image and a value of each scorer: NaN where it could not be scored, and ``failed`` is the reason."""
 
     id: str
     category: str
@@ -30,7 +30,7 @@ class ImageRow:
 
 @dataclass(frozen=True, eq=False)
 class ScoreRecord:
-    """What a scorecard says. Everything else is read when it is asked for."""
+    """A scorecard. The images' scores are read when they are asked for."""
 
     card: Card
     folder: Path
@@ -41,7 +41,7 @@ class ScoreRecord:
         """Of a run, or of a benchmark's own folder; None where there is no scorecard.
 
         Raises:
-            ValueError: it is damaged, or was written by another version of the program.
+            ValueError: The scorecard is damaged, or another version of the program wrote it.
         """
         path = folder / "scorecard.json"
         if not path.is_file():
@@ -56,7 +56,7 @@ class ScoreRecord:
 
     @property
     def decoder(self) -> dict[str, Any] | None:
-        """What generated the embeddings; None for a whole pipeline."""
+        """What turned embeddings into images; None for a whole pipeline."""
         return self.text_to_image.get("decoder")
 
     @property
@@ -94,38 +94,38 @@ class ScoreRecord:
     def scorers(self) -> list[str]:
         return list(self.card["scores"])
 
-    def cell(self, scorer: str, category: str, subset: str = ALL) -> dict[str, Any] | None:
+    def score(self, scorer: str, category: str, subset: str = ALL) -> dict[str, Any] | None:
         """``{mean, low, high, prompts, images, failed}``; None where the scorer did not score that."""
-        cell: dict[str, Any] | None = self.card["scores"].get(scorer, {}).get(category, {}).get(subset)
-        return cell
+        score: dict[str, Any] | None = self.card["scores"].get(scorer, {}).get(category, {}).get(subset)
+        return score
 
     @cached_property
-    def rows(self) -> list[ImageRow] | None:
-        """One an image, in the benchmark's order; None where they are missing or those of another scorecard."""
+    def images(self) -> list[ScoredImage] | None:
+        """In the benchmark's order; None where ``rows.jsonl`` is missing or belongs to another scorecard."""
         path = self.folder / "rows.jsonl"
         if not path.is_file():
             return None
         try:
-            rows = [image_row(row) for row in read_rows(path)]
+            images = [scored_image(row) for row in read_rows(path)]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is damaged ({error!r}). {AGAIN}") from error
-        return rows if len(rows) == self.card["images"] else None
+        return images if len(images) == self.card["images"] else None
 
     def values(self, scorer: str, category: str, subset: str = ALL) -> Rows | None:
-        """Values of a scorer by (prompt id, seed); None where there are no rows."""
-        if self.rows is None:
+        """Values of a scorer by (prompt id, seed); None where the images' scores are missing."""
+        if self.images is None:
             return None
         return {
-            (row.id, row.seed): row.values[scorer]
-            for row in self.rows
-            if scorer in row.values and row.category == category and subset in (ALL, row.subset)
+            (image.id, image.seed): image.values[scorer]
+            for image in self.images
+            if scorer in image.values and image.category == category and subset in (ALL, image.subset)
         }
 
     def __str__(self) -> str:
         return str(self.folder)
 
 
-def image_row(row: dict[str, Any]) -> ImageRow:
-    values = {scorer: math.nan if said["value"] is None else float(said["value"]) for scorer, said in row["scores"].items()}
+def scored_image(row: dict[str, Any]) -> ScoredImage:
+    values = {name: math.nan if score["value"] is None else float(score["value"]) for name, score in row["scores"].items()}
     id, category, subset, prompt, file = (str(row[name]) for name in ("id", "category", "subset", "prompt", "file"))
-    return ImageRow(id, category, subset, prompt, int(row["seed"]), file, row["failed"], values)
+    return ScoredImage(id, category, subset, prompt, int(row["seed"]), file, row["failed"], values)

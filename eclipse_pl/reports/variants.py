@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import Any
 
 from eclipse_pl.arguments import flat
 from eclipse_pl.reports.run_record import SEEDS, RunRecord, Seeds
-from eclipse_pl.reports.trained_on import TRAINING_DATA, names_of_sets, trained_on
 
 NOT_COUNTED = (
     "run", "checkpoint", "latent", "samples", "benchmark", "decoder", "model.log_gradient_norms_every",
@@ -22,12 +22,16 @@ NOT_COUNTED = (
 )  # fmt: skip
 """Keys, or groups of keys, that say where, how and how often a run is stored, logged and measured, and not what it computes.
 
-Which shards a run was trained on, and which shards and pairs were measured, is looked at by hash instead; the decoder where
-the scorecard names it.
+The shards of the training, and the shards and pairs of the measurement, are compared by hash instead; the decoder where the
+scorecard names it.
 """
+TRAINING_DATA = "training_data"
+"""Stands among the settings of a variant, although it is no key of a config."""
 
 Named = list[tuple[int, RunRecord]]
 """Runs, and the numbers of the places that named them."""
+Group = tuple[str, Named, dict[str, Any]]
+"""Name, runs and settings of a variant."""
 
 ABSENT = object()
 
@@ -40,7 +44,7 @@ class Variant:
     settings: dict[str, Any]
     """What differs between this variant and others: dotted key and value; a key that it does not have is left out.
 
-    `TRAINING_DATA` is no key of a config, and its value the name of what was trained on.
+    `TRAINING_DATA` is no key of a config. Its value is the name of the shards of the training.
     """
     runs: dict[Seeds, RunRecord]
 
@@ -54,39 +58,67 @@ class Variant:
         return self.first.scores is not None and self.first.scores.is_upper_bound
 
 
-def group(runs: Named) -> tuple[list[Variant], list[tuple[RunRecord, RunRecord]]]:
+def group(runs: Named, studied: Sequence[str] = ()) -> tuple[list[Variant], list[tuple[RunRecord, RunRecord]]]:
     """Variants in the order they were named in, those of one place by their settings; and runs that are one run twice.
 
     Of runs with equal config and seeds the one that was measured last is kept: the second of each two. The folder of a
-    benchmark gives its scorecard to the run whose prior it put to the test, if that was named too. The upper bound comes last.
+    benchmark gives its scorecard to the run whose prior it tested, if that was named too. The upper bound comes last.
+
+    Args:
+        runs: Everything that is compared.
+        studied: Keys (`studied_keys`) that every variant has in its name and its settings.
     """
     groups = [
-        *by_config([one for one in runs if one[1].config]),
+        *by_config([one for one in runs if one[1].config], studied),
         *by_text_to_image([one for one in runs if not one[1].config]),
     ]
     groups.sort(key=lambda one: one[1][0][0])
+    words = shortest(dict.fromkeys([*studied, *(key for _, _, settings in groups for key in settings)]))
     variants, twice = [], []
     for name, members, settings in groups:
+        own = members[0][1].decoder_settings | members[0][1].config
+        added = {key: own[key] for key in studied if key in own}
+        parts = [word_of(words[key], value) for key, value in added.items()]
         by_seeds, repeated = one_a_seed([run for _, run in members])
-        variants.append(Variant(name, settings, by_seeds))
+        name = ", ".join([name, *(part for part in parts if part not in name)])
+        variants.append(Variant(name, settings | added, by_seeds))
         twice += repeated
     names = numbered([variant.name for variant in variants])
     variants = [replace(variant, name=name) for variant, name in zip(variants, names, strict=True)]
     return sorted(variants, key=lambda variant: variant.is_upper_bound), twice
 
 
-Group = tuple[str, Named, dict[str, Any]]
-"""Name, runs and settings of a variant."""
+def studied_keys(runs: Iterable[RunRecord], names: Iterable[str]) -> list[str]:
+    """The dotted keys that ``--vary`` names: keys in which the runs differ, their last words, or groups of them.
+
+    Raises:
+        ValueError: The runs do not differ in what is named.
+    """
+    runs = list(runs)
+    decoders = differing([run.decoder_settings for run in runs if run.decoder_settings])
+    configs = [
+        {key: value for key, value in run.config.items() if not within(key, (*SEEDS, "run", "decoder"))} for run in runs
+    ]
+    keys = [*decoders, *differing([config for config in configs if config])]
+    found = []
+    for name in names:
+        meant = [key for key in keys if within(key, [name])] or ending_in(name, keys)
+        if not meant and name != "decoder":
+            choices = f"They differ in {', '.join(keys)}." if keys else "They differ in nothing."
+            raise ValueError(f"--vary {name}: the compared runs do not differ in it. {choices}")
+        found += meant
+    return list(dict.fromkeys(found))
 
 
-def by_config(runs: Named) -> list[Group]:
+def by_config(runs: Named, studied: Sequence[str]) -> list[Group]:
     """Trained priors, a variant each config; those of one place by their settings."""
-    generated = [flat(run.scores.decoder, "decoder") if run.scores and run.scores.decoder else {} for _, run in runs]
-    decoders = {canonical(decoder) for decoder in generated if decoder}
+    decoders = {canonical(run.decoder_settings) for _, run in runs if run.decoder_settings}
     sets = names_of_sets(run for _, run in runs)
     configs = [
-        counted(run.config) | {TRAINING_DATA: trained_on(run, sets)} | (decoder if len(decoders) > 1 else {})
-        for (_, run), decoder in zip(runs, generated, strict=True)
+        counted(run.config, studied)
+        | {TRAINING_DATA: trained_on(run, sets)}
+        | (run.decoder_settings if len(decoders) > 1 else {})
+        for _, run in runs
     ]
     keys = differing(configs)
     found: dict[tuple[str, ...], Named] = {}
@@ -106,8 +138,7 @@ def by_text_to_image(runs: Named) -> list[Group]:
     """Pipelines, released priors, the upper bound: named after what generates, and by their options where two share a name."""
     found: dict[str, Named] = {}
     for number, run in runs:
-        text_to_image = canonical(run.scores.text_to_image) if run.scores else str(run)
-        found.setdefault(text_to_image, []).append((number, run))
+        found.setdefault(canonical(run.scores.text_to_image) if run.scores else str(run), []).append((number, run))
     records = [members[0][1] for members in found.values()]
     names = [run.scores.name if run.scores else str(run) for run in records]
     options = [
@@ -136,12 +167,23 @@ def one_a_seed(runs: list[RunRecord]) -> tuple[dict[Seeds, RunRecord], list[tupl
     return by_seeds, [(earlier, by_seeds[seeds]) for earlier, seeds in repeated]
 
 
-def counted(config: dict[str, Any]) -> dict[str, Any]:
-    """What a run computes, but for its seeds."""
-    left_out = (*SEEDS, *NOT_COUNTED)
-    return {
-        key: value for key, value in config.items() if not any(key == name or key.startswith(f"{name}.") for name in left_out)
-    }
+def counted(config: dict[str, Any], studied: Sequence[str] = ()) -> dict[str, Any]:
+    """What a run computes, but for its seeds; and what is studied."""
+    return {key: value for key, value in config.items() if key in studied or not within(key, (*SEEDS, *NOT_COUNTED))}
+
+
+def within(key: str, groups: Iterable[str]) -> bool:
+    """Whether a dotted key is one of the groups, or lies in one."""
+    return any(key == name or key.startswith(f"{name}.") for name in groups)
+
+
+def ending_in(words: str, keys: Iterable[str]) -> list[str]:
+    """Keys with these last words; ``init_args`` is no word of its own."""
+    return [key for key in keys if f".{'.'.join(words_of(key))}".endswith(f".{words}")]
+
+
+def words_of(key: str) -> list[str]:
+    return [word for word in key.split(".") if word != "init_args"]
 
 
 def differing(configs: list[dict[str, Any]]) -> list[str]:
@@ -173,7 +215,7 @@ def numbered(names: list[str]) -> list[str]:
 
 def shortest(keys: Iterable[str]) -> dict[str, str]:
     """The fewest last words of each dotted key that no other key ends in; ``init_args`` is no word of its own."""
-    words = {key: [word for word in key.split(".") if word != "init_args"] for key in keys}
+    words = {key: words_of(key) for key in keys}
 
     def short(key: str) -> str:
         for count in range(1, len(words[key]) + 1):
@@ -217,3 +259,31 @@ def rank(value: Any) -> list[tuple[int, float, str]]:
 def measured_at(run: RunRecord) -> float:
     path = run.folder / ("scorecard.json" if run.is_benchmark else "latent.json")
     return path.stat().st_mtime if path.is_file() else 0.0
+
+
+def names_of_sets(runs: Iterable[RunRecord]) -> dict[str, str]:
+    """{sha256 of the manifest: name} of every set that one of the runs was trained on.
+
+    A set is named by its folder, in the last words that no other folder ends in. The same content in two folders is one set,
+    and goes by the folder that comes first; two sets that one folder held are told apart by digits of the hash.
+    """
+    folders: dict[str, tuple[str, ...]] = {}
+    for run in runs:
+        for one in run.training_data:
+            folders.setdefault(one["sha256"], PurePath(one["folder"]).parts)
+    held = list(folders.values())
+    return {
+        sha256: ending(words, held) + (f" (sha256 {sha256[:8]}…)" if held.count(words) > 1 else "")
+        for sha256, words in folders.items()
+    }
+
+
+def ending(words: tuple[str, ...], all_words: list[tuple[str, ...]]) -> str:
+    others = [other for other in all_words if other != words]
+    fitting = (n for n in range(1, len(words)) if all(other[-n:] != words[-n:] for other in others))
+    return str(PurePath(*words[-next(fitting, len(words)) :]))
+
+
+def trained_on(run: RunRecord, names: dict[str, str]) -> str:
+    """``coco/shards``; both where it was resumed on others."""
+    return ", then ".join(names[one["sha256"]] for one in run.training_data) or "unknown"

@@ -1,0 +1,101 @@
+"""The tables of latent numbers and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from eclipse_pl.intervals import RATES
+from eclipse_pl.latent_metrics import ALL
+from eclipse_pl.reports.latent_comparison import Cost, LatentComparison
+from eclipse_pl.reports.metrics import PAIR_VALUES, Metric
+from eclipse_pl.reports.tables import (
+    Table,
+    TableRow,
+    count,
+    decimals_of,
+    estimate_text,
+    heading,
+    number,
+    percent,
+    rows_of,
+    span,
+    verdict,
+)
+
+
+def main_table(latent: LatentComparison, metrics: Sequence[Metric], subset: str = ALL) -> Table:
+    """Means over seeds with their intervals; baselines and ridge regression above them, the upper bound below."""
+    context, columns = [], [[str(len(variant.runs)) for variant in latent.variants]]
+    for metric in metrics:
+        estimates = [latent.estimate(variant, metric, subset) for variant in latent.variants]
+        decimals = decimals_of(estimates)
+        columns.append([estimate_text(one, decimals) for one in estimates])
+        context.append(
+            [number(rows[subset][metric.name], decimals) if subset in rows else "–" for rows in latent.context.values()]
+        )
+    others = [
+        TableRow(name, ["", *cells], "context")
+        for name, cells in zip(latent.context, zip(*context, strict=True), strict=bool(context))
+    ]
+    below = [row for row in others if row.name.startswith("upper bound")]
+    return Table(
+        "Metrics" if subset == ALL else f"Metrics, {subset} pairs",
+        ["seeds", *(heading(metric.name, metric.better) for metric in metrics)],
+        [*(row for row in others if row not in below), *rows_of(latent, latent.variants, columns), *below],
+        "Mean over seeds ± half-width of its 95 % t-interval; no ± where there is one seed, or all seeds give the same.",
+        ["", *(metric.warning for metric in metrics)],
+    )
+
+
+def difference_table(latent: LatentComparison, metrics: Sequence[Metric], subset: str = ALL) -> Table:
+    """Every variant minus the reference, by paired seeds."""
+    columns = [paired(latent)]
+    for metric in metrics:
+        estimates = [latent.difference(variant, metric, subset) for variant in latent.others]
+        decimals = decimals_of(estimates)
+        columns.append([estimate_text(one, decimals, sign=True) + verdict(one, metric.better) for one in estimates])
+    return Table(
+        f"Difference from {latent.reference.name}",
+        ["paired seeds", *(heading(metric.name, metric.better) for metric in metrics)],
+        rows_of(latent, latent.others, columns),
+        "Mean over paired seeds ± half-width of its 95 % t-interval. ▲ better, ▼ worse, ◆ other: intervals that leave out 0. "
+        "No sign: the seeds do not separate the two.",
+    )
+
+
+def win_table(latent: LatentComparison, subset: str = ALL) -> Table:
+    """Win rates over pairs and paired seeds."""
+    rates = [[percent(latent.win_rate(variant, name, subset)) for variant in latent.others] for name in PAIR_VALUES]
+    return Table(
+        f"Win rate against {latent.reference.name}",
+        ["paired seeds", *PAIR_VALUES],
+        rows_of(latent, latent.others, [paired(latent), *rates]),
+        "Share of pairs that are better than under the reference with the same seed, ties half; brackets: 95 % interval over "
+        f"images, with the seeds as they are ({RATES}). Captions of one image are won or lost together.",
+    )
+
+
+def paired(latent: LatentComparison) -> list[str]:
+    """Numbers of paired seeds."""
+    return [str(len(latent.pairs(variant))) for variant in latent.others]
+
+
+def cost_table(latent: LatentComparison) -> Table:
+    costs = [Cost.of(variant) for variant in latent.variants]
+    columns = {
+        "trained parameters": [count(cost.trained_parameters) for cost in costs],
+        "all parameters": [count(cost.parameters) for cost in costs],
+        "steps": [count(cost.trained_steps) for cost in costs],
+        "pairs seen": [count(cost.samples_seen) for cost in costs],
+        "distinct pairs": [count(cost.train_pairs) for cost in costs],
+        "training, s": [span(cost.train_seconds, 0) for cost in costs],
+        "forward passes an embedding": [count(cost.forward_passes) for cost in costs],
+        "s per 1,000 embeddings": [span(cost.seconds_per_1000, 2) for cost in costs],
+    }
+    return Table(
+        "Cost",
+        list(columns),
+        rows_of(latent, latent.variants, list(columns.values())),
+        "Times: mean over seeds, and the range; without validation, over all resumes. Measured on: "
+        f"{'; '.join(dict.fromkeys(cost.machine for cost in costs))}.",
+    )

@@ -1,0 +1,35 @@
+"""The columns of a latent table, and how each is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Better = Literal["higher", "lower", "none"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """``pair_value`` names the values of each pair that decide which side wins; empty where none do."""
+
+    name: str
+    better: Better
+    pair_value: str
+    warning: str
+
+
+METRICS = (
+    Metric("cosine", "higher", "cosine", "high already for a constant: the mean image embedding"),
+    Metric("centred_cosine", "higher", "centred_cosine", "depends on how varied the images of a data set are"),
+    Metric("mse", "lower", "mse", "depends on the scale of the space; mean over dimensions"),
+    Metric("text_cosine", "none", "", "neither high nor low is good: see the upper bound"),
+    Metric("norm", "none", "", "neither high nor low is good: see the upper bound"),
+    Metric("R@1", "higher", "rank", "the text embedding is strong here, because CLIP was trained for it"),
+    Metric("R@5", "higher", "rank", "as R@1"),
+    Metric("R@10", "higher", "rank", "as R@1"),
+    Metric("hard_negative", "higher", "hard_negative", "asks for binding only; chance is 0.5"),
+)
+BY_NAME = {metric.name: metric for metric in METRICS}
+PAIR_VALUES = tuple(dict.fromkeys(metric.pair_value for metric in METRICS if metric.pair_value))
+"""Columns of ``latent_pairs.npz`` by which a pair is won or lost."""
+LOWER_WINS = ("mse", "rank")
