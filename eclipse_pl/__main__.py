@@ -56,8 +56,8 @@ def main(args: list[str] | None = None) -> int:
         command = importlib.import_module(module).main
         # the Lightning commands share one parser, which wants their name
         command(args if module == "eclipse_pl.cli" else args[1:])
-    except KeyboardInterrupt:  # outside of training, which has an ending of its own
-        print("stopped; the same command goes on with what is finished, or begins anew", file=sys.stderr)
+    except KeyboardInterrupt as stop:  # outside of training, which has an ending of its own
+        print(str(stop) or "stopped; the same command continues after what is finished, or starts again", file=sys.stderr)
         return 130
     except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,7 +9,7 @@ import inspect
 import io
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from types import MethodType
@@ -210,6 +210,34 @@ def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
         for name, child in tree.items()
         for key, value in flat(child, f"{prefix}.{name}" if prefix else name).items()
     }
+
+
+def within(key: str, groups: Iterable[str]) -> bool:
+    """Whether a dotted key is one of the groups, or lies in one."""
+    return any(key == name or key.startswith(f"{name}.") for name in groups)
+
+
+def ending_in(words: str, keys: Iterable[str]) -> list[str]:
+    """Keys with these last words; ``init_args`` is no word of its own."""
+    return [key for key in keys if f".{'.'.join(words_of(key))}".endswith(f".{words}")]
+
+
+def words_of(key: str) -> list[str]:
+    return [word for word in key.split(".") if word != "init_args"]
+
+
+def shortest(keys: Iterable[str]) -> dict[str, str]:
+    """The fewest last words of each dotted key that no other key ends in; ``init_args`` is no word of its own."""
+    words = {key: words_of(key) for key in keys}
+
+    def short(key: str) -> str:
+        for count in range(1, len(words[key]) + 1):
+            ending = words[key][-count:]
+            if sum(other[-count:] == ending for other in words.values()) == 1:
+                return ".".join(ending)
+        return key
+
+    return {key: short(key) for key in words}
 
 
 def one_of(name: str, value: str, choices: tuple[str, ...]) -> None:

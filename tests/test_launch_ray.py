@@ -96,7 +96,7 @@ def test_a_cluster_by_its_address_and_ctrl_c(tmp_path, monkeypatch):
             out, _ = process.communicate(timeout=120)
         assert process.returncode == 130, out
         assert "Traceback" not in out
-        assert "stopped; the same command goes on" in out
+        assert "stopped; the same command skips finished runs, resumes the others" in out
         records = [Record.read(folder) for folder in (tmp_path / "runs" / "ray").glob("contrastive*")]
         assert {record.exit_code for record in records} == {130}
         with sweep(path, "--ray-address", address) as process:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import shlex
@@ -19,11 +20,13 @@ import yaml
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.cli import main as fit
 from eclipse_pl.files import only_process, write_json
+from eclipse_pl.intervals import NOTHING
 from eclipse_pl.launch.task import Record, Task
-from eclipse_pl.priors.baselines import MeanImagePrior
+from eclipse_pl.priors.eclipse import EclipsePrior
+from eclipse_pl.reports.latent_comparison import over_seeds
+from eclipse_pl.reports.tables import decimals_of, estimate_text
 from eclipse_pl.sweeps import command as sweeps
 from eclipse_pl.sweeps.plan import SweepPlan
-from eclipse_pl.sweeps.results import with_interval
 from eclipse_pl.sweeps.sweep_file import SweepFile
 from tests.helpers.runs import metrics, started, wait_for, write_experiment
 from tests.helpers.saved_runs import make_run
@@ -162,57 +165,98 @@ def test_sampling_options_of_one_checkpoint_and_a_run_that_fails(tmp_path, capfd
 
 def finish(path: Path, cosines: list[float]) -> list[Task]:
     """Leave behind what finished runs leave, and return their tasks."""
-    tasks = [run.task for run in SweepPlan(SweepFile.read(path), None, 0, "1").runs]
-    for task, cosine in zip(tasks, cosines, strict=False):
+    runs = SweepPlan(SweepFile.read(path), None, 0, "1").runs
+    for run, cosine in zip(runs, cosines, strict=False):
+        task = run.task
         task.path.mkdir(parents=True)
         write_json(task.path / "task.json", asdict(Record(task.command, tries=1, seconds=3.0, exit_code=0)))
-        Path(task.finished_by).write_text("{}")
-        metrics = ["step,train/total,val/cosine", "0,5.0,", f"1,4.0,{cosine / 2}", f"1,,{cosine}", "2,3.0,", ""]
-        (task.path / "metrics.csv").write_text("\n".join(metrics))
-    return tasks
+        leave_files(task.path, run.values, cosine, "validate" if "validate" in task.command else "fit")
+    return [run.task for run in runs]
 
 
-def test_the_table_has_a_row_for_each_variant_and_the_csv_one_for_each_run(tmp_path, capfd):
+def leave_files(folder: Path, values: dict[str, object], cosine: float, verb: str) -> None:
+    """Config, table and metrics of a finished run."""
+    config: dict = {}
+    for key, value in values.items():
+        *parents, last = key.split(".")
+        node = config
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = value
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    metrics = {"cosine": cosine, "mse": 1 - cosine}
+    shards = {"folder": "shards", "sha256": "0" * 64, "space": {"name": "tiny", "encoder": "tiny-8", "dim": 8}}
+    table = {"step": 2, "trained_steps": 2, "stage": "val", "command": verb, "pairs": 16, "pairs_sha256": "1" * 64}
+    table |= {"metrics_version": 2, "shards": shards, "rows": {"this prior": {"all": metrics}}}
+    (folder / "latent.json").write_text(json.dumps(table))
+    (folder / "finished.json").write_text("{}")
+    lines = ["step,train/total,val/cosine", "0,5.0,", f"1,{10 * cosine},{cosine / 2}", f"1,,{cosine}", ""]
+    (folder / "metrics.csv").write_text("\n".join(lines))
+
+
+def test_a_sweep_ends_with_the_table_of_compare_and_a_csv_of_all_runs(tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     path = write_sweep(tmp_path, parameters={WEIGHT: {"values": [0.0, 0.2]}, "seed_everything": {"values": [0, 1, 2]}})
     finish(path, [0.1, 0.2, 0.6, 0.4, 0.5, 0.9])
     capfd.readouterr()
     assert command(["sweep", str(path)]) == 0
     out = capfd.readouterr().out
     assert out.startswith(f"tiny: 6 runs in {tmp_path}/runs/tiny, 6 of them finished\n")
-    for weight, shown in (("0", "0.3000 ± 0.6572"), ("0.2", "0.6000 ± 0.6572")):  # 4.303 standard errors on each side
-        assert re.search(rf"^ +{weight} +3 +{shown} *$", out, re.MULTILINE)
+    shown = {}
+    for weight, mean in (("0.0", "0.30 ± 0.66"), ("0.2", "0.60 ± 0.66")):  # 4.303 standard errors on each side
+        shown[weight] = re.search(rf"^ +contrastive_weight={weight}.* +3 +{mean} .*$", out, re.MULTILINE)[0]
+    assert f"python -m eclipse_pl compare {tmp_path}/runs/tiny" in out
+    assert command(["compare", f"{tmp_path}/runs/tiny"]) == 0
+    compared = capfd.readouterr().out
+    assert all(line.split() in [other.split() for other in compared.splitlines()] for line in shown.values())
     table = rows(tmp_path / "runs" / "tiny" / "sweep.csv")
     assert list(table[0]) == ["version", WEIGHT, "seed_everything", "state", "seconds", "step", "train/total", "val/cosine"]
     assert table[4]["version"] == "contrastive_weight=0.2,seed_everything=1"
-    assert list(table[4].values())[1:] == ["0.2", "1", "finished", "3.0", "2", "3.0", "0.5"]
+    assert list(table[4].values())[1:] == ["0.2", "1", "finished", "3.0", "1", "5.0", "0.5"]
+
+
+def test_a_logged_metric_that_compare_has_not_is_a_table_too(tmp_path, capfd):
+    path = write_sweep(tmp_path, metric={"name": "train/total"}, parameters={WEIGHT: {"values": [0.0, 0.2]}})
+    finish(path, [0.1, 0.9])
+    assert command(["sweep", str(path)]) == 0
+    table = capfd.readouterr().out.split("train/total")[1].split("Mean over seeds")[0]
+    assert re.search(r"contrastive_weight=0\.0.* 1 +1\.00\b", table) and re.search(
+        r"contrastive_weight=0\.2 +1 +9\.00\b", table
+    )
 
 
 def test_checkpoints_of_several_seeds_are_repetitions(tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    runs = [f"runs/first/prior=x,seed_everything={seed}" for seed in range(3)]
-    for run in runs:
-        make_run(Path(run), MeanImagePrior, make_space())
-    parameters = {"latent.ridge_pairs": {"values": [0, 10]}, "ckpt_path": {"values": runs}}
+    size = {"num_layers": 1, "num_attention_heads": 1, "attention_head_dim": 8}
+    runs = [Path(f"runs/first/prior=x,seed_everything={seed}") for seed in range(3)]
+    for seed, run in enumerate(runs):
+        make_run(run, EclipsePrior, make_space(), **size)
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        (run / "config.yaml").write_text(yaml.safe_dump({**config, "seed_everything": seed}))
+    checkpoints = [str(run / "checkpoints" / "last.ckpt") for run in runs]
+    noise = "model.prior.init_args.noise"
+    parameters = {noise: {"values": ["zero", "gaussian"]}, "ckpt_path": {"values": checkpoints}}
     path = write_sweep(tmp_path, subcommand="validate", parameters=parameters)
     first, *_ = finish(path, [0.1, 0.2, 0.6, 0.4, 0.5, 0.9])
-    assert first.name == "ridge_pairs=0,ckpt_path=prior-x-seed_everything-0"
+    assert first.name.startswith("noise=zero,ckpt_path=last.ckpt")
     assert command(["sweep", str(path)]) == 0
-    assert re.search(r"^ +0 +prior=x +3 +0\.3000 ± 0\.6572 *$", capfd.readouterr().out, re.MULTILINE)
+    assert re.search(r"^ +noise=zero \(reference\) +3 +0\.30 ± 0\.66 ", capfd.readouterr().out, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
     ("values", "shown"),
     [
-        ([], "-"),
-        ([0.25], "0.2500"),
-        ([0.00075], "0.00075"),
-        ([0.5, 0.5], "0.5000"),
+        ([], "–"),
+        ([0.25], "0.250"),
+        ([0.00075], "0.000750"),
+        ([0.5, 0.5], "0.500"),
         ([0.00071, 0.00072, 0.00073], "0.000720 ± 0.000025"),
-        ([float("nan")], "nan"),
+        ([float("nan")], "–"),
     ],
 )
 def test_decimals_tell_the_interval(values, shown):
-    assert with_interval(values) == shown
+    estimate = over_seeds(values) if values else NOTHING
+    assert estimate_text(estimate, decimals_of([estimate])) == shown
 
 
 def test_a_metric_that_no_run_logs_is_told(tmp_path, capfd):
@@ -265,6 +309,26 @@ def test_threads_are_shared_by_the_jobs(tmp_path, capfd, monkeypatch):
     for jobs, threads in (("1", 7), ("2", 3), ("30", 1)):
         assert dry_run(capfd, path, "--jobs", jobs)[1].startswith(f"OMP_NUM_THREADS={threads} ")
     assert dry_run(capfd, path, "--engine", "ray", "--cpus", "4")[1].startswith("OMP_NUM_THREADS=4 ")
+
+
+def test_more_threads_than_cores_are_warned_of(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(sweeps, "processors", lambda: 4)
+    path = write_sweep(tmp_path)
+    for threads, jobs, warned in (("1", "4", ""), ("2", "4", "OMP_NUM_THREADS=1."), ("", "6", "at most --jobs 4.")):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        assert command(["sweep", str(path), "--dry-run", "--jobs", jobs]) == 0
+        err = capfd.readouterr().err
+        assert warned in err and bool(warned) == ("warning: --jobs" in err)
+
+
+def test_ctrl_c_tells_what_the_same_command_does(tmp_path, capfd, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweeps, "run_here", interrupt)
+    assert command(["sweep", str(write_sweep(tmp_path))]) == 130
+    assert "the same command skips finished runs, resumes the others" in capfd.readouterr().err
+    assert (tmp_path / "runs" / "tiny" / "sweep.csv").is_file()
 
 
 @pytest.mark.parametrize(

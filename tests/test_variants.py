@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eclipse_pl.arguments import flat
+from eclipse_pl.arguments import flat, shortest
 from eclipse_pl.intervals import Estimate
 from eclipse_pl.reports.charts import COLOURS, axis, colour, dash, labels
 from eclipse_pl.reports.comparison import Comparison, natural
@@ -15,7 +15,7 @@ from eclipse_pl.reports.parameter_plot import key_of, lines_of, value_at
 from eclipse_pl.reports.run_record import RunRecord
 from eclipse_pl.reports.score_record import ScoreRecord
 from eclipse_pl.reports.tables import decimals_of, number
-from eclipse_pl.reports.variants import NOT_COUNTED, group, names_of, rank, shortest
+from eclipse_pl.reports.variants import NOT_COUNTED, group, names_of, rank
 from tests.helpers.scored_folders import prior
 
 PRIOR = "model.prior.init_args"

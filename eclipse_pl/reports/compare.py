@@ -5,24 +5,17 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from eclipse_pl.files import write_atomically
 from eclipse_pl.reports.caveats import caveats
 from eclipse_pl.reports.latent_tables import cost_table
-from eclipse_pl.reports.metrics import BY_NAME, Metric
+from eclipse_pl.reports.metrics import BY_NAME, HEADLINE, Metric
 from eclipse_pl.reports.numbers_file import numbers_csv
 from eclipse_pl.reports.page import write_page
 from eclipse_pl.reports.parameter_plot import parameter_plot
 from eclipse_pl.reports.report import IMAGES, Report
-from eclipse_pl.reports.tables import Table, markdown
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-HEADLINE = "cosine,centred_cosine,mse,text_cosine,norm,R@1,hard_negative"
+from eclipse_pl.reports.tables import markdown, show_sentences, show_tables
 
 
 def main(args: list[str] | None = None) -> None:
@@ -39,7 +32,8 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--reference", metavar="NAME", help=help_reference)
     help_vary = "a difference that is studied, such as decoder.guidance: it is named, and no reason to refuse (commas between)"
     parser.add_argument("--vary", metavar="KEY", default="", help=help_vary)
-    parser.add_argument("--metrics", default=HEADLINE, help=f"columns of the latent tables (default: {HEADLINE})")
+    headline = ",".join(HEADLINE)
+    parser.add_argument("--metrics", default=headline, help=f"columns of the latent tables (default: {headline})")
     help_images = f"prompts of each category whose images the page shows (default: {IMAGES}; 0 for none)"
     parser.add_argument("--images", metavar="N", type=int, default=IMAGES, help=help_images)
     parser.add_argument("--anyway", action="store_true", help="compare and mark what cannot be compared fairly")
@@ -81,34 +75,6 @@ def metrics_of(names: str) -> tuple[Metric, ...]:
     if unknown := [name for name in chosen if name not in BY_NAME]:
         raise ValueError(f"--metrics: {', '.join(unknown)} is no metric; the metrics are {', '.join(BY_NAME)}.")
     return tuple(BY_NAME[name] for name in chosen)
-
-
-def show_tables(console: Console, tables: Sequence[Table]) -> None:
-    from rich.padding import Padding
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    for table in tables:
-        shown = RichTable(title=Text(table.title), title_justify="left", box=None, caption=Text(table.note))
-        shown.caption_justify = "left"
-        shown.add_column("", overflow="fold")
-        for name in table.header:
-            shown.add_column(name, justify="right")
-        for row in table.rows:
-            style = {"context": "dim", "published": "dim", "reference": "bold"}.get(row.kind)
-            shown.add_row(Text(row.full_name), *(Text(text) for text in row.cells), style=style)
-        console.print(Padding(shown, (0, 0, 1, 0)))
-
-
-def show_sentences(console: Console, lists: dict[str, list[str]]) -> None:
-    from rich.padding import Padding
-    from rich.text import Text
-
-    for title, sentences in lists.items():
-        if sentences:
-            console.print(Text(title, style="bold"))
-        for sentence in sentences:
-            console.print(Padding(Text(f"- {sentence}"), (0, 0, 0, 1)))
 
 
 def write(path: Path, content: bytes, option: str) -> None:

@@ -29,6 +29,8 @@ METRICS = (
     Metric("R@10", "higher", "rank", "as R@1"),
     Metric("hard_negative", "higher", "hard_negative", "asks for binding only; chance is 0.5"),
 )
+HEADLINE = ("cosine", "centred_cosine", "mse", "text_cosine", "norm", "R@1", "hard_negative")
+"""The columns that are shown unless others are asked for."""
 BY_NAME = {metric.name: metric for metric in METRICS}
 PAIR_VALUES = tuple(dict.fromkeys(metric.pair_value for metric in METRICS if metric.pair_value))
 """Columns of ``latent_pairs.npz`` by which a pair is won or lost."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from eclipse_pl.arguments import ending_in, shortest
 from eclipse_pl.intervals import Estimate
 from eclipse_pl.latent_metrics import ALL
 from eclipse_pl.reports.comparison import Comparison
@@ -15,7 +16,7 @@ from eclipse_pl.reports.latent_comparison import COSTS, Cost, LatentComparison
 from eclipse_pl.reports.metrics import BY_NAME
 from eclipse_pl.reports.report import Report
 from eclipse_pl.reports.score_comparison import Column, ScoreComparison
-from eclipse_pl.reports.variants import Variant, canonical, ending_in, names_of, plain, rank, shortest
+from eclipse_pl.reports.variants import Variant, canonical, names_of, plain, rank
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#555555", "#882255")
 MARKERS = "osD^vPX*"

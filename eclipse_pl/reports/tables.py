@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from eclipse_pl.intervals import WITHOUT, Estimate
 from eclipse_pl.reports.comparison import Comparison
 from eclipse_pl.reports.variants import Variant, plain
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 MARK = "†"
 
@@ -163,3 +166,31 @@ def markdown(table: Table) -> str:
 
 def escaped(text: str) -> str:
     return text.replace("|", "\\|").replace("*", "\\*").replace("\n", " ")
+
+
+def show_tables(console: Console, tables: Sequence[Table]) -> None:
+    from rich.padding import Padding
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    for table in tables:
+        shown = RichTable(title=Text(table.title), title_justify="left", box=None, caption=Text(table.note))
+        shown.caption_justify = "left"
+        shown.add_column("", overflow="fold")
+        for name in table.header:
+            shown.add_column(name, justify="right")
+        for row in table.rows:
+            style = {"context": "dim", "published": "dim", "reference": "bold"}.get(row.kind)
+            shown.add_row(Text(row.full_name), *(Text(text) for text in row.cells), style=style)
+        console.print(Padding(shown, (0, 0, 1, 0)))
+
+
+def show_sentences(console: Console, lists: dict[str, list[str]]) -> None:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    for title, sentences in lists.items():
+        if sentences:
+            console.print(Text(title, style="bold"))
+        for sentence in sentences:
+            console.print(Padding(Text(f"- {sentence}"), (0, 0, 0, 1)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
-from eclipse_pl.arguments import flat
+from eclipse_pl.arguments import ending_in, flat, shortest, within
 from eclipse_pl.reports.run_record import SEEDS, RunRecord, Seeds
 
 NOT_COUNTED = (
@@ -172,20 +172,6 @@ def counted(config: dict[str, Any], studied: Sequence[str] = ()) -> dict[str, An
     return {key: value for key, value in config.items() if key in studied or not within(key, (*SEEDS, *NOT_COUNTED))}
 
 
-def within(key: str, groups: Iterable[str]) -> bool:
-    """Whether a dotted key is one of the groups, or lies in one."""
-    return any(key == name or key.startswith(f"{name}.") for name in groups)
-
-
-def ending_in(words: str, keys: Iterable[str]) -> list[str]:
-    """Keys with these last words; ``init_args`` is no word of its own."""
-    return [key for key in keys if f".{'.'.join(words_of(key))}".endswith(f".{words}")]
-
-
-def words_of(key: str) -> list[str]:
-    return [word for word in key.split(".") if word != "init_args"]
-
-
 def differing(configs: list[dict[str, Any]]) -> list[str]:
     """Keys that do not have one value in all configs, in the order of the configs."""
     keys = dict.fromkeys(key for config in configs for key in config)
@@ -211,20 +197,6 @@ def names_of(settings: list[dict[str, Any]]) -> list[str]:
 def numbered(names: list[str]) -> list[str]:
     """With a number behind each, where two are equal."""
     return names if len(set(names)) == len(names) else [f"{name} ({number + 1})" for number, name in enumerate(names)]
-
-
-def shortest(keys: Iterable[str]) -> dict[str, str]:
-    """The fewest last words of each dotted key that no other key ends in; ``init_args`` is no word of its own."""
-    words = {key: words_of(key) for key in keys}
-
-    def short(key: str) -> str:
-        for count in range(1, len(words[key]) + 1):
-            ending = words[key][-count:]
-            if sum(other[-count:] == ending for other in words.values()) == 1:
-                return ".".join(ending)
-        return key
-
-    return {key: short(key) for key in words}
 
 
 def word_of(key: str, value: Any) -> str:

@@ -15,15 +15,20 @@ from eclipse_pl.launch.ray import run_on_ray
 from eclipse_pl.sweeps.sweep_file import SweepFile
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from eclipse_pl.sweeps.plan import SweepPlan
+    from eclipse_pl.sweeps.results import SweepResults
+
+STOPPED = "stopped; the same command skips finished runs, resumes the others"
 
 
 def main(args: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m eclipse_pl sweep",
         description="Run a Weights & Biases sweep file (grid or random). Each run is a process of its own and lies in "
-        "runs/NAME/VERSION. The same command again goes on with what is not finished. At the end stand a table of the "
-        "variants and runs/NAME/sweep.csv.",
+        "runs/NAME/VERSION. The same command again skips finished runs and resumes the others. It ends with the table of "
+        "`compare`, and writes runs/NAME/sweep.csv.",
     )
     parser.add_argument("file", help="the sweep file, which `wandb sweep` takes as well")
     parser.add_argument("--jobs", type=int, help="runs at once here, which share processors and GPUs (default: 1)")
@@ -59,7 +64,9 @@ def sweep(options: argparse.Namespace) -> None:
         raise ValueError("--seed is that of random draws, and means nothing for a grid; sweep over seed_everything instead.")
     from eclipse_pl.sweeps.plan import SweepPlan  # it reads command lines, which takes all of torch
 
-    plan = SweepPlan(file, options.count, options.seed or 0, threads_of_a_run(options))
+    threads = threads_of_a_run(options)
+    warn_of_threads(options, threads)
+    plan = SweepPlan(file, options.count, options.seed or 0, threads)
     statuses = [Status.of(run.task) for run in plan.runs]
     if options.dry_run:
         return print_commands(plan, statuses)
@@ -76,12 +83,44 @@ def sweep(options: argparse.Namespace) -> None:
                     run_here(statuses, options.jobs or 1, progress, visible_gpus())
                 else:
                     run_on_ray(statuses, progress, options.ray_address, options.cpus or 1.0, options.gpus or 0.0)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(STOPPED) from None
         finally:
             results = SweepResults(plan, statuses)
             path = results.write()
-        results.print_table(progress.console)
+        show(results, progress.console)
     print(f"All runs and their metrics: {path}")
     report_failures(statuses)
+
+
+def show(results: SweepResults, console: Console) -> None:
+    """The tables of `compare`, and what they must not be read without."""
+    from eclipse_pl.reports.tables import show_sentences, show_tables
+
+    if results.missing_metric:
+        console.print(results.missing_metric, markup=False)
+    if not results.finished:
+        return
+    try:
+        report = results.report()
+        show_tables(console, results.tables(report))
+    except ValueError as error:
+        return console.print(f"No table: {error}", markup=False)
+    problems = [problem.sentence for problem in report.comparison.problems]
+    show_sentences(console, {"Not a fair comparison (†)": problems, "Left out": report.comparison.remarks})
+    print(f"Differences, intervals and what may not be concluded: python -m eclipse_pl compare {results.plan.folder}")
+
+
+def warn_of_threads(options: argparse.Namespace, threads: str) -> None:
+    """Runs that have more threads than there are cores wait for each other."""
+    jobs, cores = options.jobs or 1, processors()
+    if options.engine == "here" and threads.isdigit() and jobs * int(threads) > cores:
+        most = f" and at most --jobs {cores}" if jobs > cores else ""
+        print(
+            f"warning: --jobs {jobs} with {threads} threads each are more than the {cores} cores of this machine, so the runs "
+            f"slow each other down. Set OMP_NUM_THREADS={max(cores // jobs, 1)}{most}.",
+            file=sys.stderr,
+        )
 
 
 def threads_of_a_run(options: argparse.Namespace) -> str:

@@ -59,11 +59,6 @@ class Parameter:
         return "value" not in self.specification
 
     @property
-    def is_seed(self) -> bool:
-        """Runs that differ in seeds only are repetitions of one variant."""
-        return self.name.rpartition(".")[2] in ("seed", "seed_everything")
-
-    @property
     def values(self) -> Any:
         """Constants and lists; None for distributions."""
         found = self.specification.get("values")

@@ -28,7 +28,7 @@ class SweepProgress:
 
     def __init__(self, name: str, metric: str | None) -> None:
         self.name, self.metric = name, metric
-        self.console = Console(highlight=False, width=None if Console().is_terminal else 140)
+        self.console = Console(highlight=False, width=None if Console().is_terminal else 160)
         self._live = Live(console=self.console, refresh_per_second=4, transient=True) if self.console.is_terminal else None
         self._told: dict[str, State] = {}
         self._values: dict[Path, tuple[int, str]] = {}

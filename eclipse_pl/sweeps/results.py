@@ -3,35 +3,36 @@ from __future__ import annotations
 import csv
 import difflib
 import io
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from eclipse_pl.compbench.scorecard import metrics_of, read_card
 from eclipse_pl.files import write_atomically
-from eclipse_pl.intervals import mean_interval
+from eclipse_pl.intervals import NOTHING
+from eclipse_pl.latent_metrics import ALL
 from eclipse_pl.launch.local import Status
+from eclipse_pl.reports.comparison import Comparison
+from eclipse_pl.reports.latent_comparison import over_seeds
+from eclipse_pl.reports.latent_tables import main_table
+from eclipse_pl.reports.metrics import BY_NAME, HEADLINE
+from eclipse_pl.reports.report import Report
+from eclipse_pl.reports.score_tables import score_table, summary_table
+from eclipse_pl.reports.tables import Table, decimals_of, estimate_text, rows_of
 from eclipse_pl.run import read_metrics
 from eclipse_pl.sweeps.plan import SweepPlan
-from eclipse_pl.sweeps.sweep_file import short_names, text, without_seeds
-
-Rows = list[dict[str, Any]]
 
 
 class SweepResults:
-    """What the runs of a sweep came to: ``sweep.csv`` with a row for each, and a table with a row for each variant.
+    """The results of a sweep: ``sweep.csv`` with a line for each run, and the tables of `compare` for its variants.
 
-    A row has ``version``, the parameters by their whole names, ``state``, ``seconds`` (of all tries), and the last value of
+    A line has ``version``, the parameters by their whole names, ``state``, ``seconds`` (of all tries), and the last value of
     every metric in the run's metrics.csv.
     """
 
     def __init__(self, plan: SweepPlan, statuses: Sequence[Status]) -> None:
         self.plan = plan
-        self.rows: Rows = [
+        self.lines: list[dict[str, Any]] = [
             {
                 "version": run.version,
                 **run.values,
@@ -42,43 +43,75 @@ class SweepResults:
             for run, status in zip(plan.runs, statuses, strict=True)
         ]
 
+    @property
+    def finished(self) -> dict[Path, dict[str, Any]]:
+        """{folder: line}"""
+        lines = zip(self.plan.runs, self.lines, strict=True)
+        return {run.task.path: line for run, line in lines if line["state"] == "finished"}
+
     def write(self) -> Path:
         """``sweep.csv`` in the sweep's folder; atomic."""
         path = self.plan.folder / "sweep.csv"
-        columns = list(dict.fromkeys(column for row in self.rows for column in row))
+        columns = list(dict.fromkeys(column for line in self.lines for column in line))
         file = io.StringIO(newline="")
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
-        writer.writerows(self.rows)
+        writer.writerows(self.lines)
         write_atomically(path, file.getvalue().encode())
         return path
 
-    def print_table(self, console: Console) -> None:
-        """Variants (parameters without the seeds) with the metric's mean over seeds and its 95 % t-interval."""
-        metric = self.plan.file.metric
-        console.print(f"{self.plan.file.name}: mean of the n finished runs and its 95 % interval", markup=False)
-        table = Table(box=None)
-        short = short_names([parameter.name for parameter in self.plan.file.varying])
-        variant = [parameter.name for parameter in self.plan.file.varying if not parameter.is_seed]
-        for column in (*(short[name] for name in variant), "n", *([metric] if metric else [])):
-            table.add_column(column, justify="right")
-        for rows in self._variants(variant).values():
-            done = [row for row in rows if row["state"] == "finished"]
-            measured = [float(row[metric]) for row in done if row.get(metric)] if metric else []
-            cells = [with_interval(measured)] if metric else []
-            values = (text(without_seeds(rows[0][name])) for name in variant)
-            table.add_row(*values, str(len(measured if metric else done)), *cells)
-        console.print(table)
-        if metric and self.rows and not any(row.get(metric) for row in self.rows):
-            logged = {column for row in self.rows for column in row}
-            near = difflib.get_close_matches(metric, logged, n=3)
-            console.print(f"No run logged {metric}." + (f" Near it: {', '.join(near)}." if near else ""), markup=False)
+    def report(self) -> Report:
+        """The comparison of the finished runs; what cannot be compared fairly is marked.
 
-    def _variants(self, variant: list[str]) -> dict[tuple[str, ...], Rows]:
-        groups: dict[tuple[str, ...], Rows] = {}
-        for row in self.rows:
-            groups.setdefault(tuple(str(without_seeds(row[name])) for name in variant), []).append(row)
-        return groups
+        Raises:
+            ValueError: No run was measured, or a file of a run is damaged.
+        """
+        names = [parameter.name.partition(".")[0] for parameter in self.plan.file.varying]
+        vary = ["decoder"] if "decoder" in names else []
+        metric = (self.plan.file.metric or "").rpartition("/")[2]
+        columns = dict.fromkeys([*([metric] if metric in BY_NAME else []), *HEADLINE])
+        return Report.of(list(map(str, self.finished)), anyway=True, metrics=[BY_NAME[name] for name in columns], vary=vary)
+
+    def tables(self, report: Report) -> list[Table]:
+        """Means of every variant: scores, latent metrics, and the sweep's metric where it stands in neither."""
+        found: list[Table] = []
+        metric = self.plan.file.metric or ""
+        group, *subset, name = metric.split("/")
+        known = set()
+        if report.scores is not None:
+            summary = summary_table(report.scores)
+            found += [summary] if summary else []
+            found += [score_table(report.scores, scorer) for scorer in report.scores.scorers]
+            known = {column.name for column in report.scores.all_columns}
+        if report.latent is not None:
+            found.append(main_table(report.latent, report.metrics))
+            if group == "val" and name in BY_NAME and (not subset or subset[0] in report.latent.subsets):
+                known.add(metric)
+                found += [main_table(report.latent, report.metrics, subset[0])] if subset and subset[0] != ALL else []
+        if metric not in known and (table := self.logged_table(report.comparison, metric)):
+            found.insert(0, table)
+        return found
+
+    def logged_table(self, comparison: Comparison, metric: str) -> Table | None:
+        """The last logged value of any other metric; None where no run logged it."""
+        values = {folder: float(line[metric]) for folder, line in self.finished.items() if line.get(metric)}
+        if not values:
+            return None
+        known = [[values[run.folder] for run in one.runs.values() if run.folder in values] for one in comparison.variants]
+        estimates = [over_seeds(of_variant) if of_variant else NOTHING for of_variant in known]
+        texts = [estimate_text(one, decimals_of(estimates)) for one in estimates]
+        counts = [str(len(of_variant)) for of_variant in known]
+        rows = rows_of(comparison, comparison.variants, [counts, texts])
+        return Table(metric, ["seeds", "last value"], rows, "Mean over seeds ± half-width of its 95 % t-interval.")
+
+    @property
+    def missing_metric(self) -> str:
+        """A sentence where no run logged the sweep's metric; else empty."""
+        metric = self.plan.file.metric
+        if not metric or not self.lines or any(line.get(metric) for line in self.lines):
+            return ""
+        near = difflib.get_close_matches(metric, {column for line in self.lines for column in line}, n=3)
+        return f"No run logged {metric}." + (f" Near it: {', '.join(near)}." if near else "")
 
 
 def last_metrics(folder: Path) -> dict[str, str]:
@@ -89,14 +122,3 @@ def last_metrics(folder: Path) -> dict[str, str]:
         return {}
     rows = read_metrics(folder / "metrics.csv")
     return {name: value for row in rows for name, value in row.items() if value}
-
-
-def with_interval(values: list[float]) -> str:
-    """With as many decimals as tell two digits of the half-width, and at least four."""
-    if not values:
-        return "-"
-    estimate = mean_interval(values)
-    half = (estimate.high - estimate.low) / 2
-    size = half if estimate.has_interval else abs(estimate.mean)
-    decimals = max(4, 1 - math.floor(math.log10(size))) if size > 0 else 4
-    return f"{estimate.mean:.{decimals}f}" + (f" ± {half:.{decimals}f}" if estimate.has_interval else "")

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from eclipse_pl.arguments import shortest
 from eclipse_pl.launch.task import INTERPRETER
 from eclipse_pl.sweeps.parameter import Parameter
 
@@ -26,8 +27,6 @@ EXAMPLE = "command: [${env}, ${interpreter}, -m, eclipse_pl, fit, --config, expe
 MACROS = ("${env}", INTERPRETER, "${program}", "${args}", "${args_no_equals}")
 IDENTITY = ("--run.experiment", "--run.version", "--out")
 LONGEST_NAME = 100
-SEED = re.compile(r"(?<=/)(?:data\.)?seed(?:_everything)?=[^,/]*,?|,(?:data\.)?seed(?:_everything)?=[^,/]*")
-"""A seed in the version of a run."""
 NUMBERED = re.compile(r"version_\d+")
 """A version that nobody named."""
 
@@ -131,7 +130,7 @@ class SweepFile:
 
     def versions(self, runs: list[Values]) -> list[str]:
         """A name for each run, made of what varies: ``contrastive_weight=0.2,seed_everything=3``."""
-        short = short_names([parameter.name for parameter in self.varying])
+        short = shortest(parameter.name for parameter in self.varying)
         names = [",".join(f"{short[name]}={safe(text(values[name]))}" for name in short) for values in runs]
         often = Counter(name.casefold() for name in names)  # there are file systems that do not tell A from a
         unclear = [len(name) > LONGEST_NAME or often[name.casefold()] > 1 for name in names]
@@ -179,17 +178,6 @@ def in_order(values: Values) -> list[str]:
     return sorted(values, key=lambda name: (name != "config", name))
 
 
-def short_names(names: list[str]) -> dict[str, str]:
-    """The last words of each dotted name that no other one ends with."""
-    short = {}
-    for name in names:
-        words = name.replace(".init_args.", ".").split(".")
-        ends = (".".join(words[-length:]) for length in range(1, len(words) + 1))
-        others = [f".{other.replace('.init_args.', '.')}" for other in names if other != name]
-        short[name] = next((end for end in ends if not any(other.endswith(f".{end}") for other in others)), name)
-    return short
-
-
 def text(value: Any) -> str:
     """Short, for names and tables: six digits of a number, the last part of a path, two of a run called version_0."""
     if isinstance(value, float):
@@ -198,11 +186,6 @@ def text(value: Any) -> str:
         return str(value)
     path = Path(value)
     return "/".join(path.parts[-2:]) if NUMBERED.fullmatch(path.name) else path.name.removesuffix(".yaml")
-
-
-def without_seeds(value: Any) -> Any:
-    """Runs of another sweep (``ckpt_path``) that differ in their seeds are repetitions of one variant, as seeds are."""
-    return SEED.sub("", value) if isinstance(value, str) else value
 
 
 def safe(name: str) -> str:
