@@ -14,7 +14,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eclipse_pl.sweeps.parameter import Parameter
+from eclipse_pl.sweeps.parameter import TEXT_NUMBER, Parameter
 from eclipse_pl.sweeps.sweep_file import SweepFile, text
 
 SWEEPS = sorted((Path(__file__).parent.parent / "experiments" / "sweeps").glob("*.yaml"))
@@ -126,13 +126,15 @@ def test_values_are_short_in_names(value, shown):
     assert text(value) == shown
 
 
-VALUE = st.one_of(st.text(max_size=12), st.integers(), st.booleans(), st.floats(allow_nan=False, allow_infinity=False))
+TEXT = st.text(max_size=12).filter(lambda text: not TEXT_NUMBER.fullmatch(text))  # 1e5, which is refused
+VALUE = st.one_of(TEXT, st.integers(), st.booleans(), st.floats(allow_nan=False, allow_infinity=False))
 
 
 LONG = st.lists(st.text("xy", max_size=90), min_size=1, max_size=3, unique=True)
 
 
-@given(st.lists(VALUE, min_size=1, max_size=6, unique_by=str), LONG)
+# 1 and 1.0 are one value
+@given(st.lists(VALUE, min_size=1, max_size=6, unique_by=(str, lambda value: (isinstance(value, bool), value))), LONG)
 def test_versions_are_unique_short_and_safe(values, others):
     parameters = [Parameter(name, {"values": each}, "random") for name, each in (("a.b", values), ("c", others))]
     file = SweepFile(Path("s.yaml"), "s", "grid", COMMAND, None, parameters, None, None)
@@ -225,10 +227,11 @@ def agents_words(content: dict, values: dict) -> list[str]:
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_wandb_takes_the_sweeps_as_they_are(path):
-    from wandb.apis.public.sweeps import _validate_config_and_fill_distribution
-
+    sweeps = pytest.importorskip("wandb.apis.public.sweeps")
+    if not hasattr(sweeps, "_validate_config_and_fill_distribution"):
+        pytest.skip("this release of wandb leaves the check to its server")
     content = yaml.safe_load(path.read_text())
-    assert _validate_config_and_fill_distribution(content)["parameters"].keys() == content["parameters"].keys()
+    assert sweeps._validate_config_and_fill_distribution(content)["parameters"].keys() == content["parameters"].keys()
     file = SweepFile.read(path)
     for values in file.runs(count=10):
         assert file.words(values) == agents_words(content, values)

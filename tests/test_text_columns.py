@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ FORMATS: dict[str, Callable[[Path, list[str]], Any]] = {
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(STRINGS, st.sampled_from(sorted(FORMATS)))
 def test_what_was_written_is_what_is_read(tmp_path: Path, strings: list[str], name: str) -> None:
+    if name.endswith((".json", ".jsonl")):  # where two halves beside each other are a whole
+        strings = [json.loads(json.dumps(string)) for string in strings]
     halves = any(set(string) & set(SURROGATES) for string in strings)
     if name.endswith((".txt", ".csv")) or name == "bytes.npy":  # these cannot hold halves of characters
         strings = [string.translate(dict.fromkeys(map(ord, SURROGATES))) for string in strings]
@@ -67,6 +70,8 @@ def test_what_was_written_is_what_is_read(tmp_path: Path, strings: list[str], na
         strings = [string.rstrip("\0") for string in strings]
     if name == "c.txt":
         strings[0] = strings[0].lstrip("\ufeff")
+    if name == "c.csv" and sys.version_info < (3, 11):  # whose writer takes no NUL
+        strings = [string.replace("\0", "") for string in strings]
     FORMATS[name](tmp_path / name, strings)
     try:
         found = captions(tmp_path / name)
