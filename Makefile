@@ -9,7 +9,7 @@ PYTEST := python -m pytest -n 2 --dist loadfile
 # every extra that a test uses
 EXTRAS := dev,ray,spacy
 
-.PHONY: help quickstart test tests lint types layers slow gpu oldest newest package clean
+.PHONY: help quickstart test tests lint types layers slow gpu oldest newest docs package clean
 
 help:
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,12 @@ help:
 	.venv-$*/bin/pip install --quiet --upgrade --upgrade-strategy eager -e .[$(EXTRAS)] \
 	  $(if $(filter oldest,$*),--constraint .venv-$*/lower_bounds.txt)
 	.venv-$*/bin/pip install --quiet --no-deps sweeps==0.3.0
+	@touch $@
+
+.venv-docs/installed: setup.cfg
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install --quiet --upgrade pip
+	.venv-docs/bin/pip install --quiet $$($(PYTHON) -m tests.helpers.requirements docs)
 	@touch $@
 
 quickstart: .venv/installed  ## build the world's shards and train an ECLIPSE prior on them
@@ -59,6 +65,9 @@ oldest: .venv-oldest/installed  ## the tests on the lower bound of every depende
 newest: .venv-newest/installed  ## the tests on the newest release of every dependency, in .venv-newest
 	.venv-newest/bin/$(PYTEST) $(TESTS)
 
+docs: .venv-docs/installed  ## the guide and the Python reference, in build/site; every warning is an error
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build
+
 package: .venv/installed  ## what a release uploads, in dist/, checked and installed whole into an empty environment
 	rm -rf build dist
 	$(BIN)/pip install --quiet build twine
@@ -74,4 +83,4 @@ gpu:  ## what needs a CUDA device: its tests, 200 steps of the world, times of a
 	$(PYTHON) -m eclipse_pl speed --only step --device cuda --json runs/gpu/speed.json
 
 clean:  ## remove the environment, the world's shards and all runs
-	rm -rf .venv .venv-oldest .venv-newest build dist data runs
+	rm -rf .venv .venv-oldest .venv-newest .venv-docs build dist data runs

@@ -1,21 +1,34 @@
-"""What the README says exists."""
+"""What README, guide and notebook promise: their commands, their links, their Python."""
 
+from __future__ import annotations
+
+import argparse
 import importlib
+import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import jsonargparse
 import pytest
 import torch
 
 from data_prep.__main__ import COMMANDS as DATA_COMMANDS
+from data_prep.__main__ import main as data_command
 from eclipse_pl.__main__ import COMMANDS
-from eclipse_pl.cli import main
+from eclipse_pl.__main__ import main as command
+from eclipse_pl.sweeps.readers import ArgumentReader
 from tests.helpers.runs import write_experiment
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "experiments" / "README.md"]
+GUIDE = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "experiments/README.md")), *GUIDE]
+INLINE = [ROOT / "README.md", *GUIDE]
+"""Pages whose sentences name whole commands."""
+FRONT_DOORS = {"eclipse_pl": command, "data_prep": data_command}
+TOUR = ROOT / "docs" / "tour.ipynb"
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -26,42 +39,99 @@ def blocks(page: Path, language: str) -> list[str]:
 def commands() -> list[str]:
     texts = [block.replace("\\\n", " ") for page in PAGES for block in blocks(page, "bash")]
     lines = [line.split("#")[0].strip() for text in texts for line in text.splitlines()]
-    return [line for line in lines if line]
+    inline = [line for page in INLINE for line in re.findall(r"`(python -m [^`]+)`", page.read_text()) if whole(line)]
+    return [line for line in dict.fromkeys([*lines, *inline]) if line]
+
+
+def whole(line: str) -> bool:
+    """Whether a command that is named in a sentence has its arguments."""
+    return len(line.split()) > 4 and "..." not in line and not re.search(r"\b[A-Z]{3,}\b", line)
+
+
+class ParsedError(BaseException):
+    """Raised in place of what a command would do."""
+
+
+def stop_after_parsing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command ends when its arguments are read."""
+    for parser in (argparse.ArgumentParser, jsonargparse.ArgumentParser):
+        read = parser.parse_args
+
+        def parse_args(self, *args, read=read, **options):
+            read(self, *args, **options)
+            raise ParsedError
+
+        monkeypatch.setattr(parser, "parse_args", parse_args)
+
+
+@pytest.fixture(scope="module")
+def reader():
+    """Reads the arguments of many fits with one parser, which takes longer to build than to use."""
+    return ArgumentReader()
 
 
 @pytest.mark.parametrize("line", commands())
-def test_commands_exist(line):
-    words = line.split()
+def test_commands_are_understood(line, reader, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    for path in re.findall(r"experiments/\S+\.yaml", line):
+        assert (ROOT / path).is_file()
+    words = shlex.split(line)
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    elif words[:2] == ["python", "-m"]:
-        known = {"eclipse_pl": COMMANDS, "data_prep": DATA_COMMANDS}[words[2]]
-        assert words[3] in known
-        for path in re.findall(r"experiments/\S+\.yaml", line):
-            assert (ROOT / path).is_file()
-    elif words[0] == "python":
+    elif words[0] == "python" and words[1] != "-m":
         assert (ROOT / words[1]).is_file()
     else:
-        pytest.fail(f"nobody knows whether this works: {line}")
+        assert words[:2] == ["python", "-m"] and words[2] in FRONT_DOORS, f"nobody knows whether this works: {line}"
+        read_arguments(words[2], words[3:], reader, monkeypatch)
+    assert not capsys.readouterr().err
 
 
-def test_links_lead_somewhere():
-    for page in PAGES:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+def read_arguments(package: str, words: list[str], reader: ArgumentReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    if package == "eclipse_pl" and words[0] in ("fit", "validate", "test") and "--print_config" not in words:
+        while "--ckpt_path" in words:  # the run is one that the reader of the page has made
+            place = words.index("--ckpt_path")
+            words = words[:place] + words[place + 2 :]
+        reader.read([word.replace("my_prior.HiddenLayerPrior", "eclipse_pl.priors.mlp.MLPPrior") for word in words])
+        return
+    stop_after_parsing(monkeypatch)
+    with pytest.raises((ParsedError, SystemExit)) as end:
+        FRONT_DOORS[package](words)
+    assert end.type is ParsedError or not end.value.code  # --print_config ends the process
+
+
+@pytest.mark.parametrize("page", [*PAGES, TOUR], ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(#[^)]+)?\)", page.read_text()):
+        path = page.parent / target if target else page
+        assert path.exists(), f"{page.name}: {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+            assert anchor[1:] in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_readme_is_read_in_three_minutes():
+    text = (ROOT / "README.md").read_text()
+    words = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE).split()
+    assert len(text.splitlines()) <= 170
+    assert len(words) <= 900
+
+
+def test_every_page_of_the_guide_is_in_its_menu():
+    menu = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
+    for page in GUIDE:
+        assert f": {page.name}\n" in menu, f"{page.name} is in no menu"
 
 
 def test_the_file_tree_is_the_tree():
     (tree,) = [block for block in blocks(ROOT / "README.md", "") if block.startswith("eclipse_pl/\n")]
-    told = set(re.findall(r"^ +(?:beside it )?(\w+(?:\.py|/))", tree, re.MULTILINE)) | set(re.findall(r"(\w+\.py)", tree))
+    told = set(re.findall(r"(\w+/|\w+\.py)(?=\s)", tree))
     for path in (ROOT / "eclipse_pl").iterdir():
-        if path.suffix == ".py" and path.name != "__init__.py":
-            assert path.name in told, f"{path.name} is not in the README's tree"
         if path.is_dir() and (path / "__init__.py").exists():
             assert f"{path.name}/" in told, f"{path.name}/ is not in the README's tree"
     for name in told:
-        where = [*ROOT.glob(name), *(ROOT / "eclipse_pl").rglob(name.rstrip("/"))]
-        assert where, f"{name} is in the README's tree only"
+        assert (ROOT / name).exists() or (ROOT / "eclipse_pl" / name).exists(), f"{name} is in the README's tree only"
+    comments = {re.search(r" {2,}(?=\S)(?!\w+[/.])", line).end() for line in tree.splitlines()[1:]}
+    assert len(comments) == 1, "the comments are not aligned"
 
 
 def test_the_prior_in_30_lines_trains(tmp_path, monkeypatch):
@@ -70,7 +140,7 @@ def test_the_prior_in_30_lines_trains(tmp_path, monkeypatch):
     (tmp_path / "my_prior.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))
     importlib.invalidate_caches()
-    main(["fit", "--config", str(write_experiment(tmp_path)), "--model.prior=my_prior.HiddenLayerPrior"])
+    assert command(["fit", "--config", str(write_experiment(tmp_path)), "--model.prior=my_prior.HiddenLayerPrior"]) == 0
     checkpoint = torch.load(tmp_path / "runs/tiny/version_0/checkpoints/last.ckpt", weights_only=True)
     assert "prior.network.0.weight" in checkpoint["state_dict"]
     sys.modules.pop("my_prior")
@@ -79,5 +149,18 @@ def test_the_prior_in_30_lines_trains(tmp_path, monkeypatch):
 def test_help_of_every_command():
     for package, known in (("eclipse_pl", COMMANDS), ("data_prep", DATA_COMMANDS)):
         done = subprocess.run([sys.executable, "-m", package, "--help"], capture_output=True, text=True, check=True)
-        for command in known:
-            assert command in done.stdout
+        for name in known:
+            assert name in done.stdout
+
+
+def test_the_notebook_is_kept_without_outputs():
+    cells = json.loads(TOUR.read_text())["cells"]
+    assert not [cell for cell in cells if cell.get("outputs") or cell.get("execution_count")]
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path):
+    (tmp_path / "tour.ipynb").write_text(TOUR.read_text())
+    words = ["-m", "pytest", "--nbmake", "--nbmake-timeout=240", "-p", "no:cacheprovider", "tour.ipynb"]
+    done = subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout

@@ -1,9 +1,13 @@
-"""What setup.cfg requires, read with nothing but the standard library."""
+"""What setup.cfg requires, read with nothing but the standard library.
+
+``python -m tests.helpers.requirements docs`` prints the requirements of the extra ``docs``, for pip.
+"""
 
 from __future__ import annotations
 
 import configparser
 import re
+import sys
 from pathlib import Path
 
 CONFIG = Path(__file__).parents[2] / "setup.cfg"
@@ -36,3 +40,8 @@ def lines_of(text: str) -> list[str]:
 def name_of(requirement: str) -> str:
     found = NAME.match(requirement)
     return found[0] if found else ""
+
+
+if __name__ == "__main__":
+    for extra in sys.argv[1:]:
+        print(*extras()[extra], sep="\n")
