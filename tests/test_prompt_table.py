@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from eclipse_pl.prompts.load import load_prompts
 from eclipse_pl.prompts.prompt import PromptSet
+from tests.helpers.rule_parser import RuleParser
 from tests.test_text_file import ODD
 
 DRAWBENCH = (
@@ -22,7 +23,7 @@ JSONL = '{"caption": "a cup", "tag": "cups", "score": null}\n\n{"caption": "two 
 
 def load(tmp_path: Path, name: str, content: str, categories: list[str] | None = None) -> PromptSet:
     (tmp_path / name).write_text(content)
-    return load_prompts(tmp_path / name, "file", categories)
+    return load_prompts(tmp_path / name, "file", categories, parser=RuleParser())
 
 
 def test_plain_text(tmp_path: Path) -> None:
@@ -33,7 +34,7 @@ def test_plain_text(tmp_path: Path) -> None:
         ("my_list/0002", ()),
         ("my_list/0003", ("a boat", "a lake")),
     ]
-    assert prompts.failed == (("my_list/0002", "grammar-1 finds no noun phrase in 'quietly'"),)
+    assert prompts.failed == (("my_list/0002", "rules-1 finds no noun phrase in 'quietly'"),)
 
 
 def test_drawbench(tmp_path: Path) -> None:
@@ -66,12 +67,12 @@ def test_json_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "match"),
     [
-        ("a.md", "a cup", "is no file of prompts by its name; files of prompts end in .txt, .csv, .tsv, .jsonl"),
-        ("a.txt", "\n", "holds no prompt"),
+        ("a.md", "a cup", "is not a file of prompts by its name; files of prompts end in .txt, .csv, .tsv, .jsonl"),
+        ("a.txt", "\n", "has no prompt"),
         ("a.csv", "Text2,Category\na cup,x\n", "has the columns Text2, Category; one of prompt, prompts, text, caption"),
         ("a.csv", "Prompt\n", "is empty; one of prompt"),
         ("a.jsonl", '{"prompt": "a cup"}\nno\n', "line 2, is no JSON object"),
-        ("a.jsonl", "[1]\n", "line 1, is no JSON object"),
+        ("a.jsonl", "[1]\n", "line 1, is not a JSON object"),
         (
             "a.jsonl",
             '{"prompt": "a cup"}\n{"prompt": 12}\n',
@@ -137,7 +138,7 @@ def test_odd_prompts_are_read_or_refused_by_line(tmp_path: Path, texts: list[str
     lines = texts if suffix == "txt" else [json.dumps({"prompt": text}, ensure_ascii=False) for text in texts]
     (tmp_path / f"a.{suffix}").write_bytes("\n".join(["first", *lines] if suffix == "txt" else lines).encode())
     try:
-        prompts = load_prompts(tmp_path / f"a.{suffix}", "file")
+        prompts = load_prompts(tmp_path / f"a.{suffix}", "file", parser=RuleParser())
     except ValueError as error:
         assert "line " in str(error) and f"a.{suffix}" in str(error)
         assert any("\0" in text or text.lstrip().startswith("\ufeff") or not text.strip() for text in texts)

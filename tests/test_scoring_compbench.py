@@ -26,6 +26,7 @@ from eclipse_pl.scorers.detectors import GroundingDino
 from eclipse_pl.scorers.scorer import Score
 from eclipse_pl.scorers.three_in_one import PARTS
 from tests.helpers.compbench_folder import write_compbench
+from tests.helpers.rule_parser import RuleParser
 from tests.helpers.scorers_for_images import Grey, MeanColour
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -38,7 +39,7 @@ real = pytest.param(
 @pytest.fixture(scope="module", params=["ours", real])
 def prompts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> PromptSet:
     folder = REAL if request.param == "real" else write_compbench(tmp_path_factory.mktemp("compbench"))
-    return load_prompts(folder, "compbench")
+    return load_prompts(folder, "compbench", parser=None if request.param == "real" else RuleParser())
 
 
 def test_scorers_find_what_they_ask_for(prompts: PromptSet) -> None:
@@ -111,7 +112,7 @@ def test_the_runner_joins_three_in_one(tmp_path: Path) -> None:
         Scoring(Even("spatial", 0.75, all_prompts=False), ["complex", "spatial"], "spatial"),
         Scoring(Even("clip", 0.5), ["complex"], "clip"),
     ]
-    prompts = PromptFiles(str(tmp_path / "prompts"), categories=["complex", "spatial"])
+    prompts = PromptFiles(str(tmp_path / "prompts"), categories=["complex", "spatial"], parser=RuleParser())
     card = CompBench(prompts, scorers, images_per_prompt=2).run(Grey(), tmp_path / "out", progress=False)
     (name,) = [scorer for scorer in card["scores"] if scorer.startswith("3_in_1")]
     cells = card["scores"][name]["complex"]

@@ -1,4 +1,4 @@
-"""Prompt sets by suite, from a folder or a file."""
+"""`load_prompts`: a prompt set of a suite, from a folder or a file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 
 from eclipse_pl.prompts.compbench import CATEGORIES, compbench
 from eclipse_pl.prompts.geneval import METADATA_NAME, TAGS, geneval
-from eclipse_pl.prompts.grammar import GrammarParser
 from eclipse_pl.prompts.parser import Parser
 from eclipse_pl.prompts.prompt import PromptSet
 from eclipse_pl.prompts.prompt_table import prompt_table
@@ -28,18 +27,22 @@ def load_prompts(
     """Read the prompts of a suite.
 
     Args:
-        source: the folder that `python -m data_prep prompts` made, or upstream's own: a folder (T2I-CompBench), a folder with
+        source: The folder that `python -m data_prep prompts` made, or upstream's own: a folder (T2I-CompBench), a folder with
             ``evaluation_metadata.jsonl`` or that file (GenEval), any file of prompts ('file').
         suite: compbench, geneval or file.
-        categories: those to read; all where None.
-        per_category: so many prompts of each category, always the same and stratified (8 to 10 for a quick look).
-        seed: of that choice.
-        parser: what finds noun phrases; our own grammar where None.
+        categories: The categories to read; all if None.
+        per_category: The number of prompts of each category; all if None. The choice is stratified and depends only on the
+            seed. 8 to 10 are enough for a first impression.
+        seed: The seed of that choice.
+        parser: What finds the noun phrases in all prompts. If None, GenEval's prompts are parsed by their own grammar, the
+            parses of T2I-CompBench's come with the package, and spaCy parses all other prompts.
 
-    ValueError for a suite or category that does not exist, for a file that is missing, is not of its suite, or is not the one
-    that was downloaded, and for a prompt of T2I-CompBench that cannot be read.
+    Raises:
+        ValueError: The suite or a category does not exist; a file is missing, is not of the suite, or has changed since it
+            was downloaded; a prompt of T2I-CompBench lacks what its category is scored by; or a prompt needs spaCy, and
+            spaCy or its model is not installed.
     """
-    path, parser = Path(source), parser or GrammarParser()
+    path = Path(source)
     folder = path if path.is_dir() else path.parent
     record = PromptsRecord.load(folder)
     if suite not in SUITES:

@@ -1,17 +1,18 @@
-"""Prompts of one's own, or of suites that are a list: plain text, CSV, TSV or JSON lines (DrawBench, PartiPrompts)."""
+"""A list of prompts, such as your own, DrawBench or PartiPrompts: plain text, CSV, TSV or JSON lines."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from eclipse_pl.formats.text_table import DELIMITERS, read_csv, read_json_lines, told
 from eclipse_pl.prompts.parser import Parser
+from eclipse_pl.prompts.parsing import parse_all
 from eclipse_pl.prompts.prompt import Prompt, PromptSet
-from eclipse_pl.prompts.prompt_lines import no_prompt, read_all, read_lines, require_file
+from eclipse_pl.prompts.prompt_lines import prompt_problem, read_lines, require_file
 
 TEXT_COLUMNS = ("prompt", "prompts", "text", "caption")
 CATEGORY_COLUMNS = ("category", "categories", "tag")
@@ -23,30 +24,38 @@ LONGEST_CATEGORY = 100
 
 @dataclass(frozen=True)
 class _Row:
-    """A line of a list or a row of a table, with its columns in lower case."""
+    """A line of a list, or a row of a table with the names of its columns in lower case."""
 
     number: int
-    """From 0, in the whole file: the prompt's id ends with it."""
+    """Its number from 0 in the whole file. The prompt's id ends with it."""
     line: int
-    """From 1: where it begins."""
+    """The line from 1 on which it begins."""
     cells: dict[str, Any]
 
 
-def prompt_table(path: Path, parser: Parser, categories: Sequence[str] | None = None) -> PromptSet:
-    """Prompts of a file: one a line (.txt), or a table with a column ``Prompt`` (or Prompts, text, caption) and, where there
-    is one, ``Category`` (or tag) and ``Challenge`` (or subset). Columns are found in any case.
+def prompt_table(path: Path, parser: Parser | None = None, categories: Sequence[str] | None = None) -> PromptSet:
+    """Return the prompts of a file.
 
-    The category of a prompt is what its column says, else the file's name without suffix. Its id is the category and the
-    number of its line or row from 0 in the whole file, so it does not change when other categories are left out. A prompt
-    without a noun phrase stays, and is named in ``failed``: scorers that ask by phrase cannot score it. White space between
-    words becomes one blank, so that a prompt is one line wherever it is written.
+    The file has one prompt a line (.txt), or is a table with the column ``Prompt`` (or Prompts, text, caption) and the
+    optional columns ``Category`` (or tag) and ``Challenge`` (or subset), in upper or lower case.
 
-    ValueError, with the line, for a row without a prompt, for prompts that are no text, and for categories that no folder
-    can be called.
+    The category of a prompt is the value of its column, or the file's name without suffix. Its id is the category and the
+    number of its line or row from 0 in the whole file, so that it does not depend on the categories that are read. A prompt
+    without a noun phrase stays in the set and is listed in ``failed``: scorers that ask about phrases cannot score it. White
+    space between words becomes one blank, so that every prompt fits on one line.
+
+    Args:
+        path: The file.
+        parser: What parses the prompts; see `parse_all` for None.
+        categories: The categories to read; all if None.
+
+    Raises:
+        ValueError: The file is missing or of another kind, a category is not in it, a row has no prompt, or a prompt or a
+            category has characters that it cannot have. The error names the line.
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise ValueError(f"{path} is no file of prompts by its name; files of prompts end in {', '.join(SUFFIXES)}.")
+        raise ValueError(f"{path} is not a file of prompts by its name; files of prompts end in {', '.join(SUFFIXES)}.")
     require_file(path)
     if suffix == ".txt":
         rows = [_Row(number, number + 1, {TEXT_COLUMNS[0]: line}) for number, line in read_lines(path)]
@@ -57,17 +66,12 @@ def prompt_table(path: Path, parser: Parser, categories: Sequence[str] | None = 
     if unknown := [category for category in categories or () if category not in found]:
         raise ValueError(f"{path} has no category {unknown[0]!r}; its categories are {', '.join(found)}.")
     prompts = [prompt for prompt in prompts if categories is None or prompt.category in categories]
-    readings = read_all(path, [prompt.text for prompt in prompts], parser)
+    parsed = parse_all(path, [prompt.text for prompt in prompts], parser)
+    prompts = [replace(prompt, phrases=parse.phrases) for prompt, parse in zip(prompts, parsed.parses, strict=True)]
     failed = tuple(
-        (prompt.id, f"{parser.version} finds no noun phrase in {prompt.text!r}")
-        for prompt, reading in zip(prompts, readings, strict=True)
-        if not reading.phrases
+        (prompt.id, f"{parsed.parser} finds no noun phrase in {prompt.text!r}") for prompt in prompts if not prompt.phrases
     )
-    parsed = (
-        Prompt(prompt.id, prompt.category, prompt.text, prompt.subset, reading.phrases)
-        for prompt, reading in zip(prompts, readings, strict=True)
-    )
-    return PromptSet(path.stem, tuple(parsed), parser.version, failed)
+    return PromptSet(path.stem, tuple(prompts), parsed.parser, failed)
 
 
 def _prompt(path: Path, row: _Row) -> Prompt:
@@ -78,7 +82,7 @@ def _prompt(path: Path, row: _Row) -> Prompt:
                 continue
             if not isinstance(value, str) and not (numbers and type(value) is int):
                 raise ValueError(f"{path}, line {row.line}, has {told(value)} in its column {column!r}; it must be text.")
-            if problem := no_prompt(str(value)):
+            if problem := prompt_problem(str(value)):
                 raise ValueError(f"{path}, line {row.line}, {problem} in its column {column!r}.")
             return str(value).strip()
         return ""
@@ -97,7 +101,7 @@ def _prompt(path: Path, row: _Row) -> Prompt:
 
 
 def _names_a_folder(category: str) -> bool:
-    if no_prompt(category) or category.startswith(".") or set(category) & set("/\\"):
+    if prompt_problem(category) or category.startswith(".") or set(category) & set("/\\"):
         return False
     return len(category.encode()) <= LONGEST_CATEGORY and all(unicodedata.category(letter) != "Cc" for letter in category)
 
@@ -106,7 +110,7 @@ def _of_csv(path: Path) -> list[_Row]:
     rows = [
         _Row(number, row.line, _lower(path, row.line, row.cells)) for number, row in enumerate(read_csv(path, TEXT_COLUMNS))
     ]
-    # a row of blank cells is no prompt, but it is counted
+    # a row of blank cells is not a prompt, but it counts
     filled = [row for row in rows if any(cell.strip() for cell in row.cells.values())]
     if not filled:
         raise ValueError(f"{path} is empty; one of {', '.join(TEXT_COLUMNS)} must hold the prompts.")
@@ -117,7 +121,7 @@ def _of_json(path: Path) -> list[_Row]:
     rows = []
     for line, value in read_json_lines(path):
         if not isinstance(value, dict):
-            raise ValueError(f"{path}, line {line}, is no JSON object but {told(value)}.")
+            raise ValueError(f"{path}, line {line}, is not a JSON object but {told(value)}.")
         rows.append(_Row(line - 1, line, _lower(path, line, value)))
     columns = list(dict.fromkeys(name for row in rows for name in row.cells))
     if not set(columns) & set(TEXT_COLUMNS):
@@ -127,10 +131,14 @@ def _of_json(path: Path) -> list[_Row]:
 
 
 def _lower(path: Path, line: int, cells: dict[str, Any]) -> dict[str, Any]:
-    """The cells by the lower case of their columns' names. ValueError where two names differ in their case alone."""
+    """Return the cells by their columns' names in lower case.
+
+    Raises:
+        ValueError: Two names differ only in case.
+    """
     lower: dict[str, Any] = {}
     for name, cell in cells.items():
         if (key := name.strip().lower()) in lower:
-            raise ValueError(f"{path}, line {line}, has two columns {key!r}, which differ in their case alone. Rename one.")
+            raise ValueError(f"{path}, line {line}, has two columns {key!r}, which differ only in case. Rename one.")
         lower[key] = cell
     return lower

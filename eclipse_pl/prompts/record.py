@@ -1,7 +1,7 @@
 """``prompts.json``: where the prompt files of a folder came from, and with which bytes (written by `data_prep prompts`).
 
 {"schema": 1, "suite": "compbench", "source": "https://...", "revision": "1b70...", "licence": "MIT, ...",
- "parser": "grammar-1", "files": {"color_val.txt": {"source": "https://...", "sha256": "..."}, ...}}
+ "parser": "spacy-3.8.18/en_core_web_sm-3.8.0", "files": {"color_val.txt": {"source": "https://...", "sha256": "..."}, ...}}
 """
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+"""Where a benchmark's prompts come from, as a part of a YAML."""
+
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
@@ -8,22 +10,24 @@ from eclipse_pl.prompts.prompt import PromptSet
 
 
 class PromptSource(ABC):
-    """Where a benchmark's prompts come from, as a part of a YAML."""
+    """Loads a prompt set."""
 
     @abstractmethod
     def load(self) -> PromptSet:
-        """The prompts; the same ones at every call."""
+        """Return the prompts, the same ones at every call."""
 
 
 class PromptFiles(PromptSource):
     """T2I-CompBench, GenEval, or any file of prompts; see `load_prompts`.
 
     Args:
-        folder: what ``python -m data_prep prompts`` made, upstream's own folder, or a file.
+        folder: The folder that ``python -m data_prep prompts`` made, upstream's own folder, or a file.
         suite: compbench, geneval or file.
-        categories: those to read; null for all.
-        per_category: so many prompts of each category, always the same and stratified; null for all.
-        parser: what finds noun phrases, such as eclipse_pl.prompts.spacy_phrases.SpacyParser; null is our own grammar.
+        categories: The categories to read; null for all.
+        per_category: The number of prompts of each category, a fixed stratified choice; null for all.
+        parser: What finds the noun phrases. Null takes the parses of T2I-CompBench's prompts that come with the package,
+            GenEval's own grammar, and spaCy for other prompts. eclipse_pl.prompts.parser.NoParser finds none: for scorers
+            that need none.
     """
 
     def __init__(

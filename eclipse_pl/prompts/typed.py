@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from eclipse_pl.prompts.prompt_lines import no_prompt
+from eclipse_pl.prompts.prompt_lines import prompt_problem
 
 
 def with_typed_prompts(words: Sequence[str], option: str) -> list[str]:
@@ -52,7 +52,7 @@ def require_prompts(prompts: Sequence[str], option: str) -> None:
     if isinstance(prompts, str) or not prompts:
         raise ValueError(f"{option} must be a list of at least one prompt, got {prompts!r}.")
     for prompt in prompts:
-        if problem := no_prompt(prompt):
+        if problem := prompt_problem(prompt):
             raise ValueError(f"{option} {prompt!a} {problem}.")
 
 

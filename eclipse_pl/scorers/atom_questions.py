@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from eclipse_pl.prompts.prompt import Prompt, Relation, Required
 
-VERSION = 1
+VERSION = 2
 """Raised when a rule below changes: numbers of different questions are not comparable."""
 
 YES = ("Yes", "yes")
@@ -40,7 +40,7 @@ def atom_questions(prompt: Prompt) -> list[Atom]:
     if prompt.required:
         atoms = [atom for required in prompt.required for atom in _of_required(required, prompt)]
     else:
-        atoms = [atom for phrase in prompt.phrases for atom in _of_phrase(phrase, prompt)]
+        atoms = [atom for phrase in prompt.phrases if not _is_place(phrase, prompt) for atom in _of_phrase(phrase, prompt)]
         if prompt.relation is not None:
             atoms += _of_relation(prompt.relation, objects=not prompt.phrases)
     return list({atom.question: atom for atom in atoms}.values())
@@ -69,6 +69,11 @@ def _of_phrase(phrase: str, prompt: Prompt) -> list[Atom]:
     if attribute:
         atoms.append(_yes("attribute", f"Would you describe the {noun} in this picture as {attribute}?"))
     return atoms
+
+
+def _is_place(phrase: str, prompt: Prompt) -> bool:
+    """Whether a phrase is part of the relation's name ("the top" of "on the top of", "front" of "in front of")."""
+    return prompt.relation is not None and f" {phrase.lower()} " in f" {prompt.relation.name} "
 
 
 def _of_relation(relation: Relation, objects: bool) -> list[Atom]:

@@ -17,6 +17,7 @@ from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.prompts.source import PromptFiles
 from eclipse_pl.text_to_image.text_to_image import TextToImage
 from tests.helpers.compbench_folder import write_compbench
+from tests.helpers.rule_parser import RuleParser
 from tests.helpers.scorers_for_images import MeanColour
 
 CATEGORIES = ("color", "shape")
@@ -52,7 +53,7 @@ def protocol(prompts: Path, per_category: int = 4, version: str = "1", **options
     """Of T2I-CompBench's prompts, two images each."""
     if not prompts.exists():
         write_compbench(prompts, lines=40, parts=(4, 4, 4), seen=20)
-    source = PromptFiles(str(prompts), categories=list(CATEGORIES), per_category=per_category)
+    source = PromptFiles(str(prompts), categories=list(CATEGORIES), per_category=per_category, parser=RuleParser())
     scorers = [Scoring(Light(version)), Scoring(MeanColour(), ["color"])]
     return CompBench(source, scorers, **{"images_per_prompt": 2, **options})
 

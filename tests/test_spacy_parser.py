@@ -10,8 +10,10 @@ import pytest
 
 from eclipse_pl.prompts.compbench import CATEGORIES
 from eclipse_pl.prompts.load import load_prompts
-from eclipse_pl.prompts.spacy_phrases import SpacyParser
+from eclipse_pl.prompts.shipped_parses import shipped_parses
+from eclipse_pl.prompts.spacy_parser import SpacyParser
 from tests.helpers.compbench_folder import write_compbench
+from tests.helpers.rule_parser import RuleParser
 
 CLOSED = {"DET": "a an the", "ADP": "on of to near next in front behind", "CCONJ": "and", "AUX": "is", "VERB": "hidden by"}
 TAGS = {word: tag for tag, words in CLOSED.items() for word in words.split()}
@@ -50,14 +52,14 @@ def model(spacy: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_reads_words_and_chunks_and_drops_places(spacy: Any, model: Path) -> None:
     parser = SpacyParser(str(model))
     assert parser.version == f"spacy-{spacy.__version__}/en_by_rule-0.1"
-    reading = parser.read("a red cup  on the left of a big old table.")
-    assert " ".join(word.tag for word in reading.words) == "DET ADJ NOUN ADP DET NOUN ADP DET ADJ ADJ NOUN PUNCT"
-    assert reading.phrases == ("a red cup", "a big old table")
+    parse = parser.parse("a red cup  on the left of a big old table.")
+    assert " ".join(word.tag for word in parse.words) == "DET ADJ NOUN ADP DET NOUN ADP DET ADJ ADJ NOUN PUNCT"
+    assert parse.phrases == ("a red cup", "a big old table")
 
 
 def test_a_whole_benchmark(model: Path, tmp_path: Path) -> None:
     prompts = load_prompts(write_compbench(tmp_path, lines=60), "compbench", CATEGORIES[:4], parser=SpacyParser(str(model)))
-    ours = load_prompts(tmp_path, "compbench", CATEGORIES[:4])
+    ours = load_prompts(tmp_path, "compbench", CATEGORIES[:4], parser=RuleParser())
     assert prompts.parser != ours.parser
     assert [(prompt.phrases, prompt.relation) for prompt in prompts if prompt.category != "spatial"] == [
         (prompt.phrases, prompt.relation) for prompt in ours if prompt.category != "spatial"
@@ -67,8 +69,8 @@ def test_a_whole_benchmark(model: Path, tmp_path: Path) -> None:
 
 def test_a_pipeline_that_says_too_little(spacy: Any, tmp_path: Path) -> None:
     spacy.blank("en").to_disk(tmp_path)
-    with pytest.raises(ValueError, match="says nothing of POS; its parts are none"):
-        SpacyParser(str(tmp_path)).read("a red cup")
+    with pytest.raises(ValueError, match="does not annotate POS; its components are none"):
+        SpacyParser(str(tmp_path)).parse("a red cup")
 
 
 def test_a_folder_that_is_damaged(model: Path, tmp_path: Path) -> None:
@@ -78,11 +80,24 @@ def test_a_folder_that_is_damaged(model: Path, tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_not_there(spacy: Any, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no spaCy pipeline 'en_core_web_sn'"):
+    with pytest.raises(
+        ValueError, match=r"no spaCy pipeline 'en_core_web_sn'.*; run `pip install .*` and `python -m spacy download"
+    ):
         SpacyParser("en_core_web_sn")
 
 
 def test_without_spacy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "spacy", None)
-    with pytest.raises(ValueError, match=r"pip install eclipse_pl\[spacy\]"):
+    with pytest.raises(
+        ValueError, match=r"spaCy is not installed.*; run `pip install 'eclipse_pl\[spacy\]'` and `python -m spacy download"
+    ):
         SpacyParser()
+
+
+def test_the_shipped_parses_are_this_spacys(spacy: Any) -> None:
+    shipped = shipped_parses()
+    model = shipped.parser.split("/")[1].rpartition("-")[0]
+    if not spacy.util.is_package(model) or SpacyParser(model).version != shipped.parser:
+        pytest.skip(f"{shipped.parser} is not installed")
+    parser = SpacyParser(model)
+    assert [text for text in shipped if parser.parse(text) != shipped[text]] == []
