@@ -22,7 +22,9 @@ from eclipse_pl.prompts.prompt_table import SUFFIXES
 from eclipse_pl.prompts.record import RECORD_NAME, FileEntry, PromptsRecord, file_sha256
 
 STAGING = ".download"
-"""Folder inside ``out`` where whole files wait until all are there and every prompt of them was read."""
+"""Folder inside ``out`` where whole files wait until all are there and every prompt of them was parsed."""
+SHOWN = 10
+"""Number of warnings that are printed."""
 
 
 def prompts(
@@ -86,8 +88,10 @@ def prompts(
     print(f"{folder}: {len(found):,} prompts ({counts}), parsed by {found.parser}, sha256 {found.sha256[:12]}")
     if absent:
         print(f"Done without {', '.join(absent)}: not at the source, and only needed to tell these parts apart.")
-    for _, reason in found.failed:
+    for _, reason in found.failed[:SHOWN]:
         print(f"warning: {reason}", file=sys.stderr)
+    if len(found.failed) > SHOWN:
+        print(f"warning: {len(found.failed) - SHOWN:,} more prompts have no noun phrase", file=sys.stderr)
 
 
 def plan(suite: str, source: str, revision: str) -> tuple[PromptsRecord, dict[str, str]]:

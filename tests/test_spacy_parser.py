@@ -80,16 +80,14 @@ def test_a_folder_that_is_damaged(model: Path, tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_not_there(spacy: Any, tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"no spaCy pipeline 'en_core_web_sn'.*; run `pip install .*` and `python -m spacy download"
-    ):
+    with pytest.raises(ValueError, match=r"no spaCy pipeline 'en_core_web_sn'.*; run `pip .*` and `python -m spacy download"):
         SpacyParser("en_core_web_sn")
 
 
 def test_without_spacy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "spacy", None)
     with pytest.raises(
-        ValueError, match=r"spaCy is not installed.*; run `pip install 'eclipse_pl\[spacy\]'` and `python -m spacy download"
+        ValueError, match=r"not installed.*; run `pip install 'eclipse_pl\[spacy\]'` and `python -m spacy download"
     ):
         SpacyParser()
 
