@@ -59,10 +59,18 @@ def answer_in_one_sentence(parser: Any, words: Any) -> None:
     def error(self: Any, message: str, ex: Exception | None = None) -> NoReturn:
         if not self.exit_on_error:
             type(self).error(self, message, ex)
-        sys.stderr.write(f"error: {sentence(message, ex, words if isinstance(words, Sequence) else [])}\n")
+        answer = sentence(message, ex, words if isinstance(words, Sequence) else [])
+        sys.stderr.write(f"error: {answer}{near_option(self, message)}\n")
         raise SystemExit(2)
 
     parser.error = MethodType(error, parser)
+
+
+def near_option(parser: Any, message: str) -> str:
+    """The parser's option that is near to an unknown one."""
+    unknown = re.search(r"[Uu]nrecognized arguments?: (--[^\s=]+)", message)
+    near = difflib.get_close_matches(unknown[1], parser._option_string_actions, n=1) if unknown else []
+    return f" Near it: {near[0]}." if near else ""
 
 
 def sentence(message: str, error: BaseException | None, words: Sequence[str]) -> str:

@@ -86,14 +86,14 @@ def test_a_run_that_never_was_validated_is_left_out(compared_runs, tmp_path, cap
 def test_a_run_that_went_on_after_its_table_is_unfinished(compared_runs, tmp_path, capfd):
     folder = copy(compared_runs, tmp_path / "runs")
     edit_report(folder / LAST, lambda report: report.update(step=2, trained_steps=2))
-    assert f"{folder / LAST} went on to step 4 after its table was written at step 2" in refused(capfd, folder)
+    assert f"{folder / LAST} continued to step 4 after its table was written at step 2" in refused(capfd, folder)
 
 
 def test_a_table_that_does_not_say_what_it_is_of(compared_runs, tmp_path, capfd):
     folder = copy(compared_runs, tmp_path / "runs")
     edit_report(folder / LAST, lambda report: [report.pop(name) for name in ("shards", "pairs_sha256", "metrics_version")])
     said = refused(capfd, folder)
-    assert "does not say on which shards" in said
+    assert "does not record on which shards" in said
     assert "python -m eclipse_pl validate" in said
 
 
@@ -124,11 +124,11 @@ def damage_pairs(run):
 
 FAULTS = {
     "other metrics": lambda run: edit_report(run, lambda report: report.update(metrics_version=99)),
-    "does not say on which shards": lambda run: edit_report(run, lambda report: report["shards"].pop("sha256")),
+    "does not record on which shards": lambda run: edit_report(run, lambda report: report["shards"].pop("sha256")),
     "latent.json is damaged": damage_table,
     "latent_pairs.npz is damaged": damage_pairs,
     "has not finished": lambda run: (run / "latent.json").unlink(),
-    "went on to step 4": lambda run: edit_report(run, lambda report: report.update(step=2, trained_steps=2)),
+    "continued to step 4": lambda run: edit_report(run, lambda report: report.update(step=2, trained_steps=2)),
 }
 
 
@@ -214,3 +214,10 @@ def test_files_that_cannot_be_written(compared_runs, tmp_path, capfd):
 
 def test_unknown_metrics(compared_runs, capfd):
     assert "the metrics are cosine" in refused(capfd, compared_runs, "--metrics", "cosine,accuracy")
+
+
+def test_a_typo_in_an_option_is_one_sentence(capfd):
+    with pytest.raises(SystemExit) as stop:
+        command(["compare", "runs", "--refrence", "x"])
+    assert stop.value.code == 2
+    assert capfd.readouterr().err == "error: unrecognized arguments: --refrence x. Near it: --reference.\n"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from eclipse_pl.commands.benchmark import own_gpu
 from eclipse_pl.device import visible_gpus
-from eclipse_pl.launch.local import Status, gpu_shares, run_here
+from eclipse_pl.launch.local import Status, gpu_shares, run_local
 from tests.test_launch import make_task
 
 
@@ -60,6 +60,6 @@ def test_runs_at_once_see_a_gpu_each(
         "while not (folder / str(me ^ 1)).exists() and time.monotonic() < end: time.sleep(0.02)\n"
     )
     tasks = [make_task(tmp_path, code.replace("NUMBER", str(number)), str(number)) for number in range(4)]
-    run_here([Status.of(task) for task in tasks], 2, lambda statuses: None, gpus)
+    run_local([Status.of(task) for task in tasks], 2, lambda statuses: None, gpus)
     seen = [(rooms / str(number)).read_text() for number in range(4)]
     assert set(seen[:2]) == set(seen[2:]) == expected

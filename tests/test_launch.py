@@ -16,7 +16,7 @@ import pytest
 
 from eclipse_pl.launch import local as launch
 from eclipse_pl.launch import task as task_module
-from eclipse_pl.launch.local import Status, outcome, run_here, start_supervisor
+from eclipse_pl.launch.local import Status, outcome, run_local, start_supervisor
 from eclipse_pl.launch.task import INTERPRETER, Record, Task, supervise
 from tests.helpers.runs import started, wait_for
 
@@ -45,7 +45,7 @@ def make_task(folder: Path, code: str, name: str = "one", **fields) -> Task:
 
 def run(*tasks: Task, jobs: int = 2, watch=lambda statuses: None) -> list[Status]:
     statuses = [Status.of(task) for task in tasks]
-    run_here(statuses, jobs, watch)
+    run_local(statuses, jobs, watch)
     return statuses
 
 
@@ -175,7 +175,7 @@ def test_an_interruption_stops_every_command_and_goes_on(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_here(statuses, 2, watch)
+        run_local(statuses, 2, watch)
     assert [status.state for status in statuses] == ["stopped", "stopped", "waiting"]
     assert all((tmp_path / name / "stopped").exists() for name in "ab")
     assert Record.read(tmp_path / "a").exit_code == 130
@@ -185,7 +185,7 @@ def test_an_interruption_stops_every_command_and_goes_on(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_nothing_runs_on_when_the_caller_is_killed(tmp_path, number):
     task = make_task(tmp_path, SAY_WHEN_STOPPED.format(str(tmp_path / "one")))
-    code = f"from eclipse_pl.launch.local import *; run_here([Status.of(Task(**{asdict(task)!r}))], 1, print)"
+    code = f"from eclipse_pl.launch.local import *; run_local([Status.of(Task(**{asdict(task)!r}))], 1, print)"
     with started([sys.executable, "-c", code], stdout=subprocess.DEVNULL) as caller:
         wait_for(tmp_path / "one" / "started")
         caller.send_signal(number)
@@ -267,7 +267,7 @@ def test_a_supervisor_that_is_killed(tmp_path, monkeypatch, number):
         if (tmp_path / "one" / "started").exists():
             supervisors[0].send_signal(number)
 
-    run_here(statuses, 1, kill_supervisor)
+    run_local(statuses, 1, kill_supervisor)
     assert statuses[0].state == "failed"
     if number == signal.SIGTERM:
         assert nothing_runs(tmp_path)

@@ -325,7 +325,7 @@ def test_ctrl_c_tells_what_the_same_command_does(tmp_path, capfd, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sweeps, "run_here", interrupt)
+    monkeypatch.setattr(sweeps, "run_local", interrupt)
     assert command(["sweep", str(write_sweep(tmp_path))]) == 130
     assert "the same command skips finished runs, resumes the others" in capfd.readouterr().err
     assert (tmp_path / "runs" / "tiny" / "sweep.csv").is_file()

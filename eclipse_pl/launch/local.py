@@ -62,7 +62,7 @@ Watch = Callable[[Sequence[Status]], None]
 """Called with all tasks at every change, and a few times a second."""
 
 
-def run_here(statuses: Sequence[Status], jobs: int, watch: Watch, gpus: Sequence[str] = ()) -> None:
+def run_local(statuses: Sequence[Status], jobs: int, watch: Watch, gpus: Sequence[str] = ()) -> None:
     """Run what is not finished yet, ``jobs`` at once, each with its share of the GPUs. A failed task does not stop the others.
 
     An interruption stops all of them (SIGINT, and time to write a checkpoint) before it goes on to the caller.

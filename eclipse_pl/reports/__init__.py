@@ -1,1 +1,1 @@
-"""Runs beside each other: what can be concluded from them, and what cannot."""
+"""Comparisons of runs: what can be concluded from them, and what cannot."""

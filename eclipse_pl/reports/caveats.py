@@ -1,4 +1,4 @@
-"""What may not be concluded from a comparison, in sentences for whoever reads its tables."""
+"""What may not be concluded from a comparison, in sentences for the reader of its tables."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def on_differences(
         if names:
             unclear.append(f"{variant.name} ({everything if len(names) == len(known) else ', '.join(names)})")
     if unclear:
-        found.append(f"Not told apart from {comparison.reference.name} by {by}: {enumerate_names(unclear)}.")
+        found.append(f"Not separated from {comparison.reference.name} by {by}: {enumerate_names(unclear)}.")
     if read > 10:
         found.append(
             f"The tables of differences hold {read} intervals, each wrong once in 20: expect about {max(1, round(read / 20))} "
@@ -232,7 +232,7 @@ def on_trainings(scores: ScoreComparison) -> list[str]:
 
 
 def on_systems(scores: ScoreComparison) -> list[str]:
-    """More than one decoder, beyond the settings that are studied: spaces differ, or a pipeline has its own."""
+    """More than one decoder, apart from the settings that are studied: spaces differ, or a pipeline has its own."""
     systems: dict[str, list[str]] = {}
     for variant in scores.variants:
         systems.setdefault(decoder_words(variant.first, scores.studied), []).append(variant.name)

@@ -19,7 +19,7 @@ from eclipse_pl.reports.variants import Variant
 WIDTH, HEIGHT = 460, 300
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 44
 EDGE, STEP = 12, 34
-"""Of an interval chart, whose names stand inside: its left margin, and the height of a variant."""
+"""Of an interval chart, which has its names inside: the left margin, and the height of a variant."""
 COLOURS = 7
 """The page defines this many colours; further lines repeat them with other dashes."""
 DASHES = ("", "7 3", "2 3", "9 3 2 3")

@@ -1,4 +1,4 @@
-"""python -m eclipse_pl compare: runs and scorecards beside each other, as tables and as one HTML page."""
+"""python -m eclipse_pl compare: runs and scorecards in common tables, printed and as one HTML page."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from eclipse_pl.arguments import answer_in_one_sentence
 from eclipse_pl.files import write_atomically
 from eclipse_pl.reports.caveats import caveats
 from eclipse_pl.reports.latent_tables import cost_table
@@ -19,7 +20,7 @@ from eclipse_pl.reports.tables import markdown, show_sentences, show_tables
 
 
 def main(args: list[str] | None = None) -> None:
-    """Compare, print, and write what was asked for."""
+    """Compare, print, and write the files of the options."""
     args = sys.argv[1:] if args is None else args
     parser = argparse.ArgumentParser(
         prog="python -m eclipse_pl compare",
@@ -30,8 +31,8 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("compare.html"), help="the page (default: compare.html)")
     help_reference = "the variant, or a part of its name, that the others are compared with (default: the first one)"
     parser.add_argument("--reference", metavar="NAME", help=help_reference)
-    help_vary = "a difference that is studied, such as decoder.guidance: it is named, and no reason to refuse (commas between)"
-    parser.add_argument("--vary", metavar="KEY", default="", help=help_vary)
+    help_vary = "differences that you study, such as decoder.guidance: variants are named after them, and nothing is refused"
+    parser.add_argument("--vary", metavar="KEY[,KEY]", default="", help=help_vary)
     headline = ",".join(HEADLINE)
     parser.add_argument("--metrics", default=headline, help=f"columns of the latent tables (default: {headline})")
     help_images = f"prompts of each category whose images the page shows (default: {IMAGES}; 0 for none)"
@@ -42,6 +43,7 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--plot", metavar="FILE", type=Path, help="draw --y against --x: .png, .pdf or .svg")
     parser.add_argument("--x", metavar="PARAMETER", help="for --plot: a key in which configs differ, or a cost")
     parser.add_argument("--y", metavar="METRIC", help="for --plot: unseen/cosine, benchmark/colour/oracle or the like")
+    answer_in_one_sentence(parser, args)
     options = parser.parse_args(args)
     metrics = metrics_of(options.metrics)
     if options.images < 0:
@@ -78,7 +80,7 @@ def metrics_of(names: str) -> tuple[Metric, ...]:
 
 
 def write(path: Path, content: bytes, option: str) -> None:
-    """Atomic."""
+    """Write a file, whole or not at all."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)

@@ -19,7 +19,7 @@ Part = TypeVar("Part", bound="Comparison")
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Everything else is computed from the variants when it is asked for."""
+    """The variants of a comparison. Numbers are computed from them when they are asked for."""
 
     variants: list[Variant]
     reference: Variant
@@ -63,7 +63,7 @@ class Comparison:
 
     @classmethod
     def part_of(cls: type[Part], whole: Comparison) -> Part | None:
-        """Those runs that have numbers of this kind; None where none has. Their reference is the whole's if that has them."""
+        """The runs that have numbers of this kind; None where none has. The reference stays, if it has such numbers."""
         kept = [{seeds: run for seeds, run in variant.runs.items() if cls.holds(run)} for variant in whole.variants]
         variants = [replace(variant, runs=runs) for variant, runs in zip(whole.variants, kept, strict=True) if runs]
         if not variants:
@@ -92,7 +92,7 @@ class Comparison:
         return [variant for variant in self.variants if variant is not self.reference]
 
     def is_marked(self, variant: Variant) -> bool:
-        """True where a run of it could not be compared fairly."""
+        """Whether a run of it could not be compared fairly."""
         return any(problem.run in variant.runs.values() for problem in self.problems)
 
     def pairs(self, variant: Variant) -> list[tuple[RunRecord, RunRecord]]:
@@ -126,12 +126,12 @@ def named(variants: list[Variant], name: str | None) -> Variant:
 
 
 def find_runs(places: list[str]) -> tuple[list[tuple[int, RunRecord]], list[str]]:
-    """Every run once, with the number of the place that named it; and remarks on what was left out.
+    """Every run once, with the number of the place that names it; and remarks on what is left out.
 
-    Where a place holds training runs, runs of ``validate`` and ``test`` below it are left out, folders of ``benchmark`` not.
+    Where a place holds training runs, its runs of ``validate`` and ``test`` are left out. Folders of ``benchmark`` are not.
 
     Raises:
-        ValueError: a place does not exist, cannot be read or holds no run.
+        ValueError: A place does not exist, cannot be read or holds no run.
     """
     found: dict[Path, tuple[int, RunRecord]] = {}
     remarks = []
@@ -143,8 +143,8 @@ def find_runs(places: list[str]) -> tuple[list[tuple[int, RunRecord]], list[str]
         measures = [run for run in runs if run.measures_only]
         if measures and any(not (run.measures_only or run.is_benchmark) for run in runs):
             remarks.append(
-                f"{len(measures)} runs of validate or test in {place} are left out beside training runs; name them to compare "
-                "them."
+                f"{len(measures)} runs of validate or test in {place} are left out, because it holds training runs too; name "
+                "them to compare them."
             )
             runs = [run for run in runs if run not in measures]
         for run in runs:

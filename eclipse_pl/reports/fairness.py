@@ -19,12 +19,12 @@ Kind = Literal["all", "latent", "scores"]
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a run cannot be compared fairly. ``run`` is the one that is marked where the comparison is made anyway."""
+    """Why a run cannot be compared fairly. ``run`` is marked where the comparison is made anyway."""
 
     run: RunRecord
     sentence: str
     kind: Kind = "all"
-    """Which of its numbers."""
+    """Which of its numbers are concerned."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def space_of(run: RunRecord) -> str:
     return "unknown" if not space else f"{space['name']} ({space['encoder']}, {space['dim']} wide)"
 
 
-def split_of(run: RunRecord) -> str:
+def pairs_of(run: RunRecord) -> str:
     return f"{run.fact('pairs')} pairs of {run.fact('stage')}, {short(run.fact('pairs_sha256'))}"
 
 
@@ -67,7 +67,7 @@ LATENT = (
         lambda run, _: shards_of(run),
         remedy=lambda _, run: f" {measure_on_one_set(run.training, run.config)}",
     ),
-    Check("other pairs", lambda run: (run.fact("stage"), run.fact("pairs_sha256")), lambda run, _: split_of(run)),
+    Check("other pairs", lambda run: (run.fact("stage"), run.fact("pairs_sha256")), lambda run, _: pairs_of(run)),
 )
 
 
@@ -81,7 +81,7 @@ def prompts_of(run: RunRecord) -> str:
 
 
 def differing_words(value: Callable[[RunRecord], Any]) -> Callable[[RunRecord, RunRecord], str]:
-    """Of groups of settings, those that the other run has not: ``steps 20, guidance 7.5``."""
+    """The settings that the other run does not have: ``steps 20, guidance 7.5``."""
     return lambda run, other: (
         ", ".join(f"{key} {one}" for key, one in unlike(value(run), value(other)).items()) or "nothing more"
     )
@@ -142,7 +142,7 @@ def problems_of(runs: list[RunRecord], studied: Collection[str] = ()) -> list[Pr
             found.append(Problem(run, f"{run} {reason}. {continue_with(run)}"))
         elif run.has_table and not run.fact("shards", "sha256"):
             sentence = (
-                f"{run} does not say on which shards, split and version of metrics it was measured. "
+                f"{run} does not record on which shards, split and version of metrics it was measured. "
                 f"{measure_again(run.training, run.config)}"
             )
             found.append(Problem(run, sentence, "latent"))
@@ -150,13 +150,13 @@ def problems_of(runs: list[RunRecord], studied: Collection[str] = ()) -> list[Pr
             measured.append(run)
     return [
         *found,
-        *differences(measured, LATENT, "latent"),
-        *differences([run for run in runs if run.scores], score_checks(studied), "scores"),
+        *unequal(measured, LATENT, "latent"),
+        *unequal([run for run in runs if run.scores], score_checks(studied), "scores"),
     ]
 
 
-def differences(runs: list[RunRecord], checks: tuple[Check, ...], kind: Kind) -> list[Problem]:
-    """A sentence on the first thing that makes a run differ from the sound ones before it: the rest follows from it."""
+def unequal(runs: list[RunRecord], checks: tuple[Check, ...], kind: Kind) -> list[Problem]:
+    """A sentence on the first check in which a run differs from the sound runs before it."""
     found: list[Problem] = []
     sound: list[RunRecord] = []
     for run in runs:

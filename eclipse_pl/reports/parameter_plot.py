@@ -22,7 +22,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5
 MARKERS = "osD^vPX*"
 KINDS = (".png", ".pdf", ".svg")
 LOGARITHMIC = 30
-"""Positive values that span more than this factor stand on a logarithmic axis."""
+"""Positive values that span more than this factor get a logarithmic axis."""
 LINE_OF_TEXT = 0.04
 """Height of a level's name, as a share of the image's."""
 
@@ -65,7 +65,7 @@ def parameter_plot(report: Report, x: str, y: str, kind: str = ".png") -> bytes:
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     labels = axes.get_legend_handles_labels()[1]
-    if len(labels) > 4:  # inside, so many would hide the lines
+    if len(labels) > 4:  # inside the axes they would hide the lines
         figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     elif labels:
         axes.legend(frameon=False, fontsize=8)
@@ -127,7 +127,7 @@ def draw_variants(axes: Any, quantity: Quantity, without: list[Variant]) -> None
 
 
 def draw_levels(axes: Any, levels: dict[str, float]) -> None:
-    """Dashed lines with their names beside the image, where they do not squeeze it."""
+    """Dashed lines with their names at the right, where they do not squeeze the plot."""
     low, high = axes.get_ylim()
     reach = (high - low) * 0.6
     inside = sorted((value, name) for name, value in levels.items() if low - reach < value < high + reach)
@@ -136,7 +136,7 @@ def draw_levels(axes: Any, levels: dict[str, float]) -> None:
     low, high = axes.get_ylim()  # the lines may have stretched it
     place = -math.inf
     for value, name in inside:
-        place = max(value, place + (high - low) * LINE_OF_TEXT)  # names of close levels stand above each other
+        place = max(value, place + (high - low) * LINE_OF_TEXT)  # names of close levels are stacked
         axes.annotate(name, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=7, color="0.35")
 
 

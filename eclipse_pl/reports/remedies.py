@@ -1,4 +1,4 @@
-"""Commands that put right what a comparison cannot use, as they are typed."""
+"""Commands, ready to type, that repair what a comparison cannot use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ WORLD = "WorldDataModule"
 
 
 def measure(training: Path, config: dict[str, Any], *more: str) -> str:
-    """Measures the weights of a run in a run of its own; ``config`` has the dotted keys of the run."""
+    """The command that measures the weights of a run in a new run; ``config`` has the dotted keys of the old one."""
     # the name of the run that trained is taken; without one the next free number is
     named = ["--run.version=null"] if config.get("run.version") is not None else []
     return command("validate", training, *named, *more)
@@ -23,7 +23,7 @@ def measure_again(training: Path, config: dict[str, Any]) -> str:
 
 
 def measure_on_one_set(training: Path, config: dict[str, Any]) -> str:
-    """A world is made by its config, so that another folder is no choice there."""
+    """A world is made by its config, so another folder is no choice there."""
     if str(config.get("data.class_path")).endswith(WORLD) or not has_checkpoint(training):
         return "Measure both on one set of shards, and compare these runs."
     measured = measure(training, config, "--data.init_args.folder=FOLDER")
@@ -31,7 +31,7 @@ def measure_on_one_set(training: Path, config: dict[str, Any]) -> str:
 
 
 def finish(folder: Path) -> str:
-    """Resumes a run from its own last checkpoint."""
+    """The command that resumes a run from its last checkpoint."""
     if not has_checkpoint(folder):
         return "It has no checkpoint to resume from: remove it, or leave it out, and start its command again."
     return f"Finish it: `{command('fit', folder)}`."

@@ -1,4 +1,4 @@
-"""A run as its folder tells it: config, table, values of each pair, learning curves, scorecard."""
+"""A run, read from its folder: config, table, values of each pair, learning curves, scorecard."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ MEASURING = ("validate", "test")
 class RunRecord:
     """One run, read from its folder.
 
-    A run of ``validate`` or ``test`` measures the weights of a training run. Its seeds, costs and curves are that run's, its
-    prior (which may sample in another way) is its own. The folder of a ``benchmark`` stands for what was put to the test.
+    A run of ``validate`` or ``test`` measures the weights of a training run. Its seeds, costs and curves are those of the
+    training run. Its prior is its own, and may sample in another way. The folder of a ``benchmark`` stands for what it tested.
     """
 
     folder: Path
@@ -49,7 +49,7 @@ class RunRecord:
     is_benchmark: bool = False
     """True for a folder of ``python -m eclipse_pl benchmark``."""
     tested: RunRecord | None = None
-    """Of a benchmark: the run whose prior was put to the test, where that is at hand."""
+    """Of a benchmark: the run whose prior it tested, where its folder is found."""
 
     @classmethod
     def read(cls, folder: Path) -> RunRecord:
@@ -67,12 +67,12 @@ class RunRecord:
             checkpoint = config.get("ckpt_path")
             origin = None if checkpoint is None else run_of_checkpoint(str(checkpoint), training)
         if origin is not None and origin.resolve() == training.resolve():
-            config["ckpt_path"] = None  # the run was stopped, and went on from a checkpoint of its own
+            config["ckpt_path"] = None  # the run was stopped and resumed from its own checkpoint
         return cls(folder, config, report, training, resampled, ScoreRecord.read(folder))
 
     @classmethod
     def of_benchmark(cls, folder: Path) -> RunRecord:
-        """Config and seeds are those of the run whose prior was put to the test, if that is at hand; else there are none."""
+        """Config and seeds are those of the run whose prior was tested. They are empty where its folder is not found."""
         scores = ScoreRecord.read(folder)
         home = scores.prior_folder if scores else None
         tested = cls.read(home) if home and (home / "config.yaml").is_file() else None
@@ -85,7 +85,7 @@ class RunRecord:
 
     @property
     def scored(self) -> ScoreRecord:
-        """Its scores, where it is known to have them."""
+        """Its scores. The caller knows that it has them."""
         assert self.scores is not None
         return self.scores
 
@@ -107,7 +107,7 @@ class RunRecord:
 
     @cached_property
     def training_data(self) -> TrainingData:
-        """The sets of shards that its weights were trained on, one after the other; empty where that is not known."""
+        """The sets of shards of its training, one after the other; empty where they are not known."""
         if self.is_benchmark:
             return self.scores.training_data if self.scores else []
         path = self.training / TRAINING_DATA_FILE
@@ -119,16 +119,16 @@ class RunRecord:
 
     @property
     def unfinished(self) -> str | None:
-        """Why the run's table is not that of its end; None where it is."""
+        """Why the table is not that of the run's end; None where it is."""
         if self.is_benchmark:
             return None if self.scores else "has no scorecard.json, because it has not finished"
         if not self.report:
             last = f"its last validation is that of step {self.step}" if self.table else "it has not been validated once"
             return f"has no latent.json, because it has not finished ({last})"
-        rows = self._logged if self.training == self.folder else []
+        log = self._logged if self.training == self.folder else []
         trained = self.report.get("trained_steps", self.report["step"])
-        if rows and int(rows[-1]["step"]) >= trained:
-            return f"went on to step {int(rows[-1]['step']) + 1} after its table was written at step {trained}"
+        if log and int(log[-1]["step"]) >= trained:
+            return f"continued to step {int(log[-1]['step']) + 1} after its table was written at step {trained}"
         return None
 
     @cached_property
@@ -153,7 +153,7 @@ class RunRecord:
 
     @property
     def schedule_steps(self) -> int | None:
-        """Length of the learning rate's schedule; None where it has no end, or nobody wrote how long it is."""
+        """Length of the learning rate's schedule; None where it has no end, or was not recorded."""
         if self.tested is not None:
             return self.tested.schedule_steps
         return self.fact("schedule_steps")
@@ -203,7 +203,7 @@ class RunRecord:
 
 
 def rows_of_log(logged: dict[str, str]) -> Rows:
-    """The table that a validation's row of metrics.csv holds."""
+    """The table that one line of metrics.csv holds, that of a validation."""
     rows: Rows = {}
     for name, value in logged.items():
         parts = name.split("/")
@@ -220,13 +220,13 @@ def read_training_data(path: Path) -> TrainingData:
         _ = [(one["folder"], one["sha256"], one["pairs"]) for one in content]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path} is damaged ({error!r}). It says which shards the run was trained on. {finish(path.parent)}"
+            f"{path} is damaged ({error!r}). It names the shards of the training. {finish(path.parent)}"
         ) from error
     return content
 
 
 def run_of_checkpoint(checkpoint: str, folder: Path) -> Path | None:
-    """The run that a checkpoint belongs to; paths are those of the run's own working directory, or lie beside it."""
+    """The run that a checkpoint belongs to: at its path, seen from here, or in the folder that holds ``folder``."""
     home = Path(checkpoint).parent.parent
     for place in (home, folder.parent / home.name):
         if (place / "config.yaml").is_file():
@@ -240,7 +240,7 @@ def as_float(value: Any) -> float:
 
 
 def read_json(path: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """The table of a run of that config."""
+    """latent.json of a run with this config."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not {"step", "rows"} <= content.keys() or THIS_PRIOR not in content["rows"]:

@@ -76,8 +76,8 @@ class DistanceColumn:
 Column = ScoreColumn | DistanceColumn
 
 DISTANCES = (
-    DistanceColumn("fid", "FID", "lower", "shrinks as images are added: hold equal numbers beside each other only"),
-    DistanceColumn("kid", "KID", "lower", "mean over subsets; has no bias, and is the one to take for few images"),
+    DistanceColumn("fid", "FID", "lower", "shrinks as images are added: compare equal numbers of images only"),
+    DistanceColumn("kid", "KID", "lower", "mean over subsets; has no bias: use it for few images"),
     DistanceColumn("precision", "precision", "higher", "part of the images inside the reference: quality"),
     DistanceColumn("recall", "recall", "higher", "part of the reference inside the images: diversity"),
     DistanceColumn("density", "density", "higher", "as precision; outliers count less; 1 for equal distributions"),

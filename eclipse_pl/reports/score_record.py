@@ -66,7 +66,7 @@ class ScoreRecord:
 
     @property
     def training_data(self) -> TrainingData:
-        """What the prior was trained on; empty where its text-to-image model does not say so."""
+        """The shards of the prior's training; empty where its text-to-image model does not record them."""
         return list(self.text_to_image.get("training_data", []))
 
     @property

@@ -21,7 +21,7 @@ Kind = Literal["variant", "reference", "context", "published"]
 
 @dataclass(frozen=True)
 class TableRow:
-    """``kind`` says how a row is shown: a variant, the reference, a baseline or bound, or a published row."""
+    """A name and its cells. ``kind``: a variant, the reference, a baseline or bound (context), or a published row."""
 
     name: str
     cells: list[str]
@@ -35,16 +35,16 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Table:
-    """Name and cells of each row under a header; ``note`` says how to read it."""
+    """Rows under a header. ``note`` explains how to read them."""
 
     title: str
     header: list[str]
     rows: list[TableRow]
     note: str = ""
     hints: list[str] = field(default_factory=list)
-    """What each column must not be used for; empty where there is nothing to say."""
+    """What each column must not be used for; may be empty."""
     is_text: bool = False
-    """Whether cells hold words, which stand left and may be long."""
+    """Whether cells hold words, which are aligned left and may be long."""
 
 
 def rows_of(comparison: Comparison, variants: Sequence[Variant], columns: Sequence[Sequence[str]]) -> list[TableRow]:
@@ -110,7 +110,7 @@ def number(value: float, decimals: int, sign: bool = False) -> str:
 
 
 def estimate_text(estimate: Estimate, decimals: int, over_prompts: bool = False, sign: bool = False) -> str:
-    """``±`` is an interval over seeds of training, ``[low, high]`` one over prompts, ``(too few)`` says why there is none."""
+    """``±`` is an interval over seeds of training, ``[low, high]`` one over prompts, ``(too few)`` the reason for none."""
     if not estimate.n:
         return "–"
     text = number(estimate.mean, decimals, sign)

@@ -20,7 +20,7 @@ NOT_COUNTED = (
     "data.init_args.folder", "data.init_args.workers", "data.init_args.check", "data.init_args.multiprocessing_context",
     "data.init_args.val_batch_size",
 )  # fmt: skip
-"""Keys, or groups of keys, that say where, how and how often a run is stored, logged and measured, and not what it computes.
+"""Keys, or groups of keys, of where, how and how often a run is stored, logged and measured. They do not change its result.
 
 The shards of the training, and the shards and pairs of the measurement, are compared by hash instead; the decoder where the
 scorecard names it.
@@ -181,8 +181,8 @@ def differing(configs: list[dict[str, Any]]) -> list[str]:
 def names_of(settings: list[dict[str, Any]]) -> list[str]:
     """A name for each variant: the settings in which those differ that have them, in the shortest words that are clear.
 
-    ``contrastive_weight=0.2`` for ``model.prior.init_args.contrastive_weight``; a class goes by its own name. Settings that
-    some lack are left out where the rest tells the variants apart.
+    ``contrastive_weight=0.2`` for ``model.prior.init_args.contrastive_weight``; a class has its own name. Settings that
+    some lack are left out where the rest is enough to distinguish the variants.
     """
     keys = list(dict.fromkeys(key for one in settings for key in one))
     varied = [key for key in keys if len({canonical(one[key]) for one in settings if key in one}) > 1]
@@ -237,7 +237,7 @@ def names_of_sets(runs: Iterable[RunRecord]) -> dict[str, str]:
     """{sha256 of the manifest: name} of every set that one of the runs was trained on.
 
     A set is named by its folder, in the last words that no other folder ends in. The same content in two folders is one set,
-    and goes by the folder that comes first; two sets that one folder held are told apart by digits of the hash.
+    and has the name of the folder that comes first; digits of the hash distinguish two sets of one folder.
     """
     folders: dict[str, tuple[str, ...]] = {}
     for run in runs:

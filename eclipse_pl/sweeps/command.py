@@ -1,4 +1,4 @@
-"""python -m eclipse_pl sweep: all runs of a Weights & Biases sweep file, here or on a Ray cluster."""
+"""python -m eclipse_pl sweep: all runs of a Weights & Biases sweep file, on this machine or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from eclipse_pl.arguments import answer_in_one_sentence
 from eclipse_pl.files import only_process
-from eclipse_pl.launch.local import Status, run_here
+from eclipse_pl.launch.local import Status, run_local
 from eclipse_pl.launch.ray import run_on_ray
 from eclipse_pl.sweeps.sweep_file import SweepFile
 
@@ -26,34 +27,39 @@ STOPPED = "stopped; the same command skips finished runs, resumes the others"
 def main(args: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m eclipse_pl sweep",
-        description="Run a Weights & Biases sweep file (grid or random). Each run is a process of its own and lies in "
+        description="Run a Weights & Biases sweep file (grid or random). Each run is a process with the folder "
         "runs/NAME/VERSION. The same command again skips finished runs and resumes the others. It ends with the table of "
         "`compare`, and writes runs/NAME/sweep.csv.",
     )
-    parser.add_argument("file", help="the sweep file, which `wandb sweep` takes as well")
-    parser.add_argument("--jobs", type=int, help="runs at once here, which share processors and GPUs (default: 1)")
-    parser.add_argument("--count", type=int, help="at most so many runs: the first of a grid, or draws")
+    parser.add_argument("file", help="the sweep file; `wandb sweep` reads the same file")
+    parser.add_argument("--jobs", type=int, help="local runs at once, which share processors and GPUs (default: 1)")
+    parser.add_argument("--count", type=int, help="the largest number of runs: the first of a grid, or draws")
     parser.add_argument("--seed", type=int, help="of random draws (default: 0)")
     parser.add_argument("--dry-run", action="store_true", help="print the commands that would run, and what is finished")
-    parser.add_argument("--engine", choices=("here", "ray"), default="here", help="this machine (default), or a Ray cluster")
-    parser.add_argument("--ray-address", help="of a cluster whose nodes share this folder; one of this machine if not given")
+    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="this machine (default), or a Ray cluster")
+    parser.add_argument("--ray-address", help="a cluster whose nodes share this folder (default: one on this machine)")
     parser.add_argument("--cpus", type=float, help="processors of a run on Ray (default: 1)")
-    parser.add_argument("--gpus", type=float, help="GPUs of a run on Ray, which it has to itself (default: 0)")
+    parser.add_argument("--gpus", type=float, help="GPUs of a run on Ray, not shared with other runs (default: 0)")
+    answer_in_one_sentence(parser, args)
     options = parser.parse_args(args)
     require_meaning(options)
     sweep(options)
 
 
 def require_meaning(options: argparse.Namespace) -> None:
-    """Raise ValueError for an option that would be ignored, or that allows nothing to run."""
-    others = ("ray_address", "cpus", "gpus") if options.engine == "here" else ("jobs",)
+    """Check that no option is ignored, and that something can run.
+
+    Raises:
+        ValueError: An option has no effect, or no run could start.
+    """
+    others = ("ray_address", "cpus", "gpus") if options.engine == "local" else ("jobs",)
     for name in others:
         if getattr(options, name) is not None:
-            raise ValueError(f"--{name.replace('_', '-')} means nothing with --engine {options.engine}.")
+            raise ValueError(f"--{name.replace('_', '-')} has no effect with --engine {options.engine}: leave it out.")
     if options.jobs is not None and options.jobs < 1:
         raise ValueError(f"--jobs is {options.jobs}; at least one run must be allowed to run.")
     if options.cpus is not None and options.cpus <= 0:
-        raise ValueError(f"--cpus is {options.cpus}; a run needs some of a processor.")
+        raise ValueError(f"--cpus is {options.cpus}; a run needs more than 0 processors.")
     if options.gpus is not None and options.gpus < 0:
         raise ValueError(f"--gpus is {options.gpus}; it must be 0 or more.")
 
@@ -61,7 +67,7 @@ def require_meaning(options: argparse.Namespace) -> None:
 def sweep(options: argparse.Namespace) -> None:
     file = SweepFile.read(options.file)
     if file.method == "grid" and options.seed is not None:
-        raise ValueError("--seed is that of random draws, and means nothing for a grid; sweep over seed_everything instead.")
+        raise ValueError("--seed is that of random draws, and has no effect on a grid; sweep over seed_everything instead.")
     from eclipse_pl.sweeps.plan import SweepPlan  # it reads command lines, which takes all of torch
 
     threads = threads_of_a_run(options)
@@ -79,8 +85,8 @@ def sweep(options: argparse.Namespace) -> None:
         progress = SweepProgress(file.name, file.metric)
         try:
             with progress:
-                if options.engine == "here":
-                    run_here(statuses, options.jobs or 1, progress, visible_gpus())
+                if options.engine == "local":
+                    run_local(statuses, options.jobs or 1, progress, visible_gpus())
                 else:
                     run_on_ray(statuses, progress, options.ray_address, options.cpus or 1.0, options.gpus or 0.0)
         except KeyboardInterrupt:
@@ -94,7 +100,7 @@ def sweep(options: argparse.Namespace) -> None:
 
 
 def show(results: SweepResults, console: Console) -> None:
-    """The tables of `compare`, and what they must not be read without."""
+    """Print the tables of `compare`, what is unfair in them and what they leave out."""
     from eclipse_pl.reports.tables import show_sentences, show_tables
 
     if results.missing_metric:
@@ -114,7 +120,7 @@ def show(results: SweepResults, console: Console) -> None:
 def warn_of_threads(options: argparse.Namespace, threads: str) -> None:
     """Runs that have more threads than there are cores wait for each other."""
     jobs, cores = options.jobs or 1, processors()
-    if options.engine == "here" and threads.isdigit() and jobs * int(threads) > cores:
+    if options.engine == "local" and threads.isdigit() and jobs * int(threads) > cores:
         most = f" and at most --jobs {cores}" if jobs > cores else ""
         print(
             f"warning: --jobs {jobs} with {threads} threads each are more than the {cores} cores of this machine, so the runs "
@@ -124,8 +130,8 @@ def warn_of_threads(options: argparse.Namespace, threads: str) -> None:
 
 
 def threads_of_a_run(options: argparse.Namespace) -> str:
-    """OMP_NUM_THREADS: the user's, or a fair share."""
-    share = processors() // (options.jobs or 1) if options.engine == "here" else int(options.cpus or 1)
+    """OMP_NUM_THREADS: the user's, or an equal share of the processors."""
+    share = processors() // (options.jobs or 1) if options.engine == "local" else int(options.cpus or 1)
     return os.environ.get("OMP_NUM_THREADS") or str(max(share, 1))
 
 
@@ -148,11 +154,11 @@ def print_commands(plan: SweepPlan, statuses: Sequence[Status]) -> None:
 
 
 def report_failures(statuses: Sequence[Status]) -> None:
-    """Say which runs failed and where their logs lie, and end with exit code 1 if any did."""
+    """Print the runs that failed with their logs, and end with exit code 1 if there are any."""
     failed = [status for status in statuses if status.state == "failed"]
     if not failed:
         return
-    print(f"{len(failed)} of {len(statuses)} runs failed; the same command tries them again:", file=sys.stderr)
+    print(f"{len(failed)} of {len(statuses)} runs failed; the same command runs them again:", file=sys.stderr)
     for status in failed:
         print("  " + ": ".join(filter(None, (str(status.task.log), status.message, status.last_words))), file=sys.stderr)
     raise SystemExit(1)

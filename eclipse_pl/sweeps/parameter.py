@@ -12,7 +12,9 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
 def log_uniform(rng: Random, low: float, high: float) -> float:
-    return min(high, max(low, math.exp(rng.uniform(math.log(low), math.log(high)))))  # exp and log may leave by a rounding
+    return min(
+        high, max(low, math.exp(rng.uniform(math.log(low), math.log(high))))
+    )  # rounding in exp and log may leave the bounds
 
 
 BOUNDS: dict[str, tuple[str, str]] = {"normal": ("mu", "sigma"), "log_normal": ("mu", "sigma"), "beta": ("a", "b")}
@@ -32,7 +34,7 @@ class Parameter:
     """One entry of ``parameters`` in a sweep file: a constant (``value``), a list (``values``) or a distribution.
 
     Raises:
-        ValueError: it cannot be swept by ``method``, or Weights & Biases would understand it in another way.
+        ValueError: ``method`` cannot sweep it, or Weights & Biases would read it in another way.
     """
 
     name: Any  # a string if the file is right, as the specification is a mapping
@@ -55,7 +57,7 @@ class Parameter:
 
     @property
     def varies(self) -> bool:
-        """A list of one does, too, so that its runs keep their names when the list grows."""
+        """A list of one varies too, so that its runs keep their names when the list grows."""
         return "value" not in self.specification
 
     @property
@@ -66,13 +68,13 @@ class Parameter:
 
     @property
     def distribution(self) -> str | None:
-        """The stated one; otherwise integers are drawn from integer bounds and floats from floats."""
+        """The one in the file. Without one, integer bounds draw integers, and float bounds floats."""
         kinds = {type(self.specification.get(bound)) for bound in ("min", "max")}
         implied = {frozenset({int}): "int_uniform", frozenset({float}): "uniform"}.get(frozenset(kinds))
         return self.specification.get("distribution", implied)
 
     def axis(self) -> list[Any]:
-        """What a grid goes through."""
+        """All values of a grid."""
         if self.values is not None:
             return self.values
         return list(range(self.specification["min"], self.specification["max"] + 1))
@@ -121,13 +123,13 @@ class Parameter:
         low, high = self._bounds(kind)
         numbers = all(type(bound) in ((int,) if kind == "int_uniform" else (int, float)) for bound in (low, high))
         if not numbers or (kind not in BOUNDS and low >= high) or (kind == "log_uniform_values" and low <= 0):
-            raise ValueError(f"{self.name} has {bounds[0]} {low} and {bounds[1]} {high}, of which {kind} makes no sense")
+            raise ValueError(f"{self.name} has {bounds[0]} {low} and {bounds[1]} {high}, which {kind} cannot use")
         if step is not None and (type(step) not in (int, float) or step <= 0):
             raise ValueError(f"{self.name} has q {step}; it must be a positive number")
 
     def _check_fields(self, *known: str) -> None:
         if unknown := sorted(self.specification.keys() - set(known)):
-            raise ValueError(f"{self.name} has {unknown[0]}, which means nothing there; known are {', '.join(known)}")
+            raise ValueError(f"{self.name} has {unknown[0]}, which is unknown there; the keys are {', '.join(known)}")
 
 
 def numbers_as_text(specification: dict[str, Any]) -> list[str]:

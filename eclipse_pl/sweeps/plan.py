@@ -15,7 +15,7 @@ from eclipse_pl.sweeps.target import TARGETS, stated
 
 @dataclass(frozen=True)
 class SweepRun:
-    """One run of a sweep: its name, its parameters, and the task that makes it."""
+    """One run of a sweep: its name, its parameters, and its task."""
 
     version: str
     values: Values
@@ -27,12 +27,12 @@ class SweepPlan:
 
     Args:
         file: What is swept.
-        count: At most so many runs.
+        count: The largest number of runs.
         seed: Of random draws.
         threads: OMP_NUM_THREADS of each run.
 
     Raises:
-        ValueError: a parameter that is unknown or cannot have its value; a folder that holds other results than the sweep's.
+        ValueError: A parameter is unknown or cannot have its value; a folder holds results of something else.
     """
 
     def __init__(self, file: SweepFile, count: int | None, seed: int, threads: str) -> None:
@@ -69,7 +69,7 @@ class SweepPlan:
         return SweepRun(version, values, task)
 
     def _blame(self, values: Values, error: ValueError) -> ValueError:
-        """The parameter without which, and without those after it, the command can be read; is it unknown, or its value?"""
+        """Name the first parameter with which the command cannot be read: is it unknown, or is its value wrong?"""
         names = in_order(values)
         for place in reversed(range(len(names))):
             try:
@@ -89,10 +89,10 @@ class SweepPlan:
 
 
 def arguments(command: list[str]) -> list[str]:
-    """What eclipse_pl is given: ``fit`` and all that follows.
+    """The arguments of eclipse_pl: ``fit`` and everything after it.
 
     Raises:
-        ValueError: another program is run, or a config that is not there.
+        ValueError: The command runs another program, or names a config that does not exist.
     """
     starts = [place + 2 for place in range(len(command) - 2) if command[place : place + 2] == ["-m", "eclipse_pl"]]
     if not starts or command[starts[0]] not in TARGETS:
@@ -105,9 +105,12 @@ def arguments(command: list[str]) -> list[str]:
 
 
 def require_same_config(folder: Path, config: dict[str, Any]) -> None:
-    """Raise ValueError where a config that the command includes has changed since the run began.
+    """Check that the config of a run has not changed since the run began.
 
-    Options that only one of them has are left aside: an option that is new in the code changes nothing in old runs.
+    Options that only one of the two configs has are ignored: an option that is new in the code does not change old runs.
+
+    Raises:
+        ValueError: An option has another value now.
     """
     then, now = flat(read_config(folder / "config.yaml")), flat(config)
     changed = [path for path in then if path in now and then[path] != now[path] and path != "ckpt_path"]
@@ -120,6 +123,6 @@ def require_same_config(folder: Path, config: dict[str, Any]) -> None:
 
 
 def is_known(name: str, paths: Iterable[str]) -> bool:
-    """An option, or a group of options; init_args may be left out of either."""
+    """Whether a name is an option or a group of options; both names may leave out init_args."""
     name = name.replace(".init_args", "")
     return any(f"{path.replace('.init_args', '')}.".startswith(f"{name}.") for path in paths)

@@ -1,4 +1,4 @@
-"""What `sweep` shows while it works: a table on a terminal, a line at every change elsewhere."""
+"""The progress of `sweep`: a table on a terminal, a line at every change elsewhere."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from eclipse_pl.sweeps.results import last_metrics
 STYLES: dict[State, str] = {
     "running": "bold", "stopping": "yellow", "failed": "red", "stopped": "yellow", "waiting": "dim", "finished": "green"
 }  # fmt: skip
-"""In the order in which a table that is too long for the screen shows them."""
+"""States in the order in which a table shows them that is too long for the screen."""
 
 
 class SweepProgress:
-    """State, time and last value of the metric of every run; called with all of them, again and again."""
+    """Shows state, time and last metric of every run. It is called with all of them at every change."""
 
     def __init__(self, name: str, metric: str | None) -> None:
         self.name, self.metric = name, metric

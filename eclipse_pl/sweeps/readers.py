@@ -1,4 +1,4 @@
-"""What a command line would run with, read without building anything."""
+"""The options of a command line, read without building anything."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from eclipse_pl.commands.benchmark import build_parser
 
 
 class ArgumentReader:
-    """What ``fit``, ``validate`` and ``test`` would run with; nothing is built from it."""
+    """Reads the options of ``fit``, ``validate`` and ``test``."""
 
     def __init__(self) -> None:
         self._cli: PriorCLI | None = None  # made once: its parser takes longer to build than to use
@@ -21,7 +21,7 @@ class ArgumentReader:
         """All options, defaults included.
 
         Raises:
-            ValueError: what the command would have answered to these arguments.
+            ValueError: The command would refuse these arguments.
         """
         with exit_as_error():
             if self._cli is None:
@@ -31,7 +31,7 @@ class ArgumentReader:
         return self._cli.config[self._cli.config.subcommand]
 
     def stated(self) -> dict[str, Any]:
-        """What was read last, as config.yaml would state it."""
+        """The options that were read last, as in config.yaml."""
         assert self._cli is not None
         command = self._cli.config.subcommand
         config: dict[str, Any] = yaml.safe_load(self._cli._parser(command).dump(self._cli.config[command], skip_none=False))
@@ -52,7 +52,7 @@ class _Reader(PriorCLI):
 
 
 class BenchmarkReader:
-    """What `benchmark` would run with; nothing is built from it."""
+    """Reads the options of ``benchmark``."""
 
     def __init__(self) -> None:
         self._parser: Any = None
@@ -62,7 +62,7 @@ class BenchmarkReader:
         """All options of ``benchmark ...``, defaults included.
 
         Raises:
-            ValueError: what the command would have answered to these arguments.
+            ValueError: The command would refuse these arguments.
         """
         self._parser = self._parser or build_parser()
         with exit_as_error():
@@ -70,6 +70,6 @@ class BenchmarkReader:
         return self._options
 
     def stated(self) -> dict[str, Any]:
-        """What was read last, as a config would state it."""
+        """The options that were read last, as in a config."""
         config: dict[str, Any] = yaml.safe_load(self._parser.dump(self._options, skip_none=False))
         return config

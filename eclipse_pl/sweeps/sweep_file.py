@@ -21,14 +21,14 @@ Values = dict[str, Any]
 """One run: {parameter: value}."""
 
 KEYS = ("name", "method", "metric", "parameters", "command", "program", "run_cap", "description", "project", "entity")
-"""The last three say where Weights & Biases files a sweep, and mean nothing here."""
+"""The last three are for the server of Weights & Biases, and are ignored."""
 
 EXAMPLE = "command: [${env}, ${interpreter}, -m, eclipse_pl, fit, --config, experiments/quickstart.yaml, ${args}]"
 MACROS = ("${env}", INTERPRETER, "${program}", "${args}", "${args_no_equals}")
 IDENTITY = ("--run.experiment", "--run.version", "--out")
 LONGEST_NAME = 100
 NUMBERED = re.compile(r"version_\d+")
-"""A version that nobody named."""
+"""A version without a given name."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class SweepFile:
     """A sweep file of Weights & Biases: `wandb sweep` and `wandb agent` take the same file as it is.
 
     Raises:
-        ValueError: what it says cannot be done here, or would be done in another way by the agent.
+        ValueError: The file asks for what this program cannot do, or what the agent would do in another way.
     """
 
     path: Path
@@ -60,10 +60,10 @@ class SweepFile:
         for key in content:
             if key not in KEYS:
                 meant = difflib.get_close_matches(str(key), KEYS, n=1)
-                raise ValueError(f"the key {key} means nothing here; known are {', '.join(meant or KEYS)}")
+                raise ValueError(f"the key {key} is unknown; the keys are {', '.join(meant or KEYS)}")
         method = content.get("method")
         if method == "bayes":
-            raise ValueError("method bayes needs the server of Weights & Biases (`wandb sweep`); here it is grid or random")
+            raise ValueError("method bayes needs the server of Weights & Biases (`wandb sweep`); use grid or random")
         if method not in ("grid", "random"):
             raise ValueError(f"method is {method}; it must be grid or random")
         parameters, metric = content.get("parameters"), content.get("metric", {})
@@ -84,7 +84,7 @@ class SweepFile:
         if "${program}" in file.command and not file.program:
             raise ValueError("command has ${program}, but program is not given")
         if given := [parameter.name for parameter in file.parameters if f"--{parameter.name}" in IDENTITY]:
-            raise ValueError(f"{given[0]} cannot be swept: every run lies in a folder of its own, FOLDER/NAME/VERSION")
+            raise ValueError(f"{given[0]} cannot be swept: every run has its own folder, FOLDER/NAME/VERSION")
         if not file.varying:
             raise ValueError("no parameter varies, so there is nothing to sweep; give one of them `values`")
         return file
@@ -117,7 +117,7 @@ class SweepFile:
             combinations = itertools.product(*(parameter.axis() for parameter in self.parameters))
             return [dict(zip(names, each, strict=True)) for each in itertools.islice(combinations, min(caps, default=None))]
         if not caps:
-            raise ValueError(f"{self.path}: random draws have no end of their own; give run_cap, or --count.")
+            raise ValueError(f"{self.path}: random draws do not end by themselves; give run_cap, or --count.")
         wanted, rng = min(caps), Random(seed)
         found: list[Values] = []
         for _ in range(100 * wanted):
@@ -132,7 +132,7 @@ class SweepFile:
         """A name for each run, made of what varies: ``contrastive_weight=0.2,seed_everything=3``."""
         short = shortest(parameter.name for parameter in self.varying)
         names = [",".join(f"{short[name]}={safe(text(values[name]))}" for name in short) for values in runs]
-        often = Counter(name.casefold() for name in names)  # there are file systems that do not tell A from a
+        often = Counter(name.casefold() for name in names)  # some file systems do not distinguish A and a
         unclear = [len(name) > LONGEST_NAME or often[name.casefold()] > 1 for name in names]
         hashed = [f"{name[: LONGEST_NAME - 9]}-{digest(values)}" for name, values in zip(names, runs, strict=True)]
         return [other if long else name for name, other, long in zip(names, hashed, unclear, strict=True)]
@@ -151,7 +151,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def near(path: Path) -> str:
-    """What may have been meant by a file that is not there."""
+    """Names of existing files that are like a missing one."""
     names = difflib.get_close_matches(path.name, [file.name for file in path.parent.glob("*.yaml")], n=3)
     return f"; near it: {', '.join(str(path.with_name(name)) for name in names)}" if names else ""
 
@@ -169,12 +169,12 @@ def command_words(command: Any) -> list[str]:
     if sum(word in ("${args}", "${args_no_equals}") for word in words) != 1:
         raise ValueError("the command must have ${args} once, or the parameters would not reach the runs")
     if given := [word for word in words if word.startswith(IDENTITY)]:
-        raise ValueError(f"the command has {given[0]}, but every run lies in a folder of its own, FOLDER/NAME/VERSION")
+        raise ValueError(f"the command has {given[0]}, but every run has its own folder, FOLDER/NAME/VERSION")
     return words
 
 
 def in_order(values: Values) -> list[str]:
-    """Sorted, as the agent's flags are; but a config comes before what changes it."""
+    """Sorted as the agent's flags are, but a config comes before what changes it."""
     return sorted(values, key=lambda name: (name != "config", name))
 
 

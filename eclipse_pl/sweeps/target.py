@@ -11,7 +11,7 @@ from eclipse_pl.sweeps.readers import ArgumentReader, BenchmarkReader
 
 
 class Target(ABC):
-    """One command line's meaning: read without building anything, and where its run lies."""
+    """A command line, read without building anything, and the folder of its run."""
 
     def __init__(self, sweep: str, version: str) -> None:
         self.sweep, self.version = sweep, version
@@ -19,12 +19,12 @@ class Target(ABC):
     @property
     @abstractmethod
     def identity(self) -> list[str]:
-        """Flags by which the run gets a folder of its own."""
+        """Flags that give the run its own folder."""
 
     @property
     @abstractmethod
     def resume(self) -> list[str]:
-        """Flags with which an interrupted run goes on; it can where `checkpoint` is a file."""
+        """Flags that resume an interrupted run; they work where `checkpoint` is a file."""
 
     @property
     @abstractmethod
@@ -72,7 +72,7 @@ class RunTarget(Target):
 
 
 class BenchmarkTarget(Target):
-    """benchmark: its own folder, runs/SWEEP/VERSION; it goes on by itself where it was interrupted."""
+    """benchmark: its own folder, runs/SWEEP/VERSION. It resumes by itself."""
 
     reader = BenchmarkReader()
 
@@ -110,5 +110,5 @@ TARGETS: dict[str, type[RunTarget] | type[BenchmarkTarget]] = {
 
 
 def stated(command: str) -> dict[str, Any]:
-    """What the command's reader read last, as a config would state it."""
+    """The config that the command's reader read last."""
     return TARGETS[command].reader.stated()
