@@ -19,8 +19,11 @@ from data_prep.__main__ import COMMANDS as DATA_COMMANDS
 from data_prep.__main__ import main as data_command
 from eclipse_pl.__main__ import COMMANDS
 from eclipse_pl.__main__ import main as command
+from eclipse_pl.priors import EclipsePrior
 from eclipse_pl.sweeps.readers import ArgumentReader
+from eclipse_pl.world.encoder import WorldEncoder
 from tests.helpers.runs import write_experiment
+from tests.helpers.saved_runs import make_run
 
 ROOT = Path(__file__).parent.parent
 GUIDE = sorted((ROOT / "docs").glob("*.md"))
@@ -122,6 +125,14 @@ def test_every_page_of_the_guide_is_in_its_menu():
         assert f": {page.name}\n" in menu, f"{page.name} is in no menu"
 
 
+def test_the_reference_names_what_there_is():
+    names = re.findall(r"^::: (\S+)", (ROOT / "docs/api.md").read_text(), re.MULTILINE)
+    assert names
+    for name in names:
+        module, _, member = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), member), name
+
+
 def test_the_file_tree_is_the_tree():
     (tree,) = [block for block in blocks(ROOT / "README.md", "") if block.startswith("eclipse_pl/\n")]
     told = set(re.findall(r"(\w+/|\w+\.py)(?=\s)", tree))
@@ -144,6 +155,29 @@ def test_the_prior_in_30_lines_trains(tmp_path, monkeypatch):
     checkpoint = torch.load(tmp_path / "runs/tiny/version_0/checkpoints/last.ckpt", weights_only=True)
     assert "prior.network.0.weight" in checkpoint["state_dict"]
     sys.modules.pop("my_prior")
+
+
+def python_of(page: Path, begins: str) -> str:
+    (code,) = [block for block in blocks(page, "python") if begins in block]
+    return code
+
+
+@pytest.fixture
+def quickstart(tmp_path, monkeypatch):
+    """Where the quickstart has left its run, with random weights."""
+    monkeypatch.chdir(tmp_path)
+    encoder = WorldEncoder(device="cpu")
+    space = encoder.space(torch.zeros(encoder.dim), torch.ones(encoder.dim))
+    return make_run(
+        tmp_path / "runs/quickstart/version_0", EclipsePrior, space, num_layers=1, num_attention_heads=2, attention_head_dim=8
+    )
+
+
+def test_the_worlds_images_by_diffusers(quickstart):
+    assert command(["export", "--prior", str(quickstart), "--out", "my_prior"]) == 0
+    names = {}
+    exec(python_of(ROOT / "docs/release.md", "eclipse_pl.world.decoder").replace("steps=20", "steps=2"), names)
+    assert [image.size for image in names["images"]] == [(64, 64)]
 
 
 def test_help_of_every_command():
