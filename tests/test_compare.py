@@ -136,7 +136,7 @@ def test_a_plot_of_a_metric_against_a_parameter(compared_runs, capfd):
     assert not Path("a.png").exists()
 
 
-def test_one_run_stands_beside_baselines_and_upper_bound(compared_runs, capsys):
+def test_one_run_is_compared_with_baselines_and_upper_bound(compared_runs, capsys):
     compare(compared_runs / "weight_1.0_seed_0")
     printed = capsys.readouterr().out
     assert "n = 1 seed (every row): no interval" in printed

@@ -197,7 +197,7 @@ def test_runs_with_and_without_scores_and_pipelines_stand_in_one_comparison(scor
         FIRST, SECOND, "some-pipeline", "true image (upper bound)",
     ]  # fmt: skip
     assert table[SECOND, "all", COLOR]["n"] == "2" and table[SECOND, "all", "cosine"]["n"] == "3"
-    assert table["some-pipeline", "all", COLOR]["difference_n"] == "3", "beside every training of the reference"
+    assert table["some-pipeline", "all", COLOR]["difference_n"] == "3", "paired with every training of the reference"
     said = flowing(capsys)
     assert "Whole systems are compared here" in said and "some-pipeline as a whole pipeline" in said
 

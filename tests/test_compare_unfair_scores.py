@@ -1,4 +1,4 @@
-"""Scorecards that cannot stand beside each other, and folders that cannot be read."""
+"""Scorecards that cannot be compared, and folders that cannot be read."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def test_differences_of_shares_are_covered(n: int, cell: str, images: int, alike
 @pytest.mark.parametrize("rate", [0.5, 0.9])
 @pytest.mark.parametrize("ties", [0.0, 0.4])
 def test_win_rates_over_images_with_five_captions_each_are_covered(n: int, rate: float, ties: float) -> None:
-    """The captions of an image are mostly won or lost together: over pairs, 77 % are covered where 95 are said."""
+    """The captions of an image are mostly won or lost together: over pairs, 77 % are covered instead of 95."""
 
     def made(rng: np.random.Generator, over: int = 5) -> Estimate:
         won = outcomes(rng, n, 5, 0.8, rate)

@@ -152,7 +152,7 @@ def wilson_roots(share, n):
 @pytest.mark.parametrize("n", [4, 10, 50, 300])
 @pytest.mark.parametrize("right", [0.0, 0.5, 1.0])
 def test_two_that_agree_everywhere_may_differ_either_way(n, right):
-    """Zero to 0.6 for four prompts, as Clopper and Pearson would have it for a share, says what nobody can know."""
+    """Zero to 0.6 for four prompts, which is Clopper and Pearson's interval for a share, claims what nobody can know."""
     ours = np.arange(n) < right * n
     estimate = paired(ours, ours)
     assert estimate.mean == 0 and estimate.low == pytest.approx(-estimate.high) and 0 < estimate.high < 1

@@ -1,4 +1,4 @@
-"""Figures of the paper beside ours: all of them, as printed, each marked, and only where the same is measured."""
+"""Figures of the paper with ours: all of them, as printed, each marked, and only where the same is measured."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_every_published_row_is_marked_wherever_it_is_shown(report):
             assert set(row.cells) <= set(Page(text).cells)
 
 
-def test_ours_stand_beside_those_of_the_same_rule(report):
+def test_ours_are_shown_with_those_of_the_same_rule(report):
     table, _ = published_tables(report.scores)
     ours = {row.name: dict(zip(table.header, row.cells, strict=True)) for row in table.rows if row.name.endswith("(ours)")}
     assert list(ours) == ["one (ours)", "two (ours)"]
@@ -75,9 +75,9 @@ def test_ours_stand_beside_those_of_the_same_rule(report):
     assert "Ours: color by blip_vqa@8; shape by blip_vqa@8." in table.note
 
 
-def test_nothing_published_beside_other_prompts(tmp_path):
+def test_nothing_published_is_shown_with_other_prompts(tmp_path):
     folder = scored(tmp_path / "one")
     edit_card(folder, lambda card: card["prompts"].update(name="world"))
     report = Report.of([str(folder)])
     assert published_tables(report.scores) == []
-    assert "Beside published figures" not in write_page(report, "compare")
+    assert "Published figures" not in write_page(report, "compare")

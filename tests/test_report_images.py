@@ -29,7 +29,7 @@ def page_of(*folders: Path, images: int = 3, anyway: bool = False) -> str:
 
 
 def shown(text: str) -> list[tuple[str, np.ndarray]]:
-    """What each image is said to be, and its pixels."""
+    """{the text of each image: its pixels}, as pairs."""
     found = []
     for attributes in Page(text).elements("img"):
         kind, content = re.fullmatch(r"data:image/(png|jpeg);base64,(.+)", attributes["src"]).groups()

@@ -104,6 +104,17 @@ def test_an_unfair_comparison_begins_with_why(compared_runs, tmp_path):
     assert f"{comparison.variants[1].name} †" in Page(text).cells
 
 
+def test_the_first_screen_has_the_reference_and_the_means(compared_runs):
+    """Two sentences of each box are open, and the others fold, so that numbers follow at once."""
+    text, comparison = page_of(compared_runs)
+    top = text[text.index("<body>") : text.index("</table>")]
+    folded = re.findall(r"<details>.*?</details>", top, re.DOTALL)
+    assert folded and top.count("<li>") - "".join(folded).count("<li>") == 2
+    assert f"differences from <b>{comparison.reference.name}</b> (--reference)" in top
+    rows = re.findall(r'<tr class="(\w+)">', top)
+    assert rows == ["context", "context", "context", "reference", "variant", "context"]
+
+
 @pytest.mark.parametrize("names", [("weight_0.0_seed_0",), ("weight_0.0_seed_0", "weight_1.0_seed_1")])
 def test_few_runs_make_a_whole_page_too(compared_runs, tmp_path, names):
     text, comparison = page_of(copy(compared_runs, tmp_path / "few", *names))

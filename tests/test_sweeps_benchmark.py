@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import yaml
 
 from eclipse_pl.__main__ import main as command
+from eclipse_pl.files import write_json
+from eclipse_pl.launch.task import Record
+from eclipse_pl.sweeps.plan import SweepPlan
+from eclipse_pl.sweeps.sweep_file import SweepFile
+from tests.helpers.scored_folders import prior, scored
 from tests.test_benchmark import stable_diffusion, write
 
 
@@ -49,6 +55,31 @@ def test_rows_of_a_table(sweep: Path, capfd: pytest.CaptureFixture[str]) -> None
         assert f"none  {float(row['benchmark/mean_colour']):.3f} (too few)" in table, "the mean stands first"
     assert command(["sweep", str(sweep), "--dry-run"]) == 0
     assert capfd.readouterr().out.count("# finished: ") == 2
+
+
+def test_a_decoder_that_is_swept_is_no_unfair_difference(sweep: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    options = {"model": "org/decoder", "space": "tiny", "device": "cpu"}
+    write(Path("decoder.yaml"), "eclipse_pl.decoders.kandinsky.KandinskyDecoder", options)
+    command_words = ["${interpreter}", "-m", "eclipse_pl", "benchmark", "--prior", "org/prior", "--decoder", "decoder.yaml"]
+    content = {
+        "name": "guidance",
+        "method": "grid",
+        "metric": {"name": "benchmark/blip_vqa@8"},
+        "parameters": {"decoder.init_args.guidance": {"values": [4.0, 7.5]}},
+        "command": [*command_words, "--protocol", "protocol.yaml", "${args}"],
+    }
+    sweep.write_text(yaml.safe_dump(content))
+    for run in SweepPlan(SweepFile.read(sweep), None, 0, "1").runs:
+        guidance = float(str(run.values["decoder.init_args.guidance"]))
+        identity = prior("org/prior")
+        identity["decoder"]["guidance"] = guidance
+        scored(run.task.path, int(guidance), identity)
+        record = Record(run.task.command, tries=1, seconds=3.0, exit_code=0)
+        write_json(run.task.path / "task.json", asdict(record))
+    assert command(["sweep", str(sweep)]) == 0
+    out = capfd.readouterr().out
+    assert "Not a fair comparison" not in out
+    assert "org/prior (guidance=4.0) (reference)" in out and "org/prior (guidance=7.5)" in out
 
 
 def test_a_wrong_parameter_is_refused_before_anything_is_generated(sweep: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -173,7 +173,7 @@ def on_missing_numbers(latent: LatentComparison) -> list[str]:
     bound = latent.context.get("upper bound", {}).get(ALL, {})
 
     def missing(run: RunRecord, metric: Metric) -> bool:
-        return math.isnan(value_of(run, metric, ALL)) and not math.isnan(bound.get(metric.name, 0.0))
+        return math.isnan(value_of(run, metric)) and not math.isnan(bound.get(metric.name, 0.0))
 
     found = {run: [metric.name for metric in METRICS if missing(run, metric)] for run in latent.runs}
     return [
@@ -216,8 +216,8 @@ def on_latent_scope(latent: LatentComparison) -> list[str]:
 
 def on_trainings(scores: ScoreComparison) -> list[str]:
     """What the intervals are over."""
-    single = [variant for variant in scores.variants if scores.over_prompts(variant)]
-    several = [len(variant.runs) for variant in scores.variants if not scores.over_prompts(variant)]
+    single = [variant for variant in scores.variants if len(variant.runs) == 1]
+    several = [len(variant.runs) for variant in scores.variants if len(variant.runs) > 1]
     found = []
     if trained := [variant.name for variant in single if variant.first.has_seeds]:
         found.append(

@@ -10,6 +10,7 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from eclipse_pl.intervals import Estimate
 from eclipse_pl.reports.fairness import Kind, Problem, problems_of, twice
 from eclipse_pl.reports.run_record import RunRecord
 from eclipse_pl.reports.variants import Variant, group, studied_keys
@@ -94,6 +95,22 @@ class Comparison:
     def is_marked(self, variant: Variant) -> bool:
         """Whether a run of it could not be compared fairly."""
         return any(problem.run in variant.runs.values() for problem in self.problems)
+
+    def values(self, variant: Variant, column: Any) -> list[float]:
+        """Those of the single trainings."""
+        raise NotImplementedError
+
+    def estimate(self, variant: Variant, column: Any) -> Estimate:
+        """Mean over seeds of training."""
+        raise NotImplementedError
+
+    def difference(self, variant: Variant, column: Any) -> Estimate:
+        """The variant minus the reference, by paired seeds of training; `NOTHING` where they share no seed."""
+        raise NotImplementedError
+
+    def win_rate(self, variant: Variant, column: Any) -> Estimate:
+        """How often a pair or image is better than under the reference with the same seed; `NOTHING` where not known."""
+        raise NotImplementedError
 
     def pairs(self, variant: Variant) -> list[tuple[RunRecord, RunRecord]]:
         """Runs of the variant and of the reference with the same seeds of training.

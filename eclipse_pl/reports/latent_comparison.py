@@ -65,35 +65,30 @@ class LatentComparison(Comparison):
                 labelled[label if len(tables) == 1 else f"{label}: {'; '.join(names)}"] = table
         return labelled
 
-    def values(self, variant: Variant, metric: Metric, subset: str = ALL) -> list[float]:
-        """Those of the single seeds."""
-        return [value_of(run, metric, subset) for run in variant.runs.values()]
+    def values(self, variant: Variant, column: Metric) -> list[float]:
+        return [value_of(run, column) for run in variant.runs.values()]
 
-    def estimate(self, variant: Variant, metric: Metric, subset: str = ALL) -> Estimate:
-        """Mean over seeds."""
-        return over_seeds(self.values(variant, metric, subset))
+    def estimate(self, variant: Variant, column: Metric) -> Estimate:
+        return over_seeds(self.values(variant, column))
 
-    def difference(self, variant: Variant, metric: Metric, subset: str = ALL) -> Estimate:
-        """Mean over paired seeds of the variant minus the reference; nothing where they share no seed."""
+    def difference(self, variant: Variant, column: Metric) -> Estimate:
         pairs = self.pairs(variant)
         if not pairs:
             return NOTHING
-        ours, theirs = ([value_of(run, metric, subset) for run in runs] for runs in zip(*pairs, strict=True))
+        ours, theirs = ([value_of(run, column) for run in runs] for runs in zip(*pairs, strict=True))
         return mean_interval([our - their for our, their in zip(ours, theirs, strict=True)], resolution(ours + theirs))
 
-    def win_rate(self, variant: Variant, column: str, subset: str = ALL) -> Estimate:
-        """How often a pair is better than under the reference with the same seed.
-
-        The interval is over images: captions of one image are won or lost together.
-        """
+    def win_rate(self, variant: Variant, column: Metric) -> Estimate:
+        """The interval is over images: captions of one image are won or lost together."""
+        name, subset = column.pair_value, column.subset
         scores, images = [], np.zeros(0)
-        for run, other in self.pairs(variant):
+        for run, other in self.pairs(variant) if name else []:
             ours, theirs = run.pairs, other.pairs
             if ours is None or theirs is None or not np.array_equal(ours["index"], theirs["index"]):
                 return NOTHING
-            sign = -1 if column in LOWER_WINS else 1
+            sign = -1 if name in LOWER_WINS else 1
             taken = (ours["subset"] == subset) | (subset == ALL)
-            scores.append(wins(sign * ours[column][taken], sign * theirs[column][taken]))
+            scores.append(wins(sign * ours[name][taken], sign * theirs[name][taken]))
             images = ours["group"][taken]
         if not scores:
             return NOTHING
@@ -101,9 +96,9 @@ class LatentComparison(Comparison):
         known = ~np.isnan(means)
         return rate_interval(means[known], images[known]) if known.any() else NOTHING
 
-    def curve(self, variant: Variant, metric: Metric, subset: str = ALL) -> list[CurvePoint]:
+    def curve(self, variant: Variant, metric: Metric) -> list[CurvePoint]:
         """Validations that all seeds of a variant have, in order."""
-        curves = [run.curve(metric.name, subset) for run in variant.runs.values()]
+        curves = [run.curve(metric.name, metric.subset) for run in variant.runs.values()]
         points = []
         for step in (step for step in curves[0] if all(step in curve for curve in curves)):
             samples, seconds, values = zip(*(curve[step] for curve in curves), strict=True)
@@ -120,8 +115,8 @@ def wins(ours: Float[np.ndarray, " pairs"], theirs: Float[np.ndarray, " pairs"])
     return won
 
 
-def value_of(run: RunRecord, metric: Metric, subset: str) -> float:
-    return run.table[THIS_PRIOR][subset][metric.name]
+def value_of(run: RunRecord, metric: Metric) -> float:
+    return run.table[THIS_PRIOR][metric.subset][metric.name]
 
 
 def over_seeds(values: Sequence[float]) -> Estimate:

@@ -13,59 +13,62 @@ from eclipse_pl.reports.tables import (
     TableRow,
     count,
     decimals_of,
-    estimate_text,
+    difference_texts,
+    estimate_texts,
     heading,
     number,
+    paired,
     percent,
     rows_of,
     span,
-    verdict,
 )
 
 
 def main_table(latent: LatentComparison, metrics: Sequence[Metric], subset: str = ALL) -> Table:
     """Means over seeds with their intervals; baselines and ridge regression above them, the upper bound below."""
-    context, columns = [], [[str(len(variant.runs)) for variant in latent.variants]]
-    for metric in metrics:
-        estimates = [latent.estimate(variant, metric, subset) for variant in latent.variants]
-        decimals = decimals_of(estimates)
-        columns.append([estimate_text(one, decimals) for one in estimates])
-        context.append(
-            [number(rows[subset][metric.name], decimals) if subset in rows else "–" for rows in latent.context.values()]
-        )
+    metrics = [metric.of(subset) for metric in metrics]
+    seeds = [str(len(variant.runs)) for variant in latent.variants]
     others = [
-        TableRow(name, ["", *cells], "context")
-        for name, cells in zip(latent.context, zip(*context, strict=True), strict=bool(context))
+        TableRow(name, ["", *(context_text(latent, metric, table) for metric in metrics)], "context")
+        for name, table in latent.context.items()
     ]
     below = [row for row in others if row.name.startswith("upper bound")]
     return Table(
         "Metrics" if subset == ALL else f"Metrics, {subset} pairs",
         ["seeds", *(heading(metric.name, metric.better) for metric in metrics)],
-        [*(row for row in others if row not in below), *rows_of(latent, latent.variants, columns), *below],
+        [
+            *(row for row in others if row not in below),
+            *rows_of(latent, latent.variants, [seeds, *(estimate_texts(latent, metric) for metric in metrics)]),
+            *below,
+        ],
         "Mean over seeds ± half-width of its 95 % t-interval; no ± where there is one seed, or all seeds give the same.",
         ["", *(metric.warning for metric in metrics)],
     )
 
 
+def context_text(latent: LatentComparison, metric: Metric, table: dict[str, dict[str, float]]) -> str:
+    """A number of a baseline or bound, in the decimals of the variants."""
+    if metric.subset not in table:
+        return "–"
+    decimals = decimals_of([latent.estimate(variant, metric) for variant in latent.variants])
+    return number(table[metric.subset][metric.name], decimals)
+
+
 def difference_table(latent: LatentComparison, metrics: Sequence[Metric], subset: str = ALL) -> Table:
     """Every variant minus the reference, by paired seeds."""
-    columns = [paired(latent)]
-    for metric in metrics:
-        estimates = [latent.difference(variant, metric, subset) for variant in latent.others]
-        decimals = decimals_of(estimates)
-        columns.append([estimate_text(one, decimals, sign=True) + verdict(one, metric.better) for one in estimates])
+    texts = [difference_texts(latent, metric.of(subset)) for metric in metrics]
     return Table(
         f"Difference from {latent.reference.name}",
         ["paired seeds", *(heading(metric.name, metric.better) for metric in metrics)],
-        rows_of(latent, latent.others, columns),
+        rows_of(latent, latent.others, [paired(latent), *texts]),
         "Mean over paired seeds ± half-width of its 95 % t-interval. ▲ better, ▼ worse, ◆ other: intervals that leave out 0. "
         "No sign: the seeds do not separate the two.",
     )
 
 
-def win_table(latent: LatentComparison, subset: str = ALL) -> Table:
+def win_table(latent: LatentComparison) -> Table:
     """Win rates over pairs and paired seeds."""
-    rates = [[percent(latent.win_rate(variant, name, subset)) for variant in latent.others] for name in PAIR_VALUES]
+    rates = [[percent(latent.win_rate(variant, metric)) for variant in latent.others] for metric in PAIR_VALUES.values()]
     return Table(
         f"Win rate against {latent.reference.name}",
         ["paired seeds", *PAIR_VALUES],
@@ -73,11 +76,6 @@ def win_table(latent: LatentComparison, subset: str = ALL) -> Table:
         "Share of pairs that are better than under the reference with the same seed, ties half; brackets: 95 % interval over "
         f"images, with the seeds as they are ({RATES}). Captions of one image are won or lost together.",
     )
-
-
-def paired(latent: LatentComparison) -> list[str]:
-    """Numbers of paired seeds."""
-    return [str(len(latent.pairs(variant))) for variant in latent.others]
 
 
 def cost_table(latent: LatentComparison) -> Table:

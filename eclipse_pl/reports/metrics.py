@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from eclipse_pl.latent_metrics import ALL
 
 Better = Literal["higher", "lower", "none"]
 
@@ -16,6 +18,16 @@ class Metric:
     better: Better
     pair_value: str
     warning: str
+    subset: str = ALL
+
+    @property
+    def label(self) -> str:
+        """Of an axis."""
+        return self.name if self.subset == ALL else f"{self.name}, {self.subset} pairs"
+
+    def of(self, subset: str) -> Metric:
+        """The metric of a part of the pairs."""
+        return replace(self, subset=subset)
 
 
 METRICS = (
@@ -32,6 +44,6 @@ METRICS = (
 HEADLINE = ("cosine", "centred_cosine", "mse", "text_cosine", "norm", "R@1", "hard_negative")
 """The columns that are shown unless others are asked for."""
 BY_NAME = {metric.name: metric for metric in METRICS}
-PAIR_VALUES = tuple(dict.fromkeys(metric.pair_value for metric in METRICS if metric.pair_value))
-"""Columns of ``latent_pairs.npz`` by which a pair is won or lost."""
+PAIR_VALUES = {metric.pair_value: metric for metric in METRICS if metric.pair_value}
+"""{column of ``latent_pairs.npz`` by which a pair is won or lost: a metric that is made of it}"""
 LOWER_WINS = ("mse", "rank")

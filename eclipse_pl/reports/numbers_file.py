@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Sequence
 from typing import Any
 
-from eclipse_pl.intervals import NOTHING, Estimate
+from eclipse_pl.intervals import Estimate
 from eclipse_pl.reports.comparison import Comparison
 from eclipse_pl.reports.latent_comparison import COSTS, Cost, LatentComparison
 from eclipse_pl.reports.metrics import METRICS
 from eclipse_pl.reports.report import Report
-from eclipse_pl.reports.score_comparison import ScoreComparison
 from eclipse_pl.reports.variants import Variant, plain
 
 PARTS = ("n", "mean", "low", "high", "interval")
@@ -26,7 +26,9 @@ def numbers_csv(report: Report) -> str:
     images or prompts in win rates. ``interval`` names its method, or the reason why there is none. Numbers that do not exist
     are empty. Settings are those in which variants differ, by their dotted keys.
     """
-    lines = [*(latent_lines(report.latent) if report.latent else []), *(score_lines(report.scores) if report.scores else [])]
+    lines = [*(latent_lines(report.latent) if report.latent else [])]
+    if report.scores is not None:
+        lines += lines_of(report.scores, report.scores.all_columns, single="prompts")
     header = ["variant", *report.comparison.keys, "subset", "metric", "over", *PARTS]
     header += [f"{prefix}{part}" for prefix in ("difference_", "win_rate_") for part in PARTS]
     text = io.StringIO()
@@ -37,37 +39,30 @@ def numbers_csv(report: Report) -> str:
 
 
 def latent_lines(latent: LatentComparison) -> list[Line]:
-    lines: list[Line] = []
+    """Metrics of every subset; then costs, baselines and bounds."""
+    lines = lines_of(latent, [metric.of(subset) for subset in latent.subsets for metric in METRICS], single="seeds")
     for variant in latent.variants:
-        named = name_and_settings(latent, variant)
-        for subset in latent.subsets:
-            for metric in METRICS:
-                line = {**named, "subset": subset, "metric": metric.name, "over": "seeds"}
-                line |= columns("", latent.estimate(variant, metric, subset))
-                line |= columns("difference_", latent.difference(variant, metric, subset))
-                if metric.pair_value:
-                    line |= columns("win_rate_", latent.win_rate(variant, metric.pair_value, subset))
-                lines.append(line)
         cost = Cost.of(variant)
-        for name in COSTS:
-            value = cost.number(name)
-            lines.append({**named, "metric": name, "mean": "" if math.isnan(value) else value})
+        numbers = {name: cost.number(name) for name in COSTS}
+        named = name_and_settings(latent, variant)
+        lines += [{**named, "metric": name, "mean": "" if math.isnan(one) else one} for name, one in numbers.items()]
     for name, table in latent.context.items():
         for subset, metrics in table.items():
             lines += [{"variant": name, "subset": subset, "metric": metric, "mean": mean} for metric, mean in metrics.items()]
     return lines
 
 
-def score_lines(scores: ScoreComparison) -> list[Line]:
+def lines_of(comparison: Comparison, columns: Sequence[Any], single: str) -> list[Line]:
+    """``single``: what the intervals of a single training are over."""
     lines: list[Line] = []
-    for variant in scores.variants:
-        named = name_and_settings(scores, variant)
-        over = "prompts" if scores.over_prompts(variant) else "seeds"
-        for column in scores.all_columns:
+    for variant in comparison.variants:
+        named = name_and_settings(comparison, variant)
+        over = single if len(variant.runs) == 1 else "seeds"
+        for column in columns:
             line = {**named, "subset": column.subset, "metric": column.name, "over": over}
-            line |= columns("", scores.estimate(variant, column)) | columns("difference_", scores.difference(variant, column))
-            preference = scores.preference(variant, column)
-            lines.append(line | columns("win_rate_", preference.win_rate if preference else NOTHING))
+            line |= parts("", comparison.estimate(variant, column))
+            line |= parts("difference_", comparison.difference(variant, column))
+            lines.append(line | parts("win_rate_", comparison.win_rate(variant, column)))
     return lines
 
 
@@ -76,7 +71,7 @@ def name_and_settings(comparison: Comparison, variant: Variant) -> dict[str, Any
     return {"variant": variant.name, "marked": "yes" if comparison.is_marked(variant) else "", **settings}
 
 
-def columns(prefix: str, estimate: Estimate) -> dict[str, Any]:
+def parts(prefix: str, estimate: Estimate) -> dict[str, Any]:
     values = {"mean": estimate.mean, "low": estimate.low, "high": estimate.high}
     known = {f"{prefix}{name}": value for name, value in values.items() if not math.isnan(value)}
     return {f"{prefix}n": estimate.n, **known, f"{prefix}interval": estimate.method} if estimate.n else {}

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from eclipse_pl.arguments import ending_in, shortest
-from eclipse_pl.intervals import Estimate
 from eclipse_pl.latent_metrics import ALL
 from eclipse_pl.reports.comparison import Comparison
 from eclipse_pl.reports.latent_comparison import COSTS, Cost, LatentComparison
 from eclipse_pl.reports.metrics import BY_NAME
 from eclipse_pl.reports.report import Report
-from eclipse_pl.reports.score_comparison import Column, ScoreComparison
 from eclipse_pl.reports.variants import Variant, canonical, names_of, plain, rank
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#555555", "#882255")
@@ -46,22 +42,21 @@ def parameter_plot(report: Report, x: str, y: str, kind: str = ".png") -> bytes:
 
     if kind not in KINDS:
         raise ValueError(f"--plot writes {', '.join(KINDS)} files, not {kind or 'one without a suffix'!r}.")
-    quantity = quantity_of(report, y)
-    comparison = quantity.comparison
+    comparison, column = quantity_of(report, y)
     key = key_of(comparison, x)
     values = {variant.name: value_at(variant, key) for variant in comparison.variants}
     figure = Figure(figsize=(5.6, 3.9), layout="constrained", facecolor="white")
     axes = figure.add_subplot()
     places = scale(axes, [value for value in values.values() if value is not None], each=key not in COSTS)
     for at, (name, line) in enumerate(lines_of(comparison, key, values).items()):
-        draw_line(axes, quantity, [(places[values[v.name]], v) for v in line], name, at)
+        draw_line(axes, comparison, column, [(places[values[v.name]], v) for v in line], name, at)
     without = [variant for variant in comparison.variants if values[variant.name] is None]
-    draw_variants(axes, quantity, without)
-    draw_levels(axes, quantity.levels)
-    better = "" if quantity.better == "none" else f" ({quantity.better} is better)"
+    draw_variants(axes, comparison, column, without)
+    draw_levels(axes, levels_of(comparison, column))
+    better = "" if column.better == "none" else f" ({column.better} is better)"
     axes.set_xlabel(key)
-    axes.set_ylabel(f"{quantity.name}{better}")
-    axes.set_title(quantity.intervals, fontsize=8, color="0.35", loc="right")
+    axes.set_ylabel(f"{column.label}{better}")
+    axes.set_title(intervals_of(comparison), fontsize=8, color="0.35", loc="right")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     labels = axes.get_legend_handles_labels()[1]
@@ -95,8 +90,8 @@ def scale(axes: Any, values: list[Any], each: bool) -> dict[Any, float]:
     return {value: float(value) for value in ordered}
 
 
-def draw_line(axes: Any, quantity: Quantity, line: list[tuple[float, Variant]], name: str, at: int) -> None:
-    estimates = [quantity.estimate(variant) for _, variant in line]
+def draw_line(axes: Any, comparison: Comparison, column: Any, line: list[tuple[float, Variant]], name: str, at: int) -> None:
+    estimates = [comparison.estimate(variant, column) for _, variant in line]
     colour = COLOURS[at % len(COLOURS)]
     axes.errorbar(
         [place for place, _ in line],
@@ -112,14 +107,14 @@ def draw_line(axes: Any, quantity: Quantity, line: list[tuple[float, Variant]], 
         label=name or None,
     )
     for place, variant in line:
-        seeds = quantity.single(variant)
+        seeds = comparison.values(variant, column)
         axes.plot([place] * len(seeds), seeds, "o", color=colour, markerfacecolor="white", markersize=3.2, zorder=3)
 
 
-def draw_variants(axes: Any, quantity: Quantity, without: list[Variant]) -> None:
+def draw_variants(axes: Any, comparison: Comparison, column: Any, without: list[Variant]) -> None:
     """Horizontal lines: variants without the parameter."""
     for at, variant in enumerate(without):
-        estimate = quantity.estimate(variant)
+        estimate = comparison.estimate(variant, column)
         colour = COLOURS[(at + 3) % len(COLOURS)]
         axes.axhline(estimate.mean, color=colour, linewidth=1.3, label=variant.name)
         if estimate.has_interval:
@@ -182,37 +177,20 @@ def value_at(variant: Variant, key: str) -> Any:
     return value if isinstance(value, (int, float)) or value is None else plain(value)
 
 
-@dataclass(frozen=True)
-class Quantity:
-    """A number of each variant."""
-
-    name: str
-    better: str
-    comparison: Comparison
-    """The variants that have it."""
-    estimate: Callable[[Variant], Estimate]
-    single: Callable[[Variant], list[float]]
-    """Values of the single seeds."""
-    levels: dict[str, float]
-    """Values of baselines, ridge regression and upper bound."""
-    intervals: str
-    """What the intervals are over."""
-
-
-def quantity_of(report: Report, y: str) -> Quantity:
-    """A latent metric as METRIC or SUBSET/METRIC, a score or distance by the name it is logged under.
+def quantity_of(report: Report, y: str) -> tuple[Comparison, Any]:
+    """A latent metric as METRIC or SUBSET/METRIC, a score or distance by the name it is logged under; and who has it.
 
     Raises:
         ValueError: There is none of that name.
     """
     scores = {column.name: column for column in report.scores.all_columns} if report.scores else {}
     if report.scores is not None and y in scores:
-        return score_quantity(report.scores, scores[y])
+        return report.scores, scores[y]
     subset, _, metric = y.rpartition("/")
-    if report.latent is not None and metric in BY_NAME and (subset or ALL) in report.latent.subsets:
-        return latent_quantity(report.latent, metric, subset or ALL)
     choices = []
     if report.latent is not None:
+        if metric in BY_NAME and (subset or ALL) in report.latent.subsets:
+            return report.latent, BY_NAME[metric].of(subset or ALL)
         choices.append(
             f"the metrics are {', '.join(BY_NAME)}, alone or as SUBSET/METRIC with one of {', '.join(report.latent.subsets)}"
         )
@@ -221,33 +199,15 @@ def quantity_of(report: Report, y: str) -> Quantity:
     raise ValueError(f"--y {y} is no metric and no score; {'; '.join(choices)}.")
 
 
-def latent_quantity(latent: LatentComparison, name: str, subset: str) -> Quantity:
-    metric = BY_NAME[name]
-    return Quantity(
-        name if subset == ALL else f"{name}, {subset} pairs",
-        metric.better,
-        latent,
-        lambda variant: latent.estimate(variant, metric, subset),
-        lambda variant: latent.values(variant, metric, subset),
-        {row: rows.get(subset, {}).get(name, math.nan) for row, rows in latent.context.items()},
-        intervals_of(latent, "no interval"),
-    )
+def levels_of(comparison: Comparison, column: Any) -> dict[str, float]:
+    """Values of baselines, ridge regression and upper bound, which latent metrics have."""
+    context = comparison.context if isinstance(comparison, LatentComparison) else {}
+    return {name: table.get(column.subset, {}).get(column.name, math.nan) for name, table in context.items()}
 
 
-def score_quantity(scores: ScoreComparison, column: Column) -> Quantity:
-    return Quantity(
-        column.name.removeprefix("benchmark/"),
-        column.better,
-        scores,
-        lambda variant: scores.estimate(variant, column),
-        lambda variant: scores.values(variant, column),
-        {},
-        intervals_of(scores, "95 % intervals over prompts"),
-    )
-
-
-def intervals_of(comparison: Comparison, single: str) -> str:
+def intervals_of(comparison: Comparison) -> str:
     """How many seeds there are, and what intervals are over."""
+    single = "no interval" if isinstance(comparison, LatentComparison) else "95 % intervals over prompts"
     counts = sorted(len(variant.runs) for variant in comparison.variants if variant.first.has_seeds)
     if not counts or counts[-1] == 1:
         return f"n = 1 seed: {single}"

@@ -8,8 +8,7 @@ from functools import cache
 from importlib.resources import files
 
 from eclipse_pl.reports.score_comparison import ScoreColumn, ScoreComparison
-from eclipse_pl.reports.score_tables import score_texts
-from eclipse_pl.reports.tables import Table, TableRow, name_of
+from eclipse_pl.reports.tables import Table, TableRow, estimate_texts, name_of
 
 COMPBENCH = "T2I-CompBench"
 """Name of its prompt sets."""
@@ -69,7 +68,9 @@ def ours_of(scores: ScoreComparison) -> dict[str, ScoreColumn]:
 
 def table_of(scores: ScoreComparison, table: PublishedTable, source: str) -> Table:
     columns = ours_of(scores)
-    texts = [score_texts(scores, columns[name]) if name in columns else ["–"] * len(scores.variants) for name in table.columns]
+    texts = [
+        estimate_texts(scores, columns[name]) if name in columns else ["–"] * len(scores.variants) for name in table.columns
+    ]
     ours = [
         TableRow(f"{name_of(scores, variant)} (ours)", list(cells))
         for variant, cells in zip(scores.variants, zip(*texts, strict=True), strict=True)

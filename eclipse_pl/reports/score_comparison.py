@@ -36,6 +36,11 @@ class ScoreColumn:
         return "mean" if self.is_mean else self.categories[0]
 
     @property
+    def label(self) -> str:
+        """Of an axis."""
+        return self.name.removeprefix("benchmark/")
+
+    @property
     def name(self) -> str:
         """As it is logged."""
         return score_name(self.scorer, ALL if self.is_mean else self.categories[0], self.subset)
@@ -65,6 +70,10 @@ class DistanceColumn:
     @property
     def name(self) -> str:
         return f"distribution/{self.key}"
+
+    @property
+    def label(self) -> str:
+        return self.name
 
     def read(self, record: ScoreRecord) -> Estimate:
         """Without an interval: one set of images gives one distance."""
@@ -149,12 +158,7 @@ class ScoreComparison(Comparison):
         pairs = [(scorer, subset) for scorer in self.scorers for subset in self.subsets(scorer)]
         return [*(column for pair in pairs for column in self.columns(*pair)), *self.distances]
 
-    def over_prompts(self, variant: Variant) -> bool:
-        """Whether the intervals of a variant are over prompts, because there is one training or none."""
-        return len(variant.runs) == 1
-
     def values(self, variant: Variant, column: Column) -> list[float]:
-        """Those of the single trainings."""
         return [column.read(run.scored).mean for run in variant.runs.values()]
 
     def estimate(self, variant: Variant, column: Column) -> Estimate:
@@ -181,6 +185,10 @@ class ScoreComparison(Comparison):
         if not isinstance(column, ScoreColumn):
             return None
         return self._once("preference", variant, column, lambda: preference_of(self.pairs(variant), column))
+
+    def win_rate(self, variant: Variant, column: Column) -> Estimate:
+        preference = self.preference(variant, column)
+        return preference.win_rate if preference else NOTHING
 
     def _once(self, what: str, variant: Variant, column: Column, make: Callable[[], Made]) -> Made:
         key = (what, variant.name, column)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from eclipse_pl.compbench.scorecard import ALL
 from eclipse_pl.intervals import DIFFERENCES, RATES, SCORES
 from eclipse_pl.reports.score_comparison import Column, ScoreColumn, ScoreComparison
-from eclipse_pl.reports.tables import Table, TableRow, decimals_of, estimate_text, heading, percent, rows_of, verdict
+from eclipse_pl.reports.tables import Table, TableRow, difference_texts, estimate_texts, heading, paired, percent, rows_of
 from eclipse_pl.reports.variants import Variant
 
 INTERVALS = (
@@ -26,7 +26,7 @@ def summary_table(scores: ScoreComparison) -> Table | None:
     return Table(
         "Scores, mean over categories",
         ["trainings", *(heading(name, one.better) for name, one in zip(titles, columns, strict=True))],
-        rows_of(scores, scores.variants, [trainings(scores.variants), *(score_texts(scores, one) for one in columns)]),
+        rows_of(scores, scores.variants, [trainings(scores.variants), *(estimate_texts(scores, one) for one in columns)]),
         f"Categories weigh equally; {INTERVALS} Distances are of all images together.",
         ["", *("" if isinstance(column, ScoreColumn) else column.hint for column in columns)],
     )
@@ -36,7 +36,7 @@ def score_table(scores: ScoreComparison, scorer: str, subset: str = ALL) -> Tabl
     """A scorer's scores: the mean, then the categories."""
     columns = scores.columns(scorer, subset)
     sizes = TableRow("prompts × images of each", ["", *(size(scores, column) for column in columns)], "context")
-    texts = [score_texts(scores, column) for column in columns]
+    texts = [estimate_texts(scores, column) for column in columns]
     return Table(
         title(scorer, subset),
         ["trainings", *(heading(column.title, column.better) for column in columns)],
@@ -45,29 +45,10 @@ def score_table(scores: ScoreComparison, scorer: str, subset: str = ALL) -> Tabl
     )
 
 
-def score_texts(scores: ScoreComparison, column: Column) -> list[str]:
-    """A text for each variant."""
-    estimates = [scores.estimate(variant, column) for variant in scores.variants]
-    decimals = decimals_of(estimates)
-    return [
-        estimate_text(one, decimals, scores.over_prompts(variant))
-        for one, variant in zip(estimates, scores.variants, strict=True)
-    ]
-
-
 def score_difference_table(scores: ScoreComparison, scorer: str, subset: str = ALL) -> Table:
     """Every variant minus the reference."""
     columns = scores.columns(scorer, subset)
-    texts = []
-    for column in columns:
-        estimates = [scores.difference(variant, column) for variant in scores.others]
-        decimals = decimals_of(estimates)
-        texts.append(
-            [
-                estimate_text(one, decimals, len(scores.pairs(variant)) == 1, sign=True) + verdict(one, column.better)
-                for one, variant in zip(estimates, scores.others, strict=True)
-            ]
-        )
+    texts = [difference_texts(scores, column) for column in columns]
     return Table(
         f"{title(scorer, subset)}: difference from {scores.reference.name}",
         ["paired trainings", *(heading(column.title, column.better) for column in columns)],
@@ -114,11 +95,6 @@ def title(scorer: str, subset: str) -> str:
 
 def trainings(variants: Sequence[Variant]) -> list[str]:
     return [str(len(variant.runs)) if variant.first.has_seeds else "none" for variant in variants]
-
-
-def paired(scores: ScoreComparison) -> list[str]:
-    """Numbers of paired trainings."""
-    return [str(len(scores.pairs(variant))) for variant in scores.others]
 
 
 def size(scores: ScoreComparison, column: ScoreColumn) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from eclipse_pl.intervals import WITHOUT, Estimate
 from eclipse_pl.reports.comparison import Comparison
@@ -53,6 +53,31 @@ def rows_of(comparison: Comparison, variants: Sequence[Variant], columns: Sequen
     return [
         TableRow(name_of(comparison, v), list(own), kind_of(comparison, v)) for v, own in zip(variants, cells, strict=True)
     ]
+
+
+def estimate_texts(comparison: Comparison, column: Any) -> list[str]:
+    """An estimate in words for each variant."""
+    estimates = [comparison.estimate(variant, column) for variant in comparison.variants]
+    decimals = decimals_of(estimates)
+    return [
+        estimate_text(one, decimals, len(variant.runs) == 1)
+        for one, variant in zip(estimates, comparison.variants, strict=True)
+    ]
+
+
+def difference_texts(comparison: Comparison, column: Any) -> list[str]:
+    """A difference in words for each variant but the reference."""
+    estimates = [comparison.difference(variant, column) for variant in comparison.others]
+    decimals = decimals_of(estimates)
+    return [
+        estimate_text(one, decimals, len(comparison.pairs(variant)) == 1, sign=True) + verdict(one, column.better)
+        for one, variant in zip(estimates, comparison.others, strict=True)
+    ]
+
+
+def paired(comparison: Comparison) -> list[str]:
+    """The number of paired trainings of each variant but the reference."""
+    return [str(len(comparison.pairs(variant))) for variant in comparison.others]
 
 
 def name_of(comparison: Comparison, variant: Variant) -> str:
@@ -109,14 +134,14 @@ def number(value: float, decimals: int, sign: bool = False) -> str:
     return f"{value:{'+' if sign and value else ''},.{decimals}f}".replace("-", "−")
 
 
-def estimate_text(estimate: Estimate, decimals: int, over_prompts: bool = False, sign: bool = False) -> str:
-    """``±`` is an interval over seeds of training, ``[low, high]`` one over prompts, ``(too few)`` the reason for none."""
+def estimate_text(estimate: Estimate, decimals: int, single: bool = False, sign: bool = False) -> str:
+    """``±`` is an interval over trainings; of a ``single`` one ``[low, high]`` is over prompts, ``(too few)`` means none."""
     if not estimate.n:
         return "–"
     text = number(estimate.mean, decimals, sign)
     if not estimate.has_interval:
-        return text + why_none(estimate) if over_prompts else text
-    if not over_prompts:
+        return text + why_none(estimate) if single else text
+    if not single:
         return f"{text} ± {number(estimate.high - estimate.mean, decimals)}"
     return f"{text} [{number(estimate.low, decimals, sign)}, {number(estimate.high, decimals, sign)}]"
 
