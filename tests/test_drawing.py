@@ -6,7 +6,7 @@ from itertools import combinations, product
 
 import numpy as np
 
-from eclipse_pl.world.drawing import PALETTE, colour_indices, drawn, pixels, stamp
+from eclipse_pl.world.drawing import PALETTE, colour_indices, pixels, render, stamp
 from eclipse_pl.world.scenes import CATEGORIES, COLOURS, DIAMETER, SHAPES, TEXTURES, draw_scene
 
 
@@ -14,7 +14,7 @@ def test_images_are_deterministic_and_of_palette_colours() -> None:
     for i in range(60):
         scene = draw_scene(CATEGORIES[i % 6], (0, i))
         image = pixels(scene)
-        assert np.array_equal(image, pixels(scene)) and np.array_equal(image, np.asarray(drawn(scene)))
+        assert np.array_equal(image, pixels(scene)) and np.array_equal(image, np.asarray(render(scene)))
         assert (image[:, :, None] == PALETTE).all(-1).any(-1).all()
 
 

@@ -37,10 +37,10 @@ def test_what_upstream_would_not_read_back(wrong: str) -> None:
 
 
 def test_limits() -> None:
-    with pytest.raises(ValueError, match="no image 10 of 10 images a prompt"):
+    with pytest.raises(ValueError, match="no image 10: each prompt has 10 images"):
         image_file_name(Prompt("x/0000", "x", "a cup"), 10)
-    with pytest.raises(ValueError, match="too long for a file name: 261 bytes of 255"):
+    with pytest.raises(ValueError, match="too long for a file name: 261 bytes, at most 255"):
         image_file_name(Prompt("x/0000", "x", "é" * 125), 0)
     for name in ("a cup.png", "a cup_12.png", "a_cup_000001.png", "a cup_000001.jpg"):
-        with pytest.raises(ValueError, match="is no file name of T2I-CompBench"):
+        with pytest.raises(ValueError, match="is not a file name of T2I-CompBench"):
             image_place(name)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.world.captions import parse
-from eclipse_pl.world.drawing import drawn
+from eclipse_pl.world.drawing import render
 from eclipse_pl.world.oracle import OracleScorer, compare
 from eclipse_pl.world.prompts import world_prompt
 from eclipse_pl.world.scenes import CATEGORIES, DIAMETER, Scene, SceneObject
@@ -23,7 +23,7 @@ BLUE_HEART = SceneObject("blue", "heart", "dotted", "small", 45, 40)
 def test_scenes_satisfy_their_captions_and_their_counterparts_do_not() -> None:
     pairs = list(held_out_scenes("test", 600))
     prompts = [world_prompt(f"{i}", pair.scene.category, pair.caption) for i, pair in enumerate(pairs)]
-    scores = OracleScorer().score([drawn(pair.scene) for pair in pairs], prompts)
+    scores = OracleScorer().score([render(pair.scene) for pair in pairs], prompts)
     for category in CATEGORIES:
         for size in DIAMETER:
             those = [
@@ -32,14 +32,14 @@ def test_scenes_satisfy_their_captions_and_their_counterparts_do_not() -> None:
                 if pair.scene.category == category and any(thing.size == size for thing in pair.scene.objects)
             ]
             assert len(those) > 10 and sum(those) >= 0.98 * len(those), (category, size)
-    swapped = [(drawn(pair.negative), prompt) for pair, prompt in zip(pairs, prompts, strict=True) if pair.negative]
+    swapped = [(render(pair.negative), prompt) for pair, prompt in zip(pairs, prompts, strict=True) if pair.negative]
     wrong = OracleScorer().score(*map(list, zip(*swapped, strict=True)))
     assert sum(score.evidence["correct"] for score in wrong) <= 0.02 * len(wrong)
 
 
 def test_evidence_is_what_was_read_and_can_be_written() -> None:
     prompt = world_prompt("0", "complex", "a large red star and a dotted blue heart")
-    (score,) = OracleScorer().score([drawn(Scene("complex", (RED_STAR, BLUE_HEART)))], [prompt])
+    (score,) = OracleScorer().score([render(Scene("complex", (RED_STAR, BLUE_HEART)))], [prompt])
     evidence = json.loads(json.dumps(score.evidence))
     assert evidence["objects"] == [
         {"colour": "red", "shape": "star", "texture": "plain", "size": "large", "x": 16, "y": 16, "explained": 1.0},
@@ -78,7 +78,7 @@ def test_rules(caption: str, things: list[SceneObject], facts: dict[str, float])
 
 
 def test_the_value_is_the_categorys_own_fact() -> None:
-    image = drawn(Scene("complex", (RED_STAR, BLUE_HEART)))
+    image = render(Scene("complex", (RED_STAR, BLUE_HEART)))
     text = "a green star above a striped blue heart"  # half of the colours and textures; the relation is wrong
     expected = {"colour": 0.5, "shape": 1, "texture": 0.5, "spatial": 0, "numeracy": 1, "complex": 1 / 3}
     scores = OracleScorer().score([image] * 6, [world_prompt("0", category, text) for category in expected])
@@ -88,7 +88,7 @@ def test_the_value_is_the_categorys_own_fact() -> None:
 
 
 def test_bad_requests() -> None:
-    image = drawn(Scene("colour", (RED_STAR,)))
+    image = render(Scene("colour", (RED_STAR,)))
     for prompt, message in (
         (Prompt("7", "color", "a red star"), "Prompt 7 is of category 'color'"),
         (Prompt("7", "colour", "a red apple"), "'a red apple' is not a caption of the world"),

@@ -47,7 +47,7 @@ def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
 
 def test_tars_of_another_run_are_not_mixed_in(tmp_path: Path) -> None:
     write_pairs(tmp_path, train=30, val=0, test=0, shard_pairs=10, progress=False)
-    with pytest.raises(ValueError, match=r"holds 0001\.tar, which is not of this run"):
+    with pytest.raises(ValueError, match=r"has 0001\.tar, which is not of this run"):
         write_pairs(tmp_path, train=10, val=0, test=0, shard_pairs=10, progress=False)
 
 

@@ -96,18 +96,18 @@ def test_surrogates() -> None:
 @pytest.mark.parametrize(
     ("words", "match"),
     [
-        (["--prompt"], "--prompt has no prompt. One that looks like an option is given as --prompt=TEXT"),
+        (["--prompt"], "--prompt has no prompt. Write a prompt that looks like an option as --prompt=TEXT"),
         (["--prompt", "--prior", "x"], "--prompt has no prompt before --prior"),
         (["--prompt", "a", "red", "star"], "--prompt a is followed by 'red'. Put a prompt of several words in quotes"),
         (["--prompt=a", "red"], "--prompt a is followed by 'red'"),
         (["--prompt", "[]"], r"--prompt \[\] is a list, but not of prompts"),
-        (["--prompt", '["a", 2]'], "is a list, but not of prompts: it must hold strings"),
+        (["--prompt", '["a", 2]'], "is a list, but not of prompts: it must have one or more strings"),
         (["--prompt", '[["a"]]'], "is a list, but not of prompts"),
         (
             ["--prompt", "['a', b 'c']"],
-            r"looks like a list, but is no JSON \(.*Write --prompt '\[\"a red star\", \"a cat\"\]'",
+            r"looks like a list, but is not JSON \(.*Write --prompt '\[\"a red star\", \"a cat\"\]'",
         ),
-        (["--prompt", '["a", "b", "]'], "looks like a list, but is no JSON"),
+        (["--prompt", '["a", "b", "]'], "looks like a list, but is not JSON"),
     ],
 )
 def test_mistakes(words: list[str], match: str) -> None:

@@ -13,7 +13,7 @@ import eclipse_pl.world
 from data_prep.__main__ import main
 from data_prep.world_models.clip import END, clip_config, normalised, retrieval, vocabulary
 from eclipse_pl.encoders.openclip import OpenClipEncoder
-from eclipse_pl.world.drawing import drawn
+from eclipse_pl.world.drawing import render
 from eclipse_pl.world.splits import encoder_scenes, held_out_scenes
 
 SHIPPED = Path(eclipse_pl.world.__file__).parent / "models" / "clip"
@@ -61,7 +61,7 @@ def test_shipped_model_binds_attributes(world: OpenClipEncoder) -> None:
 
 def test_training_pixels_are_those_of_the_image_transform(world: OpenClipEncoder) -> None:
     scene = next(encoder_scenes()).scene
-    torch.testing.assert_close(normalised([scene])[0], world.image_transform(drawn(scene)))
+    torch.testing.assert_close(normalised([scene])[0], world.image_transform(render(scene)))
 
 
 def test_the_tokenizer_knows_every_caption_and_survives_any_other(world: OpenClipEncoder) -> None:

@@ -50,7 +50,7 @@ def test_validation_shows_unseen_compositions_and_training_none(tmp_path):
 
 def test_another_world_in_the_folder_is_refused(tmp_path):
     build(str(tmp_path))
-    with pytest.raises(ValueError, match=r"holds another world: .*'train': 24.* asks for .*'train': 25"):
+    with pytest.raises(ValueError, match=r"has another world: .*'train': 24.* asks for .*'train': 25"):
         WorldDataModule(str(tmp_path), **SIZES | {"train_pairs": 25}).prepare_data()
 
 

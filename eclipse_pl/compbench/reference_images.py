@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from eclipse_pl.prompts.prompt import PromptSet
-from eclipse_pl.world.drawing import drawn
+from eclipse_pl.world.drawing import render
 from eclipse_pl.world.prompts import scene_of
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
@@ -49,4 +49,4 @@ class SceneImages(ReferenceImages):
         self.prompt_seed = prompt_seed
 
     def load(self, prompts: PromptSet) -> Mapping[str, Path | Image.Image]:
-        return {prompt.id: drawn(scene_of(prompt, self.prompt_seed)) for prompt in prompts}
+        return {prompt.id: render(scene_of(prompt, self.prompt_seed)) for prompt in prompts}

@@ -1,1 +1,1 @@
-"""Captions to generate, and what must be in an image of each."""
+"""The prompts of a benchmark, and what an image of each must show."""

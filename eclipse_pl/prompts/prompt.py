@@ -1,4 +1,4 @@
-"""A prompt and what its text asks for; a set of prompts, named by its hash."""
+"""A prompt and what its text asks for, and a set of prompts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hashlib import sha256
 
 @dataclass(frozen=True)
 class Relation:
-    """``first`` stands in ``name`` to ``second``: ("bowl", "on the left of", "table")."""
+    """The relation ``name`` of object ``first`` to object ``second``: ("bowl", "on the left of", "table")."""
 
     first: str
     name: str
@@ -19,52 +19,52 @@ class Relation:
 
 @dataclass(frozen=True)
 class Required:
-    """So many objects of one class, of one colour or standing somewhere where the prompt says so (GenEval's ``include``)."""
+    """``count`` objects of one class, and their colour or position if the prompt names it (GenEval's ``include``)."""
 
     noun: str
     count: int
     colour: str | None = None
     position: tuple[str, int] | None = None
-    """Relation, and number of the entry of ``required`` that the object stands in it to."""
+    """A relation, and the index in ``Prompt.required`` of the object that it relates to."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A caption, and what scorers need to know of it. Which parts are filled depends on the category."""
+    """A caption and what scorers need to know about it. Which fields are filled depends on the category."""
 
     id: str
-    """Names the prompt in every table: ``color/0007``. Rows are joined by it, never by position."""
+    """The prompt's name in every table, such as ``color/0007``. Tables are joined by it, never by position."""
     category: str
     text: str
     subset: str = ""
-    """Named part of a category, reported apart: ``seen``, ``unseen``, ``spatial``, ``action``. "" where there is none."""
+    """The part of the category that is reported separately: ``seen``, ``unseen``, ``spatial``, ``action``; "" for none."""
     phrases: tuple[str, ...] = ()
     """Noun phrases, in the order of the text."""
     relation: Relation | None = None
     required: tuple[Required, ...] = ()
-    """Objects that must be there, in their numbers."""
+    """Objects that an image must show, and how many."""
     excluded: tuple[Required, ...] = ()
-    """Objects that must not be there in such numbers or more (GenEval's ``exclude``)."""
+    """Objects of which an image must show fewer than ``count`` (GenEval's ``exclude``)."""
     adjectives: tuple[str, ...] = ()
-    """Words that T2I-CompBench's complex category leaves out of the text for its CLIP score."""
+    """Words that T2I-CompBench's complex category removes from the text for its CLIP score."""
 
 
 @dataclass(frozen=True)
 class PromptSet:
-    """Prompts of one suite, in order. ``parser`` names what found the phrases, which is a part of every score's version."""
+    """The prompts of one suite, in order. ``parser`` names what found the phrases and is part of every score's version."""
 
     name: str
     prompts: tuple[Prompt, ...]
     parser: str
     failed: tuple[tuple[str, str], ...] = ()
-    """(id, why) of the prompts that the parser found no phrase in. They stay in the set: not every scorer asks by phrase."""
+    """(id, reason) of the prompts without a noun phrase. They stay in the set, as not every scorer asks about phrases."""
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
         for prompt in self.prompts:
             if prompt.id in seen:
                 raise ValueError(
-                    f"Two prompts of {self.name} have the id {prompt.id!r}; ids must differ, rows are joined by them."
+                    f"Two prompts of {self.name} have the id {prompt.id!r}; ids must differ, as rows are joined by them."
                 )
             seen.add(prompt.id)
 
@@ -76,10 +76,10 @@ class PromptSet:
 
     @property
     def categories(self) -> list[str]:
-        """In the order in which they first occur."""
+        """The categories, in the order in which they first occur."""
         return list(dict.fromkeys(prompt.category for prompt in self.prompts))
 
     @property
     def sha256(self) -> str:
-        """Equal exactly where ids, texts and all that was read from them are equal."""
+        """A hash of ids, texts and all that was found in them: two sets are the same exactly if their hashes are."""
         return sha256(json.dumps([asdict(prompt) for prompt in self.prompts], sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""``prompts.json``: where the prompt files of a folder came from, and with which bytes (written by `data_prep prompts`).
+"""``prompts.json``: the source and the hash of each prompt file of a folder. `data_prep prompts` writes it.
 
 {"schema": 1, "suite": "compbench", "source": "https://...", "revision": "1b70...", "licence": "MIT, ...",
  "parser": "spacy-3.8.18/en_core_web_sm-3.8.0", "files": {"color_val.txt": {"source": "https://...", "sha256": "..."}, ...}}
@@ -20,7 +20,7 @@ RECORD_NAME = "prompts.json"
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One file of a folder of prompts."""
+    """The source and the hash of one prompt file."""
 
     source: str
     sha256: str
@@ -28,7 +28,7 @@ class FileEntry:
 
 @dataclass
 class PromptsRecord:
-    """What `data_prep prompts` knows of a folder."""
+    """What `data_prep prompts` records about a folder."""
 
     suite: str
     source: str
@@ -42,7 +42,11 @@ class PromptsRecord:
 
     @classmethod
     def load(cls, folder: Path) -> PromptsRecord | None:
-        """The record of a folder; None where there is none. ValueError for a damaged or a newer one."""
+        """Return the record of a folder; None if there is none.
+
+        Raises:
+            ValueError: The record is damaged, or has another schema.
+        """
         path = folder / RECORD_NAME
         if not path.is_file():
             return None
@@ -58,7 +62,11 @@ class PromptsRecord:
         return record
 
     def require(self, folder: Path, names: Iterable[str]) -> None:
-        """ValueError where one of the files ``names`` is missing, or is not the one that was downloaded."""
+        """Check that the files ``names`` are those that were downloaded.
+
+        Raises:
+            ValueError: A file is missing or has changed.
+        """
         again = f"Run `python -m data_prep prompts --suite {self.suite} --out {folder}` again"
         for name in names:
             path = folder / name
@@ -66,8 +74,8 @@ class PromptsRecord:
                 raise ValueError(f"{path} is missing. {again}.")
             if file_sha256(path) != self.files[name].sha256:
                 raise ValueError(
-                    f"{path} has changed since it was downloaded, so scores of its prompts cannot stand beside earlier ones. "
-                    f"{again} with --accept-changed, or copy your own prompts to a folder of their own."
+                    f"{path} has changed since it was downloaded; scores of its prompts are not comparable to earlier ones. "
+                    f"{again} with --accept-changed, or copy your own prompts to another folder."
                 )
 
 

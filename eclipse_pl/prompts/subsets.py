@@ -1,4 +1,4 @@
-"""Fixed parts of a prompt set: the same for everybody, a smaller one inside a larger one."""
+"""A fixed stratified part of a prompt set. The smaller of two parts lies inside the larger."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from eclipse_pl.prompts.prompt import Prompt, PromptSet
 
 
 def stratified(prompts: PromptSet, per_category: int, seed: int = 0) -> PromptSet:
-    """At most ``per_category`` prompts of each category, in the set's order.
+    """Return at most ``per_category`` prompts of each category, in the set's order.
 
-    Strata are a category's subsets, relations and numbers of objects; each has its share of the part, as nearly as the size
-    allows. The choice is by the hash of (seed, id) and depends on nothing else, and the part of a size lies inside the part
-    of every larger size. ValueError for a size below 1.
+    The strata are a category's subsets, relations and numbers of objects. Each has its share of the part, as nearly as the
+    size allows. The choice depends only on the hash of (seed, id). The part of one size lies inside the part of every larger
+    size.
+
+    Raises:
+        ValueError: ``per_category`` is below 1.
     """
     if per_category < 1:
-        raise ValueError(f"per_category is {per_category}; at least one prompt of a category must stay.")
+        raise ValueError(f"per_category is {per_category}; it must be at least 1.")
     chosen: set[str] = set()
     for category in prompts.categories:
         strata: dict[tuple[str, str, int], list[Prompt]] = defaultdict(list)
@@ -25,7 +28,7 @@ def stratified(prompts: PromptSet, per_category: int, seed: int = 0) -> PromptSe
             if prompt.category == category:
                 name = prompt.relation.name if prompt.relation else ""
                 strata[prompt.subset, name, len(prompt.required)].append(prompt)
-        # Place of a prompt = its rank in its stratum as a fraction: a beginning of the order has all strata in proportion.
+        # A prompt's place is its rank in its stratum as a fraction, so that every prefix has all strata in proportion.
         places = [
             ((rank + 0.5) / len(stratum), _draw(seed, prompt), prompt.id)
             for stratum in strata.values()

@@ -1,4 +1,4 @@
-"""Prompts as they are typed after an option: any text is one prompt, and no YAML."""
+"""Prompts on the command line: the text after an option is one prompt and is not read as YAML."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ from eclipse_pl.prompts.prompt_lines import prompt_problem
 
 
 def with_typed_prompts(words: Sequence[str], option: str) -> list[str]:
-    """``words`` of a command line with all prompts of ``option`` in one list, in a form that its parser leaves alone.
+    """Return a command line with all prompts of ``option`` in one list, in a form that the argument parser keeps as it is.
 
-    ``--prompt TEXT`` (and ``--prompt=TEXT``, where the text looks like an option) is one prompt, repeated or as ``--prompt+``
-    many; a text that is a JSON list of strings is all of them. ValueError where the option has no text or several words
-    without quotes, and for texts that cannot be written (`require_prompts`).
+    ``--prompt TEXT`` is one prompt, and so is ``--prompt=TEXT`` for a text that looks like an option. Repeated options, or
+    ``--prompt+``, are several prompts. A text that is a JSON list of strings is a list of prompts.
+
+    Args:
+        words: The words of the command line.
+        option: The option that has prompts, such as ``--prompt``.
+
+    Raises:
+        ValueError: The option has no text, or several words without quotes, or a text that cannot be a prompt.
     """
     rest: list[str] = []
     prompts: list[str] = []
@@ -30,7 +36,7 @@ def with_typed_prompts(words: Sequence[str], option: str) -> list[str]:
         if not equals:
             if position == len(words) or _is_option(words[position]):
                 after = f" before {words[position]}" if position < len(words) else ""
-                raise ValueError(f"{option} has no prompt{after}. One that looks like an option is given as {option}=TEXT.")
+                raise ValueError(f"{option} has no prompt{after}. Write a prompt that looks like an option as {option}=TEXT.")
             text = words[position]
             position += 1
         if position < len(words) and not _is_option(words[position]):
@@ -48,7 +54,11 @@ def with_typed_prompts(words: Sequence[str], option: str) -> list[str]:
 
 
 def require_prompts(prompts: Sequence[str], option: str) -> None:
-    """ValueError where there is no prompt, or one that no file, tokenizer or image can take."""
+    """Check the prompts of an option.
+
+    Raises:
+        ValueError: There is no prompt, or a file, tokenizer or scorer cannot take one.
+    """
     if isinstance(prompts, str) or not prompts:
         raise ValueError(f"{option} must be a list of at least one prompt, got {prompts!r}.")
     for prompt in prompts:
@@ -61,7 +71,7 @@ def _is_option(word: str) -> bool:
 
 
 def _prompts(text: str, option: str) -> list[str]:
-    """The strings of a list, in JSON or as Python writes it (sweeps do); else the text itself: ``[deep focus] a fox``."""
+    """Return the strings of a list in JSON or Python (sweeps write Python), or else the text: ``[deep focus] a fox``."""
     listed = text.strip()
     try:
         found = json.loads(listed) if listed.startswith("[") else None
@@ -72,17 +82,17 @@ def _prompts(text: str, option: str) -> list[str]:
             found = ast.literal_eval(listed)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             raise ValueError(
-                f'{option} {text} looks like a list, but is no JSON ({error}). Write {option} \'["a red star", "a cat"]\'.'
+                f'{option} {text} looks like a list, but is not JSON ({error}). Write {option} \'["a red star", "a cat"]\'.'
             ) from error
     if not isinstance(found, list) or (found and not any(isinstance(one, str | list | dict) for one in found)):
         return [text]
     if not found or not all(isinstance(one, str) for one in found):
-        raise ValueError(f"{option} {text} is a list, but not of prompts: it must hold strings, one at least.")
+        raise ValueError(f"{option} {text} is a list, but not of prompts: it must have one or more strings.")
     return list(found)
 
 
 def _in_yaml(prompts: Sequence[str]) -> str:
-    """A list that YAML reads as it was: YAML folds some characters, refuses others, and pairs no surrogates as JSON does."""
+    """Return a list in a form that YAML reads unchanged: YAML folds some characters and refuses others."""
     return "[" + ", ".join(f'"{"".join(map(_escaped, prompt))}"' for prompt in prompts) + "]"
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.text_to_image.text_to_image import TextToImage
-from eclipse_pl.world.drawing import drawn
+from eclipse_pl.world.drawing import render
 from eclipse_pl.world.encoder import WorldEncoder
 from eclipse_pl.world.prompts import scene_of
 
@@ -40,7 +40,7 @@ class UpperBound(TextToImage):
         self.decoder.require_space(self.encoder.space(zeros, zeros), "the true image")
 
     def generate(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Image.Image]:
-        images = [drawn(scene_of(prompt, self.prompt_seed)) for prompt in prompts]
+        images = [render(scene_of(prompt, self.prompt_seed)) for prompt in prompts]
         embeds = self.encoder.encode_images(torch.stack([self.encoder.image_transform(one) for one in images]))
         return self.decoder.decode(embeds.cpu(), [prompt.text for prompt in prompts], list(seeds))
 

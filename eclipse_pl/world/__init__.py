@@ -1,1 +1,1 @@
-"""The world: small scenes with exact truth, in which everything that runs on Kandinsky runs too."""
+"""The world: small synthetic scenes with exact ground truth. Code that runs on it runs on Kandinsky 2.2 too."""

@@ -1,8 +1,8 @@
-"""The grammar between scenes and captions, both ways: ``describe`` words a scene, ``parse`` reads a caption back.
+"""The grammar of captions: ``describe`` turns a scene into a caption, ``parse`` turns a caption into its description.
 
-A caption is an optional opening, then one phrase a kind of object: count, size, texture, colour, shape, always in this order.
-Colour and shape are always said, a texture other than plain too; "plain" and sizes are sometimes left out. In relational
-scenes the first two phrases are joined by their relation, which may be told from either side.
+A caption is an optional opening, then one phrase per kind of object: count, size, texture, colour, shape, in this order. A
+phrase always names colour and shape, and a texture other than plain. It may leave out "plain" and the size. In relational
+scenes a relation joins the first two phrases, in either direction ("left of" or "right of").
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _OPENING = re.compile("|".join(["a picture of ", "there is ", "there are ", "one
 
 @dataclass(frozen=True)
 class Phrase:
-    """So many objects of one kind; ``size`` is None where the caption leaves it out."""
+    """``count`` objects of one kind. ``size`` is None if the caption leaves it out."""
 
     count: int
     size: str | None
@@ -56,13 +56,13 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Description:
-    """What a caption says. ``relation`` is that of the first phrase's object to the second's."""
+    """The content of a caption. ``relation`` is the relation of the first phrase's object to the second's."""
 
     phrases: tuple[Phrase, ...]
     relation: str | None = None
 
     def agrees(self, scene: Scene) -> bool:
-        """True if the scene holds exactly these objects, and in this relation."""
+        """Whether the scene has exactly these objects, in this relation."""
         kinds = scene.kinds
         said = {(p.colour, p.shape, p.texture): p for p in self.phrases}
         if said.keys() != kinds.keys() or len(said) != len(self.phrases):
@@ -80,7 +80,7 @@ class Description:
 
 
 def describe(scene: Scene, seed: int) -> str:
-    """The caption of a scene; the seed chooses the wording, so that scenes of one make get one wording."""
+    """Return the caption of a scene. The seed chooses the wording: similar scenes with one seed have similar captions."""
     rng = np.random.Generator(np.random.PCG64([seed, 0xCA]))
     opening, join, synonym = OPENINGS[rng.integers(len(OPENINGS))], JOINS[rng.integers(len(JOINS))], int(rng.integers(2))
     say_size, say_plain, flip = rng.random(3) < (SIZE_SAID[scene.category], PLAIN_SAID, 0.5)
@@ -104,7 +104,11 @@ def describe(scene: Scene, seed: int) -> str:
 
 
 def parse(caption: str) -> Description:
-    """What a caption of this grammar says; ValueError for any other text."""
+    """Return the content of a caption.
+
+    Raises:
+        ValueError: The text is not a caption of this grammar.
+    """
     text = " ".join(caption.lower().split()).rstrip(".")
     body = text[_OPENING.match(text).end() :]  # type: ignore[union-attr]  # the last opening is empty: always a match
     found = list(_PHRASE.finditer(body))
@@ -115,7 +119,7 @@ def parse(caption: str) -> Description:
     whole = found and found[0].start() == 0 and found[-1].end() == len(body)
     if not whole or any(join not in (*JOINS, ",") for join in joins):
         raise ValueError(
-            f"{caption!r} is not a caption of the world. One looks like 'a large dotted green square above an orange heart' "
+            f"{caption!r} is not a caption of the world, such as 'a large dotted green square above an orange heart' "
             "or 'three red stars and a blue circle'."
         )
     phrases = [

@@ -19,17 +19,17 @@ from eclipse_pl.world.splits import require_colours
 
 
 class WorldDataModule(EmbeddingDataModule):
-    """Shards of the world, built where they are missing: scenes are drawn, captioned, and encoded by the world's CLIP.
+    """Shards of the world. If they are missing, it draws scenes, captions them and encodes both with the world's CLIP.
 
-    Building is done once, however many processes start together, and takes about a minute for 20,000 pairs.
+    Only one of several processes builds them. 20,000 pairs take about a minute.
 
     Args:
-        folder: Where the shards lie, or will; the raw pairs lie in ``FOLDER/raw``.
-        train_pairs: Scenes to train on; to train on fewer of the same scenes, set ``pairs``.
-        val_pairs: Scenes to validate on, half of them compositions that training never shows.
-        test_pairs: Scenes to test on, likewise.
-        colours: Only scenes of these colours, four at the least, for a domain of its own; null is all of them.
-        **options: Those of EmbeddingDataModule.
+        folder: The folder of the shards. The raw pairs are in ``FOLDER/raw``.
+        train_pairs: The number of training scenes. To train on fewer of the same scenes, set ``pairs``.
+        val_pairs: The number of validation scenes. Half of them are compositions that are not in the training scenes.
+        test_pairs: The number of test scenes, likewise.
+        colours: The colours of the scenes, at least four, for another domain; null for all colours.
+        **options: The options of EmbeddingDataModule.
     """
 
     def __init__(
@@ -48,13 +48,13 @@ class WorldDataModule(EmbeddingDataModule):
 
     def prepare_data(self) -> None:
         folder = Path(self.folder)
-        if (folder / MANIFEST_NAME).is_file():  # written last; a finished world may lie where nothing can be written
+        if (folder / MANIFEST_NAME).is_file():  # written last; the folder of a finished world may be read-only
             self._require_this_world(Manifest.load(folder))
             return
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".building"):
             if not (folder / MANIFEST_NAME).is_file():
-                with torch.random.fork_rng():  # or the run that builds the world would begin with other weights than the next
+                with torch.random.fork_rng():  # the run that builds the world starts from the same weights as the next run
                     self._build(folder)
 
     def _build(self, folder: Path) -> None:
@@ -71,7 +71,7 @@ class WorldDataModule(EmbeddingDataModule):
 
     @property
     def _options(self) -> str:
-        """What `data_prep world` is told: which world this is."""
+        """The options of `data_prep world` that make this world."""
         sizes = " ".join(f"--{split} {pairs}" for split, pairs in self.splits.items())
         return sizes if self.colours == COLOURS else f"{sizes} --colours {' '.join(self.colours)}"
 
@@ -81,7 +81,7 @@ class WorldDataModule(EmbeddingDataModule):
         found = (manifest.splits, manifest.space["encoder"], tuple(made[1].split()) if made else COLOURS)
         if found != (self.splits, tag, self.colours):
             raise ValueError(
-                f"{self.folder} holds another world: {found[0]} of {found[1]} in {', '.join(found[2])}; and the config asks "
+                f"{self.folder} has another world: {found[0]} of {found[1]} in {', '.join(found[2])}; the config asks "
                 f"for {self.splits} of {tag} in {', '.join(self.colours)}. Choose another data.folder, or remove that one to "
-                "build it anew."
+                "build it again."
             )

@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent / "models" / "decoder"
 
 
 class WorldDecoder(KandinskyDecoder):
-    """The world's own decoder: KandinskyDecoder on the pipeline in the package (`python -m data_prep world-models`)."""
+    """The world's own decoder: KandinskyDecoder with the pipeline in the package (`python -m data_prep world-models`)."""
 
     def __init__(
         self,
@@ -26,5 +26,5 @@ class WorldDecoder(KandinskyDecoder):
 
     @property
     def options(self) -> dict[str, Any]:
-        """Not where on this machine it lies."""
+        """The options without the path of the model on this machine."""
         return super().options | {"model": "world"}

@@ -1,7 +1,7 @@
-"""Scenes into images of 64 x 64 pixels, without anti-aliasing.
+"""Draws scenes as images of 64 x 64 pixels, without anti-aliasing.
 
-Every pixel has exactly one of ten colours (background, ink, eight object colours), so that a scorer can read an image back by
-nearest colour alone; the colours lie at least 90 apart (RGB distance), so that it still can after a decoder has blurred them.
+Every pixel has exactly one of ten colours (background, ink, eight object colours), so that a scorer can find the objects by
+the nearest colour. The colours are at least 90 apart (RGB distance), so that it still can after a decoder has blurred them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Grid = np.ndarray
 
 
 def _star(u: Grid, v: Grid) -> Grid:
-    # Five points: fold the angle into half a point, then a pixel is inside the line from the tip to the inner corner.
+    # five points: fold the angle into half a point; a pixel inside is below the line from the tip to the inner corner
     radius, turn, inner = np.hypot(u, v), 2 * np.pi / 5, 0.45
     angle = np.abs((np.arctan2(u, -v) + turn / 2) % turn - turn / 2)
     along, across = radius * np.cos(angle), radius * np.sin(angle)
@@ -54,7 +54,7 @@ INSIDE: dict[str, Callable[[Grid, Grid], Grid]] = {
     "heart": _heart,
     "cross": lambda u, v: np.minimum(np.abs(u), np.abs(v)) <= 0.34,
 }
-# Patterns in pixels from the centre; ink covers a part, the object's colour the rest.
+# patterns in pixels from the centre: where the ink is; the rest has the object's colour
 INKED: dict[str, Callable[[Grid, Grid], Grid]] = {
     "plain": lambda x, y: np.zeros_like(x, dtype=bool),
     "striped": lambda x, y: (y + 1) % 5 < 2,
@@ -65,7 +65,7 @@ INKED: dict[str, Callable[[Grid, Grid], Grid]] = {
 
 @cache
 def stamp(shape: str, texture: str, size: str) -> UInt8[np.ndarray, "diameter diameter"]:
-    """One object's pixels: 0 outside, 1 ink, 2 the object's colour."""
+    """Return the pixels of one object: 0 outside, 1 ink, 2 the object's colour."""
     radius = DIAMETER[size] // 2
     x, y = np.meshgrid(np.arange(-radius, radius + 1), np.arange(-radius, radius + 1))
     inside = INSIDE[shape](x / (radius + 0.4), y / (radius + 0.4))
@@ -73,7 +73,7 @@ def stamp(shape: str, texture: str, size: str) -> UInt8[np.ndarray, "diameter di
 
 
 def colour_indices(scene: Scene) -> UInt8[np.ndarray, "64 64"]:
-    """The image as rows of ``PALETTE``."""
+    """Return the image as indices into ``PALETTE``."""
     canvas = np.zeros((SIDE, SIDE), dtype=np.uint8)
     for thing in scene.objects:
         marks, r = stamp(thing.shape, thing.texture, thing.size), thing.radius
@@ -88,5 +88,5 @@ def pixels(scene: Scene) -> UInt8[np.ndarray, "64 64 3"]:
     return rgb
 
 
-def drawn(scene: Scene) -> Image.Image:
+def render(scene: Scene) -> Image.Image:
     return Image.fromarray(pixels(scene))

@@ -6,7 +6,7 @@ from eclipse_pl.world.encoder import FOLDER
 
 
 class WorldFeatures(ClipFeatures):
-    """The world's own CLIP, as the space that distances between distributions of its images are measured in."""
+    """The features of the world's own CLIP, in which distances between distributions of its images are measured."""
 
     def __init__(self, device: str = "auto") -> None:
         super().__init__(OpenClip(f"local-dir:{FOLDER}", None, device))

@@ -1,4 +1,4 @@
-"""OracleScorer: the world's scorer, which reads every image back into objects. It lies here because it needs the world."""
+"""OracleScorer: the world's scorer, which finds the objects of an image. It is here because it needs the world."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from eclipse_pl.world.scenes import CATEGORIES, SIDE, SceneObject, relation
 
 
 class OracleScorer(Scorer):
-    """Scores images of the world's captions by their pixels (``reading.read``), without a learned part.
+    """Scores images of the world's captions from their pixels (``reading.read``), without a learned part.
 
-    The value of an image depends on the prompt's category. Objects are told by their shape, the captions' noun:
+    The value of an image depends on the prompt's category. Objects are identified by their shape, the noun of captions:
 
-    colour    share of the said objects that are there with their shape and colour
-    shape     share of the said objects whose shape is there
-    texture   share of the said objects that are there with their shape and texture
-    spatial   1 if both objects are there and stand in the said relation, else 0
-    numeracy  share of the said shapes that are there in exactly the said number
+    colour    share of the caption's objects whose shape and colour the image has
+    shape     share of the caption's objects whose shape the image has
+    texture   share of the caption's objects whose shape and texture the image has
+    spatial   1 if the image has both objects in the caption's relation, else 0
+    numeracy  share of the caption's shapes whose number in the image is exactly the caption's
     complex   mean of colour, texture and relation
 
-    Every image's evidence holds the objects read and all of these, whatever its category (``relation`` is None where the
-    caption says none), and ``correct``: the image holds exactly what is said, sizes included where they are said.
+    The evidence of every image has the objects found, all of these values (``relation`` is None if the caption has none), and
+    ``correct``: whether the image has exactly the objects of the caption, with the sizes that it names.
     """
 
     name = "oracle"
@@ -43,7 +43,7 @@ class OracleScorer(Scorer):
         if prompt.category not in CATEGORIES:
             raise ValueError(
                 f"Prompt {prompt.id} is of category {prompt.category!r}; the oracle scores {', '.join(CATEGORIES)}. "
-                "`eclipse_pl.world.prompts.prompt_set` makes its prompts."
+                "`eclipse_pl.world.prompts.prompt_set` makes such prompts."
             )
         if image.size != (SIDE, SIDE):
             raise ValueError(
@@ -63,7 +63,7 @@ class OracleScorer(Scorer):
 
 
 def compare(said: Description, things: Sequence[SceneObject]) -> dict[str, Any]:
-    """What of a caption holds for the objects of an image: shares from 0 to 1, and ``correct``."""
+    """Return how far the objects of an image agree with a caption: shares from 0 to 1, and ``correct``."""
     objects = [phrase for phrase in said.phrases for _ in range(phrase.count)]
     facts: dict[str, Any] = {
         part: _share(((o.shape, getattr(o, part)) for o in objects), ((t.shape, getattr(t, part)) for t in things))
@@ -80,13 +80,13 @@ def compare(said: Description, things: Sequence[SceneObject]) -> dict[str, Any]:
 
 
 def _share(said: Iterable[tuple[str, ...]], seen: Iterable[tuple[str, ...]]) -> float:
-    """Of what is said, each object of the image standing for one at most."""
+    """Return the share of what the caption says that the image has. Each object of the image counts once."""
     wanted = Counter(said)
     return (wanted & Counter(seen)).total() / wanted.total()
 
 
 def _related(said: Description, things: Sequence[SceneObject]) -> bool:
-    """True if an object of the first shape stands in the relation to one of the second. Like shapes are told by colour."""
+    """Whether an object of the first shape has the relation to one of the second. Colour identifies equal shapes."""
     first, second = said.phrases[:2]
     parts = ("shape",) if first.shape != second.shape else ("shape", "colour")
     return any(

@@ -1,6 +1,6 @@
 """Raw pairs of the world as webdataset tars in img2dataset's layout: KEY.png, KEY.txt, KEY.json.
 
-Validation and test pairs that have a counterpart also hold its image, KEY.negative.png. The JSON holds ``key``, ``caption``,
+Validation and test pairs with a counterpart also have its image, KEY.negative.png. The JSON has ``key``, ``caption``,
 ``category``, ``split`` (train, val, test), ``subset`` (seen, unseen), ``scene`` and ``negative_caption`` (or null).
 """
 
@@ -15,7 +15,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from eclipse_pl.files import atomic_path
-from eclipse_pl.world.drawing import drawn
+from eclipse_pl.world.drawing import render
 from eclipse_pl.world.scenes import COLOURS, Scene
 from eclipse_pl.world.splits import ScenePair, held_out_scenes, training_scenes
 
@@ -30,21 +30,21 @@ def write_pairs(
     progress: bool = True,
     colours: Collection[str] = COLOURS,
 ) -> list[Path]:
-    """Write ``out/0000.tar`` ... and return their paths: the same bytes for the same arguments. No tar holds two splits.
+    """Write ``out/0000.tar`` ... and return their paths. No tar has two splits, and equal arguments give equal bytes.
 
     Raises:
-        ValueError: for a negative number of pairs, or if ``out`` holds tars that are not of this run.
+        ValueError: A number of pairs is negative, there is no pair, or ``out`` has tars that are not of this run.
     """
     from rich.progress import track
 
     sizes = {"train": train, "val": val, "test": test}
     if min(sizes.values()) < 0 or shard_pairs < 1 or not any(sizes.values()):
-        raise ValueError(f"{sizes} pairs, {shard_pairs} a tar, cannot be written: ask for at least one pair, and one a tar.")
+        raise ValueError(f"{sizes} pairs, {shard_pairs} per tar, cannot be written: at least one pair, and one per tar.")
     plan = [(split, min(shard_pairs, n - first)) for split, n in sizes.items() for first in range(0, n, shard_pairs)]
     paths = [Path(out) / f"{number:04d}.tar" for number in range(len(plan))]
     if strangers := sorted(set(Path(out).glob("*.tar")) - set(paths)):
         raise ValueError(
-            f"{out} holds {strangers[0].name}, which is not of this run: take an empty folder or remove its tars."
+            f"{out} has {strangers[0].name}, which is not of this run. Choose an empty folder, or remove its tars."
         )
     Path(out).mkdir(parents=True, exist_ok=True)
     streams: dict[str, Iterator[ScenePair]] = {
@@ -58,7 +58,7 @@ def write_pairs(
         with atomic_path(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
             for number, (split, pair) in islice(numbered, size):
                 for name, content in _members(f"{number:09d}", split, pair):
-                    # the defaults of a header are the epoch, user 0 and mode 644: equal bytes everywhere
+                    # a header's defaults are the epoch, user 0 and mode 644: the bytes are equal on every machine
                     header = tarfile.TarInfo(name)
                     header.size = len(content)
                     tar.addfile(header, io.BytesIO(content))
@@ -76,5 +76,5 @@ def _members(key: str, split: str, pair: ScenePair) -> Iterator[tuple[str, bytes
 
 def _png(scene: Scene) -> bytes:
     buffer = io.BytesIO()
-    drawn(scene).save(buffer, "PNG")
+    render(scene).save(buffer, "PNG")
     return buffer.getvalue()

@@ -7,13 +7,13 @@ from eclipse_pl.world.scenes import CATEGORIES
 
 
 class WorldPrompts(PromptSource):
-    """Captions of the world that were never trained on, by category and composition.
+    """Captions of the world's test scenes, by category and composition.
 
     Args:
-        per_category: so many prompts of each category and composition; a smaller set lies inside a larger one.
-        categories: those to take; null for all.
-        compositions: seen, unseen, or both (null).
-        seed: of the scenes that they describe.
+        per_category: The number of prompts of each category and composition. A smaller set lies inside a larger one.
+        categories: The categories; null for all.
+        compositions: seen, unseen; null for both.
+        seed: The seed of the scenes that they describe.
     """
 
     def __init__(

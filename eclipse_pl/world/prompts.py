@@ -1,4 +1,4 @@
-"""Prompt sets: captions of the test split by category and composition, as T2I-CompBench has them by category."""
+"""The world's prompts: captions of test scenes, by category and composition."""
 
 from __future__ import annotations
 
@@ -16,9 +16,13 @@ COMPOSITIONS = ("seen", "unseen")
 def prompt_set(
     n: int, categories: Sequence[str] = CATEGORIES, compositions: Sequence[str] = COMPOSITIONS, seed: int = 0
 ) -> PromptSet:
-    """``n`` prompts of each category and composition; ``unseen`` ones hold a colour-shape pair that no training scene has.
+    """Return ``n`` prompts of each category and composition.
 
-    A shorter set begins like a longer one of its category and composition. No two prompts of those have the same objects.
+    ``unseen`` prompts have a colour-shape pair that no training scene has. Within a category and composition, the first ``n``
+    prompts are the same for every larger number, and no two prompts have the same objects.
+
+    Raises:
+        ValueError: The world has no such category or composition.
     """
     for value, valid in (*((c, CATEGORIES) for c in categories), *((c, COMPOSITIONS) for c in compositions)):
         if value not in valid:
@@ -33,7 +37,7 @@ def prompt_set(
 
 
 def prompt_scenes(category: str, composition: str, n: int, seed: int = 0) -> list[Scene]:
-    """The scenes that the prompts describe."""
+    """Return the scenes that the prompts describe."""
     unseen, taken, scenes = composition == "unseen", set[frozenset[Kind]](), []
     for i in range(n):
         scene = draw_scene(
@@ -47,7 +51,11 @@ def prompt_scenes(category: str, composition: str, n: int, seed: int = 0) -> lis
 
 
 def world_prompt(id: str, category: str, text: str, subset: str = "") -> Prompt:
-    """A caption of the world as a prompt, with what it says in the words of every scorer; ValueError for any other text."""
+    """Return a caption of the world as a prompt with all that scorers need.
+
+    Raises:
+        ValueError: The text is not a caption of the world.
+    """
     said = parse(text)
     first, *others = (_kind(phrase) for phrase in said.phrases)
     return Prompt(
@@ -71,16 +79,20 @@ def _scenes(category: str, composition: str, n: int, seed: int) -> list[Scene]:
 
 
 def scene_of(prompt: Prompt, seed: int = 0) -> Scene:
-    """The scene that a prompt of `prompt_set` describes; ValueError for any other prompt."""
+    """Return the scene that a prompt of `prompt_set` describes.
+
+    Raises:
+        ValueError: The prompt is not one of `prompt_set` with this seed.
+    """
     category, _, rest = prompt.id.partition("/")
     composition, _, number = rest.partition("/")
     if category not in CATEGORIES or composition not in COMPOSITIONS or not number.isdigit():
-        raise ValueError(f"Prompt {prompt.id} is none of the world's own, so its true image is not known.")
-    # a longer list begins like a shorter one
+        raise ValueError(f"Prompt {prompt.id} is not one of the world's own prompts, so its true image is not known.")
+    # rounded up, so that few lists are cached: a longer list begins with the shorter one
     scene = _scenes(category, composition, (int(number) // 64 + 1) * 64, seed)[int(number)]
-    if (told := describe(scene, int(number))) != prompt.text:
+    if (caption := describe(scene, int(number))) != prompt.text:
         raise ValueError(
-            f"Prompt {prompt.id} says {prompt.text!r}, and with prompt_seed {seed} it would be {told!r}: set prompt_seed to "
+            f"Prompt {prompt.id} is {prompt.text!r}, but with prompt_seed {seed} it would be {caption!r}: set prompt_seed to "
             "the seed of the prompts."
         )
     return scene

@@ -1,7 +1,7 @@
-"""Images back into objects: the inverse of image.py, by connected components and least squares, with no learned part.
+"""Finds the objects of an image, as the inverse of drawing.py: connected components and least squares, nothing learned.
 
-An object is the stamp (shape, texture, size), colour and place that explain the pixels of a component with the least squared
-error in RGB, be they sharp or blurred. On rendered images that error is zero.
+The object of a component is the stamp (shape, texture, size), colour and place with the least squared error in RGB to its
+pixels, sharp or blurred. On drawn images that error is zero.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from jaxtyping import Bool, Float, UInt8
 from eclipse_pl.world.drawing import BACKGROUND, PALETTE, stamp
 from eclipse_pl.world.scenes import COLOURS, DIAMETER, SHAPES, TEXTURES, SceneObject
 
-SMALLEST = 60  # pixels of a component that may be an object; the smallest stamp has 143
-EXPLAINED = 0.6  # the least that an object may explain of the pixels in and around its box
-RIM = 4  # pixels around the box; a large blot that fills them too is no object
-SHIFT = 3  # pixels by which a stamp's centre may lie off the middle of its component
-LIKELY = 3  # colours that an object is fitted with, by its pixels
-BLUR = (0.0, 1.0)  # standard deviations in pixels: sharp, and what a decoder with a coarse latent space may leave
-RADIUS = max(DIAMETER.values()) // 2 + 2  # of the window in which stamps and pixels are compared
-MARGIN = RADIUS + SHIFT  # of background around the image
+SMALLEST = 60  # the least number of pixels of an object's component; the smallest stamp has 143
+EXPLAINED = 0.6  # the least share of the pixels in and around its box that an object must explain
+RIM = 4  # pixels around the box; a large blot that fills them too is not an object
+SHIFT = 3  # pixels between a stamp's centre and the middle of its component, at most
+LIKELY = 3  # number of colours that are tried for an object, the most likely by its pixels
+BLUR = (0.0, 1.0)  # standard deviations in pixels: sharp, and as a decoder with a coarse latent space blurs
+RADIUS = max(DIAMETER.values()) // 2 + 2  # of the window in which stamps are compared with pixels
+MARGIN = RADIUS + SHIFT  # background pixels around the image
 STAMPS = tuple(product(SHAPES, TEXTURES, DIAMETER, BLUR))
 HUES = (PALETTE[1:] - np.array(BACKGROUND)).astype(np.float32)  # ink and the colours, as differences from the background
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read at one place.
+    """An object that was found in an image.
 
-    ``explained`` is the share of the pixels' squared distance from the background that the object accounts for: 1 where they
-    are exactly its own.
+    ``explained`` is the share of the pixels' squared distance from the background that the object accounts for. It is 1 if
+    they are exactly the object's.
     """
 
     thing: SceneObject
@@ -41,9 +41,9 @@ class Reading:
 
 
 def read(pixels: UInt8[np.ndarray, "64 64 3"]) -> list[Reading]:
-    """The objects of an image, from left to right. What looks like no object of the world is left out."""
+    """Return the objects of an image from left to right, without components that are not like an object of the world."""
     framed = np.pad(pixels.astype(np.float32) - BACKGROUND, ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0)))
-    # By how much each pixel is nearer to ink, and to each colour, than to the background.
+    # by how much each pixel is nearer to ink, and to each colour, than to the background
     nearer = 2 * framed @ HUES.T - (HUES**2).sum(1)
     marked = (nearer > 0).any(-1)
     found, unread = [], _components(marked)
@@ -56,12 +56,12 @@ def read(pixels: UInt8[np.ndarray, "64 64 3"]) -> list[Reading]:
         reading, box = _fit(alone, component, likely.tolist())
         if reading.explained >= EXPLAINED:
             found.append(reading)
-            unread += _components(component & ~box)  # objects that touch are one component: what is left of it is read next
+            unread += _components(component & ~box)  # objects that touch are one component: read the rest of it next
     return sorted(found, key=lambda reading: (reading.thing.x, reading.thing.y))
 
 
 def _components(mask: Bool[np.ndarray, "high wide"]) -> list[Bool[np.ndarray, "high wide"]]:
-    """The mask's parts, held together across gaps of at most two pixels: blur makes holes into white and ink."""
+    """Return the mask's components, connected across gaps of at most two pixels: blur makes holes in white and ink."""
     within = _spread(mask)
     labels = np.where(within, np.arange(1, mask.size + 1).reshape(mask.shape), 0)
     while True:
@@ -72,7 +72,7 @@ def _components(mask: Bool[np.ndarray, "high wide"]) -> list[Bool[np.ndarray, "h
 
 
 def _spread(values: np.ndarray) -> np.ndarray:
-    """Of every pixel and its eight neighbours the largest."""
+    """Return the largest value of every pixel and its eight neighbours."""
     rows = values.copy()
     rows[1:] = np.maximum(rows[1:], values[:-1])
     rows[:-1] = np.maximum(rows[:-1], values[1:])
@@ -85,7 +85,7 @@ def _spread(values: np.ndarray) -> np.ndarray:
 def _fit(
     pixels: Float[np.ndarray, "high wide 3"], component: Bool[np.ndarray, "high wide"], likely: list[int]
 ) -> tuple[Reading, Bool[np.ndarray, "high wide"]]:
-    """The object of a likely colour that explains a component best, and its box; pixels as differences from the background."""
+    """Return the object that explains a component best, and its box. Pixels are differences from the background."""
     (top, high), (left, wide) = (_centres(np.flatnonzero(component.any(axis)).tolist()) for axis in (1, 0))
     window = pixels[top - RADIUS : top + high + RADIUS, left - RADIUS : left + wide + RADIUS]
     window = window @ HUES[[0, *(1 + i for i in likely)]].T
@@ -93,7 +93,7 @@ def _fit(
     patches = np.lib.stride_tricks.sliding_window_view(window, (side, side), (0, 1)).transpose(2, 0, 1, 3, 4)
     patches = patches.reshape(len(patches), high * wide, -1)
     inked, coloured, energies = _templates()
-    # What a stamp explains: |pixels|^2 - |pixels - stamp|^2.
+    # a stamp explains |pixels|^2 - |pixels - stamp|^2
     gain = 2 * (patches[0] @ inked.T + patches[1:] @ coloured.T) - energies[likely, None]
     colour, place, kind = (int(i) for i in np.unravel_index(gain.argmax(), gain.shape))
     shape, texture, size, _ = STAMPS[kind]
@@ -111,9 +111,9 @@ def _square(shape: tuple[int, ...], x: int, y: int, radius: int) -> Bool[np.ndar
 
 
 def _centres(marked: list[int]) -> tuple[int, int]:
-    """First place, and number of places, where the centre may be along one axis with these marks."""
+    """Return the first place of the centre along one axis with these marks, and the number of places."""
     first, last = marked[0], marked[-1]
-    reach = SHIFT + max(0, (last - first + 1) // 2 - RADIUS)  # farther off the middle where objects touch
+    reach = SHIFT + max(0, (last - first + 1) // 2 - RADIUS)  # farther from the middle if objects touch
     return (first + last) // 2 - reach, 2 * reach + 1
 
 
@@ -121,7 +121,7 @@ def _centres(marked: list[int]) -> tuple[int, int]:
 def _templates() -> tuple[
     Float[np.ndarray, "stamps window"], Float[np.ndarray, "stamps window"], Float[np.ndarray, "colours stamps"]
 ]:
-    """How much ink, and how much colour, each of ``STAMPS`` has at every place of the window; its energy in each colour."""
+    """Return the ink and the colour of each of ``STAMPS`` at every place of the window, and its energy in each colour."""
     inked, coloured = [], []
     for *kind, blur in STAMPS:
         marks = np.pad(stamp(*kind), RADIUS - DIAMETER[kind[-1]] // 2)

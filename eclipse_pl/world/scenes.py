@@ -1,4 +1,4 @@
-"""Scenes: one to four coloured shapes on a grey image of 64 x 64 pixels. Everything is a function of a seed."""
+"""Scenes: one to four coloured shapes on a grey image of 64 x 64 pixels. A scene is a function of its seed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "white")
 SHAPES = ("circle", "square", "triangle", "star", "heart", "cross")
 TEXTURES = ("plain", "striped", "dotted", "checkered")
-DIAMETER = {"small": 17, "large": 25}  # odd, so that a place is a pixel and shapes are symmetric about it
+DIAMETER = {"small": 17, "large": 25}  # odd, so that the centre is a pixel and shapes are symmetric about it
 SIDE = 64
 CATEGORIES = ("colour", "shape", "texture", "spatial", "numeracy", "complex")
 RELATIONAL = ("spatial", "complex")
@@ -28,10 +28,10 @@ HELD_OUT = frozenset(
         ("white", "cross"),
     }
 )
-"""Colour-shape pairs that no training scene of the prior holds: every colour once, every shape at least once."""
+"""Colour-shape pairs that no training scene of the prior has: every colour once, every shape at least once."""
 
-GAP = 3  # pixels between the boxes of two objects, at least
-MARGIN = 12  # pixels by which the distance along a relation's axis exceeds the other, so that no relation is in doubt
+GAP = 3  # the least distance between the boxes of two objects, in pixels
+MARGIN = 12  # pixels by which the distance along a relation's axis exceeds the other: no relation is ambiguous
 
 
 @dataclass(frozen=True)
@@ -51,39 +51,39 @@ class SceneObject:
 
 
 Kind = tuple[str, str, str]
-"""Colour, shape and texture: what makes objects alike."""
+"""Colour, shape and texture. Objects of one kind share all three."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Objects with their places. In relational scenes the first two stand in an unambiguous relation."""
+    """Objects at their places. In relational scenes the relation of the first two is unambiguous."""
 
     category: str
     objects: tuple[SceneObject, ...]
 
     @property
     def unseen(self) -> bool:
-        """True if any object has a colour-shape pair that was held out of the prior's training scenes."""
+        """Whether any object has a colour-shape pair that is held out of the prior's training scenes."""
         return any((thing.colour, thing.shape) in HELD_OUT for thing in self.objects)
 
     @property
     def split(self) -> str:
         """``train``, ``val`` or ``test``, by a hash of the bag of attributes.
 
-        Scenes that differ in binding, size or place alone share it, so no caption, no scene and no counterpart of one
-        split can occur in another, whatever the seeds.
+        Scenes that differ only in binding, size or place have the same hash. So no caption, scene or counterpart of one split
+        occurs in another, with any seeds.
         """
         bag = [sorted(part) for part in (*zip(*self.kinds, strict=True), map(len, self.kinds.values()))]
         return ("test", "val", "train", "train", "train")[sha256(repr(bag).encode()).digest()[0] % 5]
 
     @property
     def relation(self) -> str | None:
-        """Of the first object to the second, in relational scenes."""
+        """The relation of the first object to the second, in relational scenes."""
         return relation(self.objects[0], self.objects[1]) if self.category in RELATIONAL else None
 
     @property
     def kinds(self) -> dict[Kind, list[SceneObject]]:
-        """Like objects together, in the order of the scene; a kind has one size."""
+        """The objects of each kind, in the order of the scene. All objects of a kind have one size."""
         kinds: dict[Kind, list[SceneObject]] = {}
         for thing in self.objects:
             kinds.setdefault((thing.colour, thing.shape, thing.texture), []).append(thing)
@@ -91,7 +91,7 @@ class Scene:
 
     @property
     def content(self) -> tuple[object, ...]:
-        """What any full caption says, without sizes: how many of each kind, and the relation with its two sides."""
+        """The content of every full caption, without sizes: the number of each kind, and the relation with its two objects."""
         counts = sorted((kind, len(things)) for kind, things in self.kinds.items())
         sides = [(thing.colour, thing.shape) for thing in self.objects[:2]] if self.relation else []
         if self.relation in ("right", "below"):
@@ -101,7 +101,7 @@ class Scene:
 
 
 def relation(first: SceneObject, second: SceneObject, margin: int = MARGIN) -> str | None:
-    """``left``, ``right``, ``above`` or ``below``: where ``first`` is, seen from ``second``. None where it is in doubt."""
+    """Return where ``first`` is relative to ``second``: left, right, above or below; None if that is ambiguous."""
     dx, dy = first.x - second.x, first.y - second.y
     if abs(abs(dx) - abs(dy)) < margin:
         return None
@@ -111,7 +111,16 @@ def relation(first: SceneObject, second: SceneObject, margin: int = MARGIN) -> s
 
 
 def draw_scene(category: str, seed: tuple[int, ...], accept: Callable[[Scene], bool] = lambda scene: True) -> Scene:
-    """A scene of a category, a pure function of its seed; drawn again until ``accept`` (which sees no places) is content."""
+    """Draw a scene of a category, as a pure function of the seed.
+
+    Args:
+        category: The category.
+        seed: The seed.
+        accept: Draws are repeated until this is true of the scene, whose objects have no places yet.
+
+    Raises:
+        ValueError: The category does not exist, or ``accept`` refuses 10,000 scenes.
+    """
     if category not in CATEGORIES:
         raise ValueError(f"There is no category {category!r} in the world. Its categories are {', '.join(CATEGORIES)}.")
     rng = np.random.Generator(np.random.PCG64(list(seed)))
@@ -120,14 +129,15 @@ def draw_scene(category: str, seed: tuple[int, ...], accept: Callable[[Scene], b
         if accept(scene):
             return _place(scene, rng)
     raise ValueError(
-        f"The world holds too few different scenes of category {category!r} for this request: ask for fewer pairs or prompts."
+        f"The world has too few different scenes of category {category!r} for this request. Ask for fewer pairs or prompts."
     )
 
 
 def counterpart(scene: Scene) -> Scene | None:
-    """The scene with one attribute, or the places, swapped between two of its objects; None where no swap changes a caption.
+    """Return the scene with one attribute, or the places, swapped between two objects; None if no swap changes the caption.
 
-    The first swap is the category's own (colours in ``colour`` ...); in ``numeracy`` whole groups of like objects swap.
+    The swap that is tried first is the category's own (colours in ``colour``, and so on). In ``numeracy`` whole groups of
+    objects of one kind swap.
     """
     groups = list(dict.fromkeys(replace(thing, x=0, y=0) for thing in scene.objects))
     first = {"spatial": "place", "complex": "place", "numeracy": "colour"}.get(scene.category, scene.category)
@@ -147,7 +157,7 @@ def _swap(scene: Scene, one: SceneObject, other: SceneObject, part: str) -> Scen
         for thing in scene.objects
     ]
     kinds = {replace(thing, x=0, y=0) for thing in objects}
-    # Two groups that now share colour and shape could not be told apart in a caption.
+    # If two groups now share colour and shape, no caption distinguishes them.
     return Scene(scene.category, tuple(objects)) if len({(k.colour, k.shape) for k in kinds}) == len(kinds) else None
 
 
@@ -170,7 +180,7 @@ def _apart(one: SceneObject, other: SceneObject) -> bool:
 
 
 def _draw_objects(category: str, rng: np.random.Generator) -> tuple[SceneObject, ...]:
-    """Attributes without places. No two kinds of object share colour and shape, so that a caption can name each."""
+    """Draw attributes without places. No two kinds share colour and shape, so that a caption can name each."""
     shares = {"colour": (0.1, 0.5, 0.4), "shape": (0.1, 0.5, 0.4), "complex": (0, 0.5, 0.35, 0.15), "numeracy": (0.3, 0.7)}
     kinds = 1 + int(rng.choice(len(share := shares.get(category, (0, 1))), p=share))
     shapes = rng.permutation(len(SHAPES))[:kinds]
@@ -187,7 +197,7 @@ def _draw_objects(category: str, rng: np.random.Generator) -> tuple[SceneObject,
         counts = [int(rng.integers(2, 5))] if kinds == 1 else [[2, 1], [3, 1], [2, 2]][rng.integers(3)]
     total = sum(counts)
     large = rng.random(kinds) < 0.5
-    if total > 2:  # four large objects would fill the image: one at most
+    if total > 2:  # at most one is large: four would fill the image
         large &= (np.arange(kinds) == rng.integers(kinds)) & (np.array(counts) == 1)
     return tuple(
         SceneObject(COLOURS[colours[k]], SHAPES[shapes[k]], TEXTURES[textures[k]], ("small", "large")[int(large[k])])

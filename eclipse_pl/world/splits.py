@@ -1,4 +1,4 @@
-"""Which scenes are for training, validation and test: disjoint in scenes and captions by construction, whatever the seeds."""
+"""The training, validation and test scenes. No scene and no caption is in two splits, with any seeds."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from eclipse_pl.world.captions import describe
 from eclipse_pl.world.scenes import CATEGORIES, COLOURS, Kind, Scene, counterpart, draw_scene
 
 SPLITS = ("train", "val", "test")
-ENCODER, PROMPTS = len(SPLITS), len(SPLITS) + 1  # streams of scenes beside the splits, each with a number of its own
+ENCODER, PROMPTS = len(SPLITS), len(SPLITS) + 1  # more streams of scenes; the number of a stream is part of its seed
 
 
 @dataclass(frozen=True)
 class ScenePair:
-    """A scene with its caption; validation and test pairs also have the counterpart, where one exists."""
+    """A scene with its caption. Validation and test pairs also have the counterpart, if one exists."""
 
     scene: Scene
     caption: str
@@ -29,9 +29,14 @@ class ScenePair:
 
 
 def training_scenes(n: int, seed: int = 0, colours: Collection[str] = COLOURS) -> Iterator[ScenePair]:
-    """All categories in turn, no held-out colour-shape pair. A longer run with the same seed begins like a shorter one.
+    """Yield scenes of all categories in turn, without held-out colour-shape pairs.
 
-    ``colours``: only scenes of these; a world of part of the colours is another domain in the same space.
+    A longer sequence with the same seed begins with the shorter one.
+
+    Args:
+        n: The number of scenes.
+        seed: The seed.
+        colours: All objects have one of these. A world of some of the colours is another domain in the same space.
     """
     require_colours(colours)
     for i in range(n):
@@ -44,9 +49,12 @@ def training_scenes(n: int, seed: int = 0, colours: Collection[str] = COLOURS) -
 
 
 def held_out_scenes(split: str, n: int, seed: int = 0, colours: Collection[str] = COLOURS) -> Iterator[ScenePair]:
-    """``val`` or ``test``: all categories, seen and unseen compositions half and half, no two with the same objects.
+    """Yield scenes of ``val`` or ``test``: all categories, half seen and half unseen compositions.
 
-    Distinct objects keep every caption specific: none of the others is described by it.
+    No two scenes have the same objects, so that a caption describes one scene only.
+
+    Raises:
+        ValueError: The split is neither ``val`` nor ``test``, or the colours are unknown or too few.
     """
     if split not in SPLITS[1:]:
         raise ValueError(f"{split!r} is not one of the held-out splits, {' and '.join(SPLITS[1:])}.")
@@ -67,15 +75,15 @@ def held_out_scenes(split: str, n: int, seed: int = 0, colours: Collection[str] 
 
 
 def encoder_scene(i: int, seed: int = 0) -> Scene:
-    """Scene number ``i`` for the world's own models: all compositions, everything but the test split."""
+    """Return training scene ``i`` of the world's own models: all compositions, all splits except test."""
     return draw_scene(CATEGORIES[i % len(CATEGORIES)], (seed, ENCODER, i), lambda s: s.split != "test")
 
 
 def encoder_scenes(seed: int = 0) -> Iterator[ScenePair]:
-    """Endless scenes for the world's own CLIP.
+    """Yield scenes for the world's own CLIP, without end.
 
-    A scene is followed by its counterpart, where it has one, in the same words. In one batch the two are each other's hard
-    negatives; without them a CLIP of this size learns which attributes an image has, but not which belong together.
+    A scene's counterpart follows it, if there is one, with the same wording. In one batch the two are each other's hard
+    negatives. Without them a CLIP of this size learns which attributes an image has, but not which belong together.
     """
     for i in count():
         scene = encoder_scene(i, seed)
@@ -85,12 +93,16 @@ def encoder_scenes(seed: int = 0) -> Iterator[ScenePair]:
 
 
 def has_colours(scene: Scene, colours: Collection[str]) -> bool:
-    """True if all objects are of these colours."""
+    """Whether all objects have one of these colours."""
     return all(thing.colour in colours for thing in scene.objects)
 
 
 def require_colours(colours: Collection[str]) -> None:
-    """Raise ValueError unless they are colours of the world, and enough for its scenes of four kinds of object."""
+    """Check the colours of a world.
+
+    Raises:
+        ValueError: The world has no such colour, or they are too few for scenes of four kinds of object.
+    """
     if unknown := sorted(set(colours) - set(COLOURS)):
         raise ValueError(f"The world has no colour {unknown[0]!r}; it has {', '.join(COLOURS)}.")
     if len(set(colours)) < 4:
