@@ -1,4 +1,4 @@
-"""The grammar: what is described can be read back, and fits its scene and not the counterpart."""
+"""The grammar: a caption parses, and agrees with its scene but not with the counterpart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompts of T2I-CompBench: the real files against the published figures, our own folder for what they do not show."""
+"""Prompts of T2I-CompBench: the real files against the published figures, our own folder for what they do not cover."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_every_prompt_has_what_its_category_is_scored_by(real: PromptSet) -> Non
     assert all(bool(prompt.relation) for prompt in real if prompt.category in ("spatial", "3d_spatial"))
     assert all(bool(prompt.required) == (prompt.category == "numeracy") for prompt in real)
     assert not [prompt for prompt in real if prompt.adjectives and prompt.category != "complex"]
-    # spaCy tags "silky, flowing" as a noun and a verb in the one
+    # in this one spaCy tags "silky" and "flowing" as a noun and a verb
     assert [prompt.id for prompt in of(real, "complex") if not prompt.adjectives] == ["complex/0277"]
 
 
@@ -159,7 +159,7 @@ def test_complex_is_joined_by_lower_case_text_up_to_the_first_full_stop(ours: Pa
     assert subsets == ["spatial", "action"]
 
 
-def test_seen_and_unseen_where_their_files_are(tmp_path: Path) -> None:
+def test_seen_and_unseen_if_their_files_exist(tmp_path: Path) -> None:
     ours = write_compbench(tmp_path, lines=30, seen=20)
     edited = [*OURS["color_val"][:29], "a purple walrus and an orange comet"]
     write(ours / "color_val.txt", edited)
@@ -179,7 +179,7 @@ def test_seen_and_unseen_where_their_files_are(tmp_path: Path) -> None:
         ("complex", "The green kettle sang.", "none of complex_val_spatial.txt, complex_val_action.txt"),
     ],
 )
-def test_a_prompt_that_cannot_be_read_is_told(ours: Path, category: str, line: str, why: str) -> None:
+def test_the_error_names_a_prompt_that_cannot_be_read(ours: Path, category: str, line: str, why: str) -> None:
     path = ours / f"{category}_val.txt"
     path.write_text(path.read_text().splitlines()[0] + "\n" + line + "\n")
     with pytest.raises(ValueError, match="cannot be read") as error:
@@ -188,7 +188,7 @@ def test_a_prompt_that_cannot_be_read_is_told(ours: Path, category: str, line: s
 
 
 @pytest.mark.parametrize("name", ["color_val.txt", "complex_val_action.txt", "new_objects.txt"])
-def test_a_missing_file_is_told_with_the_command(ours: Path, name: str) -> None:
+def test_the_error_names_a_missing_file_and_the_command(ours: Path, name: str) -> None:
     (ours / name).unlink()
     with pytest.raises(ValueError, match=rf"There is no .*{name}. `python -m data_prep prompts"):
         load(ours)

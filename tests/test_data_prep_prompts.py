@@ -255,7 +255,7 @@ def test_a_file_that_changed_at_its_source(server: Server, out: Path, capsys: py
     assert run(out, "--source", server.url) == 0
 
 
-def test_a_file_that_was_changed_here(server: Server, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_local_file_that_was_changed(server: Server, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(out, "--source", server.url) == 0
     (out / "color_val.txt").write_text("a kettle of mine\n")
     assert run(out, "--source", server.url) == 2
@@ -265,7 +265,7 @@ def test_a_file_that_was_changed_here(server: Server, out: Path, capsys: pytest.
     assert len(load_prompts(out, "compbench", ["color"])) == 20
 
 
-def test_files_of_somebody_else_are_not_overwritten(small: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_files_are_not_overwritten(small: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out.mkdir()
     (out / "color_val.txt").write_text("mine\n")
     assert run(out, "--source", str(small)) == 2

@@ -23,7 +23,7 @@ def test_the_palette_is_well_separated() -> None:
     assert min(np.linalg.norm(one - other) for one, other in combinations(colours, 2)) >= 90
 
 
-def test_every_object_is_where_the_scene_says() -> None:
+def test_every_object_is_at_its_place() -> None:
     for i in range(120):
         scene = draw_scene(CATEGORIES[i % 6], (1, i))
         indices = colour_indices(scene)
@@ -38,7 +38,7 @@ def test_every_object_is_where_the_scene_says() -> None:
         assert not indices.any()
 
 
-def test_shapes_and_textures_can_be_told_apart_at_both_sizes() -> None:
+def test_shapes_and_textures_differ_at_both_sizes() -> None:
     for size in DIAMETER:
         outlines = {shape: stamp(shape, "plain", size) > 0 for shape in SHAPES}
         for one, other in combinations(SHAPES, 2):

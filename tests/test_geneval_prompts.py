@@ -1,4 +1,4 @@
-"""GenEval's metadata as prompts: every tag by hand, the whole file where it is given."""
+"""GenEval's metadata as prompts: every tag by hand, and the whole file if there is one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""T2I-CompBench's file names, both ways."""
+"""T2I-CompBench's file names: written and read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_as_upstream_writes_them() -> None:
     st.integers(1, 20),
     st.data(),
 )
-def test_there_and_back(text: str, line: int, images: int, data: st.DataObject) -> None:
+def test_a_name_is_read_as_it_was_written(text: str, line: int, images: int, data: st.DataObject) -> None:
     sample = data.draw(st.integers(0, images - 1))
     name = image_file_name(Prompt(f"a/b/{line:04d}", "a/b", text), sample, images)
     assert image_place(name, images) == (text, line, sample)

@@ -1,4 +1,4 @@
-"""`load_prompts`: suites, fixed stratified parts, and the record that files are held against."""
+"""`load_prompts`: suites, fixed stratified parts, and the record that files are compared with."""
 
 from __future__ import annotations
 

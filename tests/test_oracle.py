@@ -55,7 +55,7 @@ def test_evidence_is_what_was_read_and_can_be_written() -> None:
         # the right colour on the wrong shape is not right
         ("a blue star", [RED_STAR, BLUE_HEART], {"colour": 0, "shape": 1, "texture": 1, "correct": False}),
         ("two red stars", [RED_STAR], {"colour": 0.5, "shape": 0.5, "count": 0, "correct": False}),
-        # one object stands for one: three are not two, though both that were asked for are there
+        # each object counts once: three are not two, although the image has both that the caption names
         ("two red stars", [RED_STAR] * 3, {"colour": 1, "shape": 1, "count": 0, "correct": False}),
         ("a red star", [RED_STAR, BLUE_HEART], {"colour": 1, "count": 1, "correct": False}),
         ("a dotted red star", [RED_STAR], {"colour": 1, "texture": 0, "correct": False}),
@@ -66,7 +66,7 @@ def test_evidence_is_what_was_read_and_can_be_written() -> None:
         ("a dotted blue heart right of a red star", [RED_STAR, BLUE_HEART], {"relation": 1, "correct": True}),
         ("a red star above a dotted blue heart", [RED_STAR, BLUE_HEART], {"relation": 0, "correct": False}),
         ("a red star left of a blue circle", [RED_STAR, BLUE_HEART], {"relation": 0, "correct": False}),
-        # the relation asks for shapes; like shapes are told apart by colour
+        # the relation asks for shapes; colour distinguishes equal shapes
         ("a green star left of a blue heart", [RED_STAR, BLUE_HEART], {"relation": 1, "colour": 0.5}),
         ("a red star left of a blue star", [RED_STAR, replace(BLUE_HEART, shape="star")], {"relation": 1}),
         ("a blue star left of a red star", [RED_STAR, replace(BLUE_HEART, shape="star")], {"relation": 0}),
@@ -84,7 +84,7 @@ def test_the_value_is_the_categorys_own_fact() -> None:
     scores = OracleScorer().score([image] * 6, [world_prompt("0", category, text) for category in expected])
     assert [score.value for score in scores] == pytest.approx(list(expected.values()))
     (plain,) = OracleScorer().score([image], [world_prompt("0", "complex", "a green star and a blue heart")])
-    assert plain.value == pytest.approx((0.5 + 0.5) / 2)  # where no relation is said, none is asked for
+    assert plain.value == pytest.approx((0.5 + 0.5) / 2)  # the caption has no relation, so none counts
 
 
 def test_bad_requests() -> None:

@@ -1,4 +1,4 @@
-"""Lists of prompts: plain text, and tables as DrawBench and PartiPrompts have them."""
+"""Lists of prompts: plain text, and tables such as DrawBench and PartiPrompts."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_drawbench(tmp_path: Path) -> None:
     assert [prompt.id for prompt in colours] == ["Colors/0000", "Colors/0004"]
 
 
-def test_a_row_without_a_prompt_is_told(tmp_path: Path) -> None:
+def test_the_error_names_a_row_without_a_prompt(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"Row 4 of .*drawbench.csv has no prompt"):
         load(tmp_path, "drawbench.csv", DRAWBENCH.replace('"",\n', '"",Text\n'))
 
@@ -101,7 +101,7 @@ def test_bad_files(tmp_path: Path, name: str, content: str, match: str) -> None:
         load(tmp_path, name, content)
 
 
-def test_a_category_that_is_not_there(tmp_path: Path) -> None:
+def test_an_unknown_category(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no category 'Color'; its categories are Animals, Abstract"):
         load(tmp_path, "parti.tsv", PARTI, ["Color"])
 
@@ -112,7 +112,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 
 def test_lines_are_cut_at_line_feeds_alone(tmp_path: Path) -> None:
-    """The number of a prompt is that of its line in every other program; white space inside it becomes one blank."""
+    """The number of a prompt is that of its line in every other program; white space within it becomes one blank."""
     texts = "\ufeffa red\u2028circle\r\n\x0ca blue\x85star\r\n\r\na\x0bgreen\x1dsquare\r\n"
     prompts = load(tmp_path, "UPPER.TXT", texts)
     assert [(prompt.id, prompt.text) for prompt in prompts] == [

@@ -1,4 +1,4 @@
-"""Images read back: exactly where they are rendered, and nearly always where a decoder might have blurred them."""
+"""Objects found in images: exactly in rendered images, and nearly always in images blurred as by a decoder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def objects(image: np.ndarray) -> Counter[SceneObject]:
 
 
 def share_read(damage: Callable[[np.ndarray], np.ndarray], count: int) -> float:
-    """Of the images, those of which every object was read right but for its exact place."""
+    """Return the images of which every object is found correctly, except for its exact place."""
     scenes = [draw_scene(CATEGORIES[i % 6], (21, i)) for i in range(count)]
 
     def kinds(things: Counter[SceneObject]) -> Counter[SceneObject]:
@@ -48,10 +48,10 @@ def test_thousands_of_rendered_scenes_are_read_to_the_pixel() -> None:
         scene = draw_scene(CATEGORIES[i % 6], (20, i))
         if objects(pixels(scene)) != Counter(scene.objects):
             wrong.append((i, scene))
-    assert not wrong  # the promise is 98 %; it holds without exception, so that a single miss is told
+    assert not wrong  # the promise is 98 %, but not one fails, so that the test shows a single miss
 
 
-def test_every_kind_of_object_is_told_from_every_other() -> None:
+def test_every_kind_of_object_differs_from_every_other() -> None:
     for kind in product(COLOURS, SHAPES, TEXTURES, DIAMETER):
         thing = SceneObject(*kind, x=30, y=35)
         (reading,) = read(pixels(Scene("colour", (thing,))))

@@ -1,4 +1,4 @@
-"""Scenes: a function of the seed, nothing overlaps, no relation is in doubt, counterparts differ and stay in their split."""
+"""Scenes: a function of the seed, nothing overlaps, no relation is ambiguous, counterparts differ and stay in their split."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_objects_lie_inside_and_apart(seed: tuple[str, int]) -> None:
 
 
 @given(seeds)
-def test_kinds_can_be_told_apart_by_colour_and_shape(seed: tuple[str, int]) -> None:
+def test_colour_and_shape_distinguish_kinds(seed: tuple[str, int]) -> None:
     scene = draw_scene(seed[0], seed[1:])
     assert len({kind[:2] for kind in scene.kinds}) == len(scene.kinds)
     assert all(len({thing.size for thing in things}) == 1 for things in scene.kinds.values())

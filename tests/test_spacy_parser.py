@@ -1,4 +1,4 @@
-"""spaCy as the parser: with pipelines that tag and attach by rule, because its English model is in no package registry."""
+"""spaCy as the parser: with pipelines of rules, because its English model is not a dependency of the tests."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_folder_that_is_damaged(model: Path, tmp_path: Path) -> None:
         SpacyParser(str(tmp_path))
 
 
-def test_a_model_that_is_not_there(spacy: Any, tmp_path: Path) -> None:
+def test_a_missing_model(spacy: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no spaCy pipeline 'en_core_web_sn'.*; run `pip .*` and `python -m spacy download"):
         SpacyParser("en_core_web_sn")
 

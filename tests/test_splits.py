@@ -1,4 +1,4 @@
-"""Splits: disjoint in captions and content whatever the seeds; held-out pairs stay out of training."""
+"""Splits: disjoint in captions and content, with any seeds; held-out pairs stay out of training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompts on the command line: what was typed is what is generated, whatever YAML makes of it."""
+"""Prompts on the command line: the text that the user types is the prompt, however YAML would read it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ YAML_AT_HEART = [
 
 
 def parse(words: list[str]) -> list[str]:
-    """What the parser of `sample` makes of a command line."""
+    """Return a command line as the parser of `sample` reads it."""
     from jsonargparse import auto_parser
 
     def command(prior: str, prompt: list[str], negative_prompt: str | None = None) -> None: ...
@@ -37,7 +37,7 @@ def parse(words: list[str]) -> list[str]:
 
 
 def typed(prompts: list[str], form: int) -> list[str]:
-    """Four ways to write the same."""
+    """Four ways to write the same prompts."""
     if form == 3:
         return ["--prompt", json.dumps(prompts)]
     options = {0: ["--prompt", "--prompt"], 1: ["--prompt", "--prompt+"], 2: ["--prompt+", "--prompt+"]}[form]

@@ -14,7 +14,7 @@ SIZES = {"train_pairs": 24, "val_pairs": 8, "test_pairs": 8}
 
 
 def build(folder: str) -> tuple[str, str]:
-    """The space's encoder, and when the first shard was written."""
+    """Return the space's encoder, and the time at which the first shard was written."""
     data = WorldDataModule(folder, **SIZES, batch_size=8)
     return data.space.encoder, str((Path(folder) / "0000.tar").stat().st_mtime_ns)
 
@@ -74,7 +74,7 @@ def test_a_folder_of_other_colours_is_another_world(tmp_path):
     assert not any(word in caption.split() for caption in captions for word in ("blue", "green", "cyan", "white"))
     WorldDataModule(str(tmp_path / "half"), **SIZES, colours=half, batch_size=8).prepare_data()
     with pytest.raises(
-        ValueError, match=r"in red, orange, yellow, purple; and the config asks for .* in red, orange, yellow, green"
+        ValueError, match=r"in red, orange, yellow, purple; the config asks for .* in red, orange, yellow, green"
     ):
         WorldDataModule(str(tmp_path / "half"), **SIZES, batch_size=8).prepare_data()
     made_by = data.shards.manifest.made_by
