@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
+from eclipse_pl.arguments import no_command
+
 COMMANDS = {
     "world": "data_prep.world",
     "world-models": "data_prep.world_models.command",
@@ -22,7 +24,7 @@ def main(args: list[str] | None = None) -> int:
         print(f"usage: python -m data_prep <{'|'.join(COMMANDS)}> [options]\n\n{_summaries()}")
         return 0
     if command not in COMMANDS:
-        print(f"error: there is no command {command!r}; the commands are {', '.join(COMMANDS)}.", file=sys.stderr)
+        print(f"error: {no_command(command, COMMANDS)}", file=sys.stderr)
         return 2
     try:
         import_module(COMMANDS[command]).main(rest)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.overlap import overlap
+from eclipse_pl.arguments import sentence_parser
 from eclipse_pl.data.chunk import Chunk
 from eclipse_pl.data.manifest import Manifest, ShardEntry
 from eclipse_pl.data.shard_set import ShardSet
@@ -211,12 +212,11 @@ def _overlaps(sets: dict[str, ShardSet]) -> Iterator[Finding]:
 
 def main(args: list[str] | None = None) -> None:
     """Print the findings as a table; leave with exit code 1 if anything is wrong."""
-    from jsonargparse import ArgumentParser
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    parser = ArgumentParser(prog="python -m data_prep verify", description="Check sets of shards, each to its last byte.")
+    parser = sentence_parser()(prog="python -m data_prep verify", description="Check sets of shards, each to its last byte.")
     parser.add_argument("folders", nargs="+", type=str, help="folders of sets of shards")
     findings = verify(parser.parse_args(sys.argv[1:] if args is None else args).folders)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)

@@ -5,6 +5,8 @@ import importlib
 import os
 import sys
 
+from eclipse_pl.arguments import no_command, reason_of
+
 COMMANDS = {
     "init": ("eclipse_pl.commands.init", "a folder with a copy of the experiments to work in: init FOLDER"),
     "fit": ("eclipse_pl.cli", "train a prior: fit --config experiments/quickstart.yaml"),
@@ -49,7 +51,7 @@ def main(args: list[str] | None = None) -> int:
         print("\n`python -m eclipse_pl COMMAND --help` lists the options of a command.")
         return 0
     if args[0] not in COMMANDS:
-        print(f"error: there is no command {args[0]!r}; the commands are {', '.join(COMMANDS)}", file=sys.stderr)
+        print(f"error: {no_command(args[0], COMMANDS)}", file=sys.stderr)
         return 2
     module, _ = COMMANDS[args[0]]
     try:
@@ -63,7 +65,7 @@ def main(args: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except ValueError as error:
-        print(f"error: {ours(error)}", file=sys.stderr)
+        print(f"error: {reason_of(error)}", file=sys.stderr)
         return 2
     except OSError as error:
         if error.errno not in NOT_A_DEFECT:
@@ -72,21 +74,6 @@ def main(args: list[str] | None = None) -> int:
         print(f"error: cannot write: {error.strerror}{where}. Checkpoints written before are whole.", file=sys.stderr)
         return 2
     return 0
-
-
-def ours(error: BaseException) -> BaseException:
-    """What a part's constructor said, where jsonargparse wrapped it into the list of all types that it tried."""
-    cause: BaseException | None = error
-    while isinstance(cause, ValueError) and raised_in(cause, "jsonargparse"):
-        cause = cause.__cause__
-    return cause if isinstance(cause, ValueError) else error
-
-
-def raised_in(error: BaseException, library: str) -> bool:
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    return place is not None and f"/{library}/" in place.tb_frame.f_code.co_filename.replace("\\", "/")
 
 
 def console() -> int:

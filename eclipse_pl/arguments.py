@@ -7,6 +7,7 @@ import difflib
 import importlib
 import inspect
 import io
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,6 +37,7 @@ UNKNOWN = re.compile(
 FILLING = re.compile(
     r"Type \S+\[.*\] expects a function or a callable class: |\. Got value: Namespace\(.*\)|in \"<unicode string>\", "
 )
+NO_CONFIG = re.compile(r"(?:config: )?File does not exist: '([^']+)'")
 NO_FILE = re.compile(r"Expected a path but (.*) either not accessible or invalid")
 NO_CLASS = re.compile(r"(?:has no attribute|Unexpected import path format:?|No module named) '?([^'\s]+)'?")
 
@@ -66,15 +68,76 @@ def answer_in_one_sentence(parser: Any, words: Any) -> None:
     parser.error = MethodType(error, parser)
 
 
+def near(word: str, choices: Iterable[str], count: int = 1) -> str:
+    """A sentence with the choices that are spelt like ``word``; empty where none is."""
+    found = difflib.get_close_matches(word, list(choices), n=count)
+    return f" Near it: {', '.join(found)}." if found else ""
+
+
+def no_command(word: str, commands: Iterable[str]) -> str:
+    """The answer to an unknown command."""
+    return f"there is no command {word!r}.{near(word, commands)} The commands are {', '.join(commands)}."
+
+
+def near_file(path: str) -> str:
+    """A sentence with the files of the same folder whose names are spelt like that of ``path``."""
+    folder = Path(path).parent
+    if not folder.is_dir():
+        return near(str(folder), (str(one) for one in folder.parent.glob("*/")))
+    return near(Path(path).name, (one.name for one in folder.iterdir()), count=3)
+
+
 def near_option(parser: Any, message: str) -> str:
-    """The parser's option that is near to an unknown one."""
+    """A sentence with the option of the parser that is spelt like an unknown one."""
     unknown = re.search(r"[Uu]nrecognized arguments?: (--[^\s=]+)", message)
-    near = difflib.get_close_matches(unknown[1], parser._option_string_actions, n=1) if unknown else []
-    return f" Near it: {near[0]}." if near else ""
+    return near(unknown[1], parser._option_string_actions) if unknown else ""
+
+
+class Problems:
+    """All that is wrong with a request, found before the work begins and reported at once."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+        self.reported = False
+
+    @contextlib.contextmanager
+    def noted(self, remedy: str = "") -> Iterator[None]:
+        """Keep the message of a ValueError in the block, followed by ``remedy``."""
+        try:
+            yield
+        except ValueError as error:
+            self.found.append(f"{reason_of(error)}{remedy}")
+
+    def report(self) -> None:
+        """Raise one ValueError with all problems, one a line; do nothing where there are none."""
+        found = list(dict.fromkeys(self.found))
+        self.reported = bool(found)
+        if len(found) == 1:
+            raise ValueError(found[0])
+        if found:
+            raise ValueError("\n".join([f"{len(found)} problems:", *(f"  - {problem}" for problem in found)]))
+
+
+def reason_of(error: ValueError) -> ValueError:
+    """The error of a part's constructor, where jsonargparse wrapped it into the list of all types that it tried."""
+    cause: BaseException | None = error
+    while isinstance(cause, ValueError) and _raised_in(cause, "jsonargparse"):
+        cause = cause.__cause__
+    return cause if isinstance(cause, ValueError) else error
+
+
+def _raised_in(error: BaseException, library: str) -> bool:
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return place is not None and f"/{library}/" in place.tb_frame.f_code.co_filename.replace("\\", "/")
 
 
 def sentence(message: str, error: BaseException | None, words: Sequence[str]) -> str:
     """What is wrong with which key of which file, from the nested list of all that was tried."""
+    if missing := NO_CONFIG.search(message):
+        path = os.path.relpath(missing[1])
+        return f"there is no file {path}.{near_file(path)}"
     message = without_loop(message, error)
     files = config_files(words)
     keys: list[str] = []
@@ -103,7 +166,7 @@ def what_counts(said: list[str]) -> list[str]:
     """A word was tried as a path, as what is in that file, and as a class."""
     for path in [found[1] for found in map(NO_FILE.fullmatch, said) if found]:
         if Path(path).suffix in (".yaml", ".yml", ".json") and not Path(path).is_file():
-            return [f"there is no file {path}"]
+            return [f"there is no file {path}.{near_file(path)}".rstrip(".")]
     return [text for text in said if not NO_FILE.fullmatch(text)] or said
 
 

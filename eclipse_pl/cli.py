@@ -13,8 +13,9 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from eclipse_pl.arguments import answer_in_one_sentence
+from eclipse_pl.arguments import Problems, answer_in_one_sentence
 from eclipse_pl.callbacks.averaging import Averaging
 from eclipse_pl.callbacks.benchmark import Benchmark
 from eclipse_pl.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, require_own
@@ -34,10 +35,13 @@ from eclipse_pl.prompts.typed import with_typed_prompts
 from eclipse_pl.run import Run
 from eclipse_pl.training.loop import TrainingLoop
 from eclipse_pl.training.opening import Opening
-from eclipse_pl.training.options import devices_named, require_supported, require_trained
+from eclipse_pl.training.options import devices_named, processes_of, require_devices, require_supported, require_trained
 
 # a space is never written in YAML: it comes from the data, so its fields are no options
 set_parsing_settings(subclasses_enabled=[ClipSpace])
+
+
+NO_IMAGES = " To train and measure embeddings alone, add --config experiments/overlays/no_images.yaml."
 
 
 class PriorCLI(LightningCLI):
@@ -89,10 +93,58 @@ class PriorCLI(LightningCLI):
             require_own(read_checkpoint(path), path, resumes=self.config.subcommand == "fit")
             settings.ckpt_path = str(path)
 
+    def instantiate_classes(self) -> None:
+        """Build all parts. What is wrong with them is reported at once, before the trainer is made or a file is fetched."""
+        assert self.subcommand is not None
+        trainer = self.config[self.subcommand].trainer
+        self.problems = Problems()
+        with self.problems.noted():
+            require_devices(trainer)
+        if not self.problems.found:
+            super().instantiate_classes()
+            return
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            if not self.problems.reported:
+                with self.problems.noted():
+                    raise error
+                self.problems.report()
+            raise
+
+    def require_ready(self, settings: Any) -> None:
+        """Check what the parts need of each other.
+
+        Raises:
+            ValueError: All problems, one a line.
+        """
+        problems, space, command = self.problems, self.model.prior.space, str(self.subcommand)
+        samples, benchmark = settings.samples, settings.benchmark
+        with problems.noted():
+            require_supported(settings.trainer)
+        if command == "fit":
+            with problems.noted():
+                self.datamodule.training_order(processes_of(settings.trainer))
+        if settings.decoder is None:
+            if (command == "fit" and samples.every_n_steps) or benchmark.runs_in(command):
+                rank_zero_info("decoder is null: this run generates no images, so samples and benchmark are off.")
+            samples.every_n_steps, benchmark.protocol = 0, None
+        if command == "fit" and samples.every_n_steps:
+            with problems.noted(NO_IMAGES):
+                samples.require_ready(space)
+        if benchmark.runs_in(command):
+            with problems.noted(NO_IMAGES):
+                benchmark.require_ready(space)
+        monitor = settings.checkpoint.monitor or ""
+        if command == "fit" and monitor.startswith("benchmark/") and not benchmark.runs_in(command):
+            problems.found.append(f"checkpoint.monitor is {monitor}, and this run has no benchmark. Monitor a metric of val/.")
+        problems.report()
+
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         assert self.subcommand is not None
         settings = self.config_init[self.subcommand]
         trainer = settings.trainer
+        self.require_ready(settings)
         self.together = FailTogether()
         first: list[L.Callback] = []
         callbacks: list[L.Callback] = [self.together, TrainingDataRecord(), Throughput(), Interrupt()]
@@ -103,7 +155,6 @@ class PriorCLI(LightningCLI):
         logger: Any = trainer.logger
         if logger is False:
             raise ValueError("trainer.logger is false, but a run always writes metrics.csv. Leave it out; see run.wandb.")
-        require_supported(trainer)
         if trainer.fast_dev_run:
             logger = DummyLogger()  # a run that leaves nothing
         else:

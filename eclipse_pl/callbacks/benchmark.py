@@ -13,6 +13,7 @@ from eclipse_pl.compbench.compbench import CompBench
 from eclipse_pl.compbench.ranks import Ranks
 from eclipse_pl.compbench.scorecard import metrics_of, write_card
 from eclipse_pl.decoders.decoder import Decoder
+from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.lit_prior import LitPrior
 from eclipse_pl.text_to_image.prior_and_decoder import PriorAndDecoder, require_parts
@@ -54,13 +55,10 @@ class Benchmark(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._text_to_image = None
-        if self.protocol is None or (stage == "fit" and not (self.every_n_validations or self.after_training)):
+        if not self.runs_in(stage):
             return
         assert isinstance(pl_module, LitPrior)
-        if self.decoder is None:
-            raise ValueError("The benchmark needs a decoder. Add one to the config: decoder: parts/decoder/world.yaml")
-        require_parts(pl_module.prior.space, self.decoder, self.encoder)
-        self.protocol.require_ready()  # a missing file of prompts or of a scorer is told now, not after the training
+        self.require_ready(pl_module.prior.space)
         for checkpoint in trainer.checkpoint_callbacks:
             monitor = getattr(checkpoint, "monitor", None) or ""
             if stage == "fit" and monitor.startswith("benchmark/") and self.every_n_validations != 1:
@@ -68,6 +66,22 @@ class Benchmark(L.Callback):
                     f"checkpoint.monitor is {monitor}, which is not there after every validation. Set "
                     "benchmark.every_n_validations to 1, or monitor a metric of val/."
                 )
+
+    def runs_in(self, stage: str) -> bool:
+        """Whether ``fit``, ``validate`` or ``test`` scores images."""
+        return self.protocol is not None and (stage != "fit" or bool(self.every_n_validations or self.after_training))
+
+    def require_ready(self, space: ClipSpace) -> None:
+        """Check decoder, encoder, prompts and scorers before training, not after it.
+
+        Raises:
+            ValueError: There is no decoder; decoder or encoder belongs to another space than the prior; a file is missing.
+        """
+        assert self.protocol is not None
+        if self.decoder is None:
+            raise ValueError("The benchmark needs a decoder. Add one to the config: decoder: parts/decoder/world.yaml")
+        require_parts(space, self.decoder, self.encoder)
+        self.protocol.require_ready()
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.sanity_checking:

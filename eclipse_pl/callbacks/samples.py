@@ -12,6 +12,7 @@ from PIL import Image
 from eclipse_pl.callbacks.averaging import averages_of
 from eclipse_pl.callbacks.undisturbed import undisturbed
 from eclipse_pl.decoders.decoder import Decoder
+from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.files import write_atomically
 from eclipse_pl.lit_prior import LitPrior
@@ -59,14 +60,22 @@ class SampleImages(L.Callback):
         if not self.every_n_steps or stage != "fit":
             return
         assert isinstance(pl_module, LitPrior)
+        self.require_ready(pl_module.prior.space)  # on every rank, or the others would wait
+        if trainer.is_global_zero and self.decoder is not None:
+            self._text_to_image = PriorAndDecoder.of(pl_module.prior, "in training", self.decoder, self.encoder)
+            self._text_to_image.encode(self.prompts)
+
+    def require_ready(self, space: ClipSpace) -> None:
+        """Check decoder and encoder before anything is loaded.
+
+        Raises:
+            ValueError: There is no decoder, or decoder or encoder belongs to another space than the prior.
+        """
         if self.decoder is None:
             raise ValueError(
                 "samples.every_n_steps is set, but there is no decoder. Add one: decoder: parts/decoder/world.yaml"
             )
-        require_parts(pl_module.prior.space, self.decoder, self.encoder)  # on every rank, or the others would wait
-        if trainer.is_global_zero:
-            self._text_to_image = PriorAndDecoder.of(pl_module.prior, "in training", self.decoder, self.encoder)
-            self._text_to_image.encode(self.prompts)
+        require_parts(space, self.decoder, self.encoder)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
         if self.every_n_steps and step_loop(trainer).step_made and trainer.global_step % self.every_n_steps == 0:

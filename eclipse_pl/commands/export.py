@@ -43,7 +43,7 @@ def export(prior: str, out: str, base: str | None = None, encoder: Encoder | Non
     """
     target = Path(out)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(f"--out {out} holds something already. Choose another folder, or remove it first.")
+        raise ValueError(f"--out {out} holds something already. Choose another folder.")
     made = load_prior(prior, encoder)
     if not isinstance(made, DirectPrior | DiffusionPrior):
         raise ValueError(

@@ -168,7 +168,7 @@ def claim(folder: Path, told: dict[str, Any]) -> str | None:
             key = differing[0]
             return (
                 f"{folder} holds another benchmark: its {', '.join(differing)} differ ({key} was {found.get(key)} and is now "
-                f"{told[key]}). Results are never mixed: choose another folder, or remove that one."
+                f"{told[key]}). Results are never mixed: choose another folder."
             )
         return None
     try:

@@ -103,9 +103,7 @@ class EmbeddingDataModule(L.LightningDataModule):
             raise ValueError(
                 "trainer.overfit_batches does not fix the batches here; set data.pairs to a small number instead."
             )
-        order = TrainingOrder(
-            self._split("train", self.pairs), self.batch_size, self._world_size, self.window, self.seed, self.group_by_length
-        )
+        order = self.training_order(self._world_size)
         self._close()
         self._training_loader = TrainingLoader(
             self.shards,
@@ -119,6 +117,15 @@ class EmbeddingDataModule(L.LightningDataModule):
             limit=lambda: math.inf if trainer is None else trainer.num_training_batches,
         )
         return self._training_loader
+
+    def training_order(self, processes: int) -> TrainingOrder:
+        """The order of the training pairs, shared by so many processes.
+
+        Raises:
+            ValueError: There are no training pairs, or fewer than one global batch.
+        """
+        pairs = self._split("train", self.pairs)
+        return TrainingOrder(pairs, self.batch_size, processes, self.window, self.seed, self.group_by_length)
 
     def val_dataloader(self) -> EvaluationLoader:
         return self._evaluation_loader("val")

@@ -54,7 +54,7 @@ def require_same_settings(out: Path, settings: dict[str, Any], named: Collection
         before = dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise ValueError(
-            f"{path} is damaged ({error}), so nothing says how the shards beside it were made. Remove {out}."
+            f"{path} is damaged ({error}), so nothing says how its shards were made. Choose another folder."
         ) from error
     if differing := [name for name in settings if before.get(name) != settings[name]]:
         told = "; ".join(f"{name}: {before.get(name)} there, {settings[name]} now" for name in differing)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from eclipse_pl.arguments import answer_in_one_sentence
 from eclipse_pl.device import describe_machine, find_device
 from eclipse_pl.embedding import TextCondition
 from eclipse_pl.encoders.openclip import OpenClipEncoder
@@ -37,6 +38,7 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--only", default=",".join(MEASUREMENTS), help=f"some of {','.join(MEASUREMENTS)} (default: all)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the rows there too, each with this machine beside it")
     parser.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda")
+    answer_in_one_sentence(parser, args)
     options = parser.parse_args(args)
     chosen = options.only.split(",")
     if unknown := [name for name in chosen if name not in MEASUREMENTS]:

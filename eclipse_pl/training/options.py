@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -29,6 +30,27 @@ def require_supported(trainer: Any) -> None:
     if not supported:
         name = type(strategy).__name__ if isinstance(strategy, Strategy) else strategy
         raise ValueError(f"trainer.strategy is {name}, but every process holds the whole prior: choose auto or ddp.")
+
+
+def require_devices(trainer: Any) -> None:
+    """Raise ValueError where ``trainer.accelerator`` or ``trainer.devices`` asks for more GPUs than torch finds."""
+    if trainer.accelerator not in ("gpu", "cuda"):
+        return
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    wanted = processes_of(trainer)
+    if wanted > count:
+        raise ValueError(
+            f"trainer.accelerator is {trainer.accelerator} and trainer.devices is {trainer.devices}, and torch finds "
+            f"{count or 'no'} GPU{'s' * (count > 1)}. On a CPU add --config experiments/overlays/cpu.yaml."
+        )
+
+
+def processes_of(trainer: Any) -> int:
+    """How many processes of one machine the options ask for; 1 where only Lightning can tell."""
+    devices = trainer.devices
+    if isinstance(devices, list):
+        return len(devices)
+    return int(devices) if str(devices).isdigit() else 1
 
 
 @contextlib.contextmanager

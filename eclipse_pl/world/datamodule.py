@@ -79,6 +79,11 @@ class WorldDataModule(EmbeddingDataModule):
         tag = local_dir_tag(FOLDER)
         made = re.search(r"--colours ([\w ]+) &&", manifest.made_by)
         found = (manifest.splits, manifest.space["encoder"], tuple(made[1].split()) if made else COLOURS)
+        if found[1] != tag:
+            raise ValueError(
+                f"{self.folder} holds shards of another CLIP than the world's: {manifest.pairs} pairs of {found[1]}. Choose "
+                "another data.folder, or EmbeddingDataModule to train on them."
+            )
         if found != (self.splits, tag, self.colours):
             raise ValueError(
                 f"{self.folder} has another world: {found[0]} of {found[1]} in {', '.join(found[2])}; the config asks "
