@@ -7,7 +7,6 @@ import difflib
 import importlib
 import inspect
 import io
-import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -136,7 +135,8 @@ def _raised_in(error: BaseException, library: str) -> bool:
 def sentence(message: str, error: BaseException | None, words: Sequence[str]) -> str:
     """What is wrong with which key of which file, from the nested list of all that was tried."""
     if missing := NO_CONFIG.search(message):
-        path = os.path.relpath(missing[1])
+        found = Path(missing[1])
+        path = str(found.relative_to(Path.cwd()) if found.is_relative_to(Path.cwd()) else found)
         return f"there is no file {path}.{near_file(path)}"
     message = without_loop(message, error)
     files = config_files(words)

@@ -86,7 +86,7 @@ def test_a_wrong_type_a_wrong_class_and_what_is_no_yaml(tmp_path: Path, old: str
         ("config", "model:\n  optimizer:\n    init_args:\n      lrr: 1\n", ("lrr", "line 4")),
         ("config", "model:\n  optimizer:\n    init_args:\n      lr: fast\n", ("lr", "fast")),
         ("config", "model: [\n", ("part.yaml", "line 2")),
-        ("config", None, ("part.yaml", "not exist")),
+        ("config", None, ("part.yaml", "there is no file")),
         ("decoder", None, ("part.yaml", "there is no file")),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -310,7 +310,7 @@ def test_prompts_that_upstreams_layout_cannot_name(tmp_path: Path) -> None:
         (["--decoder=null"], "--prior needs a --decoder"),
         (
             ["--decoder.space=ViT-L-14/openai"],
-            "The decoder decodes embeddings of ViT-L-14/openai, 128 wide, and the prior belongs",
+            "The decoder decodes embeddings of ViT-L-14/openai, and the prior belongs",
         ),
         (["--protocol.scorers=[]"], "scorers is empty"),
         (["--protocol.images_per_prompt=0"], "images_per_prompt is 0"),

@@ -194,12 +194,11 @@ def test_scorer_and_decoder_are_no_part_of_a_checkpoint(run: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"decoder": None}, "there is no decoder"),
         ({"samples": {"every_n_steps": 2}}, "nothing to generate"),
         ({"samples": {"every_n_steps": -1}}, "samples.every_n_steps is -1"),
         ({"benchmark": {"every_n_validations": 1}}, "no benchmark.protocol"),
         ({"benchmark__protocol__init_args__scorers": []}, "scorers is empty"),
-        ({"decoder__init_args__space": "ViT-L-14/openai"}, "The decoder decodes embeddings of ViT-L-14/openai, 128 wide"),
+        ({"decoder__init_args__space": "ViT-L-14/openai"}, "The decoder decodes embeddings of ViT-L-14/openai"),
         *(
             ({f"{group}__encoder": OTHER}, "the encoder is open_clip:local-dir:sha256-other")
             for group in ("samples", "benchmark")
@@ -216,6 +215,36 @@ def test_mistakes(folder: Path, changes: dict[str, Any], message: str, capfd: py
     name = re.sub(r"\W+", "_", str(changes))[:60]
     assert command(["fit", "--config", str(experiment(folder, name, **changes))]) == 2
     assert message in capfd.readouterr().err
+
+
+def test_without_a_decoder_there_are_no_images(folder: Path, capfd: Any, caplog: pytest.LogCaptureFixture) -> None:
+    words = ["fit", "--config", str(experiment(folder, "none", decoder=None, checkpoint__monitor="val/cosine"))]
+    assert command(words) == 0
+    assert caplog.text.count("decoder is null: this run generates no images") == 1
+    run = folder / "none" / "runs" / "tiny" / "version_0"
+    assert (run / "latent.json").is_file() and not (run / "samples").exists() and not (run / "scorecard.json").exists()
+    assert (
+        command(
+            ["fit", "--config", str(experiment(folder, "monitor", decoder=None, checkpoint__monitor="benchmark/mean_colour"))]
+        )
+        == 2
+    )
+    assert "is benchmark/mean_colour, and this run has no benchmark" in capfd.readouterr().err
+
+
+def test_all_problems_are_reported_at_once(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A first run on one's own pairs: each of these was found by a try of its own, after seconds."""
+    changes = {"decoder__init_args__space": "ViT-L-14/openai", "decoder__init_args__model": "no/such-decoder"}
+    config = experiment(
+        folder, "many", trainer__accelerator="gpu", trainer__devices=4, data__init_args__batch_size=256, **changes
+    )
+    assert command(["fit", "--config", str(config)]) == 2
+    found = capfd.readouterr().err.partition("error: ")[2].splitlines()
+    assert len(found) == 4 and found[0] == "3 problems:"
+    assert "torch finds no GPU. On a CPU add --config experiments/overlays/cpu.yaml" in found[1]
+    assert "global batch of 1024" in found[2]
+    assert "The decoder decodes embeddings of ViT-L-14/openai" in found[3] and "overlays/no_images.yaml" in found[3]
+    assert not (folder / "many" / "runs").exists()
 
 
 def test_what_a_part_says_is_not_buried_in_the_types_that_were_tried(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -26,7 +26,10 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 def test_unknown_command_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["wrold"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: there is no command 'wrold'; the commands are world, ") and error.count("\n") == 1
+    assert (
+        error.startswith("error: there is no command 'wrold'. Near it: world. The commands are world, ")
+        and error.count("\n") == 1
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS)

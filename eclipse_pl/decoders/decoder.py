@@ -40,11 +40,13 @@ class Decoder(ABC):
                 f"{name} works on normalised embeddings ({other}), and decoders need raw ones. "
                 "Encode the data again with `python -m data_prep embed`."
             )
-        if self.space not in (other.name, other.encoder) or self.dim != other.dim:
+        if self.space not in (other.name, other.encoder):  # before a file is fetched
             raise ValueError(
-                f"The decoder decodes embeddings of {self.space}, {self.dim} wide, and {name} belongs to {other}. Take a "
-                "decoder of that space; where it is the same CLIP under another name, set the decoder's `space` to that name."
+                f"The decoder decodes embeddings of {self.space}, and {name} belongs to {other}, another CLIP. Take a decoder "
+                "of that space; where it is the same CLIP under another name, set the decoder's `space` to that name."
             )
+        if self.dim != other.dim:
+            raise ValueError(f"The decoder's weights take embeddings {self.dim} wide, and {name} belongs to {other}.")
         self.zero_image = other.zero_image
 
     @abstractmethod
