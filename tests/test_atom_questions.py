@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eclipse_pl.prompts.prompt import Relation, Required
+from eclipse_pl.prompts.prompt import Prompt, Relation, Required
 from eclipse_pl.scorers.atom_questions import (
     arithmetic_mean,
     atom_questions,
@@ -120,3 +120,16 @@ def test_means() -> None:
 def test_the_geometric_mean_is_the_stricter(values: list[float]) -> None:
     assert min(values) - 1e-9 <= arithmetic_mean(values) <= max(values) + 1e-9
     assert geometric_mean(values) <= arithmetic_mean(values) + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("name", "place"), [("on the top of", "the top"), ("on side of", "side"), ("in front of", "front"), ("next to", "next")]
+)
+def test_a_phrase_of_the_relations_name_is_not_an_object(name: str, place: str) -> None:
+    """spaCy finds the noun phrase "the top" in "on the top of"."""
+    relation = Relation("girl", name, "frog")
+    with_place, without = (
+        atom_questions(Prompt("spatial/0000", "spatial", "", phrases=phrases, relation=relation))
+        for phrases in (("a girl", place, "a frog"), ("a girl", "a frog"))
+    )
+    assert with_place == without and len(without) == 3

@@ -181,8 +181,17 @@ def test_without_spacy_the_error_names_the_two_commands(
     assert "run `pip install 'eclipse_pl[spacy]'` and `python -m spacy download en_core_web_sm`" in error
 
 
+def test_few_of_many_warnings_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.txt").write_text("".join(f"a red kettle {number}\n" for number in range(1234)))
+    arguments = ["--out", str(tmp_path / "out"), "--parser", "eclipse_pl.prompts.parser.NoParser"]
+    assert main(["prompts", "--suite", str(tmp_path / "mine.txt"), *arguments]) == 0
+    *few, last = capsys.readouterr().err.splitlines()
+    assert len(few) == 10 and few[0] == "warning: NoParser finds no noun phrase in 'a red kettle 0'"
+    assert last == "warning: 1,224 more prompts have no noun phrase"
+
+
 def test_scorers_that_need_no_phrases_need_no_spacy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "spacy", None)
     (tmp_path / "mine.txt").write_text("a red kettle")
     prompts = load_prompts(tmp_path / "mine.txt", "file", parser=NoParser())
-    assert [prompt.text for prompt in prompts] == ["a red kettle"] and prompts.parser == "none"
+    assert [prompt.text for prompt in prompts] == ["a red kettle"] and prompts.parser == "NoParser"

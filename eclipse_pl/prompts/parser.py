@@ -41,7 +41,7 @@ class NoParser(Parser):
 
     @property
     def version(self) -> str:
-        return "none"
+        return "NoParser"
 
     def parse(self, text: str) -> Parse:
         return Parse((), ())
