@@ -28,7 +28,7 @@ COMMANDS = {
     ),
     "nearest": (
         "eclipse_pl.commands.nearest",
-        "the images nearest to what a prior makes of a prompt: nearest --run RUN --prompt P",
+        "the images nearest to a prior's prediction: nearest --prior RUN --prompt P",
     ),
     "compare": (
         "eclipse_pl.reports.compare",

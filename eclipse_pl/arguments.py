@@ -135,8 +135,8 @@ def _raised_in(error: BaseException, library: str) -> bool:
 def sentence(message: str, error: BaseException | None, words: Sequence[str]) -> str:
     """What is wrong with which key of which file, from the nested list of all that was tried."""
     if missing := NO_CONFIG.search(message):
-        found = Path(missing[1])
-        path = str(found.relative_to(Path.cwd()) if found.is_relative_to(Path.cwd()) else found)
+        absolute = Path(missing[1])
+        path = str(absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute)
         return f"there is no file {path}.{near_file(path)}"
     message = without_loop(message, error)
     files = config_files(words)

@@ -26,7 +26,7 @@ def world_run(tmp_path_factory):
     return folder / "runs" / "quickstart" / "version_0"
 
 
-def test_a_image_with_the_neighbours_of_each_prompt(world_run, tmp_path):
+def test_an_image_with_the_neighbours_of_each_prompt(world_run, tmp_path):
     found = nearest(str(world_run), ["a red circle", "two blue stars"], str(tmp_path / "out.png"), count=3)
     assert [one.prompt for one in found] == ["a red circle", "two blue stars"]
     for one in found:
@@ -39,7 +39,7 @@ def test_a_image_with_the_neighbours_of_each_prompt(world_run, tmp_path):
 
 def test_the_same_seed_gives_the_same_embedding(world_run, tmp_path):
     first, again, other = (
-        nearest(str(world_run), ["a red circle"], str(tmp_path / "out.png"), seed=seed)[0].image_embed for seed in (0, 0, 1)
+        nearest(str(world_run), "a red circle", str(tmp_path / "out.png"), seed=seed)[0].image_embed for seed in (0, 0, 1)
     )
     assert first.equal(again)
     assert not first.equal(other)
@@ -47,12 +47,15 @@ def test_the_same_seed_gives_the_same_embedding(world_run, tmp_path):
 
 def test_mistakes(world_run, tmp_path, capfd):
     for arguments, said in (
-        (["--run", str(tmp_path)], "is not the folder of a run"),
-        (["--run", str(world_run), "--split", "dev"], "has no split 'dev'"),
-        (["--run", str(world_run), "--images", str(tmp_path / "*.tar")], "say where they lie with --images"),
+        (["--prior", str(tmp_path)], "is not the folder of a run"),
+        (["--prior", str(world_run), "--split", "dev"], "has no split 'dev'"),
+        (
+            ["--prior", str(world_run), "--images", str(tmp_path / "*.tar")],
+            "Give the tars that the shards were made of: --images",
+        ),
     ):
-        assert command(["nearest", "--prompt", '["a red circle"]', *arguments]) == 2
+        assert command(["nearest", "--prompt", "a red circle", *arguments]) == 2
         assert said in capfd.readouterr().err
     assert command(["fit", "--config", str(write_experiment(tmp_path))]) == 0
-    assert command(["nearest", "--prompt", '["a star"]', "--run", str(tmp_path / "runs/tiny/version_0")]) == 2
+    assert command(["nearest", "--prompt", '["a star"]', "--prior", str(tmp_path / "runs/tiny/version_0")]) == 2
     assert "--encoder is needed" in capfd.readouterr().err

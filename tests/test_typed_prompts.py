@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eclipse_pl.__main__ import main
-from eclipse_pl.prompts.typed import require_prompts, with_typed_prompts
+from eclipse_pl.prompts.typed import prompts_of, with_typed_prompts
 from tests.helpers.runs import write_experiment
 
 YAML_AT_HEART = [
@@ -122,13 +122,18 @@ def test_the_rest_of_the_line_is_left_alone() -> None:
     assert with_typed_prompts(["--prompt+=a"], "--prompt") == ['--prompt+=["a"]']  # added to those of a --config
 
 
-@pytest.mark.parametrize("prompts", ["a red circle", [], ["a", "cut \ud83c"]])
+def test_one_prompt_is_a_string_and_several_are_a_list() -> None:
+    assert prompts_of("a red circle", "--prompt") == ["a red circle"]
+    assert prompts_of(("a", "b"), "--prompt") == ["a", "b"]
+
+
+@pytest.mark.parametrize("prompts", [[], ["a", "cut \ud83c"]])
 def test_prompts_of_a_notebook(prompts: Any) -> None:
     with pytest.raises(ValueError, match="--prompt"):
-        require_prompts(prompts, "--prompt")
+        prompts_of(prompts, "--prompt")
 
 
-@pytest.mark.parametrize("command", [["sample", "--prior"], ["nearest", "--run"]])
+@pytest.mark.parametrize("command", [["sample", "--prior"], ["nearest", "--prior"]])
 def test_commands_refuse_before_they_load(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command, "nowhere", "--prompt", "cut \udcff"]) == 2
     assert capsys.readouterr().err == "error: --prompt 'cut \\udcff' holds half of a character (the lone surrogate U+DCFF).\n"

@@ -17,6 +17,7 @@ from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.files import write_atomically
 from eclipse_pl.lit_prior import LitPrior
 from eclipse_pl.prompts.prompt import Prompt
+from eclipse_pl.prompts.typed import prompts_of
 from eclipse_pl.text_to_image.contact_sheet import contact_sheet
 from eclipse_pl.text_to_image.prior_and_decoder import PriorAndDecoder, require_parts
 from eclipse_pl.training.loop import step_loop
@@ -30,7 +31,7 @@ class SampleImages(L.Callback):
 
     Args:
         every_n_steps: How often; 0 is never. The last step of training is always generated.
-        prompts: Captions, one row each.
+        prompts: A caption, or a list of captions, one row each.
         seeds: Of noise and decoder, one column each.
         decoder: Of the prior's space; linked from the top of the config.
         encoder: The CLIP of that space; found by its name where it says where it lies.
@@ -39,13 +40,14 @@ class SampleImages(L.Callback):
     def __init__(
         self,
         every_n_steps: int = 0,
-        prompts: list[str] | None = None,
+        prompts: str | list[str] | None = None,
         seeds: list[int] | None = None,
         decoder: Decoder | None = None,
         encoder: Encoder | None = None,
     ) -> None:
         self.every_n_steps = every_n_steps
-        self.prompts, self.seeds = prompts or [], [0, 1] if seeds is None else seeds
+        self.prompts = prompts_of(prompts, "samples.prompts") if prompts else []
+        self.seeds = [0, 1] if seeds is None else seeds
         self.decoder, self.encoder = decoder, encoder
         if every_n_steps < 0:
             raise ValueError(f"samples.every_n_steps is {every_n_steps}; it must be 0 (never) or a number of steps.")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-import tarfile
 from dataclasses import dataclass
-from glob import glob
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +14,15 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from eclipse_pl.arguments import sentence_parser
+from eclipse_pl.data.manifest import SkippedPair
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.load_prior import find_encoder, load_prior
 from eclipse_pl.priors.checkpoint import SavedRun, find_checkpoint
-from eclipse_pl.prompts.typed import require_prompts, with_typed_prompts
-
-IMAGES = {".png", ".jpg", ".jpeg", ".webp"}
+from eclipse_pl.prompts.typed import prompts_of, with_typed_prompts
+from eclipse_pl.raw.pairs import raw_pairs
+from eclipse_pl.raw.sources import find_sources
+from eclipse_pl.raw.tar_samples import TarSample, TarSamples
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,40 +38,40 @@ class Neighbours:
 
 
 def nearest(
-    run: str,
-    prompt: list[str],
+    prior: str,
+    prompt: str | list[str],
     out: str = "nearest.png",
     count: int = 5,
     split: str = "test",
-    images: str | None = None,
+    images: str | list[str] | None = None,
     encoder: Encoder | None = None,
     seed: int = 0,
 ) -> list[Neighbours]:
     """Show which images lie nearest to the embeddings that a prior makes of prompts. No decoder is needed.
 
     Args:
-        run: folder of a run.
-        prompt: any text; for several repeat the option, or give a JSON list: --prompt '["a red star", "two blue squares"]'.
+        prior: folder of a run.
+        prompt: any text, or a list of texts; on a command line repeat the option for several.
         out: the image to write.
         count: neighbours a prompt.
         split: the split of the run's shards to search.
-        images: tars that hold the images, in quotes; the world's are found without it.
+        images: the tars of the images, as `data_prep embed --source` takes them; by default those that the set was made of.
         encoder: the CLIP of the shards; the world's is found without it.
         seed: of the prior's noise.
     """
-    require_prompts(prompt, "--prompt")
-    checkpoint = find_checkpoint(run)
+    prompts = prompts_of(prompt, "--prompt")
+    checkpoint = find_checkpoint(prior)
     if checkpoint is None:
-        raise ValueError(f"{run} is not the folder of a run: it holds no checkpoints/last.ckpt.")
-    prior = load_prior(run, encoder)
-    shards = ShardSet(SavedRun(checkpoint, run).data_folder)
-    prior.space.require_same(shards.space, f"the prior {run}", f"the shards {shards.folder}")
-    encoder = encoder or find_encoder(prior.space, "cpu")
-    text = encoder.encode_text(prompt).to("cpu")
-    embeds = prior.sample(text, [torch.Generator().manual_seed(seed + row) for row in range(len(prompt))])
-    found = search(shards, split, embeds, prompt, text.lengths.tolist(), count)
-    tars = sorted(glob(images or str(shards.folder / "raw" / "*.tar")))
-    draw(found, read_images(tars, {key for one in found for key in one.keys}), split, Path(out))
+        raise ValueError(f"{prior} is not the folder of a run: it holds no checkpoints/last.ckpt.")
+    loaded = load_prior(prior, encoder)
+    shards = ShardSet(SavedRun(checkpoint, prior).data_folder)
+    loaded.space.require_same(shards.space, f"the prior {prior}", f"the shards {shards.folder}")
+    encoder = encoder or find_encoder(loaded.space, "cpu")
+    text = encoder.encode_text(prompts).to("cpu")
+    embeds = loaded.sample(text, [torch.Generator().manual_seed(seed + row) for row in range(len(prompts))])
+    found = search(shards, split, embeds, prompts, text.lengths.tolist(), count)
+    sources = [images] if isinstance(images, str) else images or shards.manifest.sources
+    draw(found, read_images(sources, {key for one in found for key in one.keys}), split, Path(out))
     for one in found:
         print(one.prompt)
         for cosine, caption in zip(one.cosines, one.captions, strict=True):
@@ -97,19 +97,27 @@ def search(
     ]
 
 
-def read_images(tars: list[str], keys: set[str]) -> dict[str, Image.Image]:
-    """The images of these keys, from webdataset tars."""
+def read_images(sources: list[str], keys: set[str]) -> dict[str, Image.Image]:
+    """The images of these keys, from webdataset tars.
+
+    Raises:
+        ValueError: A source or an image is missing.
+    """
+    remedy = "Give the tars that the shards were made of: --images 'raw/*.tar'."
+    try:
+        tars = list(find_sources(sources).values())
+    except ValueError as error:
+        raise ValueError(f"{error} {remedy}") from error
     images = {}
-    for name in tars:
-        with tarfile.open(name) as tar:
-            for member in tar:
-                key, _, suffix = member.name.partition(".")
-                if key in keys and f".{suffix}" in IMAGES:
-                    content = tar.extractfile(member)
-                    assert content is not None
-                    images[key] = Image.open(io.BytesIO(content.read())).convert("RGB")
+    for tar in tars:
+        for sample in TarSamples(tar):
+            if not isinstance(sample, TarSample) or isinstance(pairs := raw_pairs(sample), SkippedPair):
+                continue
+            for pair in pairs:
+                if pair.key in keys:
+                    images[pair.key] = Image.open(io.BytesIO(pair.image)).convert("RGB")
     if missing := sorted(keys - images.keys()):
-        raise ValueError(f"No image of {missing[0]} in {', '.join(tars) or 'any tar'}: say where they lie with --images.")
+        raise ValueError(f"No image of {missing[0]} in {', '.join(tars)}. {remedy}")
     return images
 
 

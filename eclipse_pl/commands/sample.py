@@ -18,7 +18,7 @@ from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.files import write_atomically, write_json
 from eclipse_pl.load_prior import find_encoder, load_prior
 from eclipse_pl.priors.prior import Prior
-from eclipse_pl.prompts.typed import require_prompts, with_typed_prompts
+from eclipse_pl.prompts.typed import prompts_of, with_typed_prompts
 from eclipse_pl.text_to_image.contact_sheet import contact_sheet
 from eclipse_pl.world.decoder import WorldDecoder
 from eclipse_pl.world.encoder import WorldEncoder
@@ -26,7 +26,7 @@ from eclipse_pl.world.encoder import WorldEncoder
 
 def sample(
     prior: str,
-    prompt: list[str],
+    prompt: str | list[str],
     out: str = "samples",
     count: int = 1,
     seed: int = 0,
@@ -41,7 +41,7 @@ def sample(
 
     Args:
         prior: folder of a run, or a released prior (folder or hub id).
-        prompt: any text; for several repeat the option, or give a JSON list: --prompt '["a red star", "two blue squares"]'.
+        prompt: any text, or a list of texts; on a command line repeat the option for several.
         out: folder to write.
         count: samples a prompt; the k-th has the seed SEED + k, whatever the prompt.
         seed: of the first sample of every prompt.
@@ -50,9 +50,9 @@ def sample(
         decoder: decodes the embeddings, such as experiments/parts/decoder/world.yaml; the world's is found without it.
         negative_prompt: what the decoder is led away from, as the prior's embedding of it.
     """
-    require_prompts(prompt, "--prompt")
+    prompts = prompts_of(prompt, "--prompt")
     if negative_prompt is not None:
-        require_prompts([negative_prompt], "--negative_prompt")
+        prompts_of(negative_prompt, "--negative_prompt")
     if count < 1:
         raise ValueError(f"--count is {count}; it must be 1 or more.")
     place = find_device(device)
@@ -64,7 +64,7 @@ def sample(
         raise ValueError("--negative_prompt is for the decoder, and there is none: add --decoder FILE.")
     if decoder is not None:
         decoder.require_space(made.space, "the prior")
-    rows = [(one, seed + number) for one in prompt for number in range(count)]
+    rows = [(one, seed + number) for one in prompts for number in range(count)]
     embeds = embed(made, encoder, [one for one, _ in rows], [one for _, one in rows], place)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def sample(
         images = decoder.decode(embeds, [one for one, _ in rows], seeds, negative)
         for number, image in enumerate(images):
             write_image(folder / f"{number:04d}.png", image)
-        grid = [(one, images[row * count : (row + 1) * count]) for row, one in enumerate(prompt)]
+        grid = [(one, images[row * count : (row + 1) * count]) for row, one in enumerate(prompts)]
         write_image(folder / "contact_sheet.png", contact_sheet(grid, [f"seed {seed + number}" for number in range(count)]))
         print(f"{folder / 'contact_sheet.png'}: {len(images)} images")
 

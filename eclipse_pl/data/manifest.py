@@ -154,6 +154,8 @@ class Manifest:
     shards: list[ShardEntry] = field(default_factory=list)
     asked: dict[str, float] = field(default_factory=dict)
     images: dict[str, str | bool] = field(default_factory=dict)
+    sources: list[str] = field(default_factory=list)
+    """What ``embed --source`` was given; empty where embeddings were imported."""
 
     @property
     def pairs(self) -> int:
@@ -184,7 +186,9 @@ class Manifest:
     @property
     def digest(self) -> str:
         """SHA-256 of what the set holds, wherever it and its sources lie and whichever command line made it."""
-        content = {name: value for name, value in self.to_json().items() if name not in ("made_by", "asked", "images")}
+        content = {
+            name: value for name, value in self.to_json().items() if name not in ("made_by", "asked", "images", "sources")
+        }
         content["shards"] = [{name: value for name, value in row.items() if name != "source"} for row in content["shards"]]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -195,6 +199,7 @@ class Manifest:
             "made_by": self.made_by,
             "asked": self.asked,
             "images": self.images,
+            "sources": self.sources,
             "pairs": self.pairs,
             "tokens": self.tokens,
             "splits": self.splits,
@@ -225,8 +230,8 @@ class Manifest:
             )
         if isinstance(schema, int) and 0 < schema < SCHEMA:
             raise ValueError(
-                f"{path} was written by an older eclipse_pl (schema {schema}; this one reads {SCHEMA}): remove the folder and "
-                f"make the set again with `{content.get('made_by')}`."
+                f"{path} was written by an older eclipse_pl (schema {schema}; this one reads {SCHEMA}). Make the "
+                f"set again in another folder: `{content.get('made_by')}`."
             )
         if schema != SCHEMA:
             raise ValueError(f"{path} is no manifest of a set of shards (its schema is {schema!r}, expected {SCHEMA}).")
@@ -237,6 +242,7 @@ class Manifest:
                 shards=[ShardEntry.from_json(row) for row in content["shards"]],
                 asked={str(split): float(asked) for split, asked in content["asked"].items()},
                 images=dict(content["images"]),
+                sources=[str(source) for source in content["sources"]],
             )
             totals = {"pairs": manifest.pairs, "tokens": manifest.tokens, "splits": manifest.splits}
             wrong = [name for name, total in totals.items() if content[name] != total]

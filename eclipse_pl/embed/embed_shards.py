@@ -91,7 +91,7 @@ def embed_shards(
             )
         shards = [entries[name] for name in named]
         asked = {"val": val, "test": test} if any(shard.source and shard.source.drawn for shard in shards) else {}
-        return finish_set(out, space, Manifest(space.identity, made_by, shards, asked, asdict(reading)))
+        return finish_set(out, space, Manifest(space.identity, made_by, shards, asked, asdict(reading), list(sources)))
 
 
 def forget_changed(entries: dict[str, ShardEntry], named: dict[str, str], draw: SplitDraw) -> dict[str, str]:

@@ -48,22 +48,24 @@ def with_typed_prompts(words: Sequence[str], option: str) -> list[str]:
         prompts += _prompts(text, option)
         replaces |= name == option
     if prompts:
-        require_prompts(prompts, option)
+        prompts = prompts_of(prompts, option)
         rest.insert(place, f"{option}{'' if replaces else '+'}={_in_yaml(prompts)}")
     return rest
 
 
-def require_prompts(prompts: Sequence[str], option: str) -> None:
-    """Check the prompts of an option.
+def prompts_of(given: str | Sequence[str], option: str) -> list[str]:
+    """The prompts of an option: a string is one prompt, a list is several.
 
     Raises:
         ValueError: There is no prompt, or a file, tokenizer or scorer cannot take one.
     """
-    if isinstance(prompts, str) or not prompts:
-        raise ValueError(f"{option} must be a list of at least one prompt, got {prompts!r}.")
+    prompts = [given] if isinstance(given, str) else list(given)
+    if not prompts:
+        raise ValueError(f"{option} is empty: give a prompt, or a list of prompts.")
     for prompt in prompts:
         if problem := prompt_problem(prompt):
             raise ValueError(f"{option} {prompt!a} {problem}.")
+    return prompts
 
 
 def _is_option(word: str) -> bool:
