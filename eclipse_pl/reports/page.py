@@ -103,7 +103,7 @@ def score_content(scores: ScoreComparison) -> dict[str, Any]:
             for at, scorer in enumerate(scores.scorers)
         },
         "prompts": f"{prompts.get('name')}: {prompts.get('count')} prompts (sha256 {prompts['sha256']}, parsed by "
-        f"{prompts.get('parser')}), {card['images_per_prompt']} image(s) of each, seeds from {card['seed']}.",
+        f"{prompts.get('parser')}), {plural(card['images_per_prompt'], 'image')} of each, seeds from {card['seed']}.",
         "protocol": [
             text_table("scorer", ["version"], [TableRow(name, [str(version)]) for name, version in versions.items()]),
             text_table(

@@ -226,7 +226,7 @@ def read_training_data(path: Path) -> TrainingData:
 
 
 def run_of_checkpoint(checkpoint: str, folder: Path) -> Path | None:
-    """The run that a checkpoint belongs to: at its path, seen from here, or in the folder that holds ``folder``."""
+    """The run that a checkpoint belongs to: at its path, or in the parent of ``folder``, where runs were moved."""
     home = Path(checkpoint).parent.parent
     for place in (home, folder.parent / home.name):
         if (place / "config.yaml").is_file():
