@@ -13,11 +13,11 @@ from torch import Tensor, multiprocessing
 
 from eclipse_pl.scorers.clip_towers import OpenClip, TransformersClip
 from eclipse_pl.scorers.distribution import coverage, fid, kid
-from eclipse_pl.scorers.feature_extractors import ClipFeatures, InceptionFeatures, ModuleFeatures
+from eclipse_pl.scorers.feature_extractors import ClipFeatures, InceptionFeatures
 from eclipse_pl.scorers.features import Features, extract, gather_features, reference_features
 from eclipse_pl.scorers.inception import fid_inception, resize_like_tensorflow_1
 from tests.helpers import features_rank
-from tests.helpers.features_rank import Means, images
+from tests.helpers.features_rank import Means, ModuleFeatures, images
 from tests.helpers.tiny_scorers import broken_image, tiny_clip, tiny_image
 from tests.test_openclip import tiny_folder
 
@@ -121,7 +121,7 @@ def test_collapse_is_seen_by_recall_and_coverage_only() -> None:
 
 
 def test_extraction_does_not_depend_on_order_or_batches(tmp_path: Path) -> None:
-    extractor, shown = ModuleFeatures(Means(), "means", "cpu"), images()
+    extractor, shown = ModuleFeatures(Means(), "means"), images()
     features, unreadable = extract(shown, extractor, batch_size=2)
     assert features.names == tuple(sorted(shown)) and features.values.shape == (5, 12) and not unreadable
     backwards, _ = extract(dict(reversed(shown.items())), extractor, batch_size=3)
@@ -135,7 +135,7 @@ def test_extraction_does_not_depend_on_order_or_batches(tmp_path: Path) -> None:
 
 
 def test_images_are_prepared_and_broken_ones_named(tmp_path: Path) -> None:
-    extractor = ModuleFeatures(Means(), "means", "cpu")
+    extractor = ModuleFeatures(Means(), "means")
     (tmp_path / "rubbish.png").write_bytes(b"rubbish")
     shown: dict[str, Path | Image.Image] = {
         **images(3), "torn.png": broken_image(), "rubbish.png": tmp_path / "rubbish.png", "gone.png": tmp_path / "gone.png"
@@ -156,17 +156,19 @@ class Zeros(torch.nn.Module):
 
 
 def test_reference_is_kept_with_its_protocol(tmp_path: Path) -> None:
-    cache, extractor, shown = tmp_path / "reference.safetensors", ModuleFeatures(Means(), "means", "cpu"), images()
+    cache, extractor, shown = tmp_path / "reference.safetensors", ModuleFeatures(Means(), "means"), images()
     first = reference_features(cache, shown, extractor)
     assert [path.name for path in tmp_path.iterdir()] == ["reference.safetensors"]
-    unlike = ModuleFeatures(Zeros(), "means", "cpu")
+    unlike = ModuleFeatures(Zeros(), "means")
     again = reference_features(cache, shown, unlike)  # nothing is computed again
     assert torch.equal(first.values, again.values) and again.names == first.names and again.extractor == "means"
-    with pytest.raises(ValueError, match="another extractor: means, and others is asked for"):
-        reference_features(cache, shown, ModuleFeatures(Means(), "others", "cpu"))
-    with pytest.raises(ValueError, match=r"another preparation: images as they are, and bicubic to a shorter side of 32"):
+    with pytest.raises(ValueError, match="another extractor: means, and this run needs others"):
+        reference_features(cache, shown, ModuleFeatures(Means(), "others"))
+    with pytest.raises(
+        ValueError, match=r"another preparation: images as they are, and this run needs bicubic to a shorter side of 32"
+    ):
         reference_features(cache, shown, extractor, side=32)
-    with pytest.raises(ValueError, match=r"another hash of images.*remove this one to make it anew"):
+    with pytest.raises(ValueError, match=r"another hash of images.*remove this one"):
         reference_features(cache, images(4), extractor)
     with pytest.raises(ValueError, match="another hash of images"):  # one of them was exported again
         reference_features(cache, {**shown, "0.png": Image.new("RGB", (40, 30))}, extractor)
@@ -196,7 +198,7 @@ def test_clip_features_are_raw_embeddings(tmp_path: Path) -> None:
 
 def test_ranks_together_have_what_one_process_has(tmp_path: Path) -> None:
     multiprocessing.spawn(features_rank.run, args=(str(tmp_path),), nprocs=2)
-    alone = extract(images(7), ModuleFeatures(Means(), "means", "cpu"))[0]
+    alone = extract(images(7), ModuleFeatures(Means(), "means"))[0]
     assert gather_features(alone) is alone
     for file in ("0-of-rank0", "0-of-rank1", "1-of-rank0", "1-of-rank1"):
         together = Features.load(tmp_path / file)

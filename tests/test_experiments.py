@@ -1,13 +1,13 @@
 """Every YAML under experiments/ parses, keeps to the grammar, and every experiment trains."""
 
 import importlib
-import inspect
 import itertools
 import re
 from pathlib import Path
 
 import pytest
 import yaml
+from jsonargparse import ArgumentParser
 
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.arguments import flat
@@ -65,15 +65,10 @@ def test_parts_state_every_argument_they_share_with_a_sibling(path):
     def arguments(part: Path) -> tuple[set[str], set[str]]:
         tree = yaml.safe_load(part.read_text())
         module, _, class_name = tree["class_path"].rpartition(".")
-        kind = getattr(importlib.import_module(module), class_name)
-        accepted = set()
-        for base in inspect.getmro(kind):
-            parameters = inspect.signature(base.__init__).parameters.values()
-            accepted |= {each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
-            if not any(each.kind == each.VAR_KEYWORD for each in parameters):  # it passes nothing on
-                break
-        stated = set(tree.get("init_args", {}))
-        return accepted - {"self"} - ({"space"} - stated), stated  # a prior's space is linked, a decoder's stated
+        parser = ArgumentParser()
+        parser.add_class_arguments(getattr(importlib.import_module(module), class_name))
+        accepted, stated = set(parser.get_defaults().as_dict()), set(tree.get("init_args", {}))
+        return accepted - ({"space"} - stated), stated  # a prior's space is linked, a decoder's stated
 
     accepted, stated = arguments(path)
     assert stated <= accepted

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eclipse_pl.prompts.prompt import Prompt, Required
-from eclipse_pl.scorers.geneval_rules import DetectedObject, failures, overall, relative_positions
+from eclipse_pl.scorers.geneval_rules import DetectedObject, failures, relative_positions
 
 KITE = Prompt("x/0", "single_object", "a photo of a kite", required=(Required("kite", 1),))
 
@@ -114,7 +114,3 @@ def test_an_entry_that_failed_places_nobody() -> None:
 def test_prompts_that_require_nothing_are_refused() -> None:
     with pytest.raises(ValueError, match="GenEval's rules score prompts of the suite geneval only"):
         failures(Prompt("x/0", "color", "a red cup"), {})
-
-
-def test_overall_is_the_mean_of_tags() -> None:
-    assert overall({"counting": [True, False], "colors": [True] * 8}) == pytest.approx(0.75)

@@ -47,9 +47,9 @@ def test_scorers_find_what_they_ask_for(prompts: PromptSet) -> None:
     detector = DetectorScorer(GroundingDino("nowhere"), DptDepth("nowhere"))
     for prompt in prompts:
         if prompt.category in ("color", "shape", "texture", "complex"):
-            assert blip.lack(prompt) is None, prompt
+            assert blip.missing(prompt) is None, prompt
         if prompt.category in ("spatial", "3d_spatial", "numeracy") or "spatial" in PARTS.get(prompt.subset, ()):
-            assert detector.lack(prompt) is None, prompt
+            assert detector.missing(prompt) is None, prompt
         assert prompt.category != "complex" or prompt.subset in PARTS
 
 
@@ -67,7 +67,7 @@ def test_the_papers_protocol_fails_no_prompt(prompts: PromptSet) -> None:
     """A row that fails counts as a failure of the run; what a scorer's protocol leaves out is none."""
     for scoring in read_protocol("paper").scorers:
         covered = [unit.prompt for unit in units_of(prompts, 1, 42) if scoring.covers(unit)]
-        assert covered and all(scoring.scorer.lack(prompt) is None for prompt in covered), scoring.scorer.name
+        assert covered and all(scoring.scorer.missing(prompt) is None for prompt in covered), scoring.scorer.name
         if scoring.part and scoring.scorer.name.startswith("unidet_rules"):
             left_out = {prompt.subset for prompt in prompts if prompt.category == "complex" and prompt not in covered}
             assert left_out == {"action"}

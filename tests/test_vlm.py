@@ -91,7 +91,7 @@ def test_answers_that_are_no_tokens(folder: Path) -> None:
 def test_models_that_do_not_chat(folder: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(folder, tmp_path / "tiny-qwen"))
     (copy / "chat_template.jinja").unlink()
-    with pytest.raises(ValueError, match=r"has no chat template\. A scorer is a chat model"):
+    with pytest.raises(ValueError, match=r"has no chat template\. Use an instruction-tuned model"):
         VqaScorer(str(copy), device="cpu").score([tiny_image()], [prompt()])
     blip = tiny_blip(tmp_path / "tiny-blip")
     with pytest.raises(ValueError, match=r"holds BlipForQuestionAnswering, and this scorer works with .* or \d+ others"):

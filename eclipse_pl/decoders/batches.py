@@ -8,16 +8,16 @@ from PIL import Image
 
 
 class Batches:
-    """Images so many at a time, and half as many where memory does not suffice.
+    """Generates images in batches, and halves the batch where memory runs out.
 
-    Every batch has the same shape, the last one filled up: in another shape sums are taken in another order, and an image
-    would differ in its last bits with what is generated beside it.
+    Every batch has the same shape: the last one is filled up. Another shape changes the order of summation, and an image
+    would then depend in its last bits on the other images of its batch.
 
     Args:
-        size: images at a time.
-        model: whose images they are, in errors.
-        device: that generates them.
-        remedy: what can be done where not even one image fits.
+        size: Images at a time.
+        model: Name of the model, for errors.
+        device: Device that generates.
+        remedy: What the user can do where not even one image fits.
     """
 
     def __init__(self, size: int, model: str, device: torch.device, remedy: str) -> None:
@@ -26,10 +26,10 @@ class Batches:
         self.size, self.model, self.device, self.remedy = size, model, device, remedy
 
     def generate(self, count: int, generate: Callable[[list[int]], list[Image.Image]]) -> list[Image.Image]:
-        """``count`` images; ``generate`` gets the numbers of those of one batch.
+        """Return ``count`` images. ``generate`` gets the numbers of the images of one batch.
 
         Raises:
-            ValueError: the memory does not suffice for a single one.
+            ValueError: Not even one image fits into the memory.
         """
         images: list[Image.Image] = []
         while (done := len(images)) < count:
@@ -39,7 +39,7 @@ class Batches:
                 if not lacks_memory(error):
                     raise
                 generated = None
-            if generated is None:  # outside of `except`, which would keep what was computed alive
+            if generated is None:  # outside of `except`, which would keep the failed batch alive
                 collect(self.device)
                 self._halve()
             else:
@@ -54,12 +54,12 @@ class Batches:
 
 
 def collect(device: torch.device) -> None:
-    """Give memory back that nothing refers to any more."""
+    """Free the memory of objects that are no longer used."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
 
 def lacks_memory(error: RuntimeError) -> bool:
-    """torch has a class of its own for a GPU's memory; the CPU's allocator raises a plain RuntimeError."""
+    """Return whether memory ran out. The CPU's allocator raises a plain RuntimeError."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

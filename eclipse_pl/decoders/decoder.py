@@ -13,28 +13,32 @@ from eclipse_pl.embedding import ClipSpace
 
 
 class Decoder(ABC):
-    """Generates images from image embeddings of its own space.
+    """Generates images from image embeddings of its space.
 
-    A decoder is used by a callback or a command and never becomes part of a LightningModule: its weights are not the prior's.
+    Callbacks and commands use a decoder. It never becomes part of a LightningModule, whose weights are the prior's.
     """
 
     space: str
-    """Name or encoder tag of the space that its embeddings come from: ``world``, ``ViT-L-14/openai``."""
+    """Name or encoder tag of the space of its embeddings: ``world``, ``ViT-L-14/openai``."""
     zero_image: Float[Tensor, "dim"] | None = None
-    """The embedding that guidance leads away from by default; known once ``require_space`` has seen a space that holds it."""
+    """Embedding that guidance leads away from by default. ``require_space`` takes it from the space."""
 
     @property
     @abstractmethod
     def dim(self) -> int:
-        """E, width of the embeddings that its weights take."""
+        """E, width of the embeddings."""
 
     @property
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """All that its images depend on, beside embedding, prompt and seed, in words of JSON."""
+        """Everything except embedding, prompt and seed that its images depend on, as JSON values."""
 
     def require_space(self, other: ClipSpace, name: str) -> None:
-        """Raise ValueError unless embeddings of ``name`` ("the prior") lie in this decoder's space and were not normalised."""
+        """Check that the embeddings of ``name`` ("the prior") fit.
+
+        Raises:
+            ValueError: The embeddings belong to another space, or are normalised.
+        """
         if other.normalised:
             raise ValueError(
                 f"{name} works on normalised embeddings ({other}), and decoders need raw ones. "
@@ -57,14 +61,14 @@ class Decoder(ABC):
         seeds: Sequence[int],
         negative_embed: Float[Tensor, "batch dim"] | None = None,
     ) -> list[Image.Image]:
-        """One image an embedding. An image depends on its embedding, prompt and seed alone, not on its batch.
+        """Return one image per embedding. An image depends on its embedding, prompt and seed alone, not on its batch.
 
-        ``negative_embed`` is what guidance leads away from, such as the prior's embeddings of a negative prompt; by default it
-        is the decoder's own empty condition.
+        Guidance leads away from ``negative_embed``, such as the prior's embeddings of a negative prompt. The default is the
+        decoder's own empty condition.
         """
 
     def close(self) -> None:  # noqa: B027  # a decoder without weights has nothing to free
-        """Free the memory of the weights. They are loaded again when next needed."""
+        """Free the memory of the weights. The next use loads them again."""
 
     def __enter__(self) -> Decoder:
         return self

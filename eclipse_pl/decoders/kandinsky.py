@@ -8,7 +8,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from eclipse_pl.decoders.pipeline_decoder import PipelineDecoder, Precision
+from eclipse_pl.arguments import one_of
+from eclipse_pl.decoders.pipeline_decoder import PipelineDecoder
 from eclipse_pl.decoders.pipeline_folder import load_part, load_scheduler
 from eclipse_pl.model_folder import read_config
 
@@ -16,22 +17,17 @@ from eclipse_pl.model_folder import read_config
 class KandinskyDecoder(PipelineDecoder):
     """Kandinsky 2.2's decoder, or any other `KandinskyV22Pipeline`: a UNet with image projection, in the latents of a MoVQ.
 
-    It does not read the prompt. Guidance leads away from ``negative_embed``, by default the embedding of the all-zero image,
-    as in KandinskyV22PriorPipeline.
+    It does not read the prompt. Guidance leads away from ``negative_embed``. The default is the embedding of the all-zero
+    image, as in KandinskyV22PriorPipeline.
 
     Args:
-        model: hub id or local folder of the pipeline, with safetensors.
-        space: name or encoder tag of the CLIP space that it decodes; Kandinsky 2.2 was trained on
-            ``ViT-bigG-14/laion2b_s39b_b160k``.
-        steps: denoising steps. ECLIPSE was evaluated with 50 steps of DDIM.
-        guidance: classifier-free guidance scale, in ECLIPSE 7.5; up to 1 there is none, and half the work.
-        scheduler: ``ddim``, ``ddpm``, or ``own``: the folder's.
-        size: side of the images in pixels; None is the size that it was trained at.
-        precision: of the weights and of everything that is computed.
-        device: ``auto`` takes a GPU where there is one.
-        batch_size: images at a time; halved where memory does not suffice. Fewer images are filled up to it.
-        attention_slicing: compute attention in slices: less memory, slower.
-        offload: keep each part of the pipeline on the GPU only while it works.
+        model: Hub id or local folder of the pipeline, with safetensors.
+        space: Name or encoder tag of the CLIP space. Kandinsky 2.2 was trained on ``ViT-bigG-14/laion2b_s39b_b160k``.
+        steps: Denoising steps. ECLIPSE was evaluated with 50 steps of DDIM.
+        guidance: Classifier-free guidance scale, in ECLIPSE 7.5. 1 or less turns guidance off and halves the work.
+        scheduler: ``ddim``, ``ddpm``, or ``own`` for the folder's scheduler.
+        size: Side of the images in pixels. The default is the training size.
+        **options: Those of PipelineDecoder.
     """
 
     classes = ("KandinskyV22Pipeline",)
@@ -45,16 +41,11 @@ class KandinskyDecoder(PipelineDecoder):
         guidance: float = 7.5,
         scheduler: Literal["ddim", "ddpm", "own"] = "ddim",
         size: int | None = None,
-        precision: Precision = "float32",
-        device: str = "auto",
-        batch_size: int = 8,
-        attention_slicing: bool = False,
-        offload: bool = False,
+        **options: Any,
     ) -> None:
-        if scheduler not in ("ddim", "ddpm", "own"):
-            raise ValueError(f"scheduler {scheduler!r} is not one of ddim, ddpm, own.")
+        one_of("scheduler", scheduler, ("ddim", "ddpm", "own"))
         self.scheduler, self.size = scheduler, size
-        super().__init__(model, space, steps, guidance, precision, device, batch_size, attention_slicing, offload)
+        super().__init__(model, space, steps, guidance, **options)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -77,7 +68,11 @@ class KandinskyDecoder(PipelineDecoder):
 
     @property
     def side(self) -> int:
-        """Of the images, in pixels. ValueError for a size that the latent grid does not divide."""
+        """Side of the images in pixels.
+
+        Raises:
+            ValueError: The latent grid does not divide the size.
+        """
         movq = read_config(self.configs / "movq")
         pixels = 2 ** (len(movq["block_out_channels"]) - 1)  # a side of one latent
         side = self.size or self._unet_config["sample_size"] * pixels
@@ -96,7 +91,7 @@ class KandinskyDecoder(PipelineDecoder):
         scheduler = load_scheduler(folder, "scheduler")
         if self.scheduler != "own":
             kind = {"ddim": DDIMScheduler, "ddpm": DDPMScheduler}[self.scheduler]
-            # DDIM draws no variance. In its config the pipeline would take `variance_type` for a promise that it does.
+            # DDIM draws no variance, but the pipeline expects one where the config holds `variance_type`.
             dropped = ("variance_type",) * (self.scheduler == "ddim")
             scheduler = kind.from_config({key: value for key, value in scheduler.config.items() if key not in dropped})
         weights = {"torch_dtype": self.precision, "use_safetensors": True}
@@ -114,8 +109,8 @@ class KandinskyDecoder(PipelineDecoder):
         if negative_embed is None and self.guidance > 1:
             if self.zero_image is None:
                 raise ValueError(
-                    f"{self.model} needs the embedding of the all-zero image for its guidance, and no space that holds one "
-                    "was seen: call `require_space` with a space that `python -m data_prep embed` wrote, give "
+                    f"{self.model} needs the embedding of the all-zero image for its guidance, and has seen no space that "
+                    "holds one: call `require_space` with a space that `python -m data_prep embed` wrote, pass "
                     "`negative_embed`, or set guidance to 1."
                 )
             negative_embed = self.zero_image.to(image_embed).expand_as(image_embed)

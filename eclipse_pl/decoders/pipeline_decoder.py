@@ -11,6 +11,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from eclipse_pl.arguments import one_of
 from eclipse_pl.decoders.batches import Batches, collect
 from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.decoders.pipeline_folder import find_pipeline, is_on_hub, pipeline_hash
@@ -20,24 +21,24 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 
 class PipelineDecoder(Decoder):
-    """A diffusers pipeline as a decoder: loaded when first used, fed in batches, freed by ``close``.
+    """A diffusers pipeline as a decoder. The first use loads it, ``close`` frees it.
 
     Args:
-        model: hub id or local folder of the pipeline, with safetensors. Nothing is unpickled, no code of the folder is run.
-        space: name or encoder tag of the CLIP space that it decodes.
-        steps: denoising steps.
-        guidance: classifier-free guidance scale; up to 1 there is none, and half the work.
-        precision: of the weights and of everything that is computed.
+        model: Hub id or local folder of the pipeline, with safetensors. Pickles and code of the folder are never read.
+        space: Name or encoder tag of the CLIP space.
+        steps: Denoising steps.
+        guidance: Classifier-free guidance scale. 1 or less turns guidance off and halves the work.
+        precision: Precision of weights and computation.
         device: ``auto`` takes a GPU where there is one.
-        batch_size: images at a time; halved where memory does not suffice. Fewer images are filled up to it.
-        attention_slicing: compute attention in slices: less memory, slower.
-        offload: keep each part of the pipeline on the GPU only while it works.
+        batch_size: Images at a time, halved where memory runs out. Smaller batches are filled up to it.
+        attention_slicing: Compute attention in slices: less memory, slower.
+        offload: Keep each part of the pipeline on the GPU only while it works.
     """
 
     classes: ClassVar[tuple[str, ...]]
-    """What ``model_index.json`` may call the pipeline."""
+    """Accepted pipeline classes in ``model_index.json``."""
     parts: ClassVar[tuple[str, ...]]
-    """The components that are loaded."""
+    """Components that are loaded."""
 
     def __init__(
         self,
@@ -45,16 +46,15 @@ class PipelineDecoder(Decoder):
         space: str,
         steps: int,
         guidance: float,
-        precision: Precision,
-        device: str,
-        batch_size: int,
-        attention_slicing: bool,
-        offload: bool,
+        precision: Precision = "float32",
+        device: str = "auto",
+        batch_size: int = 8,
+        attention_slicing: bool = False,
+        offload: bool = False,
     ) -> None:
         if steps < 1:
             raise ValueError(f"steps {steps} generates nothing: it must be 1 or more.")
-        if precision not in ("float32", "bfloat16", "float16"):
-            raise ValueError(f"precision {precision!r} is not one of float32, bfloat16, float16.")
+        one_of("precision", precision, ("float32", "bfloat16", "float16"))
         self.model, self.space, self.steps, self.guidance = model, space, steps, guidance
         self.device = find_device(device)
         self.precision: torch.dtype = getattr(torch, precision)
@@ -65,41 +65,45 @@ class PipelineDecoder(Decoder):
             raise ValueError("offload moves parts off the GPU, and this decoder works on the CPU: set offload to false.")
         self._pipeline: Any = None
         if not is_on_hub(model):
-            self.check()  # what is wrong with a local folder is told before anything is trained
+            self.check()  # an error in a local folder shows before training begins
 
     @cached_property
     def configs(self) -> Path:
-        """The folder with the pipeline's configurations; its weights may still be on the hub."""
+        """Folder with the pipeline's configurations. The weights may still be on the hub."""
         return find_pipeline(self.model, self.classes, self.parts, weights=False)
 
     @cached_property
     def folder(self) -> Path:
-        """The whole pipeline."""
+        """Folder with the whole pipeline."""
         return find_pipeline(self.model, self.classes, self.parts)
 
     @cached_property
     def weights(self) -> str:
-        """Names what lies in the pipeline's folder: a path or a hub id can come to hold another model."""
+        """Hash of the pipeline's folder: the model under a path or hub id can change."""
         return pipeline_hash(self.folder, self.parts)
 
     @property
     def identity(self) -> dict[str, Any]:
-        told = {"class": type(self).__name__, "model": self.model, "weights": self.weights, "steps": self.steps}
+        pipeline = {"class": type(self).__name__, "model": self.model, "weights": self.weights}
         precision = str(self.precision).removeprefix("torch.")
-        return told | {"guidance": self.guidance, "precision": precision} | self.options
+        return pipeline | {"steps": self.steps, "guidance": self.guidance, "precision": precision} | self.options
 
     @property
     def options(self) -> dict[str, Any]:
-        """What else of a subclass's arguments its images depend on."""
+        """Further arguments of a subclass that its images depend on."""
         return {}
 
     def check(self) -> None:
-        """Raise ValueError for what the configurations show to be wrong."""
+        """Check the configurations.
+
+        Raises:
+            ValueError: They do not fit the decoder.
+        """
         _ = self.dim
 
     @abstractmethod
     def load(self, folder: Path) -> Any:
-        """The pipeline with its weights, on the CPU."""
+        """Load the pipeline with its weights, on the CPU."""
 
     @abstractmethod
     def generate(
@@ -110,7 +114,7 @@ class PipelineDecoder(Decoder):
         generators: list[torch.Generator],
         negative_embed: Float[Tensor, "batch dim"] | None,
     ) -> list[Image.Image]:
-        """One call of the pipeline. Embeddings come on its device and in its precision, generators on the CPU."""
+        """Call the pipeline once. Embeddings are on its device and in its precision, generators on the CPU."""
 
     def decode(
         self,
@@ -121,8 +125,8 @@ class PipelineDecoder(Decoder):
     ) -> list[Image.Image]:
         if not len(image_embed) == len(prompts) == len(seeds):
             raise ValueError(
-                f"{len(image_embed)} embeddings, {len(prompts)} prompts and {len(seeds)} seeds do not make images: give as "
-                "many of each."
+                f"{len(image_embed)} embeddings, {len(prompts)} prompts and {len(seeds)} seeds do not match: pass the same "
+                "number of each."
             )
         if image_embed.shape[1] != self.dim:
             raise ValueError(f"{self.model} decodes embeddings {self.dim} wide; these are {image_embed.shape[1]} wide.")
@@ -137,7 +141,7 @@ class PipelineDecoder(Decoder):
     def _batch(self, embed: Tensor, prompts: list[str], seeds: list[int], negative: Tensor | None) -> list[Image.Image]:
         if self._pipeline is None:
             self._pipeline = self._prepared(self.load(self.folder))
-        # One generator an image, on the CPU: the same noise whatever the batch, the rank and the device.
+        # One generator per image, on the CPU: the noise depends on neither batch, rank nor device.
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         negative = None if negative is None else negative.to(self.device, self.precision)
         return self.generate(self._pipeline, embed.to(self.device, self.precision), prompts, generators, negative)

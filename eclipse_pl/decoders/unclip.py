@@ -11,28 +11,24 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from eclipse_pl.decoders.pipeline_decoder import PipelineDecoder, Precision
+from eclipse_pl.decoders.pipeline_decoder import PipelineDecoder
 from eclipse_pl.decoders.pipeline_folder import load_part, load_scheduler
 from eclipse_pl.model_folder import read_config
 
 
 class UnclipDecoder(PipelineDecoder):
-    """Karlo's decoder and its super-resolution, from an `UnCLIPPipeline` as it was published. Its own prior is not loaded.
+    """Karlo's decoder and its super-resolution, from a published `UnCLIPPipeline`. The pipeline's own prior is not loaded.
 
-    It reads the prompt too, by the text encoder in its folder. Guidance leads to the empty prompt and a learned embedding, so
-    it takes no ``negative_embed``.
+    It also reads the prompt, with the text encoder in its folder. Guidance leads away from the empty prompt and a learned
+    embedding, so it takes no ``negative_embed``.
 
     Args:
-        model: hub id or local folder of the pipeline, with safetensors.
-        space: name or encoder tag of the CLIP space that it decodes.
-        steps: denoising steps of the decoder.
-        super_resolution_steps: steps from its small image to the large one.
-        guidance: classifier-free guidance scale of the decoder; up to 1 there is none, and half the work.
-        precision: of the weights and of everything that is computed.
-        device: ``auto`` takes a GPU where there is one.
-        batch_size: images at a time; halved where memory does not suffice. Fewer images are filled up to it.
-        attention_slicing: compute attention in slices: less memory, slower.
-        offload: keep each part of the pipeline on the GPU only while it works.
+        model: Hub id or local folder of the pipeline, with safetensors.
+        space: Name or encoder tag of the CLIP space.
+        steps: Denoising steps of the decoder.
+        super_resolution_steps: Steps from the small image to the large one.
+        guidance: Classifier-free guidance scale of the decoder. 1 or less turns guidance off and halves the work.
+        **options: Those of PipelineDecoder.
     """
 
     classes = ("UnCLIPPipeline",)
@@ -54,18 +50,14 @@ class UnclipDecoder(PipelineDecoder):
         steps: int = 50,
         super_resolution_steps: int = 7,
         guidance: float = 7.5,
-        precision: Precision = "float32",
-        device: str = "auto",
-        batch_size: int = 8,
-        attention_slicing: bool = False,
-        offload: bool = False,
+        **options: Any,
     ) -> None:
         if min(steps, super_resolution_steps) < 2:
             raise ValueError(
                 f"{steps} steps and {super_resolution_steps} super_resolution_steps: Karlo's schedule needs 2 or more of each."
             )
         self.super_resolution_steps = super_resolution_steps
-        super().__init__(model, space, steps, guidance, precision, device, batch_size, attention_slicing, offload)
+        super().__init__(model, space, steps, guidance, **options)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -73,8 +65,7 @@ class UnclipDecoder(PipelineDecoder):
 
     @property
     def dim(self) -> int:
-        config = read_config(self.configs / "text_proj")
-        return int(config.get("clip_embeddings_dim", 768))
+        return int(read_config(self.configs / "text_proj").get("clip_embeddings_dim", 768))
 
     def load(self, folder: Path) -> Any:
         from diffusers import UnCLIPPipeline, UnCLIPScheduler, UNet2DConditionModel, UNet2DModel
@@ -82,7 +73,7 @@ class UnclipDecoder(PipelineDecoder):
         from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
         given = _GivenEmbedding(self.dim)
-        # Part by part: the published index names the module "unclip", which diffusers no longer has under that name.
+        # Part by part, because the published index names a module "unclip", which diffusers has moved.
         weights = {"torch_dtype": self.precision, "use_safetensors": True}
         return UnCLIPPipeline(
             prior=given,
@@ -120,7 +111,7 @@ class UnclipDecoder(PipelineDecoder):
 
 
 class _GivenEmbedding:
-    """Stands where the pipeline's prior and its scheduler stand: no steps, and what comes out is what was given."""
+    """Replaces the pipeline's prior and its scheduler: it runs no steps and returns the given embedding."""
 
     init_noise_sigma, timesteps = 1.0, ()
 
@@ -136,36 +127,24 @@ class _GivenEmbedding:
 
 
 class StableUnclipDecoder(PipelineDecoder):
-    """Stable unCLIP: Stable Diffusion 2.1 finetuned on image embeddings; `small` takes those of ViT-L/14, Karlo's space.
+    """Stable unCLIP: Stable Diffusion 2.1 finetuned on image embeddings. `small` takes those of ViT-L/14, Karlo's space.
 
-    It reads the prompt too, by the text encoder in its folder. Guidance leads to the empty prompt and a zero embedding, so it
-    takes no ``negative_embed``.
+    It also reads the prompt, with the text encoder in its folder. Guidance leads away from the empty prompt and a zero
+    embedding, so it takes no ``negative_embed``.
 
     Args:
-        model: hub id or local folder of a `StableUnCLIPPipeline` or `StableUnCLIPImg2ImgPipeline`, with safetensors. The
+        model: Hub id or local folder of a `StableUnCLIPPipeline` or `StableUnCLIPImg2ImgPipeline`, with safetensors. The
             default is an unofficial copy: Stability AI removed the original from the hub in November 2025.
-        space: name or encoder tag of the CLIP space that it decodes.
-        steps: denoising steps.
-        guidance: classifier-free guidance scale; up to 1 there is none, and half the work.
-        noise_level: of the noise that is added to the embeddings, in steps of the model's noising schedule. 0 is least.
-        size: side of the images in pixels; None is the size that it was trained at.
-        precision: of the weights and of everything that is computed.
-        device: ``auto`` takes a GPU where there is one.
-        batch_size: images at a time; halved where memory does not suffice. Fewer images are filled up to it.
-        attention_slicing: compute attention in slices: less memory, slower.
-        offload: keep each part of the pipeline on the GPU only while it works.
+        space: Name or encoder tag of the CLIP space.
+        steps: Denoising steps.
+        guidance: Classifier-free guidance scale. 1 or less turns guidance off and halves the work.
+        noise_level: Noise that is added to the embeddings, as a step of the model's noising schedule. 0 adds least.
+        size: Side of the images in pixels. The default is the training size.
+        **options: Those of PipelineDecoder.
     """
 
     classes = ("StableUnCLIPImg2ImgPipeline", "StableUnCLIPPipeline")
-    parts = (
-        "image_normalizer",
-        "image_noising_scheduler",
-        "tokenizer",
-        "text_encoder",
-        "unet",
-        "scheduler",
-        "vae",
-    )
+    parts = ("image_normalizer", "image_noising_scheduler", "tokenizer", "text_encoder", "unet", "scheduler", "vae")
 
     def __init__(
         self,
@@ -175,15 +154,10 @@ class StableUnclipDecoder(PipelineDecoder):
         guidance: float = 10.0,
         noise_level: int = 0,
         size: int | None = None,
-        precision: Precision = "float32",
-        device: str = "auto",
-        batch_size: int = 8,
-        attention_slicing: bool = False,
-        offload: bool = False,
+        **options: Any,
     ) -> None:
         self.noise_level, self.size = noise_level, size
-        super().__init__(model, space, steps, guidance, precision, device, batch_size, attention_slicing, offload)
-
+        super().__init__(model, space, steps, guidance, **options)
         if noise_level < 0:
             raise ValueError(f"noise_level {noise_level} is a step of the noising schedule: it must be 0 or more.")
         if size is not None and (size < 8 or size % 8):
@@ -195,8 +169,7 @@ class StableUnclipDecoder(PipelineDecoder):
 
     @property
     def dim(self) -> int:
-        config = read_config(self.configs / "image_normalizer")
-        return int(config.get("embedding_dim", 768))
+        return int(read_config(self.configs / "image_normalizer").get("embedding_dim", 768))
 
     def load(self, folder: Path) -> Any:
         from diffusers import AutoencoderKL, DDPMScheduler, StableUnCLIPImg2ImgPipeline, UNet2DConditionModel
@@ -206,7 +179,7 @@ class StableUnclipDecoder(PipelineDecoder):
         weights = {"torch_dtype": self.precision, "use_safetensors": True}
         return StableUnCLIPImg2ImgPipeline(
             feature_extractor=None,
-            # Embeddings come from the prior; of its image encoder the pipeline asks nothing but the precision.
+            # The prior gives the embeddings. The pipeline reads only the precision of its image encoder.
             image_encoder=StableUnCLIPImageNormalizer(1).to(self.precision),
             image_normalizer=load_part(StableUnCLIPImageNormalizer, folder, "image_normalizer", **weights),
             image_noising_scheduler=load_part(DDPMScheduler, folder, "image_noising_scheduler"),
@@ -242,6 +215,6 @@ class StableUnclipDecoder(PipelineDecoder):
 def _refuse_negative(model: str, negative_embed: Tensor | None) -> None:
     if negative_embed is not None:
         raise ValueError(
-            f"{model} has a negative condition of its own, beside the empty prompt, and takes no other. Only Kandinsky's "
-            "decoder is guided away from given embeddings."
+            f"{model} has its own negative condition and takes no other. Only Kandinsky's decoder can be guided away from "
+            "given embeddings."
         )

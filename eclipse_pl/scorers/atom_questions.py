@@ -1,7 +1,6 @@
-"""Questions about the atoms of a prompt, made by rules from what was parsed.
+"""Questions about the objects, attributes, relations and counts (the atoms) of a parsed prompt.
 
-Is each object there, is its attribute right, is the relation right, how many are there? The method is Soft-TIFA's (GenEval 2,
-Meta, 2025); the questions are ours.
+The method is Soft-TIFA's (GenEval 2, Meta, 2025). The questions are ours.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from dataclasses import dataclass
 from eclipse_pl.prompts.prompt import Prompt, Relation, Required
 
 VERSION = 2
-"""Raised when a rule below changes: numbers of different questions are not comparable."""
+"""Increase it when a rule below changes: scores of different questions are not comparable."""
 
 YES = ("Yes", "yes")
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 ATTRIBUTE_CATEGORIES = ("color", "colour", "shape", "texture")
-"""Their phrases are an attribute before a noun."""
+"""Categories whose phrases are an attribute and a noun."""
 _DETERMINERS = {
     "a", "an", "the", "some", "any", "this", "that", "these", "those", "each", "every", "another", "several", "many", "both",
     "its", "his", "her", "their", "our", "your", "my", *NUMBERS,
@@ -27,7 +26,7 @@ _DETERMINERS = {
 
 @dataclass(frozen=True)
 class Atom:
-    """One question and the ways to write its right answer."""
+    """One question and its right answers."""
 
     kind: str
     """``object``, ``attribute``, ``relation`` or ``count``."""
@@ -36,7 +35,7 @@ class Atom:
 
 
 def atom_questions(prompt: Prompt) -> list[Atom]:
-    """All that can be asked about a prompt, each question once; none where nothing was parsed."""
+    """Return every question about a prompt, each once. A prompt that was not parsed has none."""
     if prompt.required:
         atoms = [atom for required in prompt.required for atom in _of_required(required, prompt)]
     else:
@@ -47,10 +46,10 @@ def atom_questions(prompt: Prompt) -> list[Atom]:
 
 
 def split_phrase(phrase: str, category: str, adjectives: Sequence[str]) -> tuple[str, str, str]:
-    """Determiner, attribute and noun: ("a", "green", "bench"). "" for a part that is not there.
+    """Return determiner, attribute and noun: ("a", "green", "bench"). A missing part is "".
 
-    The attribute is the adjectives that the phrase begins with, where the parser found any in the prompt. Otherwise, in the
-    categories of attributes, it is the first word of several: what remains is still a noun ("oval | picture frame").
+    The attribute is the adjectives at the start of the phrase, where the parser found adjectives in the prompt. Otherwise, in
+    the categories of attributes, it is the first of several words ("oval | picture frame").
     """
     words = phrase.strip(" .,!?").split()
     determiner = words.pop(0).lower() if len(words) > 1 and words[0].lower() in _DETERMINERS else ""
@@ -72,14 +71,14 @@ def _of_phrase(phrase: str, prompt: Prompt) -> list[Atom]:
 
 
 def _is_place(phrase: str, prompt: Prompt) -> bool:
-    """Whether a phrase is part of the relation's name ("the top" of "on the top of", "front" of "in front of")."""
+    """Return whether a phrase is part of the relation's name ("the top" of "on the top of", "front" of "in front of")."""
     return prompt.relation is not None and f" {phrase.lower()} " in f" {prompt.relation.name} "
 
 
 def _of_relation(relation: Relation, objects: bool) -> list[Atom]:
     first, second = relation.first, relation.second
     atoms = [_yes("object", f"Does this picture show {_one(noun)}?") for noun in (first, second) if objects]
-    # T2I-CompBench's words for a place lack the article that a question needs
+    # a question needs an article that T2I-CompBench's words for a place lack
     name = relation.name.replace("on side of", "on the side of")
     subject = f"Is one {first} {name} another {second}" if first == second else f"Is the {first} {name} the {second}"
     return [*atoms, _yes("relation", f"{subject} in this picture?")]
@@ -88,7 +87,7 @@ def _of_relation(relation: Relation, objects: bool) -> list[Atom]:
 def _of_required(required: Required, prompt: Prompt) -> list[Atom]:
     noun = required.noun
     atoms = [_yes("object", f"Does this picture show {_one(noun)}?")]
-    if required.count > 1 or prompt.category == "numeracy":  # elsewhere "a dog" asks for one at least
+    if required.count > 1 or prompt.category == "numeracy":  # in other categories "a dog" means at least one
         question = f'How many objects of the kind "{noun}" are there in this picture? Please answer with one number.'
         atoms.append(Atom("count", question, number_forms(required.count)))
     if required.colour is not None:
@@ -104,7 +103,7 @@ def _yes(kind: str, question: str) -> Atom:
 
 
 def number_forms(number: int) -> tuple[str, ...]:
-    """Ways in which a model may write a count: 4, four, Four."""
+    """Return a model's possible ways to write a count: 4, four, Four."""
     if number >= len(NUMBERS):
         return (str(number),)
     return str(number), NUMBERS[number], NUMBERS[number].capitalize()
@@ -115,12 +114,12 @@ def _one(noun: str) -> str:
 
 
 def arithmetic_mean(probabilities: Sequence[float]) -> float:
-    """Soft-TIFA of atoms: how many of them are right, softly."""
+    """Soft-TIFA of atoms: the expected fraction of right answers."""
     return sum(probabilities) / len(probabilities)
 
 
 def geometric_mean(probabilities: Sequence[float]) -> float:
-    """Soft-TIFA of prompts: one wrong atom spoils all."""
+    """Soft-TIFA of prompts: one wrong answer spoils the prompt."""
     if min(probabilities) <= 0:
         return 0.0
     return math.exp(sum(math.log(p) for p in probabilities) / len(probabilities))

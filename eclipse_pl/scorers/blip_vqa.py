@@ -1,6 +1,7 @@
-"""BlipVqaScorer: T2I-CompBench's scorer of colour, shape and texture (BLIPvqa_eval; rule of the paper, section 4.1).
+"""BlipVqaScorer: T2I-CompBench's scorer of colour, shape and texture (BLIPvqa_eval; paper, section 4.1).
 
-One question a noun phrase, "a green bench?"; the score of an image is the product of the probabilities of "yes" against "no".
+Each noun phrase gives one question, "a green bench?". The score of an image is the product of the probabilities of "yes"
+against "no".
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from eclipse_pl.arguments import one_of
 from eclipse_pl.prompts.prompt import Prompt
-from eclipse_pl.scorers.network import Precision, PretrainedNetwork
+from eclipse_pl.scorers.network import PretrainedNetwork
 from eclipse_pl.scorers.network_scorer import NetworkScorer
 from eclipse_pl.scorers.pixels import CLIP_MEAN, CLIP_STD, squashed
 from eclipse_pl.scorers.scorer import Score
@@ -27,7 +28,7 @@ MAX_WORDS, MAX_TOKENS = 50, 35
 
 
 def question_of(phrase: str) -> str:
-    """T2I-CompBench's question about a noun phrase, as its preprocessing leaves it: "The Red car." becomes "the red car?"."""
+    """Return T2I-CompBench's question about a noun phrase, after its preprocessing: "The Red car." -> "the red car?"."""
     cleaned = re.sub(r'[.!"()*#:;~]', "", f"{phrase}?".lower()).rstrip(" ")
     return " ".join(cleaned.split(" ")[:MAX_WORDS])
 
@@ -35,16 +36,17 @@ def question_of(phrase: str) -> str:
 class BlipVqaScorer(NetworkScorer):
     """The product over noun phrases of P(yes) / (P(yes) + P(no)), as T2I-CompBench's BLIP-VQA.
 
-    An image is encoded once, and its questions are packed into one sequence that reads it: they attend each to itself, so the
-    answers are those of one pass per question, at a fraction of the time.
+    Each image is encoded once. Its questions form one sequence in which each question attends to itself only, so the answers
+    equal those of one pass per question.
 
     Args:
-        path: folder or hub id of a ``BlipForQuestionAnswering``; the official one is ``Salesforce/blip-vqa-capfilt-large``.
-        max_noun_phrases: questions an image at most, the first ones. The official default was 2 before December 2023.
-        enc_token: first token of a question: ``official`` puts BLIP's [ENC] there as the original code does, ``hf`` leaves
-            the tokenizer's [CLS] as transformers does.
-        resolution: images are squashed to this side, in pixels (480 official; transformers' processor says 384).
-        batch_size: images encoded at a time.
+        path: Folder or hub id of a ``BlipForQuestionAnswering``. T2I-CompBench uses ``Salesforce/blip-vqa-capfilt-large``.
+        max_noun_phrases: Most questions per image; the first ones count. The official default was 2 before December 2023.
+        enc_token: First token of a question: ``official`` is BLIP's [ENC], as in the original code, ``hf`` is the tokenizer's
+            [CLS], as in transformers.
+        resolution: Side in pixels to which images are resized without cropping (official: 480, transformers: 384).
+        batch_size: Images scored at a time.
+        **options: Those of PretrainedNetwork.
     """
 
     def __init__(
@@ -54,13 +56,12 @@ class BlipVqaScorer(NetworkScorer):
         enc_token: Literal["official", "hf"] = "official",
         resolution: int = 480,
         batch_size: int = 16,
-        precision: Precision = "float32",
-        device: str = "auto",
+        **options: Any,
     ) -> None:
         one_of("enc_token", enc_token, ("official", "hf"))
         if max_noun_phrases < 1:
             raise ValueError(f"max_noun_phrases is {max_noun_phrases}; at least one question must be asked.")
-        self.blip = BlipVqa(path, enc_token, resolution, precision, device)
+        self.blip = BlipVqa(path, enc_token, resolution, **options)
         super().__init__([self.blip], batch_size)
         self.max_noun_phrases = max_noun_phrases
 
@@ -72,7 +73,7 @@ class BlipVqaScorer(NetworkScorer):
     def version(self) -> str:
         return f"{super().version}, max_noun_phrases {self.max_noun_phrases}, [ENC] {self.blip.enc_token}"
 
-    def lack(self, prompt: Prompt) -> str | None:
+    def missing(self, prompt: Prompt) -> str | None:
         return None if prompt.phrases else "noun phrases"
 
     def score_batch(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
@@ -80,30 +81,26 @@ class BlipVqaScorer(NetworkScorer):
         answers = self.blip.probability_of_yes(images, questions)
         scores = []
         for asked, yes in zip(questions, answers, strict=True):
-            rounded = [round(p, 4) for p in yes]  # the official script keeps answers as text with four decimals
+            rounded = [round(p, 4) for p in yes]  # the official script writes answers with four decimals
             scores.append(Score(round(math.prod(rounded), 4), {"questions": asked, "yes": rounded}))
         return scores
 
 
 class BlipVqa(PretrainedNetwork):
-    """BLIP's three parts: image encoder, question encoder that reads the image, answer decoder that reads the question."""
+    """BLIP's three parts: image encoder, question encoder (attends to the image), answer decoder (attends to the question)."""
 
     classes = ("BlipForQuestionAnswering",)
 
-    def __init__(self, path: str, enc_token: str, resolution: int, precision: Precision, device: str) -> None:
-        super().__init__(path, precision, device)
+    def __init__(self, path: str, enc_token: str, resolution: int, **options: Any) -> None:
+        super().__init__(path, **options)
         self.enc_token, self.resolution = enc_token, resolution
 
     def build(self) -> Any:
         model = super().build()
         patch = model.config.vision_config.patch_size
         if self.resolution < patch or self.resolution % patch:
-            raise ValueError(f"resolution is {self.resolution}; {self.name} reads patches of {patch} pixels: take a multiple.")
+            raise ValueError(f"resolution is {self.resolution}; {self.name} has patches of {patch} pixels: choose a multiple.")
         return model
-
-    @cached_property
-    def tokenizer(self) -> Any:
-        return self.processor("AutoTokenizer")
 
     @cached_property
     def yes_no(self) -> list[int]:
@@ -113,7 +110,7 @@ class BlipVqa(PretrainedNetwork):
         return ids
 
     def probability_of_yes(self, images: list[Image.Image], questions: list[list[str]]) -> list[list[float]]:
-        """P(yes) / (P(yes) + P(no)) of every question about every image."""
+        """Return P(yes) / (P(yes) + P(no)) of every question about every image."""
         tokens = [[self.tokens(question) for question in asked] for asked in questions]
         counts = [len(asked) for asked in tokens]
         pixels = squashed(images, self.resolution, CLIP_MEAN, CLIP_STD).to(self.device, self.precision)
@@ -128,14 +125,14 @@ class BlipVqa(PretrainedNetwork):
         ).last_hidden_state
         single = [states[i, owner[i] == number] for i, count in enumerate(counts) for number in range(count)]
         yes = torch.empty(len(single), dtype=torch.float64, device=self.device)
-        # Questions of one length together: cross-attention of transformers 5 drops the mask that padding would need.
+        # Batches hold questions of one length: cross-attention in transformers 5 drops the mask that padding needs.
         for length in {len(question) for question in single}:
             rows = [i for i, question in enumerate(single) if len(question) == length]
             yes[rows] = self.answer(torch.stack([single[i] for i in rows]))
         return [part.tolist() for part in yes.split(counts)]
 
     def answer(self, states: Float[Tensor, "questions length width"]) -> Float[Tensor, " questions"]:
-        """P(yes) / (P(yes) + P(no)) at the first token of the answer; the softmax over the vocabulary cancels."""
+        """Return P(yes) / (P(yes) + P(no)) at the first token of the answer. The softmax over the vocabulary cancels."""
         start = torch.full((len(states), 1), self.model.config.text_config.bos_token_id, device=self.device)
         logits = self.model.text_decoder(input_ids=start, encoder_hidden_states=states).logits
         return logits[:, 0, self.yes_no].double().softmax(1)[:, 0]
@@ -154,13 +151,13 @@ class BlipVqa(PretrainedNetwork):
 
 
 def pack(lengths: list[list[int]]) -> tuple[Int[Tensor, "images tokens"], Int[Tensor, "images tokens"]]:
-    """Which question of its image a token belongs to (-1: padding), and its place within the question."""
+    """Return each token's question within its image (-1: padding), and its place within the question."""
     owner = [torch.repeat_interleave(torch.arange(len(of_image)), torch.tensor(of_image)) for of_image in lengths]
     place = [torch.cat([torch.arange(length) for length in of_image]) for of_image in lengths]
     return pad_sequence(owner, batch_first=True, padding_value=-1), pad_sequence(place, batch_first=True)
 
 
 def attends(owner: Int[Tensor, "images tokens"], dtype: torch.dtype) -> Float[Tensor, "images 1 tokens tokens"]:
-    """What to add to attention logits: 0 where two tokens belong to one question, and otherwise nearly minus infinity."""
+    """Return the attention bias: 0 where two tokens belong to one question, otherwise the lowest number."""
     apart = owner[:, None, :, None] != owner[:, None, None, :]
     return apart.to(dtype) * torch.finfo(dtype).min

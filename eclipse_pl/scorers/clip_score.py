@@ -14,14 +14,14 @@ from eclipse_pl.scorers.scorer import Score
 
 
 class ClipScorer(NetworkScorer):
-    """The raw cosine of image and text: not times 2.5 or 100 and not clamped, unlike other numbers called CLIPScore.
+    """The raw cosine of image and text. Other numbers called CLIPScore are multiplied by 2.5 or 100, or clamped.
 
-    Values lie close together (0.29 to 0.33 in T2I-CompBench's tables), so that intervals matter more than elsewhere.
+    Values lie close together (0.29 to 0.33 in T2I-CompBench's tables), so read them with their intervals.
 
     Args:
-        clip: official is OpenAI's ViT-B/32.
-        drop_adjectives: leave the prompt's adjectives out of the text, as in the official script for complex prompts.
-        batch_size: images encoded at a time.
+        clip: The CLIP. T2I-CompBench uses OpenAI's ViT-B/32.
+        drop_adjectives: Remove the prompt's adjectives from the text, as T2I-CompBench does for complex prompts.
+        batch_size: Images encoded at a time.
     """
 
     def __init__(self, clip: ClipTowers, drop_adjectives: bool = False, batch_size: int = 32) -> None:
@@ -43,7 +43,7 @@ class ClipScorer(NetworkScorer):
 
 
 def without(text: str, words: Sequence[str]) -> str:
-    """The text without these words: "The red hat was new." without "red" is "The hat was new."."""
+    """Remove words from a text: "The red hat was new." without "red" is "The hat was new."."""
     if not words:
         return text
     pattern = "|".join(re.escape(word) for word in words)

@@ -1,4 +1,4 @@
-"""Both towers of a CLIP as scorers use them: how near an image is to a text. From transformers or from open_clip."""
+"""The two towers of a CLIP, from transformers or open_clip, for scorers that compare images with texts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,11 +16,11 @@ from torch.nn import functional as F
 
 from eclipse_pl.model_folder import find_model_folder
 from eclipse_pl.open_clip_model import LOCAL, load_open_clip, open_clip_tag
-from eclipse_pl.scorers.network import TOKENIZER_FILES, Precision, PretrainedNetwork, ScorerNetwork, load_processor
+from eclipse_pl.scorers.network import TOKENIZER_FILES, PretrainedNetwork, ScorerNetwork
 
 
 class ClipTowers(ScorerNetwork):
-    """Raw embeddings, in float32. Texts are cut at the context of the model."""
+    """Raw embeddings in float32. Texts are cut at the model's context length."""
 
     @abstractmethod
     def embed_images(self, images: Sequence[Image.Image]) -> Float[Tensor, "images dim"]: ...
@@ -30,11 +30,11 @@ class ClipTowers(ScorerNetwork):
 
     @property
     def scale(self) -> float:
-        """What the model multiplies cosines with."""
+        """The model's factor for cosines."""
         return float(self.model.logit_scale.float().exp())
 
     def cosines(self, images: Sequence[Image.Image], texts: Sequence[str]) -> Float[Tensor, " images"]:
-        """Of each image and its own text. A text that several images share is encoded once."""
+        """Return the cosine of each image and its text. A text that several images share is encoded once."""
         distinct = list(dict.fromkeys(texts))
         embeddings = self.embed_texts(distinct)[[distinct.index(text) for text in texts]]
         return F.cosine_similarity(self.embed_images(images), embeddings)
@@ -44,32 +44,22 @@ class TransformersClip(PretrainedNetwork, ClipTowers):
     """A ``CLIPModel`` by folder or hub id (``openai/clip-vit-base-patch32``).
 
     Args:
-        path: of the weights.
-        processor: folder or hub id of tokenizer and image processor, where they do not lie beside the weights.
+        path: Folder or hub id of the weights.
+        processor: Folder or hub id of tokenizer and image processor. The default is ``path``.
+        **options: Those of PretrainedNetwork.
     """
 
-    classes: ClassVar[tuple[str, ...]] = ("CLIPModel",)
+    classes = ("CLIPModel",)
 
-    def __init__(
-        self, path: str, processor: str | None = None, precision: Precision = "float32", device: str = "auto"
-    ) -> None:
-        super().__init__(path, precision, device)
+    def __init__(self, path: str, processor: str | None = None, **options: Any) -> None:
+        super().__init__(path, **options)
         self.processor_path = processor
 
     @cached_property
     def processor_folder(self) -> Path:
         return self.folder if self.processor_path is None else find_model_folder(self.processor_path, TOKENIZER_FILES)
 
-    @cached_property
-    def tokenizer(self) -> Any:
-        return load_processor("AutoTokenizer", self.processor_folder)
-
-    @cached_property
-    def image_processor(self) -> Any:
-        return load_processor("AutoImageProcessor", self.processor_folder)
-
-    # The towers and projections are called by themselves: get_image_features and get_text_features return a tensor in
-    # transformers 4 and an object in 5.
+    # Not get_image_features and get_text_features: they return a tensor in transformers 4 and an object in 5.
     def embed_images(self, images: Sequence[Image.Image]) -> Float[Tensor, "images dim"]:
         pixels = self.image_processor(images=list(images), return_tensors="pt")["pixel_values"]
         pooled = self.model.vision_model(pixel_values=pixels.to(self.device, self.precision)).pooler_output
@@ -88,9 +78,10 @@ class OpenClip(ClipTowers):
     """A model of open_clip.
 
     Args:
-        model: name of an open_clip model (``ViT-B-32``), or ``local-dir:/folder``.
-        pretrained: a tag of that model, or a checkpoint file (safetensors, or a torch file that loads with
-            ``weights_only=True``). None with ``local-dir:`` only.
+        model: Name of an open_clip model (``ViT-B-32``), or ``local-dir:/folder``.
+        pretrained: Tag of that model, or a checkpoint file (safetensors, or a torch file that loads with
+            ``weights_only=True``). Only ``local-dir:`` needs none.
+        device: ``auto`` takes a GPU where there is one.
     """
 
     def __init__(self, model: str, pretrained: str | None = None, device: str = "auto") -> None:

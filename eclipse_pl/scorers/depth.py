@@ -1,9 +1,6 @@
-"""Depth from one image, for what stands in front of what."""
+"""Depth from one image, for "in front of" and "behind"."""
 
 from __future__ import annotations
-
-from functools import cached_property
-from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -15,17 +12,16 @@ from eclipse_pl.scorers.network import PretrainedNetwork
 
 
 class DptDepth(PretrainedNetwork):
-    """A ``DPTForDepthEstimation``; T2I-CompBench's is ``Intel/dpt-hybrid-midas``, read at 480 pixels, and here at its 384."""
+    """A ``DPTForDepthEstimation``, such as T2I-CompBench's ``Intel/dpt-hybrid-midas``.
 
-    classes: ClassVar[tuple[str, ...]] = ("DPTForDepthEstimation",)
-    unused = r"neck\.fusion_stage\.layers\.0\.residual_layer1\."  # the first layer has no residual to read; Intel's lack it
+    T2I-CompBench reads it at 480 pixels. This class reads it at the model's own 384.
+    """
 
-    @cached_property
-    def image_processor(self) -> Any:
-        return self.processor("AutoImageProcessor")
+    classes = ("DPTForDepthEstimation",)
+    unused = r"neck\.fusion_stage\.layers\.0\.residual_layer1\."  # the first layer reads no residual; Intel's weights lack it
 
     def nearness(self, images: list[Image.Image]) -> list[Float[Tensor, "height width"]]:
-        """Inverse depth of every pixel, 0 (the farthest of its image) to 1 (the nearest)."""
+        """Return the inverse depth of every pixel, from 0 (the farthest of its image) to 1 (the nearest)."""
         pixels = self.image_processor(images=images, return_tensors="pt")["pixel_values"].to(self.device, self.precision)
         maps = []
         for depth, image in zip(self.model(pixel_values=pixels).predicted_depth.float(), images, strict=True):

@@ -1,4 +1,4 @@
-"""Boxes that a detector found: how much two overlap, and which of them are one object."""
+"""Boxes of a detector: their overlap, and the suppression of duplicates."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ class Box:
         return (self.x_min + self.x_max) / 2, (self.y_min + self.y_max) / 2
 
     def area(self, pixel: float = 0.0) -> float:
-        """``pixel`` is added to either side where corners are taken for whole pixels, as COCO's older tools do."""
+        """Return the area. COCO's older tools count corners as whole pixels: they add one ``pixel`` to each side."""
         return (self.x_max - self.x_min + pixel) * (self.y_max - self.y_min + pixel)
 
 
 @dataclass(frozen=True, eq=False)
 class Detection:
-    """One object: what it was asked for as, how sure the detector is, and where it is."""
+    """One object: its noun, the detector's confidence, and its box."""
 
     label: str
     confidence: float
     box: Box
     mask: Bool[Tensor, "height width"] | None = None
-    """Its pixels, from detectors that give them."""
+    """Pixels of the object, from detectors with masks."""
 
     def evidence(self) -> dict[str, Any]:
         box = self.box
@@ -51,19 +51,19 @@ def intersection(a: Box, b: Box, pixel: float = 0.0) -> float:
 
 
 def iou(a: Box, b: Box, pixel: float = 0.0) -> float:
-    """Intersection over union; 0 for two boxes without area."""
+    """Intersection over union, and 0 for two boxes without area."""
     common = intersection(a, b, pixel)
     union = a.area(pixel) + b.area(pixel) - common
     return common / union if union > 0 else 0.0
 
 
 def best(detections: Iterable[Detection], label: str) -> list[Detection]:
-    """Those of one label, the most confident first."""
+    """Return the detections of one label, the most confident first."""
     return sorted((d for d in detections if d.label == label), key=lambda d: -d.confidence)
 
 
 def suppress(detections: Sequence[Detection], threshold: float) -> list[Detection]:
-    """Non-maximum suppression within each label: of boxes whose IoU is above ``threshold`` the most confident one stays."""
+    """Non-maximum suppression within each label: of boxes with an IoU above ``threshold`` it keeps the most confident one."""
     kept: list[Detection] = []
     for candidate in sorted(detections, key=lambda d: -d.confidence):
         if not any(d.label == candidate.label and iou(d.box, candidate.box) > threshold for d in kept):
@@ -72,7 +72,7 @@ def suppress(detections: Sequence[Detection], threshold: float) -> list[Detectio
 
 
 def deduplicate(detections: Sequence[Detection], pixel: float) -> list[Detection]:
-    """T2I-CompBench's: of two boxes of a label the first stays where IoU, or the covered part of either, is above 0.9."""
+    """Drop duplicates as T2I-CompBench does: boxes of a label whose IoU, or whose covered part, is above 0.9."""
     kept: list[Detection] = []
     for candidate in detections:
         if not any(d.label == candidate.label and _is_one_object(d.box, candidate.box, pixel) for d in kept):

@@ -1,4 +1,4 @@
-"""DetectorScorer: T2I-CompBench's rules of place and count over a detector that is asked for the prompt's own nouns."""
+"""DetectorScorer: T2I-CompBench's rules of place and count, with a detector that finds the prompt's own nouns."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from eclipse_pl.scorers.spatial_rules import (
 class DetectorScorer(NetworkScorer):
     """2D and 3D relations and counts, by the official rules with another detector.
 
-    Official numbers come from UniDet, whose 722 words hold both nouns of 200 of the 300 spatial prompts only; this scorer asks
-    for the nouns themselves. Its numbers are no UniDet numbers, and its name says whose they are.
+    Official scores come from UniDet. Its 722 words hold both nouns of only 200 of the 300 spatial prompts, and this scorer
+    detects the nouns themselves. Its scores are therefore not UniDet's, and its name includes the detector.
 
     Args:
-        detector: what finds the objects.
-        depth: what tells which of two is nearer; needed for "in front of", "behind" and "hidden by".
-        official_cutoff: 2D scores below 0.5 count as 0.
-        official_on_top: "on top of" (complex prompts) gets no points for position, as in the official script; False
+        detector: Finds the objects.
+        depth: Decides which of two objects is nearer. "In front of", "behind" and "hidden by" need it.
+        official_cutoff: Count 2D scores below 0.5 as 0.
+        official_on_top: Give "on top of" (complex prompts) no points for position, as in the official script. False
             reads it as "on the top of".
-        legacy_transposed_depth: read the depth map with its axes exchanged, as the official script does.
-        batch_size: images a batch.
+        legacy_transposed_depth: Exchange the axes of the depth map, as the official script does.
+        batch_size: Images scored at a time.
     """
 
     def __init__(
@@ -65,20 +65,20 @@ class DetectorScorer(NetworkScorer):
         return ", ".join([super().version, *(f"{option} {getattr(self, option)}" for option in options)])
 
     def covers(self, prompt: Prompt) -> bool:
-        """3-in-1 asks no detector for complex prompts of actions."""
+        """Leave out complex prompts of actions, for which 3-in-1 uses no detector."""
         return not (prompt.category == "complex" and prompt.subset == "action")
 
-    def lack(self, prompt: Prompt) -> str | None:
+    def missing(self, prompt: Prompt) -> str | None:
         if prompt.relation is None:
-            # Officially a complex prompt of place that names none of the known relations scores 0 and stays in the mean.
+            # The official script scores a complex prompt of place with an unknown relation as 0.
             placed = prompt.category == "complex" and self.covers(prompt)
             return None if prompt.required or placed else "relation and no counted objects"
         if prompt.relation.name not in RELATIONS:
             return f"relation among {', '.join(RELATIONS)} (it has {prompt.relation.name!r})"
         if prompt.relation.name in DEPTH and self.depth is None:
             raise ValueError(
-                f"Prompt {prompt.id} says {prompt.relation.name!r}, and {self.name} has no depth model to see it with: give "
-                "the scorer `depth` (eclipse_pl.scorers.depth.DptDepth)."
+                f"Prompt {prompt.id} contains {prompt.relation.name!r}, and {self.name} has no depth model: set the scorer's "
+                "`depth` (eclipse_pl.scorers.depth.DptDepth)."
             )
         return None
 
@@ -125,7 +125,7 @@ class DetectorScorer(NetworkScorer):
 
 
 def _nouns(prompt: Prompt) -> list[str]:
-    """What the detector is asked for, each once."""
+    """Return the nouns that the detector looks for, each once."""
     if prompt.relation is not None:
         nouns = [PERSONS.get(noun, noun) for noun in (prompt.relation.first, prompt.relation.second)]
     else:
@@ -134,7 +134,10 @@ def _nouns(prompt: Prompt) -> list[str]:
 
 
 def _pair(relation: Relation, detections: list[Detection]) -> tuple[Detection | None, Detection | None]:
-    """The most confident box of either noun. Two objects of one noun are its two best boxes (officially one box twice)."""
+    """Return the most confident box of each noun. For two objects of one noun, the official script takes one box twice.
+
+    This function takes the noun's two best boxes.
+    """
     first, second = (PERSONS.get(noun, noun) for noun in (relation.first, relation.second))
     firsts, seconds = best(detections, first), best(detections, second)
     if first == second:

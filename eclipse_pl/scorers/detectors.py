@@ -1,10 +1,10 @@
-"""Detectors that are asked for objects by name: Grounding DINO and OWLv2."""
+"""Detectors that find objects by name: Grounding DINO and OWLv2."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,23 +13,22 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from eclipse_pl.scorers.detections import Box, Detection, suppress
-from eclipse_pl.scorers.network import Precision, PretrainedNetwork
+from eclipse_pl.scorers.network import PretrainedNetwork
 
 
 class Detector(PretrainedNetwork):
     """Finds objects by name.
 
     Args:
-        path: folder or hub id.
-        threshold: boxes below this confidence are not kept. Confidences enter the scores, and detectors differ in what theirs
-            mean: calibrate it for each on images that you scored yourself. The defaults are ours, uncalibrated.
-        nms_iou: of boxes of one label whose IoU is above it the most confident one stays; 1 keeps all.
+        path: Folder or hub id.
+        threshold: Least confidence of a box. Confidences enter the scores and differ between detectors, so calibrate it on
+            images that you scored yourself. The defaults are ours and uncalibrated.
+        nms_iou: Of boxes of one label with an IoU above it, the most confident one is kept. 1 keeps all.
+        **options: Those of PretrainedNetwork.
     """
 
-    def __init__(
-        self, path: str, threshold: float, nms_iou: float, precision: Precision = "float32", device: str = "auto"
-    ) -> None:
-        super().__init__(path, precision, device)
+    def __init__(self, path: str, threshold: float, nms_iou: float, **options: Any) -> None:
+        super().__init__(path, **options)
         for name, value in (("threshold", threshold), ("nms_iou", nms_iou)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} is {value}; it must lie between 0 and 1.")
@@ -40,9 +39,9 @@ class Detector(PretrainedNetwork):
         return f"{super().version}, threshold {self.threshold:g}, NMS {self.nms_iou:g}"
 
     def detect(self, images: list[Image.Image], nouns: list[list[str]]) -> list[list[Detection]]:
-        """What was found of each image's own nouns, in pixels of the image, the most confident first."""
+        """Find the nouns of each image, in pixels of the image, the most confident box first."""
         found: dict[int, list[Detection]] = {i: [] for i in range(len(images))}
-        # Images of one size together: padding would change what is found, with the company that an image happens to be in.
+        # Batches hold images of one size: with padding, an image's boxes would depend on the other images.
         for size in {image.size for image in images}:
             if rows := [i for i, image in enumerate(images) if image.size == size and nouns[i]]:
                 found.update(zip(rows, self.find([images[i] for i in rows], [nouns[i] for i in rows]), strict=True))
@@ -50,7 +49,7 @@ class Detector(PretrainedNetwork):
 
     @abstractmethod
     def find(self, images: list[Image.Image], nouns: list[list[str]]) -> list[list[Detection]]:
-        """All boxes above the threshold in images of one size."""
+        """Find all boxes above the threshold in images of one size."""
 
     def detections(
         self,
@@ -60,7 +59,7 @@ class Detector(PretrainedNetwork):
         width: int,
         height: int,
     ) -> list[Detection]:
-        """Each box under its likeliest noun. ``boxes``: centre and size, as parts of ``width`` and ``height``."""
+        """Label each box with its likeliest noun. ``boxes``: centre and size, as parts of ``width`` and ``height``."""
         best, which = confidences.max(1)
         keep = best >= self.threshold
         centre, size = boxes[keep].float().cpu().split(2, dim=1)
@@ -74,24 +73,14 @@ class Detector(PretrainedNetwork):
 class GroundingDino(Detector):
     """Grounding DINO, MM Grounding DINO or LLMDet (``IDEA-Research/grounding-dino-tiny``).
 
-    It is asked in one text for all nouns of an image. The confidence of a box for a noun is that of the noun's likeliest
-    token, read off the noun's own place in the text, so that words which several nouns share are not confused.
+    One text names all nouns of an image. The confidence of a box for a noun is that of the noun's likeliest token at the
+    noun's place in the text. A word that several nouns share therefore counts for the right one.
     """
 
-    classes: ClassVar[tuple[str, ...]] = ("GroundingDinoForObjectDetection", "MMGroundingDinoForObjectDetection")
+    classes = ("GroundingDinoForObjectDetection", "MMGroundingDinoForObjectDetection")
 
-    def __init__(
-        self, path: str, threshold: float = 0.3, nms_iou: float = 0.7, precision: Precision = "float32", device: str = "auto"
-    ) -> None:
-        super().__init__(path, threshold, nms_iou, precision, device)
-
-    @cached_property
-    def tokenizer(self) -> Any:
-        return self.processor("AutoTokenizer")
-
-    @cached_property
-    def image_processor(self) -> Any:
-        return self.processor("AutoImageProcessor")
+    def __init__(self, path: str, threshold: float = 0.3, nms_iou: float = 0.7, **options: Any) -> None:
+        super().__init__(path, threshold, nms_iou, **options)
 
     def find(self, images: list[Image.Image], nouns: list[list[str]]) -> list[list[Detection]]:
         texts = [self.text(asked) for asked in nouns]
@@ -114,7 +103,7 @@ class GroundingDino(Detector):
         return found
 
     def text(self, nouns: list[str]) -> tuple[list[int], list[tuple[int, int]]]:
-        """ "[CLS] cat. wooden table. [SEP]" as token ids, and where each noun's tokens begin and end."""
+        """Return "[CLS] cat. wooden table. [SEP]" as token ids, and the first and last place of each noun's tokens."""
         ids, places = [self.tokenizer.cls_token_id], []
         for noun in nouns:
             tokens = self.tokenizer(noun.lower(), add_special_tokens=False).input_ids
@@ -124,14 +113,12 @@ class GroundingDino(Detector):
 
 
 class Owlv2(Detector):
-    """OWLv2 (``google/owlv2-base-patch16-ensemble``), which gives every object many boxes: suppression is not optional."""
+    """OWLv2 (``google/owlv2-base-patch16-ensemble``). It gives every object many boxes and needs the suppression."""
 
-    classes: ClassVar[tuple[str, ...]] = ("Owlv2ForObjectDetection",)
+    classes = ("Owlv2ForObjectDetection",)
 
-    def __init__(
-        self, path: str, threshold: float = 0.2, nms_iou: float = 0.3, precision: Precision = "float32", device: str = "auto"
-    ) -> None:
-        super().__init__(path, threshold, nms_iou, precision, device)
+    def __init__(self, path: str, threshold: float = 0.2, nms_iou: float = 0.3, **options: Any) -> None:
+        super().__init__(path, threshold, nms_iou, **options)
 
     @cached_property
     def both(self) -> Any:
@@ -147,7 +134,7 @@ class Owlv2(Detector):
         )
         found = []
         for image, asked, logits, boxes in zip(images, nouns, output.logits, output.pred_boxes, strict=True):
-            side = max(image.size)  # images are padded to a square, and boxes are parts of that
+            side = max(image.size)  # boxes are parts of the padded square
             confidences = logits[:, : len(asked)].float().sigmoid()  # further columns are padding queries
             found.append(self.detections(asked, confidences, boxes, side, side))
         return found

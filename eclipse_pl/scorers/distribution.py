@@ -1,7 +1,7 @@
-"""Distances between the images of a model and reference images: FID, KID, and what of the reference is covered.
+"""Distances between the images of a model and reference images: FID, KID, precision and recall, density and coverage.
 
-They need many images and one protocol (`Features`). Of a few hundred images take KID, which has no bias, and no FID, which
-shrinks as images are added.
+They need many images and one protocol (`Features`). For a few hundred images use KID, which has no bias. FID shrinks as
+images are added.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from eclipse_pl.scorers.features import Features
 
 @dataclass(frozen=True)
 class Coverage:
-    """Quality and diversity apart, each from 0; all by exact nearest neighbours."""
+    """Quality and diversity, by exact nearest neighbours."""
 
     precision: float
-    """Part of the images that lie inside the reference (Kynkäänniemi et al., 2019)."""
+    """Fraction of the images that lie inside the reference (Kynkäänniemi et al., 2019)."""
     recall: float
-    """Part of the reference that lies inside the images."""
+    """Fraction of the reference that lies inside the images."""
     density: float
-    """How deep images lie inside the reference, 1 for equal distributions (Naeem et al., 2020); outliers count less."""
+    """Depth of the images inside the reference, 1 for equal distributions (Naeem et al., 2020). Outliers count less."""
     coverage: float
-    """Part of the reference images with an image in their neighbourhood: diversity."""
+    """Fraction of the reference images with an image in their neighbourhood."""
 
 
 def fid(reference: Features, images: Features) -> float:
     """Fréchet distance of two Gaussians (Heusel et al., 2017), by torchmetrics, in float64.
 
     Raises:
-        ValueError: protocols differ; or there are no more images than features, so that a covariance has no full rank.
+        ValueError: Protocols differ, or there are too few images: a covariance of full rank needs more images than features.
     """
     from torchmetrics.image.fid import FrechetInceptionDistance
 
     _require_same_protocol(reference, images)
     dim = reference.values.shape[1]
-    _require_enough(reference, images, dim + 1, f"FID of {dim} features", "Generate more, or take KID.")
+    _require_enough(reference, images, dim + 1, f"FID of {dim} features", "Generate more, or use KID.")
     metric = FrechetInceptionDistance(_Given(dim), sync_on_compute=False).set_dtype(torch.float64)
     metric.update(reference.values.double(), real=True)
     metric.update(images.values.double(), real=False)
@@ -53,7 +53,7 @@ def kid(
     """Squared MMD with a cubic kernel (Bińkowski et al., 2018), by torchmetrics: mean and standard deviation over subsets.
 
     Raises:
-        ValueError: protocols differ; or either side has fewer images than a subset.
+        ValueError: Protocols differ, or one side has fewer images than a subset.
     """
     from torchmetrics.image.kid import KernelInceptionDistance
 
@@ -73,7 +73,7 @@ def kid(
 
 
 def coverage(reference: Features, images: Features, neighbours: int = 5) -> Coverage:
-    """Precision and recall, density and coverage. An image's neighbourhood reaches to its ``neighbours``-th neighbour."""
+    """Precision, recall, density and coverage. An image's neighbourhood reaches to its ``neighbours``-th neighbour."""
     _require_same_protocol(reference, images)
     _require_enough(reference, images, neighbours + 1, f"Coverage with {neighbours} neighbours", "Generate more, or lower it.")
     real, generated = reference.values.double(), images.values.double()
@@ -93,7 +93,7 @@ def coverage(reference: Features, images: Features, neighbours: int = 5) -> Cove
 
 
 def _reach(values: Float[Tensor, "images dim"], neighbours: int) -> Float[Tensor, " images"]:
-    """Distance of each row to its n-th neighbour, itself not counted."""
+    """Return the distance of each row to its n-th neighbour. A row is not its own neighbour."""
     reach = []
     for rows in torch.arange(len(values)).split(1024):
         distance = torch.cdist(values[rows], values)
@@ -103,7 +103,7 @@ def _reach(values: Float[Tensor, "images dim"], neighbours: int) -> Float[Tensor
 
 
 class _Given(nn.Module):
-    """The extractor of torchmetrics where features are given instead of images."""
+    """Extractor for torchmetrics that returns the given features."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
@@ -114,13 +114,13 @@ class _Given(nn.Module):
 
 
 def _require_same_protocol(reference: Features, images: Features) -> None:
-    for what in ("extractor", "preparation"):
-        ours, theirs = getattr(images, what), getattr(reference, what)
+    for part in ("extractor", "preparation"):
+        ours, theirs = getattr(images, part), getattr(reference, part)
         if ours != theirs:
-            raise ValueError(f"The images' {what} is {ours}, and the reference's {theirs}. Extract both alike.")
+            raise ValueError(f"The images' {part} is {ours}, and the reference's {theirs}. Extract both alike.")
 
 
-def _require_enough(reference: Features, images: Features, needed: int, what: str, remedy: str) -> None:
+def _require_enough(reference: Features, images: Features, needed: int, measure: str, remedy: str) -> None:
     for features, name in ((reference, "in the reference"), (images, "generated")):
         if len(features) < needed:
-            raise ValueError(f"{what} needs at least {needed} images on either side; {len(features)} are {name}. {remedy}")
+            raise ValueError(f"{measure} needs at least {needed} images on either side; {len(features)} are {name}. {remedy}")

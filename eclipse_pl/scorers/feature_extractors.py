@@ -1,4 +1,4 @@
-"""Networks whose features distributions are compared by: FID's Inception, any CLIP, any module of one's own."""
+"""Networks that extract features for the comparison of distributions: FID's Inception, and any CLIP."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from eclipse_pl.model_folder import sha256_of
 from eclipse_pl.scorers.clip_towers import ClipTowers
@@ -19,40 +19,21 @@ from eclipse_pl.scorers.network import ScorerNetwork
 
 
 class FeatureExtractor(ScorerNetwork):
-    """A network that turns images into features, for distances between distributions."""
+    """A network that extracts features of images. Its module reads (images, 3, height, width) uint8."""
 
     def features(self, images: Sequence[Image.Image]) -> Float[Tensor, "images dim"]:
-        """Float32, of RGB images of one size. Here: by a module that reads (images, 3, height, width) uint8."""
+        """Return float32 features of RGB images of one size."""
         pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
         return self.model(pixels.permute(0, 3, 1, 2).to(self.device)).float()
 
 
-class ModuleFeatures(FeatureExtractor):
-    """Any module that turns (images, 3, height, width) uint8 into (images, features).
+class InceptionFeatures(FeatureExtractor):
+    """FID's own extractor.
 
     Args:
-        module: built, with its weights.
-        tag: names the module and its weights in the protocol.
+        weights: Local file of its weights (see `fid_inception`).
+        device: ``auto`` takes a GPU where there is one.
     """
-
-    def __init__(self, module: nn.Module, tag: str, device: str = "auto") -> None:
-        super().__init__(device)
-        self.module, self.tag = module, tag
-
-    @property
-    def name(self) -> str:
-        return self.tag
-
-    @property
-    def version(self) -> str:
-        return self.tag
-
-    def build(self) -> Any:
-        return self.module
-
-
-class InceptionFeatures(FeatureExtractor):
-    """FID's own extractor, by a local file of its weights (see `fid_inception`)."""
 
     name = "inception-v3-2015"
 
@@ -71,7 +52,7 @@ class InceptionFeatures(FeatureExtractor):
 
 
 class ClipFeatures(FeatureExtractor):
-    """The raw image embeddings of a CLIP: of the world's own for images of the world."""
+    """The raw image embeddings of a CLIP. Images of the world need the world's CLIP."""
 
     def __init__(self, clip: ClipTowers) -> None:
         super().__init__(str(clip.device))

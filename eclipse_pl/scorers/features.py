@@ -1,4 +1,4 @@
-"""Features of images: extracted once, kept with the protocol that they came by, gathered over ranks."""
+"""Features of images: extracted once, saved with their protocol, gathered over ranks."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from eclipse_pl.scorers.network_scorer import UNREADABLE
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """One row an image, in order of the images' names."""
+    """One row per image, in order of the images' names."""
 
     values: Float[Tensor, "images dim"]
     names: tuple[str, ...]
     extractor: str
-    """Version of the network that made them."""
+    """Version of the network."""
     preparation: str
-    """What was done to the images before. Features of unequal extractors or preparations are never compared."""
+    """Scaling and cropping of the images. Features of different extractors or preparations are never compared."""
     source: str = ""
-    """Of a reference: the hash of its images (`images_hash`)."""
+    """Hash of the images of a reference (`images_hash`)."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -37,9 +37,9 @@ class Features:
     def save(self, path: Path) -> None:
         from safetensors.torch import save
 
-        told = {"names": self.names, "extractor": self.extractor, "preparation": self.preparation, "source": self.source}
-        # one entry only: safetensors writes several in an order of chance
-        write_atomically(path, save({"features": self.values.contiguous()}, {"protocol": json.dumps(told)}))
+        protocol = {"names": self.names, "extractor": self.extractor, "preparation": self.preparation, "source": self.source}
+        # a single entry, because safetensors writes several entries in random order
+        write_atomically(path, save({"features": self.values.contiguous()}, {"protocol": json.dumps(protocol)}))
 
     @classmethod
     def load(cls, path: Path) -> Features:
@@ -47,21 +47,25 @@ class Features:
 
         try:
             with safe_open(str(path), "pt") as file:
-                told = json.loads((file.metadata() or {})["protocol"])
-                names = tuple(told.pop("names"))
-                return cls(file.get_tensor("features"), names, **told)
+                protocol = json.loads((file.metadata() or {})["protocol"])
+                names = tuple(protocol.pop("names"))
+                return cls(file.get_tensor("features"), names, **protocol)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} holds no features of images ({error}). Remove it, and it is made anew.") from error
+            raise ValueError(
+                f"{path} holds no features of images ({error}). Remove it; the next run extracts them again."
+            ) from error
 
 
 def extract(
     sources: Mapping[str, Path | Image.Image], extractor: FeatureExtractor, side: int | None = None, batch_size: int = 32
 ) -> tuple[Features, dict[str, str]]:
-    """Features of all images that can be read, and of the others why not.
+    """Return the features of all readable images, and the reason for each unreadable one.
 
     Args:
-        sources: images by name; their order does not matter.
-        side: images are scaled to this shorter side, bicubic, and cut to a square in the middle. None: taken as they are.
+        sources: Images by name. Their order does not matter.
+        extractor: Network.
+        side: Scale images to this shorter side, bicubic, and crop a square from the middle. The default changes nothing.
+        batch_size: Images at a time.
     """
     unreadable: dict[str, str] = {}
     rows: dict[str, Tensor] = {}
@@ -80,22 +84,21 @@ def reference_features(
     side: int | None = None,
     batch_size: int = 32,
 ) -> Features:
-    """Features of the reference images, from ``cache`` where they lie there; made and kept there otherwise.
+    """Load the features of the reference images from ``cache``, or extract them and save them there.
 
     Raises:
-        ValueError: what lies there came by another protocol or from other images; or an image cannot be read, because
-            then the reference would not be the one that others compare with.
+        ValueError: The cache has another protocol or other images, or an image cannot be read.
     """
     source = images_hash(sources)
     if cache is not None and cache.is_file():
         kept = Features.load(cache)
         found = (kept.extractor, kept.preparation, kept.source)
         wanted = (extractor.version, _preparation(side), source)
-        for what, there, here in zip(("extractor", "preparation", "hash of images"), found, wanted, strict=True):
-            if there != here:
+        for part, saved, asked in zip(("extractor", "preparation", "hash of images"), found, wanted, strict=True):
+            if saved != asked:
                 raise ValueError(
-                    f"{cache} holds reference features of another {what}: {there}, and {here} is asked for. Numbers by both "
-                    "are not comparable: choose another file, or remove this one to make it anew."
+                    f"{cache} holds reference features of another {part}: {saved}, and this run needs {asked}. Their scores "
+                    "are not comparable: choose another file, or remove this one."
                 )
         return kept
     features, unreadable = extract(sources, extractor, side, batch_size)
@@ -107,15 +110,15 @@ def reference_features(
     return features
 
 
-def unreadable_reference(why: Mapping[str, str]) -> ValueError:
-    name, reason = next(iter(why.items()))
-    return ValueError(f"{len(why)} reference images cannot be read, {name} among them ({reason}). Restore them.")
+def unreadable_reference(reasons: Mapping[str, str]) -> ValueError:
+    name, reason = next(iter(reasons.items()))
+    return ValueError(f"{len(reasons)} reference images cannot be read, {name} among them ({reason}). Restore them.")
 
 
 def gather_features(mine: Features) -> Features:
-    """The features of all ranks, in order of names; the same on every rank, however the images were divided.
+    """Return the features of all ranks, in order of names, on every rank.
 
-    A collective: all ranks must call it, also those that have no images. An image that several ranks have counts once.
+    All ranks must call it, even those without images. An image that several ranks have counts once.
     """
     if not (distributed.is_available() and distributed.is_initialized()):
         return mine
@@ -128,10 +131,10 @@ def gather_features(mine: Features) -> Features:
 
 
 def images_hash(sources: Mapping[str, Path | Image.Image]) -> str:
-    """Equal exactly where the images have equal names and contents, in whatever order.
+    """Hash the names and contents of images. Their order does not matter.
 
     Raises:
-        ValueError: a file is not there.
+        ValueError: A file cannot be read.
     """
     digest = sha256()
     for name, source in sorted(sources.items()):
@@ -153,7 +156,7 @@ def _preparation(side: int | None) -> str:
 def _batches(
     sources: Mapping[str, Path | Image.Image], side: int | None, batch_size: int, unreadable: dict[str, str]
 ) -> Iterator[tuple[list[str], list[Image.Image]]]:
-    """Images of one size, at most ``batch_size`` of them."""
+    """Yield batches of images of one size."""
     waiting: dict[tuple[int, int], tuple[list[str], list[Image.Image]]] = {}
     for name, source in sources.items():
         try:

@@ -1,4 +1,4 @@
-"""GenEvalScorer: GenEval's rules over a detector and a CLIP that tells colours."""
+"""GenEvalScorer: GenEval's rules, with a detector and a CLIP that classifies colours."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ from eclipse_pl.scorers.scorer import Score
 
 TEMPLATES = ("a photo of a {colour} {noun}", "a photo of a {colour}-colored {noun}", "a photo of a {colour} object")
 GREY = (0x99, 0x99, 0x99)
-"""What everything but the object becomes before its colour is told."""
+"""Everything except the object becomes grey before its colour is classified."""
 
 
 class GenEvalScorer(NetworkScorer):
-    """1 where all that the prompt asks for is in the image, 0 elsewhere; the score of a model is the mean over tags.
+    """1 where the image shows everything that the prompt requires, otherwise 0. The score of a model is the mean over tags.
 
-    Official is Mask2Former Swin-S of mmdetection; any other detector gives numbers of its own, under its own name.
+    The official detector is Mask2Former Swin-S of mmdetection. The scorer's name includes its detector.
 
     Args:
-        detector: `Mask2Former`, or one that is asked by name (`GroundingDino`, `Owlv2`), whose confidences run lower.
-        clip: tells colours; official is OpenAI's ViT-L/14.
-        confidence: an object counts above it.
-        counting_confidence: the same for prompts of the tag ``counting``.
+        detector: `Mask2Former`, or `GroundingDino` or `Owlv2`, whose confidences are lower.
+        clip: Classifies colours. GenEval uses OpenAI's ViT-L/14.
+        confidence: An object counts above this confidence.
+        counting_confidence: The same for prompts of the tag ``counting``.
+        batch_size: Images scored at a time.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class GenEvalScorer(NetworkScorer):
         self.confidence, self.counting_confidence = confidence, counting_confidence
         if detector.threshold > min(confidence, counting_confidence):
             raise ValueError(
-                f"{detector.name} keeps nothing below {detector.threshold:g}, and objects are to count from "
+                f"{detector.name} keeps nothing below {detector.threshold:g}, and objects count from "
                 f"{min(confidence, counting_confidence):g}: lower the detector's threshold."
             )
 
@@ -62,7 +63,7 @@ class GenEvalScorer(NetworkScorer):
     def version(self) -> str:
         return f"{super().version}, confidence {self.confidence:g}, counting {self.counting_confidence:g}"
 
-    def lack(self, prompt: Prompt) -> str | None:
+    def missing(self, prompt: Prompt) -> str | None:
         return None if prompt.required else "required objects"
 
     def score_batch(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
@@ -70,34 +71,34 @@ class GenEvalScorer(NetworkScorer):
         found = self.detector.detect(images, nouns)
         scores = []
         for image, prompt, asked, detections in zip(images, prompts, nouns, found, strict=True):
-            told: dict[str, list[str]] = {}
-            # the rules know boxes; colours are told of what lies in them
+            seen: dict[str, list[str]] = {}
+            # the rules use boxes; colours need the mask too
             of_object = {DetectedObject(astuple(d.box), d.confidence): d for d in detections}
 
             def colours(noun: str, objects: Sequence[DetectedObject]) -> list[str]:
-                told[noun] = self.colours(image, noun, [of_object[o] for o in objects])  # noqa: B023 (called in this turn)
-                return told[noun]  # noqa: B023
+                seen[noun] = self.colours(image, noun, [of_object[o] for o in objects])  # noqa: B023 (called in this turn)
+                return seen[noun]  # noqa: B023
 
             detected = {noun: [DetectedObject(astuple(d.box), d.confidence) for d in best(detections, noun)] for noun in asked}
             reasons = failures(prompt, detected, colours, self.confidence, self.counting_confidence)
             boxes = [detection.evidence() for detection in detections]
-            scores.append(Score(float(not reasons), {"reasons": reasons, "colours": told, "boxes": boxes}))
+            scores.append(Score(float(not reasons), {"reasons": reasons, "colours": seen, "boxes": boxes}))
         return scores
 
     def colours(self, image: Image.Image, noun: str, objects: Sequence[Detection]) -> list[str]:
-        """The likeliest of GenEval's ten colours of each object, on its own: everything around it is grey."""
+        """Return the likeliest of GenEval's ten colours for each object, with grey around it."""
         embeddings = F.normalize(self.clip.embed_images([cut_out(image, found) for found in objects]), dim=1)
         return [COLOURS[i] for i in (embeddings @ self.colour_embeddings(noun).T).argmax(1).tolist()]
 
     def colour_embeddings(self, noun: str) -> Float[Tensor, "colours dim"]:
-        """The mean over templates, by which CLIP tells colours of a class without training."""
+        """Return CLIP's text embedding of each colour of a noun: the mean over templates."""
         texts = [template.format(colour=colour, noun=noun) for colour in COLOURS for template in TEMPLATES]
         embeddings = F.normalize(self.clip.embed_texts(texts), dim=1)
         return F.normalize(embeddings.unflatten(0, (len(COLOURS), len(TEMPLATES))).mean(1), dim=1)
 
 
 def cut_out(image: Image.Image, found: Detection) -> Image.Image:
-    """The object's box, at least a pixel wide, grey where its mask is not; whole where the detector gives no masks."""
+    """Cut out the object's box, at least a pixel wide, with grey outside the mask. A detector may give no masks."""
     if found.mask is not None:
         mask = Image.fromarray((found.mask.to(torch.uint8) * 255).numpy())
         image = Image.composite(image, Image.new("RGB", image.size, GREY), mask)

@@ -1,7 +1,6 @@
-"""GenEval's rules: is what a prompt asks for among the objects that a detector found? (Ghosh et al. 2023, evaluation code)
+"""GenEval's rules, as pure functions: did the detector find the objects of the prompt? (Ghosh et al. 2023, evaluation code)
 
-Pure functions; detector and colour classifier belong to whoever calls. A score by another detector than theirs (Mask2Former
-Swin-S of mmdetection 2) bears that detector's name: the thresholds were set for theirs.
+GenEval chose the thresholds for its own detector, Mask2Former Swin-S of mmdetection 2.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from eclipse_pl.prompts.prompt import Prompt, Required
 
 CONFIDENCE = 0.3
 COUNTING_CONFIDENCE = 0.9
-"""An object counts where its confidence is above this; the second for prompts of the tag ``counting``."""
+"""An object counts above this confidence. The second is for prompts of the tag ``counting``."""
 MOST_OBJECTS = 16
-"""Of a class, the most confident."""
+"""Most objects of a class. The most confident ones count."""
 SLACK = 0.1
-"""Of both objects' widths (heights), by which their distance on an axis is shortened before it decides on left or right."""
+"""Fraction of both objects' widths (heights) that is subtracted from their distance on an axis."""
 DIRECTION = 0.5
-"""Share of the distance that must lie on an axis."""
+"""Fraction of the distance that must lie on an axis."""
 
 
 class DetectedObject(NamedTuple):
@@ -42,11 +41,13 @@ def failures(
     confidence: float = CONFIDENCE,
     counting_confidence: float = COUNTING_CONFIDENCE,
 ) -> list[str]:
-    """Why the image is not what the prompt asks for; empty where it is. ``detected`` holds all objects of each class.
+    """Return the reasons why the image does not show the prompt; none where it does.
 
-    Objects are asked for in the order of ``required``, each its ``count`` most confident ones. A position is held against the
-    objects of the entry that it names, and fails where that entry failed. ValueError where a colour is asked for and nobody
-    can tell it, or where the prompt requires nothing.
+    Entries of ``required`` are checked in order, each with its ``count`` most confident objects of ``detected``. A position
+    is checked against the objects of the entry that it names, and fails where that entry failed.
+
+    Raises:
+        ValueError: The prompt requires nothing, or a colour without a classifier.
     """
     if not prompt.required:
         raise ValueError(f"Prompt {prompt.id} requires nothing; GenEval's rules score prompts of the suite geneval only.")
@@ -56,7 +57,7 @@ def failures(
     matched: list[Sequence[DetectedObject] | None] = []
     for entry in prompt.required:
         found = confident.get(entry.noun, [])[: entry.count]
-        reason = _lack(entry, found, colours)
+        reason = _missing(entry, found, colours)
         if reason is None and entry.position is not None:
             relation, other = entry.position
             reason = _misplaced(entry, found, relation, matched[other])
@@ -69,15 +70,15 @@ def failures(
 
 
 def relative_positions(one: DetectedObject, other: DetectedObject) -> set[str]:
-    """How ``one`` stands to ``other``: up to two of ``left of``, ``right of``, ``above``, ``below``; none where they overlap.
+    """Return the position of ``one`` relative to ``other``: up to two of ``left of``, ``right of``, ``above``, ``below``.
 
-    The offset of the centres is shortened by ``SLACK`` of both sizes on each axis, then divided by the length of the offset
-    as it was: objects that are near each other have no direction, and an object straight beside has one.
+    The offset of the centres is shortened by ``SLACK`` of both sizes on each axis and divided by its original length. Objects
+    that are near each other therefore have no direction.
     """
     x, width = _centre(one, 0) - _centre(other, 0), _size(one, 0) + _size(other, 0)
     y, height = _centre(one, 1) - _centre(other, 1), _size(one, 1) + _size(other, 1)
     across, down = _shorten(x, SLACK * width), _shorten(y, SLACK * height)
-    if max(abs(across), abs(down)) < 1e-3:  # also where both centres are one, whose distance nothing is divided by
+    if max(abs(across), abs(down)) < 1e-3:  # equal centres have a distance of 0, too
         return set()
     distance = math.hypot(x, y)
     holds = {
@@ -89,24 +90,19 @@ def relative_positions(one: DetectedObject, other: DetectedObject) -> set[str]:
     return {relation for relation, true in holds.items() if true}
 
 
-def overall(correct: Mapping[str, Sequence[bool]]) -> float:
-    """GenEval's score: the mean over tags of the share of correct images, whatever the number of images of each tag."""
-    return sum(sum(images) / len(images) for images in correct.values()) / len(correct)
-
-
 def _confident(objects: Sequence[DetectedObject], threshold: float) -> list[DetectedObject]:
-    """The most confident first; of equals the first first."""
+    """Return objects above the threshold, the most confident first. Equal ones keep their order."""
     kept = [found for found in objects if found.confidence > threshold]
     return sorted(kept, key=lambda found: -found.confidence)[:MOST_OBJECTS]
 
 
-def _lack(entry: Required, found: Sequence[DetectedObject], colours: Colours | None) -> str | None:
+def _missing(entry: Required, found: Sequence[DetectedObject], colours: Colours | None) -> str | None:
     if len(found) < entry.count:
         return f"{len(found)} of {entry.noun}, {entry.count} wanted"
     if entry.colour is None:
         return None
     if colours is None:
-        raise ValueError(f"A {entry.colour} {entry.noun} is asked for, and no colour classifier was given.")
+        raise ValueError(f"The prompt requires a {entry.colour} {entry.noun}, and no colour classifier was given: pass one.")
     seen = list(colours(entry.noun, found))
     if seen.count(entry.colour) >= entry.count:
         return None

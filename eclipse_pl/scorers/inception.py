@@ -16,11 +16,11 @@ SIDE = 299
 
 
 def fid_inception(weights: str | Path) -> nn.Module:
-    """(images, 3, height, width) uint8 -> (images, 2048), the pooled features.
+    """Build the network: (images, 3, height, width) uint8 -> (images, 2048), the pooled features.
 
     Args:
-        weights: safetensors or torch file (read with ``weights_only=True``) of the converted graph, as torch-fidelity and
-            pytorch-fid publish it (``weights-inception-2015-12-05-6726825d.pth``). torchvision's own weights are of another
+        weights: Safetensors or torch file (read with ``weights_only=True``) of the converted graph, as torch-fidelity and
+            pytorch-fid publish it (``weights-inception-2015-12-05-6726825d.pth``). torchvision's weights belong to another
             network and give other numbers.
     """
     from torchvision.models.inception import BasicConv2d, Inception3, InceptionAux
@@ -31,7 +31,7 @@ def fid_inception(weights: str | Path) -> nn.Module:
         network.load_state_dict(_read(Path(weights)))
     except RuntimeError as error:
         raise ValueError(
-            f"{weights} does not hold the Inception-v3 of FID ({str(error).splitlines()[-1].strip()}). Take the converted "
+            f"{weights} does not hold the Inception-v3 of FID ({str(error).splitlines()[-1].strip()}). Use the converted "
             "graph: weights-inception-2015-12-05-6726825d.pth of torch-fidelity, or pt_inception-2015-12-05-6726825d.pth of "
             "pytorch-fid."
         ) from error
@@ -49,7 +49,7 @@ class _Preprocessed(nn.Module):
 
 
 def resize_like_tensorflow_1(images: Float[Tensor, "images 3 height width"], side: int) -> Float[Tensor, "images 3 side side"]:
-    """Bilinear with corners of pixels, not their centres, as origin: what the published numbers were computed with."""
+    """Resize bilinearly from the corners of pixels, not their centres, as in the published numbers."""
     for axis in (2, 3):
         length = images.shape[axis]
         place = torch.arange(side, device=images.device) * (length / side)
@@ -61,7 +61,7 @@ def resize_like_tensorflow_1(images: Float[Tensor, "images 3 height width"], sid
 
 
 def _blocks() -> list[type[nn.Module]]:
-    """torchvision's blocks A to E; those with an average pool pool as the graph does, leaving the padding out."""
+    """Return torchvision's blocks A to E. Their average pools leave the padding out, as the graph's do."""
     from torchvision.models.inception import InceptionA, InceptionB, InceptionC, InceptionD, InceptionE
 
     def pooling(block: Any) -> Any:
@@ -81,7 +81,7 @@ def _average_pool(x: Tensor) -> Tensor:
 
 
 def _max_pool(x: Tensor) -> Tensor:
-    """Of the last block only: a slip in the graph that all published numbers contain."""
+    """Pool as the graph's last block does. It is a slip in the graph, and all published numbers contain it."""
     return F.max_pool2d(x, 3, stride=1, padding=1)
 
 

@@ -1,9 +1,9 @@
-"""Mask2Former on the classes of COCO: objects with their masks, as GenEval's detector gives them."""
+"""Mask2Former on the classes of COCO, which finds objects with masks, as GenEval's detector does."""
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 from jaxtyping import Float
 from PIL import Image
@@ -12,33 +12,27 @@ from torch.nn import functional as F
 
 from eclipse_pl.scorers.detections import Box, Detection
 from eclipse_pl.scorers.detectors import Detector
-from eclipse_pl.scorers.network import Precision
 
 OTHER_NAMES = {
     "computer mouse": "mouse", "tv remote": "remote", "computer keyboard": "keyboard", "tv": "tvmonitor", "couch": "sofa",
     "airplane": "aeroplane", "motorcycle": "motorbike", "potted plant": "pottedplant", "dining table": "diningtable",
 }  # fmt: skip
-"""Of COCO's classes: GenEval's names, and what models call them whose labels are neither those nor COCO's own."""
+"""GenEval's names of COCO's classes -> labels of some published models."""
 
 
 class Mask2Former(Detector):
     """A ``Mask2FormerForUniversalSegmentation`` (``facebook/mask2former-swin-small-coco-instance``).
 
-    The architecture of GenEval's detector (mmdetection's Swin-S), of another training run: thresholds want checking anew. It
-    knows its classes only. Confidence is that of the class times the mean of the mask; suppression is off, as in GenEval.
+    It has the architecture of GenEval's detector (mmdetection's Swin-S) and comes from another training run: check the
+    thresholds. It finds its own classes only. Its confidence is the class's times the mean of the mask. Suppression is off,
+    as in GenEval.
     """
 
-    classes: ClassVar[tuple[str, ...]] = ("Mask2FormerForUniversalSegmentation",)
-    unused = r"criterion\."  # of training
+    classes = ("Mask2FormerForUniversalSegmentation",)
+    unused = r"criterion\."  # for training only
 
-    def __init__(
-        self, path: str, threshold: float = 0.3, nms_iou: float = 1.0, precision: Precision = "float32", device: str = "auto"
-    ) -> None:
-        super().__init__(path, threshold, nms_iou, precision, device)
-
-    @cached_property
-    def image_processor(self) -> Any:
-        return self.processor("AutoImageProcessor")
+    def __init__(self, path: str, threshold: float = 0.3, nms_iou: float = 1.0, **options: Any) -> None:
+        super().__init__(path, threshold, nms_iou, **options)
 
     @cached_property
     def labels(self) -> dict[str, int]:
@@ -49,8 +43,8 @@ class Mask2Former(Detector):
             if name in self.labels:
                 return self.labels[name]
         raise ValueError(
-            f"{self.name} knows no {noun!r}; its classes are {', '.join(sorted(self.labels))}. For other objects take a "
-            "detector that is asked by name (eclipse_pl.scorers.detectors)."
+            f"{self.name} knows no {noun!r}; its classes are {', '.join(sorted(self.labels))}. For other objects use a "
+            "detector that finds objects by name (eclipse_pl.scorers.detectors)."
         )
 
     def find(self, images: list[Image.Image], nouns: list[list[str]]) -> list[list[Detection]]:
@@ -63,7 +57,7 @@ class Mask2Former(Detector):
             classes = output.class_queries_logits[i].float().softmax(-1)[:, list(asked[i])]
             query, which = (classes >= self.threshold).nonzero(as_tuple=True)
             masks = output.masks_queries_logits[i, query].float()
-            if len(query):  # masks are those of the padded image
+            if len(query):  # masks belong to the padded image
                 height, width = (int(padding[i].any(axis).sum()) for axis in (1, 0))
                 whole = F.interpolate(masks[None], pixels.shape[2:], mode="bilinear")[..., :height, :width]
                 masks = F.interpolate(whole, (image.height, image.width), mode="bilinear")[0]
@@ -80,7 +74,7 @@ class Mask2Former(Detector):
 
 
 def _mean_inside(masks: Float[Tensor, "queries height width"]) -> Float[Tensor, " queries"]:
-    """Mean probability over the pixels that belong to a mask."""
+    """Mean probability over the pixels of each mask."""
     inside = (masks > 0).float()
     return (masks.sigmoid() * inside).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp(min=1)
 

@@ -1,4 +1,4 @@
-"""What scorers are made of: networks in published folders, read from safetensors only, built when first used, then freed."""
+"""Networks of scorers. They are read from safetensors only, built when first used, and freed after use."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 
@@ -19,13 +19,17 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 TOKENIZER_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
 FILES = (*TOKENIZER_FILES, "model.safetensors", "model-?????-of-?????.safetensors")
-"""What is downloaded of a repository of the hub: configs, tokenizer, weights; never pickles and never code."""
+"""Files downloaded from a repository of the hub: configs, tokenizer and weights, never pickles or code."""
 
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
 
 
 class ScorerNetwork(ABC):
-    """A network that is built when first used and freed by `close`."""
+    """A network. The first use builds it, `close` frees it.
+
+    Args:
+        device: ``auto`` takes a GPU where there is one.
+    """
 
     def __init__(self, device: str = "auto") -> None:
         self.device = find_device(device)
@@ -33,32 +37,32 @@ class ScorerNetwork(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """Short: ``grounding-dino-tiny``."""
+        """Short name: ``grounding-dino-tiny``."""
 
     @property
     @abstractmethod
     def version(self) -> str:
-        """Name and hash of the weights, and what else its answers depend on."""
+        """Name and hash of the weights, and every option that its output depends on."""
 
     def require_ready(self) -> None:
-        """Raise ValueError for what files show to be wrong, without loading weights."""
+        """Raise ValueError where the files are wrong, without loading weights."""
         _ = self.version
 
     @abstractmethod
     def build(self) -> Any:
-        """The module, with its weights."""
+        """Build the module with its weights."""
 
     @cached_property
     def model(self) -> Any:
         return self.build().requires_grad_(False).eval().to(self.device)
 
     def load(self) -> torch.device:
-        """Build it unless it is there, and say where."""
+        """Build the module unless it exists, and return its device."""
         assert self.model is not None
         return self.device
 
     def close(self) -> None:
-        """Give its memory back."""
+        """Free the memory."""
         if self.__dict__.pop("model", None) is not None:
             gc.collect()
             if self.device.type == "cuda":
@@ -69,15 +73,15 @@ class PretrainedNetwork(ScorerNetwork):
     """A network of transformers, in the layout that ``save_pretrained`` writes.
 
     Args:
-        path: a folder, or the id of a repository of the Hugging Face hub (``owner/name``, ``owner/name@revision``).
-        precision: of weights and computation; numbers of different precisions have different versions.
+        path: Folder, or id of a repository of the Hugging Face hub (``owner/name``, ``owner/name@revision``).
+        precision: Precision of weights and computation. It is part of the version.
         device: ``auto`` takes a GPU where there is one.
     """
 
-    classes: ClassVar[tuple[str, ...]] = ()
-    """Classes of transformers that the scorer can work with."""
-    unused: ClassVar[str] = "$^"
-    """Pattern of tensors that a published checkpoint may lack, because they have no part in what the scorer computes."""
+    classes: tuple[str, ...] = ()
+    """Accepted classes of transformers."""
+    unused: str = "$^"
+    """Pattern of tensors that a checkpoint may lack, because the scorer does not use them."""
 
     def __init__(self, path: str, precision: Precision = "float32", device: str = "auto") -> None:
         super().__init__(device)
@@ -124,42 +128,59 @@ class PretrainedNetwork(ScorerNetwork):
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise ValueError(f"{self.folder} could not be loaded as {kind.__name__} ({reason}).") from error
         if missing := sorted(key for key in info["missing_keys"] if not re.match(self.unused, key)):
-            # transformers would go on with random weights in their place
+            # transformers would use random weights in their place
             raise ValueError(
                 f"The weights in {self.folder} lack {len(missing)} of the tensors of {kind.__name__}, {missing[0]} among "
                 "them. Download them again, or convert the right checkpoint."
             )
         return model
 
+    @cached_property
+    def processor_folder(self) -> Path:
+        """Folder of tokenizer and image processor."""
+        return self.folder
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        return self.processor("AutoTokenizer")
+
+    @cached_property
+    def image_processor(self) -> Any:
+        return self.processor("AutoImageProcessor")
+
     def processor(self, kind: str) -> Any:
-        """A tokenizer or processor of the same folder, by its class in transformers (``AutoTokenizer``)."""
-        return load_processor(kind, self.folder)
+        """Load a tokenizer or processor by its class in transformers (``AutoTokenizer``).
 
+        Raises:
+            ValueError: It cannot be loaded.
+        """
+        import transformers
 
-def load_processor(kind: str, folder: Path) -> Any:
-    """A tokenizer or processor, by its class in transformers; ValueError where its files are not there."""
-    import transformers
-
-    try:
-        if kind != "AutoImageProcessor" and not any((folder / file).is_file() for file in TOKENIZERS):
-            # transformers 5 would go on with a tokenizer that knows no words
-            raise OSError(f"none of {', '.join(TOKENIZERS)} is there")
-        return getattr(transformers, kind).from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ValueError(
-            f"{folder} has no {kind} that can be loaded ({reason}). Copy tokenizer and processor beside the weights."
-        ) from error
+        folder = self.processor_folder
+        try:
+            if kind != "AutoImageProcessor" and not any((folder / file).is_file() for file in TOKENIZERS):
+                # transformers 5 would return a tokenizer without words
+                raise OSError(f"none of {', '.join(TOKENIZERS)} is there")
+            return getattr(transformers, kind).from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise ValueError(
+                f"{folder} has no {kind} that can be loaded ({reason}). Copy tokenizer and processor beside the weights."
+            ) from error
 
 
 def class_in(folder: Path, classes: tuple[str, ...]) -> str:
-    """The class that the folder's config.json names, if it is one of ``classes``; ValueError naming both otherwise."""
+    """Return the class in the folder's config.json.
+
+    Raises:
+        ValueError: It is not one of ``classes``.
+    """
     import transformers
 
     config = read_config(folder)
     named = list(config.get("architectures") or [])
     for name in classes:
-        # old configs name their model type only
+        # old configs name only their model type
         of_type = not named and getattr(transformers, name).config_class.model_type == config.get("model_type")
         if name in named or of_type:
             return name

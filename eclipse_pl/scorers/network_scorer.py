@@ -1,4 +1,4 @@
-"""Scorer: a scorer that is made of networks."""
+"""NetworkScorer: a scorer that is made of networks."""
 
 from __future__ import annotations
 
@@ -14,28 +14,31 @@ from eclipse_pl.scorers.network import ScorerNetwork
 from eclipse_pl.scorers.scorer import Score, Scorer
 
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-"""Pillow reads files late, and says of broken ones what their decoder says."""
+"""Errors of Pillow for unreadable images. Pillow reads files late and passes on the errors of its decoders."""
 
 
 class NetworkScorer(Scorer):
-    """Scores batches of readable images with networks that are built when first used.
+    """Scores batches of readable images. The first use builds the networks.
 
-    A subclass says what a prompt must have (`lack`) and how a batch is scored (`score_batch`). It scores in ``inference_mode``
-    and outside of a trainer's autocast, so that a number does not depend on who asks.
+    A subclass defines which prompts it can score (`missing`) and how it scores a batch (`score_batch`). Scoring runs in
+    ``inference_mode`` and outside of a trainer's autocast, so that a score does not depend on the caller.
+
+    Args:
+        networks: The networks.
+        batch_size: Images scored at a time.
     """
 
     def __init__(self, networks: Sequence[ScorerNetwork], batch_size: int) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; at least one image must be scored at a time.")
-        self.networks = list(networks)
-        self.batch_size = batch_size
+        self.networks, self.batch_size = list(networks), batch_size
 
     @abstractmethod
     def score_batch(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
-        """One score an image, in order. Images are RGB and readable, no prompt lacks anything."""
+        """Return one score per image, in order. Images are RGB, and no prompt has anything `missing`."""
 
-    def lack(self, prompt: Prompt) -> str | None:
-        """What the prompt has not and the scorer needs, in a few words ("noun phrases"); None where it has all."""
+    def missing(self, prompt: Prompt) -> str | None:
+        """Name what the scorer needs and the prompt does not have ("noun phrases"), or return None."""
         return None
 
     @property
@@ -50,9 +53,9 @@ class NetworkScorer(Scorer):
         scores: dict[int, Score] = {}
         readable: dict[int, Image.Image] = {}
         for i, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
-            if lack := self.lack(prompt):
+            if missing := self.missing(prompt):
                 scores[i] = Score.failed(
-                    f"Prompt {prompt.id} ({prompt.text!r}) has no {lack}, which {self.name} asks for: its text was not parsed."
+                    f"Prompt {prompt.id} ({prompt.text!r}) has no {missing}, which {self.name} needs: its text was not parsed."
                 )
                 continue
             try:
@@ -62,7 +65,7 @@ class NetworkScorer(Scorer):
         good = list(readable)
         with ExitStack() as contexts:
             for network in self.networks if good else []:
-                # built before inference mode begins: parameters made inside would be of no use outside
+                # load() builds the network before inference mode begins: parameters made inside cannot be used outside
                 contexts.enter_context(torch.autocast(network.load().type, enabled=False))
             contexts.enter_context(torch.inference_mode())
             for first in range(0, len(good), self.batch_size):

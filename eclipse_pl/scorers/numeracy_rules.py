@@ -1,4 +1,4 @@
-"""T2I-CompBench's rule of counts (UniDet_eval, numeracy), apart from any detector."""
+"""T2I-CompBench's rule of counts (UniDet_eval, numeracy), for any detector."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from eclipse_pl.scorers.detections import Detection, deduplicate
 from eclipse_pl.scorers.spatial_rules import PERSONS
 
 RENAMES = {**PERSONS, "ship": "boat", "telivision": "tv", "goldfish": "fish", "painting": "picture"}
-"""Nouns that are looked for under another name, the official script's misspelling included."""
+"""Other names for nouns, including the official script's misspelling."""
 
 
 def counted_as(noun: str) -> str:
@@ -17,12 +17,14 @@ def counted_as(noun: str) -> str:
 
 
 def count_objects(required: Sequence[Required], detections: Sequence[Detection], pixel: float) -> list[int]:
-    """How many of each required object were found, doubles taken out.
+    """Count the detections of each required object, without duplicates.
 
-    A noun that no box is labelled with counts the boxes whose label contains it ("phone" counts microphones).
+    Where no box has the noun as its label, boxes whose label contains the noun count ("phone" counts microphones).
 
     Args:
-        pixel: one pixel of the official frame, whose side is 479, in pixels of the picture.
+        required: Objects of the prompt.
+        detections: Objects in the image.
+        pixel: One pixel of the official frame, whose side is 479, in pixels of the image.
     """
     labels = [detection.label for detection in deduplicate(detections, pixel)]
     counts = []
@@ -35,6 +37,6 @@ def count_objects(required: Sequence[Required], detections: Sequence[Detection],
 
 
 def numeracy_score(required: Sequence[Required], counts: Sequence[int]) -> float:
-    """Mean over objects: half for being there at all, half for the right number."""
+    """Mean over objects: half a point for any, half for the right number."""
     halves = [(found > 0) + (found > 0 and found == wanted.count) for wanted, found in zip(required, counts, strict=True)]
     return sum(halves) / (2 * len(required))

@@ -1,14 +1,14 @@
-"""PickScorer and HpsScorer: what people would rather have, as two models that were trained on their choices tell it."""
+"""PickScorer and HpsScorer: models that were trained on people's choices between images."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.scorers.clip_towers import OpenClip, TransformersClip
-from eclipse_pl.scorers.network import Precision
 from eclipse_pl.scorers.network_scorer import NetworkScorer
 from eclipse_pl.scorers.scorer import Score
 
@@ -16,23 +16,18 @@ from eclipse_pl.scorers.scorer import Score
 class PickScorer(NetworkScorer):
     """PickScore (Kirstain et al., 2023): exp(logit scale) times the cosine.
 
-    Means something between images of one prompt only; see `preference.compare` for the number to report.
+    Only scores of one prompt can be compared. `preference.prefer` computes the number to report.
 
     Args:
-        path: folder or hub id of the weights (``yuvalkirstain/PickScore_v1``).
-        processor: folder or hub id of tokenizer and image processor (``laion/CLIP-ViT-H-14-laion2B-s32B-b79K``), where they
-            do not lie beside the weights.
+        path: Folder or hub id of the weights (``yuvalkirstain/PickScore_v1``).
+        processor: Folder or hub id of tokenizer and image processor (``laion/CLIP-ViT-H-14-laion2B-s32B-b79K``). The default
+            is ``path``.
+        batch_size: Images scored at a time.
+        **options: Those of PretrainedNetwork.
     """
 
-    def __init__(
-        self,
-        path: str,
-        processor: str | None = None,
-        batch_size: int = 32,
-        precision: Precision = "float32",
-        device: str = "auto",
-    ) -> None:
-        self.clip = TransformersClip(path, processor, precision, device)
+    def __init__(self, path: str, processor: str | None = None, batch_size: int = 32, **options: Any) -> None:
+        self.clip = TransformersClip(path, processor, **options)
         super().__init__([self.clip], batch_size)
 
     @property
@@ -45,19 +40,21 @@ class PickScorer(NetworkScorer):
 
 
 class HpsScorer(NetworkScorer):
-    """HPS v2.1 (Wu et al., 2023), a second opinion: the cosine of a ViT-H/14. Others print it times 100.
+    """HPS v2.1 (Wu et al., 2023): the cosine of a ViT-H/14. Others print it times 100.
 
-    Versions 2.0 and 2.1 are not comparable; the name of the checkpoint stands in the name of the number.
+    Versions 2.0 and 2.1 are not comparable, so the scorer's name includes the checkpoint.
 
     Args:
         checkpoint: ``HPS_v2.1_compressed.pt`` of the hub's ``xswu/HPSv2``, loaded with ``weights_only=True``.
-        model: its architecture, by open_clip's name.
+        model: open_clip's name of its architecture.
+        batch_size: Images scored at a time.
+        device: ``auto`` takes a GPU where there is one.
     """
 
     def __init__(self, checkpoint: str, model: str = "ViT-H-14", batch_size: int = 32, device: str = "auto") -> None:
         if not Path(checkpoint).is_file():
             raise ValueError(
-                f"There is no file {checkpoint}. HPS needs its checkpoint here: "
+                f"There is no file {checkpoint}. Download HPS's checkpoint: "
                 "`hf download xswu/HPSv2 HPS_v2.1_compressed.pt --local-dir FOLDER`."
             )
         self.clip = OpenClip(model, checkpoint, device)

@@ -1,4 +1,4 @@
-"""Images -> what networks read."""
+"""Images -> pixels for networks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 def squashed(
     images: Sequence[Image.Image], side: int, mean: Sequence[float], std: Sequence[float]
 ) -> Float[Tensor, "images 3 side side"]:
-    """Images as squares of ``side`` pixels, bicubic, not cropped, normalised."""
+    """Resize images to squares of ``side`` pixels, bicubic and uncropped, and normalise them."""
     squares = [np.asarray(image.resize((side, side), Image.Resampling.BICUBIC)) for image in images]
     pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).float() / 255
     return (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]

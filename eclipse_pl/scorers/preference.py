@@ -1,6 +1,6 @@
 """Preference of one model over another by a scorer's scores, as ECLIPSE reports PickScore (section 4.1, figure 4).
 
-The paper states neither formula, seeds nor ties. Ours: equal seeds, ties worth half, and an interval over prompts.
+The paper states no formula, seeds or ties. Ours: equal seeds, half a win for a tie, and an interval over prompts.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ import numpy as np
 from eclipse_pl.intervals import Estimate, rate_interval
 
 Rows = Mapping[tuple[str, int], float]
-"""(prompt id, seed) -> score. NaN: the image could not be scored."""
+"""(prompt id, seed) -> score. NaN marks an image that could not be scored."""
 
 
 @dataclass(frozen=True)
 class Preference:
-    """How often A is preferred over B."""
+    """Preference of A over B."""
 
     win_rate: Estimate
-    """Part of the pairs that A wins, a tie being half a win, and its interval over prompts."""
+    """Fraction of the pairs that A wins, and its interval over prompts. A tie is half a win."""
     probability: float
-    """Mean probability of A in the pair, the softmax of both scores."""
+    """Mean probability of A: the softmax of both scores."""
     wins: int
     ties: int
     losses: int
     failed: int
-    """Pairs of which one image or both could not be scored; they are left out of everything else."""
+    """Pairs with an image that could not be scored. Nothing else counts them."""
 
     @property
     def pairs(self) -> int:
@@ -39,8 +39,10 @@ def prefer(a: Rows, b: Rows, tie_threshold: float = 0.0, scale: float = 1.0) -> 
     """Compare images of the same prompt and seed.
 
     Args:
-        tie_threshold: a tie is where the probabilities of the pair differ by this much or less. 0: equal scores only.
-        scale: what scores are multiplied with before the softmax. PickScore's already are; for the cosines of HPS it is 100.
+        a: Scores of A.
+        b: Scores of B.
+        tie_threshold: Largest difference between the probabilities of a tie. 0 makes only equal scores a tie.
+        scale: Factor of the scores before the softmax: 1 for PickScore, 100 for the cosines of HPS.
     """
     require_same_rows(a, b)
     keys = sorted(a)
@@ -64,7 +66,7 @@ def prefer(a: Rows, b: Rows, tie_threshold: float = 0.0, scale: float = 1.0) -> 
 
 
 def require_same_rows(a: Rows, b: Rows) -> None:
-    """Both sides must have been generated from the same prompts with the same seeds, or luck would be compared."""
+    """Raise ValueError unless both sides have the same prompts and seeds."""
     if not a and not b:
         raise ValueError("There are no rows to compare.")
     for rows, others, name in ((a, b, "A"), (b, a, "B")):

@@ -1,7 +1,7 @@
-"""3-in-1: T2I-CompBench's score of complex prompts (3_in_1_eval), the mean of what three scorers give an image.
+"""3-in-1: T2I-CompBench's score of complex prompts (3_in_1_eval), the mean of three scorers.
 
-The official script joins three lists by position, so that one missing file shifts all that follow. Here rows are joined by
-prompt and seed.
+The official script joins three lists by position, so one missing file shifts all later rows. This one joins rows by prompt
+and seed.
 """
 
 from __future__ import annotations
@@ -12,27 +12,30 @@ from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.scorers.scorer import Score
 
 Scores = Mapping[tuple[str, int], Score]
-"""(prompt id, seed) -> what a scorer gives that image."""
+"""(prompt id, seed) -> score."""
 
 PARTS = {
     "spatial": ("attribute", "spatial"),
     "action": ("attribute", "clip"),
     "spatialaction": ("attribute", "spatial", "clip"),
 }
-"""Which scorers count in each subset of the complex prompts."""
+"""Subset of the complex prompts -> scorers that count."""
 
 
 def three_in_one(
     prompts: Iterable[Prompt], seeds: Iterable[int], attribute: Scores, spatial: Scores, clip: Scores
 ) -> dict[tuple[str, int], Score]:
-    """One score for each prompt and seed.
+    """Return one score for each prompt and seed.
 
     Args:
-        prompts: of the complex category, with subset ``spatial``, ``action`` or ``spatialaction``.
-        seeds: every prompt was generated with.
-        attribute: of `BlipVqaScorer`.
-        spatial: of `DetectorScorer`. May lack rows of ``action`` prompts, which need none.
-        clip: of `ClipScorer` with ``drop_adjectives``. May lack rows of ``spatial`` prompts.
+        prompts: Prompts of the complex category, with subset ``spatial``, ``action`` or ``spatialaction``.
+        seeds: Seeds of every prompt.
+        attribute: Scores of `BlipVqaScorer`.
+        spatial: Scores of `DetectorScorer`. Prompts of ``action`` need none.
+        clip: Scores of `ClipScorer` with ``drop_adjectives``. Prompts of ``spatial`` need none.
+
+    Raises:
+        ValueError: A prompt belongs to another subset, or a score is missing.
     """
     scorers, seeds = {"attribute": attribute, "spatial": spatial, "clip": clip}, list(seeds)
     joined = {}

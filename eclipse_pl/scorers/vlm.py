@@ -28,17 +28,17 @@ class VisionLanguageModel(PretrainedNetwork):
 
     @cached_property
     def both(self) -> Any:
-        """Processor of images and text. Padded on the left: the answer begins at the end of every row."""
+        """Processor of images and text. It pads on the left, so that the answer begins at the end of every row."""
         processor = self.processor("AutoProcessor")
         processor.tokenizer.padding_side = "left"
         if processor.tokenizer.pad_token is None:
             processor.tokenizer.pad_token = processor.tokenizer.eos_token
         if (getattr(processor, "chat_template", None) or processor.tokenizer.chat_template) is None:
-            raise ValueError(f"{self.folder} has no chat template. A scorer is a chat model: take an instruction-tuned one.")
+            raise ValueError(f"{self.folder} has no chat template. Use an instruction-tuned model, which can chat.")
         return processor
 
     def answers(self, images: Sequence[Image.Image], questions: Sequence[str]) -> Float[Tensor, "questions vocabulary"]:
-        """Probabilities of the first token of the answer to each question about its own image."""
+        """Return probabilities of the first token of the answer to each question about its image."""
         texts = [self.chat(question) for question in questions]
         inputs = self.both(text=texts, images=list(images), padding=True, return_tensors="pt").to(self.device)
         pixels = {key: value.to(self.precision) for key, value in inputs.items() if value.is_floating_point()}
@@ -47,7 +47,7 @@ class VisionLanguageModel(PretrainedNetwork):
 
     def chat(self, question: str) -> str:
         content = [{"type": "image"}, {"type": "text", "text": question}]
-        # through the tokenizer, whose templates ignore what they do not know
+        # the tokenizer's templates ignore unknown arguments, the processor's do not
         return self.both.tokenizer.apply_chat_template(
             [{"role": "user", "content": content}],
             chat_template=getattr(self.both, "chat_template", None),
@@ -57,20 +57,21 @@ class VisionLanguageModel(PretrainedNetwork):
         )
 
     def token_ids(self, answers: Sequence[str]) -> list[int]:
-        """Tokens that are one of these answers as a whole."""
+        """Return the tokens that are one of these answers as a whole."""
         ids = [self.both.tokenizer.encode(answer, add_special_tokens=False) for answer in answers]
         if whole := sorted({tokens[0] for tokens in ids if len(tokens) == 1}):
             return whole
-        raise ValueError(f"The tokenizer in {self.folder} splits all of {answers}, so that no probability can be read.")
+        raise ValueError(f"The tokenizer in {self.folder} splits all of {answers}, so it gives no probability of an answer.")
 
 
 class VlmScorer(NetworkScorer):
-    """Asks a model questions about images and reads the probability of the right answers off its first token.
+    """Asks a model questions about images and reads the probability of the right answers from its first token.
 
     Args:
-        path: folder or hub id of the model.
-        batch_size: images, and questions, at a time.
-        precision: bfloat16, in which such models are published.
+        path: Folder or hub id of the model.
+        batch_size: Images, and questions, at a time.
+        precision: Precision of weights and computation. Such models are published in bfloat16.
+        device: ``auto`` takes a GPU where there is one.
     """
 
     def __init__(self, path: str, batch_size: int = 8, precision: Precision = "bfloat16", device: str = "auto") -> None:
@@ -78,7 +79,7 @@ class VlmScorer(NetworkScorer):
         super().__init__([self.vlm], batch_size)
 
     def probabilities(self, asked: Sequence[tuple[Image.Image, str, Sequence[str]]]) -> list[float]:
-        """Of any of the answers to each question about its image."""
+        """Return the probability that one of the answers follows each question about its image."""
         found: list[float] = []
         for first in range(0, len(asked), self.batch_size):
             images, questions, answers = zip(*asked[first : first + self.batch_size], strict=True)
@@ -91,20 +92,17 @@ class VqaScorer(VlmScorer):
     """VQAScore (Lin et al., ECCV 2024): the probability of "Yes" to one question about the whole prompt.
 
     Args:
-        question: {} is the prompt. Numbers of different questions, and of different models, are not comparable.
+        path: Folder or hub id of the model.
+        question: The question, with {} for the prompt. Scores of different questions or models are not comparable.
+        **options: Those of VlmScorer.
     """
 
     def __init__(
-        self,
-        path: str,
-        question: str = 'Does this figure show "{}"? Please answer Yes or No.',
-        batch_size: int = 8,
-        precision: Precision = "bfloat16",
-        device: str = "auto",
+        self, path: str, question: str = 'Does this figure show "{}"? Please answer Yes or No.', **options: Any
     ) -> None:
         if "{}" not in question:
             raise ValueError(f"The question {question!r} has no place for the prompt: write {{}} there.")
-        super().__init__(path, batch_size, precision, device)
+        super().__init__(path, **options)
         self.question = question
 
     @property
@@ -125,20 +123,15 @@ class AtomScorer(VlmScorer):
     """Soft-TIFA's score over our questions about objects, attributes, relations and counts.
 
     Args:
-        mean: ``geometric`` (a prompt is right where all of it is) or ``arithmetic`` (how much of it is right). Both stand in
-            the evidence.
+        path: Folder or hub id of the model.
+        mean: ``geometric`` (one wrong answer spoils the prompt) or ``arithmetic`` (the fraction of right answers). The
+            evidence holds both.
+        **options: Those of VlmScorer.
     """
 
-    def __init__(
-        self,
-        path: str,
-        mean: Literal["geometric", "arithmetic"] = "geometric",
-        batch_size: int = 8,
-        precision: Precision = "bfloat16",
-        device: str = "auto",
-    ) -> None:
+    def __init__(self, path: str, mean: Literal["geometric", "arithmetic"] = "geometric", **options: Any) -> None:
         one_of("mean", mean, ("geometric", "arithmetic"))
-        super().__init__(path, batch_size, precision, device)
+        super().__init__(path, **options)
         self.mean = mean
 
     @property
@@ -149,27 +142,24 @@ class AtomScorer(VlmScorer):
     def version(self) -> str:
         return f"{super().version}, questions {VERSION}"
 
-    def lack(self, prompt: Prompt) -> str | None:
+    def missing(self, prompt: Prompt) -> str | None:
         return None if atom_questions(prompt) else "noun phrases, relation or counted objects"
 
     def score_batch(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
         atoms = [atom_questions(prompt) for prompt in prompts]
-        probabilities = iter(
-            self.probabilities(
-                [
-                    (image, atom.question, [*atom.answers, *(f" {answer}" for answer in atom.answers)])
-                    for image, of_image in zip(images, atoms, strict=True)
-                    for atom in of_image
-                ]
-            )
-        )
+        asked = [
+            (image, atom.question, [*atom.answers, *(f" {answer}" for answer in atom.answers)])
+            for image, of_image in zip(images, atoms, strict=True)
+            for atom in of_image
+        ]
+        probabilities = iter(self.probabilities(asked))
         scores = []
         for of_image in atoms:
             right = [next(probabilities) for _ in of_image]
-            told = [
+            evidence = [
                 {"kind": atom.kind, "question": atom.question, "answer": atom.answers[0], "probability": round(p, 6)}
                 for atom, p in zip(of_image, right, strict=True)
             ]
             means = {"geometric": geometric_mean(right), "arithmetic": arithmetic_mean(right)}
-            scores.append(Score(means[self.mean], {"atoms": told, **means}))
+            scores.append(Score(means[self.mean], {"atoms": evidence, **means}))
         return scores

@@ -19,7 +19,7 @@ class RandomBlip(BlipVqa):
     def __init__(self, config: Any, folder: Path, resolution: int, device: torch.device) -> None:
         from transformers import BertTokenizer
 
-        super().__init__(str(folder), "official", resolution, "float32", str(device))
+        super().__init__(str(folder), "official", resolution, device=str(device))
         self.config = config
         vocabulary = folder / "vocab.txt"
         vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "yes", "no", "?", *WORDS]))

@@ -1,4 +1,4 @@
-"""Prompt -> image, whatever is in between."""
+"""Prompt -> image."""
 
 from eclipse_pl.text_to_image.diffusers_pipeline import DiffusersPipeline
 from eclipse_pl.text_to_image.prior_and_decoder import PriorAndDecoder

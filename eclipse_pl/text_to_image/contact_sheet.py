@@ -1,4 +1,4 @@
-"""Images in a grid, a prompt a row, with its text: what a run leaves for the eye."""
+"""Images in a grid, one row per prompt, with the prompt's text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ INK, PAPER, FAINT = (30, 30, 30), (255, 255, 255), (120, 120, 120)
 def contact_sheet(
     rows: Sequence[tuple[str, Sequence[Image.Image]]], columns: Sequence[str] = (), side: int = SIDE
 ) -> Image.Image:
-    """One row a text, with its images side by side, ``side`` pixels wide; ``columns`` are written above them."""
+    """Draw one row per text, with its images side by side, ``side`` pixels wide. ``columns`` are their titles."""
     count = max(len(images) for _, images in rows)
     font, small = ImageFont.load_default(13), ImageFont.load_default(11)
     top = 20 if columns else 0
@@ -34,12 +34,12 @@ def contact_sheet(
 
 
 def scaling(image: Image.Image, side: int) -> Image.Resampling:
-    """Pixels stay pixels where they grow."""
+    """Choose the filter: enlarged images keep sharp pixels."""
     return Image.Resampling.NEAREST if image.width < side else Image.Resampling.LANCZOS
 
 
 def wrapped(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Lines of whole words that fit."""
+    """Break the text into lines of at most ``width`` pixels."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -51,7 +51,7 @@ def wrapped(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width
 
 
 def fitting(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> str:
-    """The text, or its beginning and an ellipsis."""
+    """Cut the text to ``width`` pixels, with an ellipsis."""
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(f"{text}…") > width:

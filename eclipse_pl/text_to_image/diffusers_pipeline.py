@@ -22,7 +22,7 @@ from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.text_to_image.text_to_image import TextToImage
 
 FILES = (*CONFIGS, "*.model", "*/*.safetensors")
-"""What is fetched of a repository: no single-file copies of all weights, which lie at its top."""
+"""Files downloaded from a repository. Single-file copies of all weights, at its top level, are left out."""
 
 COMBINED = {
     "KandinskyPipeline": "KandinskyCombinedPipeline",
@@ -30,23 +30,22 @@ COMBINED = {
     "WuerstchenDecoderPipeline": "WuerstchenCombinedPipeline",
     "StableCascadeDecoderPipeline": "StableCascadeCombinedPipeline",
 }
-"""Pipelines that generate what another one has made of the prompt, and both in one."""
+"""Decoder pipeline -> combined pipeline of prior and decoder."""
 
 
 class DiffusersPipeline(TextToImage):
     """Any text-to-image pipeline of diffusers: Stable Diffusion, Karlo, Kandinsky and Würstchen with their priors, and others.
 
     Args:
-        model: hub id or local folder of the pipeline, with safetensors.
-        prior: hub id or local folder of the pipeline that makes of a prompt what ``model`` generates; for Kandinsky and
-            Würstchen, which are published in two.
-        steps: denoising steps; None is the pipeline's own default.
-        guidance: guidance scale; None is the pipeline's own default.
-        size: side of the images in pixels; None is the pipeline's own default.
-        precision: of the weights and of everything that is computed.
-        device: auto (a GPU where there is one), cpu, cuda.
-        batch_size: images at a time; halved where memory does not suffice. Fewer images are filled up to it.
-        options: further arguments of the pipeline's call, such as ``prior_num_inference_steps``.
+        model: Hub id or local folder of the pipeline, with safetensors.
+        prior: Hub id or local folder of the prior's pipeline. Kandinsky and Würstchen are published as two pipelines.
+        steps: Denoising steps. The default is the pipeline's.
+        guidance: Guidance scale. The default is the pipeline's.
+        size: Side of the images in pixels. The default is the pipeline's.
+        precision: Precision of weights and computation.
+        device: ``auto`` takes a GPU where there is one.
+        batch_size: Images at a time, halved where memory runs out. Smaller batches are filled up to it.
+        options: Further arguments of the pipeline's call, such as ``prior_num_inference_steps``.
     """
 
     def __init__(
@@ -70,20 +69,20 @@ class DiffusersPipeline(TextToImage):
 
     @cached_property
     def folders(self) -> list[Path]:
-        """Of the pipeline, and of its prior."""
+        """Folders of the pipeline and of its prior."""
         return [find_model_folder(one, FILES, ("*.fp16.*", "*.non_ema.*")) for one in (self.model, self.prior) if one]
 
     @cached_property
     def identity(self) -> dict[str, Any]:  # hashes gigabytes, so it is made once
         weights = [pipeline_hash(folder, list(parts_of(folder))) for folder in self.folders]
-        told = {"pipeline": self.model, "prior_pipeline": self.prior, "precision": self.precision, **self.options}
-        return {**{name: value for name, value in told.items() if value is not None}, "weights": " ".join(weights)}
+        named = {"pipeline": self.model, "prior_pipeline": self.prior, "precision": self.precision, **self.options}
+        return {**{name: value for name, value in named.items() if value is not None}, "weights": " ".join(weights)}
 
     def require_ready(self) -> None:
         kind = read_config(self.folders[0], "model_index.json").get("_class_name", "")
         if kind in COMBINED and self.prior is None:
             raise ValueError(
-                f"{self.model} is a {kind}: it decodes what another pipeline made of the prompt. Name that one as `prior`, "
+                f"{self.model} is a {kind}: it decodes the output of a prior's pipeline. Name that pipeline as `prior`, "
                 "such as kandinsky-community/kandinsky-2-2-prior or warp-ai/wuerstchen-prior."
             )
         if kind not in COMBINED and self.prior is not None:
@@ -93,12 +92,14 @@ class DiffusersPipeline(TextToImage):
         def batch(rows: list[int]) -> list[Image.Image]:
             generators = [torch.Generator().manual_seed(seeds[row]) for row in rows]
             with warnings.catch_warnings():
-                # diffusers' own combined pipelines still hand it on
+                # diffusers' combined pipelines still pass it
                 warnings.filterwarnings("ignore", "`callback_steps` is deprecated", FutureWarning)
                 generated = pipeline([prompts[row].text for row in rows], generator=generators, **self.options)
-            # a hidden image would count as one that does not follow its prompt
             if hidden := sum(getattr(generated, "nsfw_content_detected", None) or []):
-                print(f"{self.model} blackened {hidden} of {len(rows)} images as unsafe; they are scored so.", file=sys.stderr)
+                print(
+                    f"{self.model} blackened {hidden} of {len(rows)} images as unsafe; they are scored.",
+                    file=sys.stderr,
+                )
             return list(generated.images)
 
         pipeline = self._load()
@@ -121,7 +122,7 @@ class DiffusersPipeline(TextToImage):
         return self._pipeline
 
     def _require_options(self, pipeline: Any) -> None:
-        """Raise ValueError for what the pipeline does not take; many swallow any keyword without a word."""
+        """Raise ValueError for an option that the pipeline does not take. Many pipelines ignore unknown keywords."""
         known = list(inspect.signature(pipeline.__call__).parameters)
         if unknown := [name for name in ("prompt", "generator", *self.options) if name not in known]:
             near = difflib.get_close_matches(unknown[0], known, n=3) or known
@@ -133,14 +134,14 @@ class DiffusersPipeline(TextToImage):
 
 
 def parts_of(folder: Path) -> dict[str, tuple[str, str]]:
-    """{part: (library, class)} of a pipeline's index, without those that are left empty."""
+    """Return {part: (library, class)} of a pipeline's index, without its empty parts."""
     index = read_config(folder, "model_index.json")
     pairs = ((part, named) for part, named in index.items() if isinstance(named, list) and len(named) == 2)
     return {part: (library, name) for part, (library, name) in pairs if library and name}
 
 
 def load_pipeline(folder: Path) -> Any:
-    """As published."""
+    """Load a pipeline as it was published."""
     from diffusers import DiffusionPipeline
 
     with old_names({library for library, _ in parts_of(folder).values()}):
@@ -149,7 +150,7 @@ def load_pipeline(folder: Path) -> Any:
 
 @contextmanager
 def old_names(libraries: Iterable[str]) -> Iterator[None]:
-    """Modules that diffusers has moved since an index named them, where the index looks for them."""
+    """Make modules that diffusers has moved available under the names that old indexes use."""
     from diffusers import pipelines
 
     moved = {library: f"diffusers.pipelines.deprecated.{library}" for library in libraries if "." not in library}
@@ -164,7 +165,7 @@ def old_names(libraries: Iterable[str]) -> Iterator[None]:
 
 
 def combined(decoder: Any, prior: Any) -> Any:
-    """Both pipelines as diffusers' own one of both."""
+    """Join both pipelines in diffusers' combined pipeline."""
     import diffusers
 
     kind = getattr(diffusers, COMBINED[type(decoder).__name__])

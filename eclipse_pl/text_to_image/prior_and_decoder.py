@@ -21,10 +21,10 @@ class PriorAndDecoder(TextToImage):
     """Caption -> prior -> image embedding -> decoder -> image.
 
     Args:
-        prior: folder of a run (a baseline's run too), or a released prior (folder or hub id).
-        decoder: of the prior's space.
-        encoder: the CLIP of that space; found by the space's name where it says where it lies.
-        device: of the prior: auto (a GPU where there is one), cpu, cuda.
+        prior: Folder of a run (baselines too), or a released prior (folder or hub id).
+        decoder: Decoder of the prior's space.
+        encoder: CLIP of that space. By default the space's name finds it.
+        device: Device of the prior. ``auto`` takes a GPU where there is one.
     """
 
     def __init__(self, prior: str, decoder: Decoder, encoder: Encoder | None = None, device: str = "auto") -> None:
@@ -41,25 +41,25 @@ class PriorAndDecoder(TextToImage):
         encoder: Encoder | None = None,
         training_data: TrainingData | None = None,
     ) -> PriorAndDecoder:
-        """A prior in training, on whatever device it is; ``name`` stands in the identity."""
+        """Use a prior in training, on its device. ``name`` becomes part of the identity."""
         text_to_image = cls.__new__(cls)
         text_to_image._of(prior, {"prior": name, "training_data": training_data or []}, decoder, encoder)
         return text_to_image
 
     def rename(self, name: str) -> None:
-        """Another name for the identity: a prior in training is another one after every step. Captions are not read again."""
-        self._told["prior"] = name
+        """Change the name in the identity, because every training step changes the prior. Encoded captions are kept."""
+        self._source["prior"] = name
 
-    def _of(self, prior: Prior, told: dict[str, Any], decoder: Decoder, encoder: Encoder | None) -> None:
+    def _of(self, prior: Prior, source: dict[str, Any], decoder: Decoder, encoder: Encoder | None) -> None:
         self.prior, self.decoder, self._encoder = prior, decoder, encoder
-        self._told = told
+        self._source = source
         self._texts: dict[str, TextCondition] = {}
 
     @property
     def identity(self) -> dict[str, Any]:
         return {
-            **self._told,
-            "weights": weights_sha256(self.prior),  # a run that was trained further is another prior under the same name
+            **self._source,
+            "weights": weights_sha256(self.prior),  # training changes the prior under the same name
             "class": f"{type(self.prior).__module__}.{type(self.prior).__qualname__}",
             "space": self.prior.space.identity,
             "decoder": self.decoder.identity,
@@ -70,7 +70,7 @@ class PriorAndDecoder(TextToImage):
 
     @torch.no_grad()
     def embed(self, texts: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:
-        """The prior's image embedding of each text, (texts, dim), on the CPU."""
+        """Return the prior's image embedding of each text, (texts, dim), on the CPU."""
         self.encode(texts)
         text = TextCondition.join([self._texts[one] for one in texts])
         device = next((tensor.device for tensor in self.prior.state_dict().values()), torch.device("cpu"))
@@ -86,9 +86,9 @@ class PriorAndDecoder(TextToImage):
         self.encode([prompt.text for prompt in prompts])
 
     def encode(self, texts: Sequence[str]) -> None:
-        """Read captions now and let the encoder go, so that it and the decoder need not share the memory.
+        """Encode captions now and free the encoder, so that encoder and decoder do not share the memory.
 
-        One at a time: read together, a caption's last digits would depend on those beside it, and so on the ranks.
+        Captions are encoded one at a time: in a batch, a caption's last digits would depend on the other captions.
         """
         fresh = [text for text in dict.fromkeys(texts) if text not in self._texts]
         if fresh:
@@ -100,13 +100,13 @@ class PriorAndDecoder(TextToImage):
 
 
 def trained_on(prior: str) -> TrainingData:
-    """Of a run; a released prior does not say."""
+    """Return the training data of a run. A released prior does not state any."""
     checkpoint = find_checkpoint(prior)
     return [] if checkpoint is None else training_data_of(read_checkpoint(checkpoint))
 
 
 def require_parts(space: ClipSpace, decoder: Decoder, encoder: Encoder | None) -> None:
-    """Raise ValueError unless decoder and encoder are those of the prior's space; without an encoder, one must be known."""
+    """Raise ValueError unless decoder and encoder belong to the prior's space. By default the space names the encoder."""
     decoder.require_space(space, "the prior")
     if encoder is None:
         require_encoder(space)

@@ -10,23 +10,23 @@ from eclipse_pl.prompts.prompt import Prompt
 
 
 class TextToImage(ABC):
-    """What a benchmark puts to the test: a prior with its decoder, or a whole text-to-image pipeline."""
+    """A text-to-image model that a benchmark can test: a prior with its decoder, or a whole pipeline."""
 
     @property
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """All that its images depend on, beside prompt and seed, in words of JSON. Images of two are never mixed."""
+        """Everything except prompt and seed that its images depend on, as JSON values. It keeps images of models apart."""
 
     @abstractmethod
     def generate(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Image.Image]:
-        """One image a prompt, in order, each a function of its prompt and seed."""
+        """Return one image per prompt, in order. Each image depends on its prompt and seed alone."""
 
-    def prepare(self, prompts: Sequence[Prompt]) -> None:  # noqa: B027 (not every text-to-image model has something to read before)
-        """Told once what this process will generate, before it generates."""
+    def prepare(self, prompts: Sequence[Prompt]) -> None:  # noqa: B027 (optional)
+        """Read the prompts that this process will generate, before it generates the first one."""
 
     @abstractmethod
     def require_ready(self) -> None:
-        """Raise ValueError for what can be known to be wrong before anything large is loaded, such as parts of two spaces."""
+        """Raise ValueError for errors that show before large files are loaded, such as parts of two spaces."""
 
-    def close(self) -> None:  # noqa: B027 (not every text-to-image model has something to free)
-        """Free what was loaded; the next call of `generate` loads it again."""
+    def close(self) -> None:  # noqa: B027 (optional)
+        """Free the loaded networks. The next call of `generate` loads them again."""

@@ -14,17 +14,17 @@ from eclipse_pl.world.encoder import WorldEncoder
 from eclipse_pl.world.prompts import scene_of
 
 TRUE_IMAGE = "true image"
-"""What stands in the place of a prior."""
+"""The upper bound's name among the priors."""
 
 
 class UpperBound(TextToImage):
     """The upper bound of the world's tables: the true image of each prompt -> its image embedding -> decoder -> image.
 
-    What a perfect prior would come to with this decoder.
+    A perfect prior would reach it with this decoder.
 
     Args:
-        decoder: the world's.
-        prompt_seed: that of the prompts (`WorldPrompts`).
+        decoder: The world's decoder.
+        prompt_seed: Seed of the prompts (`WorldPrompts`).
     """
 
     def __init__(self, decoder: Decoder, prompt_seed: int = 0) -> None:
