@@ -11,7 +11,7 @@ from eclipse_pl.embed.embed_shards import embed_shards
 from eclipse_pl.embed.progress import left_out
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.encoders.openclip import OpenClipEncoder
-from eclipse_pl.raw.image import Background, ImageReading
+from eclipse_pl.raw.image import Background, ImageReader
 from eclipse_pl.raw.sources import find_sources
 
 
@@ -30,22 +30,21 @@ def embed(
 ) -> None:
     """Turn webdataset tars of images and captions (img2dataset's layout) into a set of embedding shards.
 
-    Killed and started again, it continues after the last finished shard; run over a finished set, it makes missing and
-    damaged shards again.
+    A killed run resumes after the last finished shard. A run into a finished set embeds missing and damaged shards again.
 
     Args:
-        source: the tars, in quotes: 'raw/{0000..0009}.tar', 'raw/*.tar', a URL that webdataset opens, or a list of these.
-        out: folder of the set of shards.
-        encoder: the CLIP, for example --encoder.model ViT-bigG-14 --encoder.pretrained laion2b_s39b_b160k.
-        chunk: pairs a record.
-        val: fraction of the pairs for validation, where the source does not say; pairs of one image, caption or group stay
-            together, for which all sources are read once more (a `pipe:` twice).
-        test: fraction of the pairs for testing.
-        batch_size: pairs encoded at a time.
-        workers: processes that decode images; 0 decodes in this one.
-        upright: images are turned as their EXIF data say.
-        background: colour that transparent images are laid on; "none" drops their transparency alone.
-        made_by: the command that the manifest keeps for whoever has to repair the set: this one.
+        source: The tars, in quotes: 'raw/{0000..0009}.tar', 'raw/*.tar', a URL that webdataset opens, or a list of these.
+        out: Folder of the set of shards.
+        encoder: The CLIP, for example --encoder.model ViT-bigG-14 --encoder.pretrained laion2b_s39b_b160k.
+        chunk: Pairs per record.
+        val: Fraction for validation of the pairs without a split. Pairs of one image, caption or group stay together, so all
+            sources are read once more (a `pipe:` twice).
+        test: Fraction of these pairs for testing.
+        batch_size: Pairs encoded at a time.
+        workers: Processes that decode images. 0 decodes in the main process.
+        upright: Turn images as their EXIF data state.
+        background: Colour behind transparent images. "none" drops their transparency.
+        made_by: Command that repairs the set, for the manifest. The default is this command.
     """
     sources = [source] if isinstance(source, str) else source
     find_sources(sources)  # before an encoder is downloaded
@@ -59,7 +58,7 @@ def embed(
         test=test,
         batch_size=batch_size,
         workers=workers,
-        reading=ImageReading(upright, background),
+        reader=ImageReader(upright, background),
     )
     cut = sum(shard.cut for shard in manifest.shards)
     splits = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())

@@ -13,7 +13,7 @@ import numpy as np
 from data_prep.array_files import arrays_in, parquet
 from eclipse_pl.formats.file_kind import kind_of
 from eclipse_pl.formats.text_file import lines_of, read_text, unusable
-from eclipse_pl.formats.text_table import DELIMITERS, JSON_LINES, read_csv, read_json_lines, told
+from eclipse_pl.formats.text_table import DELIMITERS, JSON_LINES, described, read_csv, read_json_lines
 from eclipse_pl.raw.reasons import BAD_CAPTION, NO_CAPTION, ODD_TEXT
 
 
@@ -69,7 +69,7 @@ def column(values: Iterable[Any], kind: Kind, place: str) -> Column:
         if value is None or (isinstance(value, str) and not value.strip()):
             reason = NO_CAPTION if kind is CAPTION else f"no {kind.name}"
         elif not isinstance(value, str | bytes):
-            raise ValueError(f"{place}: row {row} (the first is 0) is {told(value)}; {kind.expected}.")
+            raise ValueError(f"{place}: row {row} (the first is 0) is {described(value)}; {kind.expected}.")
         elif isinstance(value, str) and (problem := unusable(value)):
             reason = f"{ODD_TEXT} (its {kind.name} {problem})"
         if reason is not None:
@@ -161,7 +161,7 @@ def _of_records(rows: list[tuple[int, Any]], kind: Kind, name: str, path: str) -
         if isinstance(value, dict) and taken not in value:
             raise ValueError(f"{path}, line {line}, has no {taken!r}, as other lines have. Write null where there is none.")
         if names and not isinstance(value, dict):
-            raise ValueError(f"{path}, line {line}, is {told(value)}, where other lines are records.")
+            raise ValueError(f"{path}, line {line}, is {described(value)}, where other lines are records.")
         values.append(value[taken] if names else value)
     return column(values, kind, path)
 
@@ -173,7 +173,7 @@ def _of_json(text: str, kind: Kind, path: str) -> Column:
         hint = " Name a file of JSON lines *.jsonl." if "Extra data" in str(error) else ""
         raise ValueError(f"{path} is no JSON ({error}).{hint}") from error
     if not isinstance(values, list):
-        raise ValueError(f"{path} must be a list of strings, got {told(values)}.")
+        raise ValueError(f"{path} must be a list of strings, got {described(values)}.")
     return column(values, kind, path)
 
 

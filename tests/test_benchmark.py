@@ -100,7 +100,7 @@ def test_distances_of_all_images_together(folder: Path, capfd: pytest.CaptureFix
     }
     write(folder / "few.yaml", protocol["class_path"], arguments)
     assert command(words(folder, "few", f"--protocol={folder / 'few.yaml'}")) == 2
-    assert "need 129 images at least, and there are 48, and 24 to" in capfd.readouterr().err
+    assert "need at least 129 images on either side: there are 48 generated and 24 reference images" in capfd.readouterr().err
     arguments["prompts"]["init_args"]["per_category"] = 11
     write(folder / "enough.yaml", protocol["class_path"], {**arguments, "images_per_prompt": 1})
     assert command(words(folder, "enough", f"--protocol={folder / 'enough.yaml'}")) == 0
@@ -223,7 +223,7 @@ def test_results_are_never_mixed(tmp_path: Path) -> None:
     other.identity = {"text_to_image": "another"}
     with pytest.raises(ValueError, match="its text_to_image differ"):
         bench().run(other, tmp_path, progress=False)
-    with pytest.raises(ValueError, match="scores of another version of mean_colour: 1, and now it is 2"):
+    with pytest.raises(ValueError, match="scores of another version of mean_colour: 1, and this run has 2"):
         bench(scorers=[Scoring(MeanColour("2"))]).run(Grey(), tmp_path, progress=False)
 
 

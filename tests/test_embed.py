@@ -244,7 +244,7 @@ def test_a_batch_is_copied_before_the_next_is_started_and_waited_for_alone(
     source = write_tar(tmp_path / "raw.tar", {f"{number}": sample(number) for number in range(8)})
     embed([str(source)], encoder, tmp_path / "plain")
     told.clear()
-    monkeypatch.setattr("eclipse_pl.embed.embed_shards._to_host", to_host)
+    monkeypatch.setattr("eclipse_pl.embed.embedded_pairs._to_host", to_host)
     embed([str(source)], encoder, tmp_path / "told")
     # the space's batch is the first; of each other one the copy stands before the next, and it alone is waited for
     expected = "compute|compute|copy 2|compute|copy 3|wait 2|compute|copy 4|wait 3|wait 4"

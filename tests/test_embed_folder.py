@@ -175,14 +175,14 @@ def test_nothing_is_mixed(tmp_path: Path, encoder: OpenClipEncoder) -> None:
     sources, out = raw_set(tmp_path / "raw"), tmp_path / "shards"
     embed(sources, encoder, out)
     whole = contents(out)
-    with pytest.raises(ValueError, match=r"made in another way .chunk: 4 there, 8 now"):
+    with pytest.raises(ValueError, match=r"shards with other settings .chunk: 4 there, 8 now"):
         embed(sources, encoder, out, chunk=8)
     with pytest.raises(ValueError, match=r"val: 0.2 there, 0.3 now"):
         embed(sources, encoder, out, val=0.3)
     other = OpenClipEncoder(f"local-dir:{tiny_folder(tmp_path / 'other', embed_dim=8)}", None, device="cpu")
     with pytest.raises(ValueError, match=r"space: .*'dim': 16.* there, .*'dim': 8"):
         embed(sources, other, out)
-    with pytest.raises(ValueError, match=r"0002.tar, which the given sources do not make"):
+    with pytest.raises(ValueError, match=r"0002.tar, which is not a shard of the given sources"):
         embed([str(tmp_path / "raw" / "{0000..0001}.tar")], encoder, out)
     assert contents(out) == whole
     raw = contents(tmp_path / "raw")

@@ -225,7 +225,7 @@ def test_run_again_it_repairs_and_mixes_nothing(tmp_path: Path, error: Error) ->
     (tmp_path / "set" / "manifest.json").unlink()
     assert main(["import-embeddings", *args]) == 0
     assert {path.name: path.read_bytes() for path in (tmp_path / "set").iterdir()} == whole
-    assert "made in another way" in error(*args, "--val", "3")
+    assert "shards with other settings" in error(*args, "--val", "3")
     assert {path.name: path.read_bytes() for path in (tmp_path / "set").iterdir()} == whole
 
 

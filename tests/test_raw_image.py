@@ -13,7 +13,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image, PngImagePlugin
 
 from eclipse_pl.encoders.cropped import Cropped
-from eclipse_pl.raw.image import BadImageError, ImageReading, is_memory_error
+from eclipse_pl.raw.image import BadImageError, ImageReader, is_memory_error
 
 SMALL = np.random.default_rng(0).integers(0, 256, (3, 4, 3), dtype=np.uint8)
 RGB = Image.fromarray(SMALL).resize((48, 40), Image.Resampling.BICUBIC)
@@ -27,22 +27,22 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 
 
 def pixels(content: bytes, **options: Any) -> np.ndarray:
-    image = ImageReading(**options)(content)
+    image = ImageReader(**options)(content)
     assert image.mode in ("L", "RGB")
     return np.asarray(image.convert("RGB")).astype(int)
 
 
 def told(content: bytes) -> str:
     with pytest.raises(BadImageError) as error:
-        ImageReading()(content)
+        ImageReader()(content)
     return str(error.value)
 
 
 def test_ordinary_images_are_what_pillow_reads() -> None:
     for kind in ("PNG", "JPEG", "WEBP"):
         content = encoded(RGB, kind)
-        assert np.array_equal(np.asarray(ImageReading()(content)), np.asarray(Image.open(io.BytesIO(content))))
-    assert ImageReading()(encoded(GREY)).mode == "L"
+        assert np.array_equal(np.asarray(ImageReader()(content)), np.asarray(Image.open(io.BytesIO(content))))
+    assert ImageReader()(encoded(GREY)).mode == "L"
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "JPEG2000", "GIF", "AVIF", "WEBP"])
@@ -138,7 +138,7 @@ def test_damaged_images_are_read_or_refused(damage: bytes, kind: str, place: int
     content = bytearray(encoded(RGB, kind))
     content[place : place + len(damage)] = damage
     try:
-        assert ImageReading()(bytes(content)).mode in ("L", "RGB")
+        assert ImageReader()(bytes(content)).mode in ("L", "RGB")
     except BadImageError as error:
         assert str(error)
 
@@ -157,7 +157,7 @@ def test_images_of_too_many_pixels_are_refused_before_they_are_decoded(monkeypat
     assert told(grey_png(10_000, 7_000)) == "70,000,000 pixels are more than 67,108,864"
     assert "decompression bomb" in told(grey_png(300_000, 1_000))
     monkeypatch.setattr("eclipse_pl.raw.image.MOST_PIXELS", 1000)
-    assert ImageReading()(encoded(RGB, "JPEG")).size == (24, 20), "a JPEG is decoded at half its size"
+    assert ImageReader()(encoded(RGB, "JPEG")).size == (24, 20), "a JPEG is decoded at half its size"
     assert told(encoded(RGB.resize((300, 300)), "JPEG")) == "22,500 pixels are more than 1,000"
 
 
@@ -172,7 +172,7 @@ def test_running_out_of_memory_is_no_bad_image(monkeypatch: pytest.MonkeyPatch) 
     for error in errors:
         monkeypatch.setattr(Image.Image, "convert", lambda *args, error=error, **options: (_ for _ in ()).throw(error))
         with pytest.raises(MemoryError):
-            ImageReading()(encoded(RGB.quantize(4)))
+            ImageReader()(encoded(RGB.quantize(4)))
     assert not is_memory_error(OSError("broken data stream when reading image file"))
 
 

@@ -236,7 +236,7 @@ def test_a_changed_source_is_made_again(tmp_path: Path, encoder: OpenClipEncoder
     capsys.readouterr()
     embed([f"{raw}/*.tar"], encoder, out, val=0.0, test=0.0)
     printed = capsys.readouterr().out
-    assert f"0001.tar is made again, because {raw}/0001.tar has changed since." in printed and "0002.tar is" not in printed
+    assert f"0001.tar is embedded again, because {raw}/0001.tar has changed." in printed and "0002.tar is" not in printed
     assert {key for key in read_all(out) if key.startswith("new")} == {f"new{n}" for n in range(6)}
     assert "10" not in read_all(out)
     assert all((out / name).stat().st_ino == before[name] for name in ("0000.tar", "0002.tar"))
@@ -285,7 +285,7 @@ def test_a_source_that_joins_pairs_of_two_splits(
     joining = {**sample(0, caption=pairs[held]["caption"]), "png": image_bytes(int(train))}
     write_tar(raw / "0004.tar", {"joining": joining})
     embed([f"{raw}/*.tar"], encoder, out, val=0.3, test=0.3)
-    assert "because with the other sources some of its pairs belong into other splits" in capsys.readouterr().out
+    assert "because the other sources change the splits of its pairs" in capsys.readouterr().out
     pairs = read_all(out)
     assert pairs[train]["split"] == pairs[held]["split"] == pairs["joining"]["split"]
     again = {path.name for path in out.glob("*.tar") if before.get(path.name) != path.stat().st_ino}

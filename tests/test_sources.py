@@ -77,7 +77,7 @@ def test_what_is_no_source_is_told_in_one_sentence(tmp_path: Path) -> None:
         "bro*.tar": "broken.tar is a link to nowhere.tar, which is not there",
         "{b,c}.tar": "There is no source .*c.tar, one of .*{b,c}.tar",
         "pipe.tar": "pipe.tar is no regular file",
-        "caf\udce9.tar": r"caf\\udce9.tar' is no UTF-8. Rename it",
+        "caf\udce9.tar": r"caf\\udce9.tar' is not UTF-8. Rename it",
     }.items():
         with pytest.raises(ValueError, match=told):
             find_sources([f"{tmp_path}/{pattern}"])

@@ -1,4 +1,4 @@
-"""The speed command with everything small: what it measures is there, and is what it says."""
+"""The speed command with small sizes: rows, units and peers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.priors import DiffusionPrior
 from eclipse_pl.speed import command as speed
 from eclipse_pl.speed import priors as speed_priors
-from eclipse_pl.speed.command import embed, loader, step
-from eclipse_pl.speed.inputs import draw_lengths, write_images, write_shards
-from eclipse_pl.speed.row import Row, in_turns
+from eclipse_pl.speed.data import embed, loader
+from eclipse_pl.speed.inputs import draw_lengths, random_space, random_text, write_images, write_shards
+from eclipse_pl.speed.priors import step
+from eclipse_pl.speed.timing import Timing, in_turns
 from tests.test_openclip import tiny_folder
 
 CPU = torch.device("cpu")
@@ -29,8 +30,8 @@ def _one_thread() -> None:
 
 
 def test_ratio_is_how_many_times_as_fast() -> None:
-    assert Row("time", 20.0, 100.0, "ms").ratio == 5
-    assert Row("rate", 20.0, 100.0, "pairs/s").ratio == 0.2
+    assert Timing("time", 20.0, 100.0, "ms").ratio == 5
+    assert Timing("rate", 20.0, 100.0, "pairs/s").ratio == 0.2
 
 
 def test_caption_lengths_are_mscocos() -> None:
@@ -49,7 +50,7 @@ def test_step() -> None:
 @pytest.mark.slow
 def test_step_is_four_times_as_fast_as_diffusers() -> None:
     torch.set_num_threads(2)
-    for row in speed.step_rows(CPU):
+    for row in speed.step_timings(CPU):
         assert row.ratio > (1 if row.name.endswith("padded-77") else 4), row
 
 
@@ -64,8 +65,8 @@ def test_diffusion() -> None:
 
 def test_the_peer_is_kandinskys_loop_with_the_same_weights() -> None:
     torch.manual_seed(0)
-    prior = DiffusionPrior(speed_priors.random_space(32), num_layers=2, num_attention_heads=2, attention_head_dim=16).eval()
-    text = speed_priors.random_text(32, torch.tensor([13, 13]))
+    prior = DiffusionPrior(random_space(32), num_layers=2, num_attention_heads=2, attention_head_dim=16).eval()
+    text = random_text(32, torch.tensor([13, 13]))
     empty = text.replaced(torch.tensor([True, True]), prior.space.empty_prompt())
     loop = speed_priors.KandinskyLoop(prior, text, empty)
     theirs = loop.pipeline(loop.prompts, guidance_scale=4.0, generator=torch.Generator().manual_seed(1)).image_embeds
@@ -76,7 +77,7 @@ def test_the_peer_is_kandinskys_loop_with_the_same_weights() -> None:
 @pytest.mark.slow
 def test_constant_keys_and_values_are_two_and_a_half_times_as_fast() -> None:
     torch.set_num_threads(2)
-    step, sample, _ = speed.diffusion_rows(CPU)
+    step, sample, _ = speed.diffusion_timings(CPU)
     assert step.ratio > 0.9 and sample.ratio > 2.5
 
 
@@ -112,7 +113,7 @@ def test_images_to_measure_with_have_captions_of_the_drawn_lengths(tmp_path: Pat
     assert torch.equal(ends + 1, draw_lengths(40))
 
 
-def test_runs_take_turns_and_the_first_of_each_does_not_count() -> None:
+def test_functions_take_turns_and_the_first_of_each_does_not_count() -> None:
     order: list[str] = []
     seconds = in_turns([lambda: order.append("ours"), lambda: order.append("peer")], CPU, repetitions=2)
     assert order == ["ours", "peer"] * 3 and len(seconds) == 2
@@ -121,7 +122,7 @@ def test_runs_take_turns_and_the_first_of_each_does_not_count() -> None:
 def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     small = {
         "step": lambda device: step("step/ViT-L-14", 8, device, captions=2, layers=1, heads=2, head_dim=4),
-        "loader": lambda device: [Row("loader", 7.0, 10.0, "pairs/s")],
+        "loader": lambda device: [Timing("loader", 7.0, 10.0, "pairs/s")],
     }
     monkeypatch.setattr(speed, "MEASUREMENTS", small)
     assert __main__.main(["speed", "--only", "loader,step", "--json", str(tmp_path / "speed.json"), "--device", "cpu"]) == 0

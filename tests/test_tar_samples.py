@@ -100,7 +100,7 @@ def test_a_sample_that_stands_twice_costs_one_pair(tmp_path: Path) -> None:
     for names in ([*pair, *pair, "1.png", "1.txt"], [*pair, "1.png", "1.txt", *pair], [*pair, "0.jpg", "1.png", "1.txt"]):
         samples, reasons, _ = read(tmp_path, tar_of(names))
         assert [one.key for one in samples] == ["0", "1"]
-        assert reasons == {"0": "its key stands twice in the tar, and the first is taken"}
+        assert reasons == {"0": "its key occurs twice in the tar, and the first sample is used"}
 
 
 def test_a_tar_that_is_not_sorted_is_said_to_be(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_what_stands_behind_the_end_of_a_tar(tmp_path: Path) -> None:
         assert [one.key for one in read(tmp_path, first + rest)[0]] == ["0"]
     for rest in (b"rest", b"x" * 5000, second[:100]):
         _, reasons, _ = read(tmp_path, first + rest)
-        assert "the bytes behind the tar's end mark are no further tar" in reasons[""]
+        assert "the bytes after the tar's end mark are not another tar" in reasons[""]
     assert "after" in read(tmp_path, first + second[:600])[1][""], "cut off in the second tar"
 
 
@@ -239,8 +239,8 @@ def test_headers_that_claim_gigabytes_are_not_believed(tmp_path: Path) -> None:
 
 
 def test_text_called_tar(tmp_path: Path) -> None:
-    assert "it is no tar" in read(tmp_path, b"this is text " * 100)[1][""]
-    assert "it is no tar" in read(tmp_path, b"")[1][""]
+    assert "it is not a tar" in read(tmp_path, b"this is text " * 100)[1][""]
+    assert "it is not a tar" in read(tmp_path, b"")[1][""]
 
 
 def test_compressed_and_piped_tars(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_lines_are_the_text(text: str) -> None:
         ("a\r\nКот".encode("cp1251"), "not UTF-8 text: line 2"),
         ("写真".encode("shift-jis"), "not UTF-8 text: line 1"),
         (b"a\n\xed\xa0\xbc", "not UTF-8 text: line 2"),
-        (gzip.compress(b"a\nb", mtime=0), "no text by its first bytes, but gzip. Unpack it first"),
+        (gzip.compress(b"a\nb", mtime=0), "not text: its first bytes are those of gzip. Unpack it first"),
         (b"PAR1\x15\x04\x00", "but Parquet"),
     ],
 )
@@ -98,7 +98,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="There is no"):
         read_text(tmp_path / "none.txt")
     np.save(tmp_path / "c.npy", np.array(["a"]))
-    with pytest.raises(ValueError, match="no text by its first bytes, but npy"):
+    with pytest.raises(ValueError, match="not text: its first bytes are those of npy"):
         read_text(tmp_path / "c.npy")
 
 

@@ -1,1 +1,1 @@
-"""Prompts and seeds -> text-to-image model -> scorers -> scorecard."""
+"""Benchmarks: prompts and seeds -> text-to-image model -> scorers -> scorecard."""

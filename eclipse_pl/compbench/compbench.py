@@ -1,4 +1,4 @@
-"""T2I-CompBench's protocol on any prompts, text-to-image model and scorers; sharded over ranks, resumed after a kill."""
+"""T2I-CompBench's protocol for any prompts, text-to-image model and scorers. It shards over ranks and resumes."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ from eclipse_pl.compbench.distribution import Distribution
 from eclipse_pl.compbench.generation import Step, generate_units
 from eclipse_pl.compbench.ranks import Ranks
 from eclipse_pl.compbench.scorecard import VERSION, Card, rows_of, table_of, write_card, write_rows
-from eclipse_pl.compbench.scoring import Scores, Scoring, read_scores, score_units
+from eclipse_pl.compbench.scoring import Scoring, read_scores, score_units
 from eclipse_pl.compbench.unit import Unit, units_of
 from eclipse_pl.files import json_bytes, write_atomically
 from eclipse_pl.prompts.prompt import PromptSet
 from eclipse_pl.prompts.source import PromptSource
+from eclipse_pl.scorers.scorer import Scores
 from eclipse_pl.scorers.three_in_one import PARTS, three_in_one
 from eclipse_pl.text_to_image.text_to_image import TextToImage
 
 
 class CompBench:
-    """What is generated and what scores it.
+    """Generates images of prompts and scores them.
 
-    A benchmark's folder holds ``images/`` in T2I-CompBench's own layout, so that anyone can rescore with the original scripts,
-    ``rows.jsonl`` (one row an image, with every scorer's evidence) and ``scorecard.json``. All ranks must see one folder.
+    A benchmark's folder holds ``images/`` in T2I-CompBench's layout, which the original scripts can rescore, ``rows.jsonl``
+    (one row per image, with every scorer's evidence) and ``scorecard.json``. All ranks must share the folder.
 
     Args:
         prompts: The prompts.
-        scorers: Scorers, and the categories that each scores.
-        images_per_prompt: Images of each prompt; T2I-CompBench's metric is defined for 10.
-        seed: Of the first image of every prompt; the next ones count on. T2I-CompBench's: 42.
-        block: Images generated, and scored, together. Part of what a result depends on in its last digit, so it is fixed.
-        distribution: What all images together are compared with; null for nothing.
+        scorers: Scorers with their categories.
+        images_per_prompt: Images of each prompt. T2I-CompBench defines its metric for 10.
+        seed: Seed of the first image of every prompt. The next images have the next seeds. T2I-CompBench's is 42.
+        block: Images generated, and scored, together. Another block changes the last digits of scores.
+        distribution: Distances of all images to reference images. Null computes none.
     """
 
     def __init__(
@@ -50,37 +51,38 @@ class CompBench:
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be 1 or more.")
         if not scorers:
-            raise ValueError("scorers is empty, so nothing would score the images. Name one scorer at least.")
+            raise ValueError("scorers is empty, so nothing would score the images. Name at least one scorer.")
         for one, other in combinations(scorers, 2):
             alike = one.scorer.name == other.scorer.name
             if alike and (shared := shared_categories(one.categories, other.categories)):
                 raise ValueError(
-                    f"Two scorers of the benchmark are called {one.scorer.name}, and both score {', '.join(shared)}: their "
-                    "scores could not be told apart. Give them categories that do not overlap."
+                    f"Two scorers of the benchmark are called {one.scorer.name}, and both score {', '.join(shared)}, so their "
+                    "scores would mix. Give them categories that do not overlap."
                 )
         self.source, self.scorers = prompts, scorers
         self.images_per_prompt, self.seed, self.block = images_per_prompt, seed, block
         self.distribution = distribution
 
     def units(self) -> tuple[PromptSet, list[Unit]]:
-        """The prompts, and all images of them.
+        """Load the prompts, and list all their images.
 
         Raises:
-            ValueError: a file of prompts is missing or damaged, or a scorer would have nothing to score.
+            ValueError: A file of prompts is missing or damaged, or a scorer has no prompt to score.
         """
         prompts = self.source.load()
         units = units_of(prompts, self.images_per_prompt, self.seed)
         if idle := [scoring.scorer.name for scoring in self.scorers if not any(map(scoring.covers, units))]:
             raise ValueError(
-                f"{idle[0]} would score nothing: the prompts are of the categories {', '.join(prompts.categories)}."
+                f"{idle[0]} would score nothing: the prompts have the categories {', '.join(prompts.categories)}. Change its "
+                "categories, or remove it."
             )
         return prompts, units
 
     def require_ready(self) -> tuple[PromptSet, list[Unit]]:
-        """The prompts, and all images of them, once all is there that they need: scorers, and enough to compare with.
+        """Check scorers and distribution, load the prompts, and list all their images.
 
         Raises:
-            ValueError: for what can be known to be wrong before anything is generated.
+            ValueError: An error shows before any image is generated.
         """
         prompts, units = self.units()
         for scoring in self.scorers:
@@ -90,15 +92,15 @@ class CompBench:
         return prompts, units
 
     def run(self, text_to_image: TextToImage, folder: Path, ranks: Ranks | None = None, progress: bool = True) -> Card:
-        """Generate, score, and write the scorecard, which every rank returns. Only what is not there yet is done.
+        """Generate, score, and write the scorecard, which every rank returns. Finished blocks are not repeated.
 
         Raises:
-            ValueError: the folder holds another benchmark's images or scores, or parts do not fit.
+            ValueError: The folder holds another benchmark's images or scores, or parts do not fit.
         """
         ranks = ranks or Ranks()
         text_to_image.require_ready()
         prompts, units = self.require_ready()
-        told = {
+        protocol = {
             "version": VERSION,
             "text_to_image": text_to_image.identity,
             "prompts": {"name": prompts.name, "sha256": prompts.sha256, "parser": prompts.parser, "count": len(prompts)},
@@ -106,8 +108,8 @@ class CompBench:
             "seed": self.seed,
             "block": self.block,
         }
-        if refusal := ranks.broadcast(claim(folder, told) if ranks.is_first else None):
-            raise ValueError(refusal)  # on every rank, or the others would wait for ever
+        if refusal := ranks.broadcast(claim(folder, protocol) if ranks.is_first else None):
+            raise ValueError(refusal)  # on every rank, because the others would wait
         with bar(f"generating {len(units)} images", len(units), ranks, progress) as step:
             generate_units(units, text_to_image, folder, ranks, self.block, step)
         text_to_image.close()
@@ -119,30 +121,32 @@ class CompBench:
             scoring.scorer.close()
         ranks.barrier()
         if self.distribution is not None:
-            told["distribution"] = self.distribution.measure(units, prompts, folder, ranks, self.block)
-        card: Card = ranks.broadcast(self._finish(folder, units, told) if ranks.is_first else None)
+            protocol["distribution"] = self.distribution.measure(units, prompts, folder, ranks, self.block)
+        card: Card = ranks.broadcast(self._finish(folder, units, protocol) if ranks.is_first else None)
         return card
 
-    def _finish(self, folder: Path, units: Sequence[Unit], told: dict[str, Any]) -> Card:
+    def _finish(self, folder: Path, units: Sequence[Unit], protocol: dict[str, Any]) -> Card:
         scores: dict[str, Scores] = {}
         for scoring in self.scorers:
             scores.setdefault(scoring.scorer.name, {}).update(read_scores(units, scoring, folder, self.block))
         scores |= self._joined(units, scores)
         rows = rows_of(units, scores)
         write_rows(folder / "rows.jsonl", rows)
-        versions: dict[str, str] = {}
-        for scoring in self.scorers:  # one name may have an option more for some categories, such as depth
-            scorer, said = scoring.scorer, versions.get(scoring.scorer.name, "")
-            versions[scorer.name] = (
-                said if scorer.version in said.split("; ") else f"{said}; {scorer.version}".removeprefix("; ")
-            )
-        failed = sum(row["failed"] is not None for row in rows)
-        card = {**told, "scorers": versions, "images": len(rows), "failed": failed, "scores": table_of(rows)}
+        versions: dict[str, list[str]] = {}
+        for scoring in self.scorers:  # scorers of one name may differ in an option, such as depth
+            versions.setdefault(scoring.scorer.name, []).append(scoring.scorer.version)
+        card = {
+            **protocol,
+            "scorers": {name: "; ".join(dict.fromkeys(several)) for name, several in versions.items()},
+            "images": len(rows),
+            "failed": sum(row["failed"] is not None for row in rows),
+            "scores": table_of(rows),
+        }
         write_card(folder / "scorecard.json", card)
         return card
 
     def _joined(self, units: Sequence[Unit], scores: dict[str, Scores]) -> dict[str, Scores]:
-        """3-in-1 of the complex prompts, where scorers of all its parts are there."""
+        """Join the scores of complex prompts to 3-in-1, if there are scorers of all three parts."""
         parts = {scoring.part: scoring.scorer.name for scoring in self.scorers if scoring.part}
         complex_prompts = list({unit.prompt.id: unit.prompt for unit in units if unit.prompt.subset in PARTS}.values())
         if len(parts) < 3 or not complex_prompts:
@@ -154,34 +158,34 @@ class CompBench:
 
 
 def shared_categories(one: Sequence[str], other: Sequence[str]) -> list[str]:
-    """Those in both lists, where an empty one is all categories."""
+    """Return the categories in both lists. An empty list means all."""
     return [category for category in one or other or ["all"] if not other or category in other]
 
 
-def claim(folder: Path, told: dict[str, Any]) -> str | None:
-    """Make the folder this benchmark's; or why not, where it is that of another one."""
+def claim(folder: Path, protocol: dict[str, Any]) -> str | None:
+    """Reserve the folder for this benchmark, or return why that is not possible."""
     path = folder / "benchmark.json"
-    told = json.loads(json_bytes(told))
+    protocol = json.loads(json_bytes(protocol))
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
-        if differing := [key for key in told if found.get(key) != told[key]]:
+        if differing := [key for key in protocol if found.get(key) != protocol[key]]:
             key = differing[0]
             return (
                 f"{folder} holds another benchmark: its {', '.join(differing)} differ ({key} was {found.get(key)} and is now "
-                f"{told[key]}). Results are never mixed: choose another folder."
+                f"{protocol[key]}). Results are never mixed: choose another folder."
             )
         return None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json_bytes(told))
+        write_atomically(path, json_bytes(protocol))
     except OSError as error:
-        return f"Cannot write to {folder} ({error.strerror}). Choose a folder that can be written."
+        return f"Cannot write to {folder} ({error.strerror}). Choose another folder."
     return None
 
 
 @contextmanager
 def bar(text: str, total: int, ranks: Ranks, shown: bool) -> Iterator[Step]:
-    """A bar of the first rank's own share, as if all were as quick."""
+    """Show a progress bar that counts each block of the first rank once for every rank."""
     if not (shown and ranks.is_first):
         yield lambda done: None
         return

@@ -18,15 +18,15 @@ from eclipse_pl.scorers.features import Features, extract, gather_features, refe
 
 
 class Distribution:
-    """All generated images together against reference images: FID, KID, precision and recall, density and coverage.
+    """Compares all generated images with reference images: FID, KID, precision and recall, density and coverage.
 
     Args:
-        extractor: whose features are compared. FID as published: InceptionFeatures.
-        reference: what the images should look like.
-        side: images are scaled to this shorter side and cut to a square; null takes them as they are.
-        kid_subset: images in each of the subsets that KID is averaged over.
-        neighbours: how many nearest neighbours make the neighbourhood of an image, for coverage and the like.
-        cache: file for the reference's features; null extracts them anew each time.
+        extractor: Network that extracts the features. Published FIDs use InceptionFeatures.
+        reference: Reference images.
+        side: Scale images to this shorter side and crop them to a square. Null changes nothing.
+        kid_subset: Images in each subset that KID is averaged over.
+        neighbours: Nearest neighbours in the neighbourhood of an image, for precision, recall, density and coverage.
+        cache: File for the reference's features. Null extracts them in every run.
     """
 
     def __init__(
@@ -43,11 +43,15 @@ class Distribution:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a distance depends on, beside the images."""
+        """Options that the distances depend on."""
         return {"side": self.side, "kid_subset": self.kid_subset, "neighbours": self.neighbours}
 
     def require_enough(self, prompts: PromptSet, images: int) -> None:
-        """Raise ValueError, before anything is generated, where so few images have no distance."""
+        """Check, before any image is generated, that there are enough images.
+
+        Raises:
+            ValueError: There are too few images.
+        """
         with torch.inference_mode():
             self.extractor.load()
             dim = self.extractor.features([Image.new("RGB", (64, 64))]).shape[1]
@@ -56,25 +60,25 @@ class Distribution:
         reference = len(self.reference.load(prompts))
         if min(images, reference) < needed:
             raise ValueError(
-                f"FID of {dim} features, KID of {self.kid_subset} and coverage of {self.neighbours} neighbours need {needed} "
-                f"images at least, and there are {images}, and {reference} to compare them with. Take more prompts or "
-                "images_per_prompt, a larger reference, or no distribution."
+                f"FID of {dim} features, KID of {self.kid_subset} and coverage of {self.neighbours} neighbours need at least "
+                f"{needed} images on either side: there are {images} generated and {reference} reference images. Use more "
+                "prompts or images_per_prompt, a larger reference, or no distribution."
             )
 
     def measure(self, units: Sequence[Unit], prompts: PromptSet, folder: Path, ranks: Ranks, size: int) -> dict[str, Any]:
-        """The distances. A collective: every rank extracts its blocks, and every rank gets all features."""
+        """Return the distances on the first rank. All ranks must call it: each extracts the features of its blocks."""
         parts = [
             extract({unit.file: folder / unit.file for unit in block}, self.extractor, self.side, size)[0]
             for number, block in blocks(units, size)
             if ranks.owns(number)
         ]
         generated = gather_features(joined(parts))
-        told: dict[str, Any] = {}
+        distances: dict[str, Any] = {}
         if ranks.is_first:
             images = self.reference.load(prompts)
             cache = None if self.cache is None else Path(self.cache)
             reference = reference_features(cache, images, self.extractor, self.side)
-            told = {
+            distances = {
                 "fid": fid(reference, generated),
                 "kid": list(kid(reference, generated, subset_size=self.kid_subset)),
                 **asdict(coverage(reference, generated, self.neighbours)),
@@ -86,7 +90,7 @@ class Distribution:
                 },
             }
         self.extractor.close()
-        return told
+        return distances
 
 
 def joined(parts: Sequence[Features]) -> Features:

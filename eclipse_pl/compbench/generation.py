@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,17 +7,17 @@ from PIL import Image
 
 from eclipse_pl.compbench.ranks import Ranks
 from eclipse_pl.compbench.unit import Unit, blocks
-from eclipse_pl.files import write_atomically
+from eclipse_pl.files import atomic_path
 from eclipse_pl.text_to_image.text_to_image import TextToImage
 
 Step = Callable[[int], None]
-"""Called with the number of units that were done."""
+"""Called with the number of finished units."""
 
 
 def generate_units(
     units: Sequence[Unit], text_to_image: TextToImage, folder: Path, ranks: Ranks, size: int, step: Step
 ) -> None:
-    """Generate what is not generated yet of this rank's blocks. An image is a whole file or none."""
+    """Generate this rank's unfinished blocks. Writes are atomic."""
     mine = [block for number, block in blocks(units, size) if ranks.owns(number)]
     todo = [block for block in mine if not all((folder / unit.file).is_file() for unit in block)]
     text_to_image.prepare([unit.prompt for block in todo for unit in block])
@@ -31,8 +30,7 @@ def generate_units(
 
 
 def write_image(path: Path, image: Image.Image) -> None:
-    """As PNG; atomic."""
+    """Write a PNG atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = io.BytesIO()
-    image.save(content, "PNG")
-    write_atomically(path, content.getvalue())
+    with atomic_path(path) as partial:
+        image.save(partial, "PNG")

@@ -15,21 +15,21 @@ def same(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those that share a work. The default is a process by itself.
+    """The processes that share a benchmark, seen from one of them. The default is a single process.
 
-    Rank and count are given as numbers, never read from the environment; who starts the processes knows them.
+    The caller passes rank and count, because they are never read from the environment.
     """
 
     rank: int = 0
     count: int = 1
     barrier: Callable[[], None] = nothing
     broadcast: Callable[[Any], Any] = same
-    """From rank 0 to all."""
+    """Sends a value from rank 0 to all ranks."""
 
     @property
     def is_first(self) -> bool:
         return self.rank == 0
 
     def owns(self, number: int) -> bool:
-        """Whether block ``number`` of the work is this process's; what is in a block does not depend on how many share it."""
+        """Return whether this process works on block ``number``. A block's content does not depend on ``count``."""
         return number % self.count == self.rank

@@ -14,18 +14,18 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 
 
 class ReferenceImages(ABC):
-    """What generated images as a whole should look like."""
+    """Images that generated images are compared with."""
 
     @abstractmethod
     def load(self, prompts: PromptSet) -> Mapping[str, Path | Image.Image]:
-        """Images by name."""
+        """Return images by name."""
 
 
 class ImageFolder(ReferenceImages):
-    """All images of a folder, such as the 30,000 of MSCOCO that a FID is stated for.
+    """All images of a folder, such as the 30,000 of MSCOCO in published FIDs.
 
     Args:
-        folder: with the images, at whatever depth.
+        folder: Folder with the images, and its subfolders.
     """
 
     def __init__(self, folder: str) -> None:
@@ -34,7 +34,7 @@ class ImageFolder(ReferenceImages):
     def load(self, prompts: PromptSet) -> Mapping[str, Path | Image.Image]:
         found = {str(path.relative_to(self.folder)): path for path in self.folder.rglob("*") if path.suffix.lower() in ENDINGS}
         if not found:
-            raise ValueError(f"{self.folder} holds no images ({', '.join(ENDINGS)}) to compare with.")
+            raise ValueError(f"{self.folder} holds no images ({', '.join(ENDINGS)}) to compare with. Choose another folder.")
         return found
 
 
@@ -42,7 +42,7 @@ class SceneImages(ReferenceImages):
     """The world's true images of the prompts.
 
     Args:
-        prompt_seed: that of the prompts (`WorldPrompts`).
+        prompt_seed: Seed of the prompts (`WorldPrompts`).
     """
 
     def __init__(self, prompt_seed: int = 0) -> None:

@@ -15,20 +15,17 @@ from eclipse_pl.compbench.ranks import Ranks
 from eclipse_pl.compbench.unit import Unit, blocks
 from eclipse_pl.files import json_bytes, write_atomically
 from eclipse_pl.scorers.network_scorer import UNREADABLE
-from eclipse_pl.scorers.scorer import Score, Scorer
-
-Scores = dict[tuple[str, int], Score]
-"""(prompt id, seed) -> what a scorer gives that image."""
+from eclipse_pl.scorers.scorer import Score, Scorer, Scores
 
 
 @dataclass
 class Scoring:
-    """A scorer and what it scores.
+    """A scorer and the categories that it scores.
 
     Args:
-        scorer: the scorer.
-        categories: whose images it scores; empty for all.
-        part: what it stands for in 3-in-1, the score of T2I-CompBench's complex prompts; null where it does not.
+        scorer: The scorer.
+        categories: Categories of prompts that it scores. An empty list means all.
+        part: Its part of 3-in-1, the score of T2I-CompBench's complex prompts. Null means none.
     """
 
     scorer: Scorer
@@ -40,10 +37,10 @@ class Scoring:
 
 
 def score_units(units: Sequence[Unit], scoring: Scoring, folder: Path, ranks: Ranks, size: int, step: Step) -> None:
-    """Score what is not scored yet of this rank's blocks; each block is a file below ``scores/``, whole or not there.
+    """Score this rank's unfinished blocks. Each block is one file below ``scores/``, and writes are atomic.
 
     Raises:
-        ValueError: scores of another version of the scorer lie there.
+        ValueError: The folder holds scores of another version of the scorer.
     """
     scorer = scoring.scorer
     place = folder / "scores" / slug(scorer.name)
@@ -63,12 +60,12 @@ def score_units(units: Sequence[Unit], scoring: Scoring, folder: Path, ranks: Ra
 
 
 def read_scores(units: Sequence[Unit], scoring: Scoring, folder: Path, size: int) -> Scores:
-    """All that `score_units` wrote, by whatever ranks."""
+    """Read the scores of `score_units` from all ranks."""
     place = folder / "scores" / slug(scoring.scorer.name)
     scores: Scores = {}
     for number, _ in blocks([unit for unit in units if scoring.covers(unit)], size):
         rows = read_block(block_path(place, scoring, number), scoring.scorer)
-        assert rows is not None, "every rank is done"
+        assert rows is not None, "every rank has finished"
         scores |= {
             (row["id"], row["seed"]): Score(math.nan if row["value"] is None else row["value"], row["evidence"])
             for row in rows
@@ -77,7 +74,7 @@ def read_scores(units: Sequence[Unit], scoring: Scoring, folder: Path, size: int
 
 
 def score_files(scorer: Scorer, units: Sequence[Unit], folder: Path) -> list[Score]:
-    """A score for each image; one that cannot be read is a failed row, and the others are scored."""
+    """Return a score for each image. An unreadable image gets a failed score."""
     images: dict[int, Image.Image] = {}
     scores: dict[int, Score] = {}
     for number, unit in enumerate(units):
@@ -97,15 +94,15 @@ def read_block(path: Path, scorer: Scorer) -> list[dict[str, Any]] | None:
     content = json.loads(path.read_text(encoding="utf-8"))
     if content["version"] != scorer.version:
         raise ValueError(
-            f"{path.parent} holds scores of another version of {scorer.name}: {content['version']}, and now it is "
-            f"{scorer.version}. They are never mixed: choose another folder, or remove that one to score anew."
+            f"{path.parent} holds scores of another version of {scorer.name}: {content['version']}, and this run has "
+            f"{scorer.version}. They are never mixed: choose another folder, or remove that one to score again."
         )
     rows: list[dict[str, Any]] = content["rows"]
     return rows
 
 
 def block_path(place: Path, scoring: Scoring, number: int) -> Path:
-    """One scorer may sit twice, for different categories."""
+    """Name the file of a block. A scorer can occur twice, with different categories."""
     categories = "-".join(scoring.categories) or "all"
     return place / f"{categories}-{number:06d}.json"
 

@@ -10,26 +10,26 @@ from eclipse_pl.prompts.prompt import Prompt, PromptSet
 
 @dataclass(frozen=True)
 class Unit:
-    """One image to be generated and scored."""
+    """One image of a benchmark."""
 
     prompt: Prompt
     sample: int
-    """Number of the image among those of its prompt."""
+    """Number of the image among the images of its prompt."""
     seed: int
     file: str
-    """Its place below the benchmark's folder, in T2I-CompBench's layout: ``images/color/samples/a green bench_000070.png``."""
+    """Path below the benchmark's folder, in T2I-CompBench's layout: ``images/color/samples/a green bench_000070.png``."""
 
     @property
     def key(self) -> tuple[str, int]:
-        """By which rows are joined."""
+        """Key that joins the scores of one image."""
         return self.prompt.id, self.seed
 
 
 def units_of(prompts: PromptSet, images_per_prompt: int, seed: int) -> list[Unit]:
-    """All images of a benchmark, in order. The k-th of every prompt has the seed ``seed + k``, as in T2I-CompBench.
+    """Return all images of a benchmark, in order. The k-th image of every prompt has ``seed + k``, as in T2I-CompBench.
 
     Raises:
-        ValueError: a category is no name of a folder; a file from elsewhere may not choose where images are written.
+        ValueError: A category would place images outside of the benchmark's folder.
     """
     for prompt in prompts:
         place = folder_of(prompt)
@@ -43,12 +43,12 @@ def units_of(prompts: PromptSet, images_per_prompt: int, seed: int) -> list[Unit
 
 
 def folder_of(prompt: Prompt) -> str:
-    """Upstream's scripts read one category at a time."""
+    """Return a folder per category, as T2I-CompBench's scripts expect."""
     return prompt.id.rpartition("/")[0] or prompt.category or "prompts"
 
 
 def name_of(prompt: Prompt, sample: int, images_per_prompt: int) -> str:
-    """T2I-CompBench's name of the file; one by the number alone where its scripts could not read the prompt back from it."""
+    """Return T2I-CompBench's file name, or the number alone where its scripts could not recover the prompt from the name."""
     try:
         return image_file_name(prompt, sample, images_per_prompt)
     except ValueError:
@@ -60,9 +60,9 @@ Item = TypeVar("Item")
 
 
 def blocks(items: Sequence[Item], size: int) -> Iterator[tuple[int, Sequence[Item]]]:
-    """Numbered parts of ``size`` items. They are what ranks share and what is done anew after a kill, always as a whole.
+    """Divide items into numbered blocks of ``size``. Ranks share blocks, and a killed run repeats its unfinished ones.
 
-    What is computed together can agree with what is computed apart to the last digit but one; with fixed blocks it need not.
+    A result can depend in its last digit on the other items of its batch. Fixed blocks make it reproducible.
     """
     for number, first in enumerate(range(0, len(items), size)):
         yield number, items[first : first + size]

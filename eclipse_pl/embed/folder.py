@@ -1,7 +1,7 @@
-"""The folder of a set of shards while `embed` makes or repairs it: whose it is, what is finished, how it is closed.
+"""The folder of a set of shards while a command writes it: its lock, its finished shards, its manifest.
 
-While a set is being made, each finished shard has its manifest row beside it (``0000.tar.json``). A run that was killed
-and started again keeps the shards whose row is there and whose bytes are right. At the end all rows become manifest.json.
+Each finished shard has a manifest entry in its own file (``0000.tar.json``). A resumed run keeps the shards whose entry
+exists and whose bytes are right. At the end the entries are joined in manifest.json.
 """
 
 from __future__ import annotations
@@ -28,19 +28,27 @@ from eclipse_pl.raw.reasons import by_kind
 from eclipse_pl.raw.splits import CACHE
 
 SETTINGS_NAME = "embed.json"
-"""What all shards of a set must share: space, chunk and the fractions of the splits."""
+"""Settings that all shards of a set share: space, chunk and the fractions of the splits."""
 LOCK_NAME = "embed.lock"
 STATISTICS_BLOCK = 4096
-"""Embeddings that are widened to float64 at a time."""
+"""Embeddings converted to float64 at a time."""
 
 
 def only_run(out: Path) -> AbstractContextManager[None]:
-    """Hold ``out`` for this process; ValueError where another one embeds into it."""
+    """Lock ``out`` for this process.
+
+    Raises:
+        ValueError: Another process embeds into it.
+    """
     return only_process(out, LOCK_NAME, f"Another run is embedding into {out}. Wait for it, or choose another folder.")
 
 
 def require_same_settings(out: Path, settings: dict[str, Any], named: Collection[str]) -> None:
-    """Refuse to mix: every shard in ``out`` must be one of those ``named``, made with these settings."""
+    """Check that every shard in ``out`` is among ``named`` and was made with these settings.
+
+    Raises:
+        ValueError: A shard is not, or the file of settings is damaged.
+    """
     path = out / SETTINGS_NAME
     shards = sorted(file.name for file in out.glob("*.tar"))
     if not path.is_file():
@@ -54,34 +62,36 @@ def require_same_settings(out: Path, settings: dict[str, Any], named: Collection
         before = dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise ValueError(
-            f"{path} is damaged ({error}), so nothing says how its shards were made. Choose another folder."
+            f"{path} is damaged ({error}), so the settings of the shards in {out} are lost. Choose another folder."
         ) from error
     if differing := [name for name in settings if before.get(name) != settings[name]]:
-        told = "; ".join(f"{name}: {before.get(name)} there, {settings[name]} now" for name in differing)
-        raise ValueError(f"{out} holds shards made in another way ({told}). Use the same settings, or choose another folder.")
+        changes = "; ".join(f"{name}: {before.get(name)} there, {settings[name]} now" for name in differing)
+        raise ValueError(
+            f"{out} holds shards with other settings ({changes}). Use the same settings, or choose another folder."
+        )
     if strange := [name for name in shards if name not in named]:
         raise ValueError(
-            f"{out} holds {strange[0]}, which the given sources do not make. Name all sources, or choose another folder."
+            f"{out} holds {strange[0]}, which is not a shard of the given sources. Name all sources, or choose another folder."
         )
 
 
 def finished_shards(out: Path) -> dict[str, ShardEntry]:
-    """The shards of a finished or unfinished set that are there with the right bytes, by name."""
+    """Return the shards of a set, finished or not, whose bytes are right, by name."""
     try:
-        rows = {shard.name: shard for shard in Manifest.load(out).shards}
-    except ValueError:  # none yet, or damaged: then only what the rows beside the shards vouch for is kept
-        rows = {}
+        entries = {shard.name: shard for shard in Manifest.load(out).shards}
+    except ValueError:  # missing or damaged: only shards with an entry of their own are kept
+        entries = {}
     for path in sorted(out.glob("*.tar.json")):
         try:
-            rows[path.name.removesuffix(".json")] = ShardEntry.from_json(json.loads(path.read_text(encoding="utf-8")))
+            entries[path.name.removesuffix(".json")] = ShardEntry.from_json(json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, KeyError, TypeError, AttributeError):
             path.unlink()
-    quiet = not (rows and sys.stdout.isatty())
-    return {row.name: row for row in track(rows.values(), "reading finished shards", disable=quiet) if not row.problem(out)}
+    checked = track(entries.values(), "reading finished shards", disable=not (entries and sys.stdout.isatty()))
+    return {entry.name: entry for entry in checked if not entry.problem(out)}
 
 
 class ImageStatistics(NamedTuple):
-    """Of the training pairs' image embeddings; a CLIP space has fields of these names."""
+    """Statistics of the training pairs' image embeddings, by the names of ClipSpace's fields."""
 
     image_mean: Float[Tensor, " dim"]
     image_std: Float[Tensor, " dim"]
@@ -89,10 +99,12 @@ class ImageStatistics(NamedTuple):
 
 
 def image_statistics(folder: Path, shards: list[ShardEntry], dim: int) -> ImageStatistics:
-    """Mean, standard deviation and covariance of the training pairs' image embeddings as stored; summed in float64.
+    """Compute mean, standard deviation and covariance of the training pairs' stored image embeddings, in float64.
 
-    An image counts once for each of its pairs. A set without a training split (a test set of its own) takes all its pairs.
-    ValueError for an empty set.
+    An image counts once for each of its pairs. In a set without a training split all pairs count.
+
+    Raises:
+        ValueError: The set is empty.
     """
     records = [(folder / shard.name, record) for shard in shards for record in shard.records]
     training = [(path, record) for path, record in records if record.split == "train"] or records
@@ -113,14 +125,14 @@ def image_statistics(folder: Path, shards: list[ShardEntry], dim: int) -> ImageS
 
 
 def read_array(path: Path, record: RecordEntry, field: str) -> np.ndarray:
-    """One array of a record, without opening the set; nothing is unpickled."""
+    """Read one array of a record, without unpickling."""
     with path.open("rb") as file:
         file.seek(record.members[member_name(field)][0])
         return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def finish_set(out: Path, space: ClipSpace, manifest: Manifest) -> Manifest:
-    """Space, manifest, and away with what lay beside the shards meanwhile. What is right already is not written again."""
+    """Write space and manifest, and remove the files of the unfinished set. Files that would not change are kept."""
     if not manifest.pairs:
         reasons = by_kind(pair for shard in manifest.shards for pair in shard.skipped)
         raise ValueError(f"The sources hold no pair that could be embedded ({reasons or 'they are empty'}).")
@@ -131,13 +143,13 @@ def finish_set(out: Path, space: ClipSpace, manifest: Manifest) -> Manifest:
         unchanged = False
     if not unchanged:
         manifest.save(out)
-    for beside in [*out.glob("*.tar.json"), *out.glob(f"*.tar{CACHE}")]:
-        beside.unlink()
+    for temporary in [*out.glob("*.tar.json"), *out.glob(f"*.tar{CACHE}")]:
+        temporary.unlink()
     return manifest
 
 
 def write_space(folder: Path, space: ClipSpace) -> None:
-    """``space.safetensors``, atomically; left alone where it holds these bytes already."""
+    """Write ``space.safetensors`` atomically, unless it already holds these bytes."""
     path, content = folder / SPACE_NAME, space.to_bytes()
     try:
         if not path.is_file() or path.read_bytes() != content:

@@ -1,4 +1,4 @@
-"""What `embed` shows while it works: a bar on a terminal, a line a shard elsewhere."""
+"""Progress of `embed`: a bar on a terminal, otherwise one line per shard."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from eclipse_pl.raw.reasons import by_kind
 
 
 def left_out(entries: Sequence[ShardEntry]) -> str:
-    """What the sources of these shards hold besides pairs: the counts add up to all that is in them."""
+    """Describe the content of the sources that became no pair."""
     skipped = [pair for entry in entries for pair in entry.skipped]
     others = sum(entry.others for entry in entries)
-    told = f", {len(skipped):,} skipped ({by_kind(skipped)})" if skipped else ""
-    return told + (f", {others:,} expected other files" if others else "")
+    counts = f", {len(skipped):,} skipped ({by_kind(skipped)})" if skipped else ""
+    return counts + (f", {others:,} expected other files" if others else "")
 
 
 class EmbedProgress:
-    """Pairs per second, shards done and time left. The bar counts bytes of the sources, and shards where those are remote."""
+    """Shows pairs per second, finished shards and the remaining time.
+
+    The bar counts bytes of local sources. Where a source is remote, it counts shards.
+    """
 
     def __init__(self, sources: dict[str, str], finished: int) -> None:
         self.console = Console(highlight=False)
@@ -54,19 +57,19 @@ class EmbedProgress:
         return self.pairs / max(time.perf_counter() - self.started, 1e-9)
 
     def batch(self, pairs: int, position: int) -> None:
-        """``pairs`` more are embedded; the source was read up to ``position`` bytes."""
+        """Count ``pairs`` more embedded pairs. The source was read up to ``position`` bytes."""
         self.pairs += pairs
         self.bar.update(self.task, completed=self.before + position * self.by_bytes, rate=self.rate, description=self.title)
 
-    def note(self, what: str) -> None:
-        """What is being done besides embedding, until the next shard is done; without a terminal only how it began."""
-        self.bar.update(self.task, description=what)
+    def note(self, activity: str) -> None:
+        """Show an activity other than embedding, until the next batch. Without a terminal only the first one is printed."""
+        self.bar.update(self.task, description=activity)
         if not (self.noted or self.console.is_terminal):
-            self.console.print(what, soft_wrap=True, markup=False)
+            self.console.print(activity, soft_wrap=True, markup=False)
         self.noted = True
 
     def source_done(self, name: str, entry: ShardEntry | None) -> None:
-        """A shard is written, or (None) given up."""
+        """Count a finished source. Its entry is None where it gave no shard."""
         self.before += self.sizes[name]
         self.finished += entry is not None
         self.bar.update(self.task, completed=self.before, description=self.title)

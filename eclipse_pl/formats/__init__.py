@@ -1,1 +1,1 @@
-"""Text files and tables of users: encodings, lines, rows."""
+"""Users' text files and tables: encodings, lines, rows."""

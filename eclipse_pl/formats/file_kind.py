@@ -1,4 +1,4 @@
-"""What a file is, seen by its first bytes: names end in anything."""
+"""Recognise the kind of a file by its first bytes, because its name can be wrong."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ SIGNATURES = {
     b"%PDF": "PDF",
 }
 PACKED = ("gzip", "bzip2", "xz", "Zstandard", "7-Zip")
-"""Kinds that hold another file."""
+"""Kinds that contain another file."""
 
 
 def kind_of_bytes(head: bytes) -> str | None:
-    """Kind of a file that begins with ``head`` (512 bytes are enough); None for text and for what is not known here."""
+    """Return the kind of a file by its first 512 bytes, or None for text and unknown kinds."""
     for signature, kind in SIGNATURES.items():
         if head.startswith(signature) and not (signature.decode("latin-1").isprintable() and _is_text(head)):
             return kind
@@ -44,7 +44,7 @@ def kind_of_bytes(head: bytes) -> str | None:
 
 
 def kind_of(path: str | Path) -> str | None:
-    """Kind of a file on disk: as above, and of zip archives what they hold (npz, PyTorch, Excel)."""
+    """Return the kind of a file on disk. For a zip archive, its content decides (npz, PyTorch, Excel)."""
     with Path(path).open("rb") as file:
         kind = kind_of_bytes(file.read(512))
     if kind != "zip":
@@ -62,5 +62,5 @@ def kind_of(path: str | Path) -> str | None:
 
 
 def _is_text(head: bytes) -> bool:
-    """Whether a caption could begin so: a character may be cut off at the end."""
+    """Return whether a text file can begin like this. The last character may be incomplete."""
     return b"\0" not in head and head.decode("utf-8", "ignore").encode() in (head[: len(head) - cut] for cut in range(4))

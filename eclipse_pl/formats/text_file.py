@@ -1,4 +1,4 @@
-"""Text files that people bring: UTF-8, cut into lines at ``\\n`` and ``\\r\\n`` alone, or refused in one sentence."""
+"""Users' text files: UTF-8, with lines that end in ``\\n`` or ``\\r\\n``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ BYTE_ORDER_MARK = "\ufeff"
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a UTF-8 file, without its byte order mark. ValueError where there is no such file or it is no such text."""
+    """Read a UTF-8 file, without its byte order mark.
+
+    Raises:
+        ValueError: There is no such file, or it is not UTF-8 text.
+    """
     if Path(path).is_dir():
         raise ValueError(f"{path} is a folder, not a text file.")
     if not Path(path).is_file():
@@ -27,13 +31,17 @@ def read_text(path: str | Path) -> str:
 
 
 def decoded(content: bytes, place: str) -> str:
-    """The text in ``content``. ValueError for other encodings and for files that are no text, naming what was seen."""
+    """Decode the UTF-8 text in ``content``.
+
+    Raises:
+        ValueError: It has another encoding, or is no text. The error names its kind.
+    """
     for mark, encoding in MARKS.items():
         if content.startswith(mark):
             raise ValueError(f"{place} is {encoding} text. {_convert(encoding)}")
     if kind := kind_of_bytes(content[:512]):
         remedy = "Unpack it first." if kind in PACKED else "Save it as text in UTF-8."
-        raise ValueError(f"{place} is no text by its first bytes, but {kind}. {remedy}")
+        raise ValueError(f"{place} is not text: its first bytes are those of {kind}. {remedy}")
     if unmarked := _without_mark(content):
         raise ValueError(
             f"{place} is {unmarked} text without a byte order mark: every second byte of its line 1 is 0. {_convert(unmarked)}"
@@ -49,15 +57,16 @@ def decoded(content: bytes, place: str) -> str:
 
 
 def lines_of(text: str, place: str) -> list[str]:
-    """The lines, without their ends.
+    """Split a text into lines, without their ends.
 
-    ``str.splitlines`` would also cut at U+2028, NEL, form feed and five others, which stand in the middle of captions.
-    ValueError for lines that end in carriage returns alone, and for a byte order mark at the beginning of a line, which
-    stands there where files were joined.
+    ``str.splitlines`` would also split at U+2028, NEL, form feed and five others, which occur inside captions.
+
+    Raises:
+        ValueError: Lines end in carriage returns alone, or a line begins with a byte order mark, as in joined files.
     """
     if "\r" in text.rstrip("\r") and "\n" not in text:
         raise ValueError(
-            f"{place}: line 1 holds carriage returns and the file no line feed, as on an old Macintosh. Convert its "
+            f"{place}: line 1 holds carriage returns, and the file has no line feed, as on an old Macintosh. Convert its "
             r"line ends: tr '\r' '\n' < OLD > NEW."
         )
     lines = re.split(r"\r?\n", text)
@@ -67,13 +76,13 @@ def lines_of(text: str, place: str) -> list[str]:
         for number, line in enumerate(lines, start=1):
             if line.startswith(BYTE_ORDER_MARK):
                 raise ValueError(
-                    f"{place}, line {number}, begins with a byte order mark (U+FEFF), as where files were joined. Remove it."
+                    f"{place}, line {number}, begins with a byte order mark (U+FEFF), as in joined files. Remove it."
                 )
     return lines
 
 
 def unusable(text: str) -> str | None:
-    """Why no file and no tokenizer can take the text: what it holds; None where it is usable."""
+    """Describe what makes a text unusable for files and tokenizers, or return None."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -82,7 +91,7 @@ def unusable(text: str) -> str | None:
 
 
 def _without_mark(content: bytes) -> str | None:
-    """UTF-16 where nearly all bytes at even (or at odd) places of the first line are 0, as they are in Latin letters."""
+    """Recognise UTF-16 of Latin letters, where nearly all bytes at even (or at odd) places are 0."""
     head = content[:512]
     for start, encoding in ((1, "UTF-16LE"), (0, "UTF-16BE")):
         half = head[start::2]

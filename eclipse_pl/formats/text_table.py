@@ -1,4 +1,4 @@
-"""Tables in text: CSV, TSV and JSON lines. Every row is as wide as the header, or refused by its line."""
+"""Tables in text files: CSV, TSV and JSON lines."""
 
 from __future__ import annotations
 
@@ -18,18 +18,21 @@ NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 
 @dataclass(frozen=True)
 class Row:
-    """One row: the line where it begins, from 1, and what stands under each column."""
+    """One row: its first line, from 1, and {column: cell}."""
 
     line: int
     cells: dict[str, Any]
 
 
 def read_csv(path: Path, known: Collection[str]) -> list[Row]:
-    """Rows of a table whose first line names its columns; blank lines are left out.
+    """Read the rows of a table whose first line names its columns, without blank lines.
 
-    Cells are separated by what the file's suffix says, or by semicolons, tabs, commas or bars where only these give the
-    header a column of a ``known`` name (lower case). ValueError, with the line, for a row that is longer or shorter than the
-    header, for quotation marks that do not enclose a cell, and for a header without a known column or with one name twice.
+    The file's suffix decides the separator. If it gives no column of a ``known`` name (lower case), commas, tabs, semicolons
+    and bars are tried.
+
+    Raises:
+        ValueError: A row is longer or shorter than the header, a quotation mark does not enclose a cell, or the header has no
+            known column or repeats a name. The error states the line.
     """
     lines = lines_of(read_text(path), str(path))
     first = next((number for number, line in enumerate(lines) if line.strip()), None)
@@ -58,7 +61,11 @@ def read_csv(path: Path, known: Collection[str]) -> list[Row]:
 
 
 def read_json_lines(path: Path) -> list[tuple[int, Any]]:
-    """(line from 1, value) of every line that is not blank. ValueError, with the line, for what is not JSON."""
+    """Read (line from 1, value) of every line that is not blank.
+
+    Raises:
+        ValueError: A line is not JSON. The error states the line.
+    """
     values = []
     for number, line in enumerate(lines_of(read_text(path), str(path)), start=1):
         if line.strip():
@@ -69,8 +76,8 @@ def read_json_lines(path: Path) -> list[tuple[int, Any]]:
     return values
 
 
-def told(value: Any) -> str:
-    """A value of JSON, Parquet or NumPy in the words of an error: ``a number (2.5)``."""
+def described(value: Any) -> str:
+    """Describe a value of JSON, Parquet or NumPy for an error: ``a number (2.5)``."""
     kinds: dict[type, str] = {bool: "a boolean", int: "a number", float: "a number", list: "a list", tuple: "a list"}
     kind = "null" if value is None else kinds.get(type(value), "a record" if isinstance(value, dict) else "")
     shown = repr(value)
@@ -83,7 +90,7 @@ def _delimiter(path: Path, header: str, known: Collection[str]) -> str:
     for delimiter in (own, *(other for other in NAMES if other != own)):
         try:
             (cells,) = csv.reader([header], delimiter=delimiter, strict=True)
-        except (csv.Error, ValueError):  # a header of several lines is read below
+        except (csv.Error, ValueError):  # _records reads a header of several lines
             continue
         if {cell.strip().lower() for cell in cells} & set(known):
             return delimiter
@@ -96,7 +103,7 @@ def _delimiter(path: Path, header: str, known: Collection[str]) -> str:
 
 
 def _records(path: Path, lines: Sequence[str], delimiter: str) -> list[tuple[int, list[str]]]:
-    """(line from 1, cells) of every row that is not blank."""
+    """Return (line from 1, cells) of every row that is not blank."""
     reader = csv.reader([f"{line}\n" for line in lines], delimiter=delimiter, strict=True)
     records = []
     line = 1
@@ -121,5 +128,5 @@ def _quoting(delimiter: str) -> str:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = [name for name, _ in pairs]
     if len(set(names)) < len(names):
-        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands there twice")
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} occurs twice")
     return dict(pairs)

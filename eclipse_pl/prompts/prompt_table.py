@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from eclipse_pl.formats.text_table import DELIMITERS, read_csv, read_json_lines, told
+from eclipse_pl.formats.text_table import DELIMITERS, described, read_csv, read_json_lines
 from eclipse_pl.prompts.parser import Parser
 from eclipse_pl.prompts.parsing import parse_all
 from eclipse_pl.prompts.prompt import Prompt, PromptSet
@@ -81,7 +81,7 @@ def _prompt(path: Path, row: _Row) -> Prompt:
             if value is None or (isinstance(value, str) and not value.strip()):
                 continue
             if not isinstance(value, str) and not (numbers and type(value) is int):
-                raise ValueError(f"{path}, line {row.line}, has {told(value)} in its column {column!r}; it must be text.")
+                raise ValueError(f"{path}, line {row.line}, has {described(value)} in its column {column!r}; it must be text.")
             if problem := prompt_problem(str(value)):
                 raise ValueError(f"{path}, line {row.line}, {problem} in its column {column!r}.")
             return str(value).strip()
@@ -121,7 +121,7 @@ def _of_json(path: Path) -> list[_Row]:
     rows = []
     for line, value in read_json_lines(path):
         if not isinstance(value, dict):
-            raise ValueError(f"{path}, line {line}, is not a JSON object but {told(value)}.")
+            raise ValueError(f"{path}, line {line}, is not a JSON object but {described(value)}.")
         rows.append(_Row(line - 1, line, _lower(path, line, value)))
     columns = list(dict.fromkeys(name for row in rows for name in row.cells))
     if not set(columns) & set(TEXT_COLUMNS):

@@ -1,1 +1,1 @@
-"""Raw pairs: webdataset tars of images and captions, from the tar's name to decoded pixels."""
+"""Raw pairs: webdataset tars -> images and captions."""

@@ -1,6 +1,6 @@
-"""Encoded images -> the batch that an image tower reads, in a worker process or in this one.
+"""Encoded images -> pixels for an image tower, in a worker process or in the main process.
 
-Pixels travel from a worker in slots (memory that is used again and again), not in ``/dev/shm``: containers have 64 MB of it.
+Workers pass pixels in reused memory slots, not in ``/dev/shm``, of which containers have 64 MB.
 """
 
 from __future__ import annotations
@@ -17,61 +17,62 @@ from torch.utils.data import Dataset
 
 from eclipse_pl.data.manifest import SkippedPair, SourceEntry
 from eclipse_pl.data.slots import Slots
-from eclipse_pl.raw.image import BadImageError, ImageReading, is_memory_error
+from eclipse_pl.raw.image import BadImageError, ImageReader, is_memory_error
 from eclipse_pl.raw.pairs import RawPair
 from eclipse_pl.raw.reasons import BAD_IMAGE, BAD_NEGATIVE, skipped
 
 
 @dataclass
 class EncodedBatch:
-    """Pairs of one source as they stand there. ``slot`` is where a worker is to write the pixels, if there is room."""
+    """Pairs of one source, in its order."""
 
     shard: str
     pairs: list[RawPair] = field(default_factory=list)
     skipped: list[SkippedPair] = field(default_factory=list)
     others: int = 0
+    """Other files that tars often hold, counted with the source's last batch."""
     position: int = 0
+    """Bytes of the tar read so far."""
     bytes: int = 0
+    """Size of the encoded images."""
     source: SourceEntry | None = None
+    """Version of the source, with its last batch."""
     problem: str | None = None
+    """Reason why a broken source ends early."""
     slot: int | None = None
+    """Memory for a worker's pixels, if a slot is free."""
 
 
 @dataclass
 class DecodedBatch:
-    """``batch`` without the bytes of its images and without what could not be decoded.
-
-    ``pixels`` and ``negative_pixels`` are None where they lie in the batch's slot.
-    """
+    """``batch`` without its encoded images and without undecodable pairs. Pixels in the batch's slot are None."""
 
     batch: EncodedBatch
     negative_rows: list[int]
     pixels: Float[np.ndarray, "pairs 3 height width"] | None = None
     negative_pixels: Float[np.ndarray, "negatives 3 height width"] | None = None
     out_of_memory: str = ""
-    """The key of the pair at whose image memory ran out."""
+    """Key of the pair whose image exceeded the memory."""
 
 
 class ImageDecoder(Dataset[DecodedBatch]):
-    """Asked for a batch of encoded images, gives the decoded ones. The 'index' is the batch itself."""
+    """Decodes batches of images. The 'index' of this dataset is an encoded batch."""
 
     def __init__(
-        self, transform: Callable[[Image.Image], Tensor], reading: ImageReading, batch_size: int, workers: int, held: int
+        self, transform: Callable[[Image.Image], Tensor], reader: ImageReader, batch_size: int, workers: int, held: int
     ) -> None:
-        self.transform = transform
-        self.reading = reading
-        self.batch_size = batch_size
+        self.transform, self.reader, self.batch_size = transform, reader, batch_size
         self.shape = (2 * batch_size, *transform(Image.new("RGB", (64, 64))).shape)
         self.slots = Slots(held, 2 * int(np.prod(self.shape))) if workers else None
 
     def memory(self, slot: int | None) -> Float[np.ndarray, "room 3 height width"]:
-        """Room for the images of a batch, and behind them for those of its counterparts."""
+        """Return memory for the images of a batch, followed by those of its hard negatives."""
         if self.slots is None or slot is None:
             return np.empty(self.shape, dtype=np.float32)
         return self.slots.memory(slot).view(np.float32)[: int(np.prod(self.shape))].reshape(self.shape)
 
     def opened(self, decoded: DecodedBatch) -> tuple[Tensor, Tensor]:
-        """Pixels of the images and of the counterparts, where the main process reads them."""
+        """Return the pixels of the images and of the hard negatives in the main process."""
         if decoded.pixels is not None and decoded.negative_pixels is not None:
             return torch.from_numpy(decoded.pixels), torch.from_numpy(decoded.negative_pixels)
         assert self.slots is not None and decoded.batch.slot is not None
@@ -103,10 +104,10 @@ class ImageDecoder(Dataset[DecodedBatch]):
         return DecodedBatch(kept, rows, room[: len(pairs)], room[self.batch_size :][: len(rows)])
 
     def _decode(self, content: bytes, row: Float[np.ndarray, "3 height width"]) -> None:
-        image = self.reading(content)
+        image = self.reader(content)
         try:
             row[:] = self.transform(image).numpy()
-        except Exception as error:  # of an image that a transform does not take, none may stop the run
+        except Exception as error:  # a bad image must not stop the run, whatever the transform raises
             if is_memory_error(error):
                 raise MemoryError(str(error)) from error
             raise BadImageError(str(error)) from error

@@ -1,4 +1,4 @@
-"""One encoded image -> pixels of 8 bits in red, green and blue (or grey), upright, without transparency."""
+"""One encoded image -> 8-bit pixels in RGB or grey, upright, without transparency."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 MOST_PIXELS = 1 << 26
-"""Images with more are refused, but for a JPEG, which can be decoded at half its size: a file of a few hundred bytes may claim
-any number of pixels, and each takes 4 to 16 bytes while it is decoded."""
+"""Most pixels of an image; a larger JPEG is decoded at half its size. A file of a few hundred bytes may claim any number of
+pixels, and decoding takes 4 to 16 bytes for each."""
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "PPM", "JPEG2000")
 _NO_MEMORY = re.compile("out of memory|not enough memory|allocate memory", re.IGNORECASE)
 
@@ -22,33 +22,38 @@ Background = Literal["white", "black", "none"]
 
 
 class BadImageError(ValueError):
-    """Bytes that make no image; the message says why."""
+    """Bytes that are no image. The message is the reason."""
 
 
 @dataclass(frozen=True)
-class ImageReading:
-    """How images are read; all of a set are read in one way.
+class ImageReader:
+    """Decodes images. All images of a set have the same reader.
 
-    ``upright``: turned as their EXIF data (or XMP, or TIFF's own tag) say, so that "above" in a caption is above.
-    ``background``: the colour that transparent images are laid on; "none" drops their transparency, which shows whatever
-    colours it hid.
+    Args:
+        upright: Turn images as their EXIF data (or XMP, or TIFF's tag) state, so that "above" in a caption is above.
+        background: Colour behind transparent images. "none" drops their transparency and shows the hidden colours.
     """
 
     upright: bool = True
     background: Background = "white"
 
     def __call__(self, content: bytes) -> Image.Image:
-        """Mode L or RGB; an image of several frames is its first. BadImageError where that is not possible, MemoryError."""
+        """Decode the first frame in mode L or RGB.
+
+        Raises:
+            BadImageError: It cannot be decoded.
+            MemoryError: Memory runs out.
+        """
         if not content:
             raise BadImageError("the file is empty")
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata concern nobody, a million images long
+                warnings.simplefilter("ignore")  # Pillow warns of odd metadata
                 with Image.open(io.BytesIO(content), formats=_formats()) as image:
                     return self._read(image)
         except UnidentifiedImageError:
             raise BadImageError(f"Pillow knows no image that begins with {content[:12]!r}") from None
-        except Exception as error:  # Pillow and its plug-ins raise a dozen kinds for a broken file, and none may stop the run
+        except Exception as error:  # Pillow and its plug-ins raise a dozen classes, and no broken file may stop the run
             if is_memory_error(error):
                 raise MemoryError(str(error)) from error
             raise error if isinstance(error, BadImageError) else BadImageError(str(error) or type(error).__name__) from error
@@ -68,18 +73,18 @@ class ImageReading:
         return image if image.mode in ("L", "RGB") else image.convert("RGB")
 
 
-AS_SHOWN = ImageReading()
-"""As a browser shows an image."""
+AS_SHOWN = ImageReader()
+"""Decodes images as browsers do."""
 
 
 def is_memory_error(error: BaseException) -> bool:
-    """Pillow and torch tell of memory that ran out in several ways."""
+    """Return whether memory ran out. Pillow and torch raise several classes for it."""
     return isinstance(error, MemoryError) or bool(_NO_MEMORY.search(str(error)))
 
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Formats of pixels that this Pillow reads; not those that run a program, such as PostScript."""
+    """Return the image formats that this Pillow reads, without those that run a program, such as PostScript."""
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
@@ -90,11 +95,11 @@ def _turn_upright(image: Image.Image) -> None:
     except Exception as error:
         if is_memory_error(error):
             raise
-        # else its metadata are damaged, which say nothing then
+        # damaged metadata are ignored
 
 
 def _grey(image: Image.Image) -> Image.Image:
-    """Grey levels of 16 bits or more, or fractions, in 8 bits. The scale is the smallest usual one that holds all levels."""
+    """Convert other grey levels to 8 bits, by the smallest usual scale that holds all levels."""
     levels = np.asarray(image).astype(np.float32)
     low, high = float(levels.min()), float(levels.max())
     scales = {"F": (1.0, 255.0, 65535.0), "I": (65535.0, 2.0**31 - 1)}.get(image.mode, (65535.0,))

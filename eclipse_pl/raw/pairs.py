@@ -1,11 +1,11 @@
-"""RawPair: one image and its caption out of a webdataset tar, as img2dataset writes them.
+"""RawPair: one image and its caption in a webdataset tar, as img2dataset writes them.
 
-KEY.png | .jpg | .webp ...       the image (suffixes of `names.IMAGES`, in any case)
-KEY.txt                          its caption; where there is none, that of KEY.json (`texts` says under which names)
+KEY.png | .jpg | .webp ...       image (suffixes of `names.IMAGES`, in any case)
+KEY.txt                          caption; if it is missing or blank, KEY.json holds the caption (`texts`)
 KEY.json                         optional: captions; "split" (train, val or test), "group" and "subset" of the pair
-KEY.negative.png (or .jpg ...)   optional: the image of the caption's counterpart, for hard negatives
+KEY.negative.png (or .jpg ...)   optional: hard negative, the image of a caption with swapped attributes
 
-A list of captions in KEY.json makes as many pairs: KEY, KEY#1, KEY#2 ...
+Each caption of a list in KEY.json gives a pair: KEY, KEY#1, KEY#2 ...
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from eclipse_pl.raw.texts import NoPairError, about_of, captions_of, kind_of, re
 
 @dataclass(frozen=True)
 class RawPair:
-    """One pair of a source, with its image still encoded. ``split`` and ``group`` are what the source says, if it does.
+    """One pair of a source, with its encoded image.
 
-    ``image_number`` is the number that all pairs of this image have, wherever they lie: a hash of its bytes.
+    ``split`` and ``group`` come from KEY.json. ``image_number`` is a hash of the image, equal for all its pairs.
     """
 
     key: str
@@ -39,12 +39,12 @@ class RawPair:
 
 
 def normal_caption(caption: str) -> str:
-    """What makes two captions the same one for the split: lower case, single spaces."""
+    """Return the caption in lower case and with single spaces. Equal ones get the same split."""
     return " ".join(caption.lower().split())
 
 
 def raw_pairs(sample: TarSample) -> list[RawPair] | SkippedPair:
-    """The pairs of a sample that has an image, one a caption; or why there is none."""
+    """Return one pair per caption of a sample with an image, or the reason why there is none."""
     image = next(sample.files[suffix] for suffix in IMAGES if suffix in sample.files)
     negative = next((content for suffix in IMAGES if (content := sample.files.get(f"negative.{suffix}")) is not None), None)
     try:

@@ -1,6 +1,6 @@
-"""Why a sample is no pair: the one place where such reasons are worded, and by_kind.
+"""Reasons why a sample is no pair.
 
-A reason is a kind, and behind it in brackets what is particular to the sample: "no caption (there are: jpg, npy)".
+A reason is a kind with a detail in brackets: "no caption (there are: jpg, npy)".
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from eclipse_pl.data.manifest import SkippedPair
 NO_IMAGE = "no image"
 NO_CAPTION = "no caption"
 APART = "its files lie apart in the tar, which is not sorted by name: `tar --sort=name` packs it so"
-TWICE = "its key stands twice in the tar, and the first is taken"
+TWICE = "its key occurs twice in the tar, and the first sample is used"
 NOT_READ = "one of its files is not read"
 ODD_TEXT = "odd characters"
 BAD_CAPTION = "its caption is no text"
 BAD_JSON = "its json cannot be read"
-BAD_SPLIT = "its json names a split that there is not"
+BAD_SPLIT = "its json names an unknown split"
 BAD_IMAGE = "the image cannot be decoded"
 BAD_NEGATIVE = "the counterpart's image cannot be decoded"
 NOT_FINITE = "its embedding is not finite in float16"
@@ -27,7 +27,7 @@ _MOST_HELD = 6
 
 
 def skipped(key: str, kind: str, detail: str = "", held: Sequence[str] = ()) -> SkippedPair:
-    """``held``: suffixes of the files that the sample has."""
+    """Describe a skipped pair. ``held`` are the suffixes of the sample's files."""
     if named := [suffix for suffix in held if suffix]:
         more = f" and {len(named) - _MOST_HELD} more" if len(named) > _MOST_HELD else ""
         detail = f"there are: {', '.join(named[:_MOST_HELD])}{more}"
@@ -35,11 +35,11 @@ def skipped(key: str, kind: str, detail: str = "", held: Sequence[str] = ()) -> 
 
 
 def by_kind(pairs: Iterable[SkippedPair]) -> str:
-    """How many there are of each kind, the most frequent first."""
+    """Count the pairs of each kind, the most frequent kind first."""
     kinds = Counter(pair.reason.partition(" (")[0] for pair in pairs)
     return ", ".join(f"{count:,}: {kind}" for kind, count in sorted(kinds.items(), key=lambda item: (-item[1], item[0])))
 
 
 def shown(text: str) -> str:
-    """``text`` with escapes for what cannot be written or printed: control characters and halves of characters."""
+    """Escape control characters and lone surrogates in a text."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

@@ -1,4 +1,4 @@
-"""Whether a source is still the tar that a shard was made of."""
+"""Check whether a source has changed since its shard was written."""
 
 from __future__ import annotations
 
@@ -12,14 +12,11 @@ from eclipse_pl.data.manifest import SourceEntry
 from eclipse_pl.raw.tar_files import source_sha256
 
 SECONDS = 20
-"""How long a server may take to answer."""
+"""Timeout of a request."""
 
 
 def version_of(source: str) -> str:
-    """What tells quickly which file this is: size and time of a local one, what the server says of one on the web.
-
-    "" where nothing does (``pipe:``, servers that say nothing): then only the bytes tell.
-    """
+    """Describe a source without reading it: size and time of a local file, the server's stamp of a URL, otherwise ""."""
     path = Path(source)
     if path.is_file():
         status = path.stat()
@@ -35,9 +32,12 @@ def version_of(source: str) -> str:
 
 
 def unchanged(source: str, before: SourceEntry) -> SourceEntry | None:
-    """``before``, with the source's present version, if it still has the same bytes; None if not.
+    """Return ``before`` with the present version if the source has the same bytes, otherwise None.
 
-    They are read where the version does not tell. BrokenSourceError where they cannot be.
+    It reads the bytes only where the version does not decide.
+
+    Raises:
+        BrokenSourceError: The source cannot be read.
     """
     version = version_of(source)
     if version and version == before.version:

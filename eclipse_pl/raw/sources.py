@@ -1,4 +1,4 @@
-"""Sources: the webdataset tars that somebody names by patterns, paths and URLs."""
+"""Sources: webdataset tars by patterns, paths and URLs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ _IN_PATH = re.compile(rf"([^/]+){_TAR}\Z", re.IGNORECASE)
 
 
 def find_sources(patterns: Sequence[str]) -> dict[str, str]:
-    """The tars that the patterns name, as {name of the shard to make: source}.
+    """Return {name of the new shard: source} for all tars of the patterns.
 
-    Braces (``{0000..0009}``) and, for local files, ``* ? [`` and ``~`` are expanded; a path that is there is taken as it is
-    written. URLs are those that webdataset opens (``https:``, ``gs:``, ``hf:``, ``pipe:``) and ``file:``.
-    ValueError for a local file that is missing, for other URLs, and for two sources of one name.
+    Braces (``{0000..0009}``) and, for local files, ``* ? [`` and ``~`` are expanded. An existing path is not expanded. URLs
+    are webdataset's (``https:``, ``gs:``, ``hf:``, ``pipe:``) and ``file:``.
+
+    Raises:
+        ValueError: A local file is missing, webdataset does not open a URL, or two sources have the same name.
     """
     sources = [source for pattern in patterns for source in _expanded(pattern)]
     named: dict[str, str] = {}
@@ -26,7 +28,7 @@ def find_sources(patterns: Sequence[str]) -> dict[str, str]:
         try:
             source.encode()
         except UnicodeEncodeError:
-            raise ValueError(f"The name of the source {source!a} is no UTF-8. Rename it.") from None
+            raise ValueError(f"The name of the source {source!a} is not UTF-8. Rename it.") from None
         tars = (_IN_URL if _is_url(source) else _IN_PATH).findall(source)
         if not tars:
             raise ValueError(
@@ -35,8 +37,8 @@ def find_sources(patterns: Sequence[str]) -> dict[str, str]:
         name = tars[-1].replace(".", "_") + ".tar"
         if name in named:
             raise ValueError(
-                f"The sources {named[name]} and {source} would both become the shard {name}. Give tars of different names, or "
-                "embed them into two folders."
+                f"The sources {named[name]} and {source} would both become the shard {name}. Rename one of them, or embed "
+                "them into two folders."
             )
         named[name] = source
     if not named:
@@ -53,7 +55,7 @@ def _expanded(pattern: str) -> list[str]:
     folder, rest = _folder_there(path)
     found: list[str] = []
     for name in _braces(rest):
-        # `raw[1]` may be the name of a folder as well as a pattern
+        # `raw[1]` can be a folder or a pattern
         matches = {*glob.glob(os.path.join(glob.escape(folder), name)), *glob.glob(os.path.join(folder, name))}
         if not matches:
             of = "" if name == rest else f", one of {pattern}"
@@ -70,7 +72,7 @@ def _braces(pattern: str) -> list[str]:
 
     try:
         return list(braceexpand(pattern))
-    except ValueError:  # a brace without its other half is part of a name
+    except ValueError:  # a single brace is part of a name
         return [pattern]
 
 
@@ -88,7 +90,11 @@ def _require_file(path: str) -> str:
 
 
 def _is_url(source: str) -> bool:
-    """ValueError for a URL that nothing opens; ``file:`` and folders with a colon in their name are paths."""
+    """Return whether a source is a URL. ``file:`` and folders with a colon in their name are paths.
+
+    Raises:
+        ValueError: webdataset does not open the URL.
+    """
     from webdataset.gopen import gopen_schemes
 
     scheme = re.match(r"([a-z0-9]{2,}):", source)
@@ -97,21 +103,21 @@ def _is_url(source: str) -> bool:
     if scheme[1] not in gopen_schemes:
         known = ", ".join(f"{name}:" for name in gopen_schemes if not name.startswith("_"))
         raise ValueError(
-            f"The source {source} is a URL that webdataset does not open; it opens {known}. Others can be read by a command "
-            "that prints them: 'pipe:aws s3 cp s3://bucket/0000.tar -'."
+            f"The source {source} is a URL that webdataset does not open; it opens {known}. For others use a command that "
+            "prints the tar: 'pipe:aws s3 cp s3://bucket/0000.tar -'."
         )
     return True
 
 
 def _local(source: str) -> str:
-    """The path that a ``file:`` URL or a path with ``~`` means."""
+    """Return the path of a ``file:`` URL or of a path with ``~``."""
     if source.startswith("file:"):
         return url2pathname(re.sub("^//[^/]*", "", source.removeprefix("file:")))
     return os.path.expanduser(source)
 
 
 def _folder_there(pattern: str) -> tuple[str, str]:
-    """The longest beginning that is a folder under its very name, and the rest of the pattern."""
+    """Split a pattern into its longest beginning that is an existing folder, and the rest."""
     *folders, last = pattern.split("/")
     there = 0
     while there < len(folders) and os.path.isdir("/".join(folders[: there + 1]) or "/"):

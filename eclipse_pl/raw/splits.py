@@ -1,9 +1,8 @@
-"""The split of each pair that names none: drawn for all sources together, so that what belongs together lies in one split."""
+"""Draw splits for pairs without a split, over all sources together, so that related pairs get the same split."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,30 +15,30 @@ from jaxtyping import Int64
 from eclipse_pl.data.chunk import content_number
 from eclipse_pl.data.manifest import SPLITS, SkippedPair
 from eclipse_pl.data.together import components
-from eclipse_pl.files import write_atomically
+from eclipse_pl.files import atomic_path
 from eclipse_pl.raw.pairs import RawPair, normal_caption, raw_pairs
 from eclipse_pl.raw.source_version import version_of
 from eclipse_pl.raw.tar_files import BrokenSourceError
 from eclipse_pl.raw.tar_samples import TarSample, TarSamples
 
 CACHE = ".pairs.npz"
-"""What a source's pairs are called is kept as SHARD.tar.pairs.npz beside its shard until the set is finished."""
+"""SHARD.tar.pairs.npz keeps the names of a source's pairs until the set is finished."""
 OPEN = -1
-"""The split of a pair that names none; the others are numbers of SPLITS."""
+"""Split of a pair without one. Other splits are numbers of SPLITS."""
 LEAST_SHARE = 1e-9
-"""A smaller rest of the fractions is a rounding error, and no split that somebody asked for."""
+"""A smaller fraction is a rounding error."""
 
 
 @dataclass(frozen=True, eq=False)
 class PairNames:
-    """What makes pairs belong together, a row a pair: numbers of the image, of its caption and of the group that is given."""
+    """Numbers of each pair's image, caption and group. Pairs that share one of them get the same split."""
 
     image: Int64[np.ndarray, " pairs"]
     caption: Int64[np.ndarray, " pairs"]
     group: Int64[np.ndarray, " pairs"]
-    """The image's number where no group is given."""
+    """The image's number for a pair without a group."""
     split: Int64[np.ndarray, " pairs"]
-    """Number of the split that the source names, or OPEN."""
+    """Number of the source's split, or OPEN."""
 
     @classmethod
     def of(cls, pairs: Iterable[RawPair]) -> PairNames:
@@ -60,13 +59,13 @@ class PairNames:
 
 
 def draw_splits(names: PairNames, val: float, test: float) -> Int64[np.ndarray, " pairs"]:
-    """Number of each pair's split: its own, or drawn for its component, which is all pairs that an image, a caption or a group
-    connects.
+    """Return the number of each pair's split: its own, or the one drawn for its component.
 
-    The draw is the sha256 of the smallest number of the component's images, so that no order and no seed enters it; what is
-    drawn for testing stays there when ``val`` changes. A component with more pairs than the split is to have is for training
-    (a caption such as "image" connects thousands), and so is one whose pairs name several splits; if they name one, the rest
-    follows. A split that would be empty gets the smallest component of the split with the most, if that one has two.
+    A component is all pairs that images, captions or groups connect. Its draw is the sha256 of its smallest image number, and
+    depends on no order or seed. Pairs drawn for testing stay there when ``val`` changes. A component is for training if it
+    has more pairs than the split should have (a caption such as "image" connects thousands), or if its pairs name several
+    splits. If they name one split, the component gets it. An empty split gets the smallest component of the split with the
+    most components.
     """
     train, validation, testing = map(SPLITS.index, ("train", "val", "test"))
     _, place = np.unique(components(names.image, names.caption, names.group), return_inverse=True)
@@ -92,10 +91,7 @@ def draw_splits(names: PairNames, val: float, test: float) -> Int64[np.ndarray, 
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """What was drawn: the ``splits`` of the pairs of some ``images``, which are sorted, and a hash of them for each shard.
-
-    ``unread``: why a shard's source could not be read.
-    """
+    """Drawn ``splits`` of the pairs of sorted ``images``, their hash for each shard, and {shard: why its source is unread}."""
 
     images: Int64[np.ndarray, " images"]
     splits: Int64[np.ndarray, " images"]
@@ -104,18 +100,29 @@ class Draw:
 
 
 class SplitDraw:
-    """The splits of a set's pairs. The sources are read for it when the first pair comes that names no split.
+    """Draws the splits of a set. The first pair without a split makes it read all sources.
 
-    ``named``: {shard: source}. ``tell`` is given what is being done. What was read of a source is kept in ``out``, so that
-    a run that is started again does not read it for this twice.
+    A resumed run does not read a source twice, because ``out`` keeps the names of its pairs.
+
+    Args:
+        named: {shard: source}.
+        out: Folder of the set.
+        val: Fraction for validation.
+        test: Fraction for testing.
     """
 
-    def __init__(self, named: dict[str, str], out: Path, val: float, test: float, tell: Callable[[str], object] = str) -> None:
-        self.named, self.out, self.val, self.test, self.tell = named, out, val, test, tell
+    def __init__(self, named: dict[str, str], out: Path, val: float, test: float) -> None:
+        self.named, self.out, self.val, self.test = named, out, val, test
+        self.note: Callable[[str], object] = str
+        """Called with the present activity."""
         self._drawn: Draw | None = None
 
     def split_of(self, shard: str, pair: RawPair) -> str:
-        """BrokenSourceError for a pair that was not found when the sources were read for the draw."""
+        """Return the split of a pair.
+
+        Raises:
+            BrokenSourceError: The source did not hold the pair during the draw.
+        """
         if pair.split is not None:
             return pair.split
         if not (self.val or self.test):
@@ -123,12 +130,12 @@ class SplitDraw:
         drawn = self.draw()
         row = int(np.searchsorted(drawn.images, pair.image_number))
         if row == len(drawn.images) or drawn.images[row] != pair.image_number:
-            changed = f"{pair.key} was not there when the splits were drawn: the source has changed meanwhile"
+            changed = f"{pair.key} was missing when the splits were drawn: the source has changed meanwhile"
             raise BrokenSourceError(drawn.unread.get(shard, changed))
         return SPLITS[drawn.splits[row]]
 
     def digest(self, shard: str) -> str:
-        """Of the splits drawn for the shard's pairs; "" where none were."""
+        """Return the hash of the splits drawn for the shard's pairs, or "" where none were drawn."""
         return "" if self._drawn is None else self._drawn.digests.get(shard, "")
 
     def draw(self) -> Draw:
@@ -140,7 +147,7 @@ class SplitDraw:
         parts: dict[str, PairNames] = {}
         unread: dict[str, str] = {}
         for number, (shard, source) in enumerate(self.named.items(), 1):
-            self.tell(f"reading all sources to draw the splits, {number} of {len(self.named)}")
+            self.note(f"reading all sources to draw the splits, {number} of {len(self.named)}")
             try:
                 parts[shard] = self._names(shard, source)
             except BrokenSourceError as error:
@@ -162,9 +169,8 @@ class SplitDraw:
             if version and str(kept["version"]) == version:
                 return PairNames(*kept["table"])
         names = PairNames.of(pair for sample in TarSamples(source) for pair in _pairs(sample))
-        buffer = io.BytesIO()
-        np.savez(buffer, version=np.array(version), table=names.table)
-        write_atomically(path, buffer.getvalue())
+        with atomic_path(path) as partial, partial.open("wb") as file:
+            np.savez(file, version=np.array(version), table=names.table)
         return names
 
 

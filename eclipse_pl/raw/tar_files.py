@@ -1,4 +1,4 @@
-"""The files in a source tar: plain or packed, local or streamed, to its last byte or with an error."""
+"""Read the files of a source tar, plain or packed, local or streamed, to its last byte."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 MOST_BYTES = 1 << 28
-"""Of one file; a larger one is no image or caption, and is not read into memory."""
+"""Most bytes of one file. A larger file is no image or caption, and is not read."""
 _MOST_HEADER_BYTES = 1 << 20
 _PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x5d\0\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _CURL = {6: "there is no such host", 7: "no connection", 22: "the server answers with an error", 28: "it took too long"}
 
 
 class BrokenSourceError(ValueError):
-    """A source tar that cannot be read to its end, or that says something which cannot be right."""
+    """A source tar that cannot be read to its end, or contradicts itself."""
 
 
 class TarFile(NamedTuple):
     """One member of a tar."""
 
     name: str
-    """What is no UTF-8 in it stands as lone surrogates."""
+    """Bytes that are not UTF-8 become lone surrogates."""
     is_folder: bool
     content: bytes | None
     unread: str
-    """Why there is no content: "a link", for example."""
+    """Reason for missing content, such as "a link"."""
 
 
 class TarFiles:
-    """Iterates over the members of a tar; ``wanted(name)`` says whose content is read.
+    """Iterates over the members of a tar. Bytes after its end mark are another tar, as in `cat a.tar b.tar`.
 
-    Bytes behind the tar's end mark are a further tar, as `cat a.tar b.tar` makes; ``position`` is how many bytes of the
-    source were read. BrokenSourceError where it cannot be read to its end. webdataset's own reader takes a tar that was cut
-    between two files, or that has a damaged header, for a shorter tar; here such a source is an error.
+    It raises BrokenSourceError where the source cannot be read to its end. webdataset's reader instead treats a tar that was
+    cut between two files, or that has a damaged header, as a shorter tar.
     """
 
     def __init__(self, source: str) -> None:
         self.source = source
         self.position = 0
+        """Bytes of the source read so far."""
         self.digest = hashlib.sha256()
-        """Of these bytes."""
+        """Hash of these bytes."""
 
     def __iter__(self) -> Iterator[TarFile]:
         offset = 0
@@ -58,14 +58,18 @@ class TarFiles:
                     while (member := tar.next()) is not None:
                         yield _read(tar, member)
                         offset = tar.offset
-                        tar.members.clear()  # type: ignore[attr-defined]  # a stream never goes back, and a million headers are not small
+                        tar.members.clear()  # type: ignore[attr-defined]  # they are not needed again and fill the memory
         except (tarfile.TarError, OSError, EOFError, ValueError, RecursionError, zlib.error, lzma.LZMAError) as error:
             reason = error if isinstance(error, OSError) else error.args[0] if error.args else type(error).__name__
             raise BrokenSourceError(f"{reason}, after {offset} bytes") from error
 
 
 def source_sha256(source: str) -> str:
-    """Hash of the source's bytes; BrokenSourceError where they cannot be read."""
+    """Hash the source's bytes.
+
+    Raises:
+        BrokenSourceError: They cannot be read.
+    """
     digest = hashlib.sha256()
     try:
         with _opened(source) as stream:
@@ -90,7 +94,7 @@ def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> TarFile:
 
 @contextmanager
 def _opened(source: str) -> Iterator[Any]:
-    """What `read` gives the bytes of the source; OSError with a sentence where the program behind a stream fails."""
+    """Open a source for reading. OSError describes a failed command of a stream."""
     from webdataset.gopen import Pipe, gopen
 
     if Path(source).is_file():
@@ -105,14 +109,13 @@ def _opened(source: str) -> Iterator[Any]:
         if not isinstance(stream, Pipe) or not stream.status:
             raise
         shell = source.startswith("pipe:")
-        told = "" if shell else f" ({_CURL[stream.status]})" if stream.status in _CURL else ""
-        raise OSError(
-            f"{'its command' if shell else stream.proc.args[0]} ended with exit code {stream.status}{told}"
-        ) from error
+        reason = f" ({_CURL[stream.status]})" if not shell and stream.status in _CURL else ""
+        command = "its command" if shell else stream.proc.args[0]
+        raise OSError(f"{command} ended with exit code {stream.status}{reason}") from error
 
 
 class _Counted(io.RawIOBase):
-    """Reads a stream and keeps the number and the hash of its bytes."""
+    """Reads a stream and updates the number and the hash of its bytes."""
 
     def __init__(self, stream: Any, files: TarFiles) -> None:
         self.stream, self.files = stream, files
@@ -129,7 +132,7 @@ class _Counted(io.RawIOBase):
 
 
 def _unpacked(stream: io.BufferedReader) -> Any:
-    """Unlike tarfile's own streams these read on where one packed file follows another (`cat a.tar.gz b.tar.gz`)."""
+    """Unpack a stream. Unlike tarfile's streams, it also reads the second file of `cat a.tar.gz b.tar.gz`."""
     start = stream.peek(6)[:6]
     packed = next((name for magic, name in _PACKED.items() if start.startswith(magic)), None)
     if packed == "gzip":
@@ -156,7 +159,7 @@ def _zstd(stream: io.BufferedReader) -> Any:
 
 
 class _Zstd:
-    """Unlike zstandard's own reader it sees where data are cut off. ``read`` gives any number of bytes, none at the end."""
+    """Unpacks zstd. Unlike zstandard's reader, it raises an error for truncated data. ``read`` may return fewer bytes."""
 
     def __init__(self, stream: io.BufferedReader, zstd: Any) -> None:
         self._blocks = self._unpacked(stream, zstd)
@@ -167,11 +170,11 @@ class _Zstd:
     @staticmethod
     def _unpacked(stream: io.BufferedReader, zstd: Any) -> Iterator[bytes]:
         frame, rest = zstd.decompressobj(), b""
-        while packed := rest or stream.read(4096):  # few, because they may become a thousand times as many
+        while packed := rest or stream.read(4096):  # a small block, because it may unpack to a thousand times its size
             frame = zstd.decompressobj() if frame.eof else frame
             try:
                 unpacked = frame.decompress(packed)
-            except Exception as error:  # ZstdError, which is of no other kind
+            except Exception as error:  # ZstdError has no other base class
                 raise tarfile.ReadError(f"the data packed by zstd are damaged ({error})") from error
             yield unpacked
             rest = frame.unused_data if frame.eof else b""
@@ -180,7 +183,7 @@ class _Zstd:
 
 
 class _StrictHeader(tarfile.TarInfo):
-    """A tar ends with a block of zeros; behind it is nothing, more zeros, or the first header of a further tar."""
+    """A header. After the block of zeros at the end of a tar follow nothing, more zeros, or another tar's first header."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _StrictHeader:
@@ -201,9 +204,9 @@ class _StrictHeader(tarfile.TarInfo):
             if isinstance(error, tarfile.EmptyHeaderError) and tarfile_.has_ended:  # type: ignore[attr-defined]  # nothing more
                 raise
             if tarfile_.has_ended:
-                raise tarfile.ReadError(f"the bytes behind the tar's end mark are no further tar ({error})") from error
+                raise tarfile.ReadError(f"the bytes after the tar's end mark are not another tar ({error})") from error
             if tarfile_.offset == 0:
-                raise tarfile.ReadError(f"it is no tar ({error})") from error
+                raise tarfile.ReadError(f"it is not a tar ({error})") from error
             raise tarfile.ReadError(f"the tar is cut off or damaged ({error})") from error
         tarfile_.has_ended = False
         return header

@@ -1,7 +1,7 @@
-"""The samples of a tar: files that lie next to each other under one key, as webdataset groups them.
+"""The samples of a tar: adjacent files with the same key, as webdataset groups them.
 
-Whatever a tar holds is part of a sample, or is counted as a file that tars often hold besides. What is no whole sample (its
-files lie apart, its key stands twice, it has no image or caption) is given as a skipped pair with its reason.
+Every file belongs to a sample, or is counted as another file that tars often hold. A sample that is not whole (its files lie
+apart, its key occurs twice, it has no image or caption) becomes a skipped pair with its reason.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from eclipse_pl.raw.tar_files import BrokenSourceError, TarFiles
 
 @dataclass
 class TarSample:
-    """``files``: content by suffix, of those that are known and read."""
+    """One sample. ``files`` holds the content of known suffixes."""
 
     key: str
     files: dict[str, bytes] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
-    """Files of known suffixes without content, and why."""
+    """Known suffixes without content -> reason."""
     other: list[str] = field(default_factory=list)
-    """Suffixes that are not known."""
+    """Unknown suffixes."""
 
     @property
     def known(self) -> set[str]:
@@ -39,15 +39,15 @@ class TarSample:
 
 
 class TarSamples:
-    """Iterates over the samples of the tar ``source``; those that lack something come last.
+    """Iterates over the samples of the tar ``source``. Incomplete samples come last.
 
-    BrokenSourceError where it cannot be read to its end, or where more samples are torn apart than whole.
+    It raises BrokenSourceError where the tar cannot be read to its end, or where most samples lie apart.
     """
 
     def __init__(self, source: str) -> None:
         self._files = TarFiles(source)
         self.others = 0
-        """Folders and files that tars often hold besides, so far."""
+        """Folders and other files that tars often hold, counted so far."""
         self._whole: dict[str, frozenset[str]] = {}
         self._partial: dict[str, list[TarSample]] = {}
 
@@ -58,12 +58,12 @@ class TarSamples:
 
     @property
     def sha256(self) -> str:
-        """Of these bytes."""
+        """Hash of these bytes."""
         return self._files.digest.hexdigest()
 
     def __iter__(self) -> Iterator[TarSample | SkippedPair]:
-        # A name's dots do not say where its key ends: between a.jpg and a.txt there may be a.b.jpg and a.b.txt. So a sample
-        # stays open while the keys begin with its own.
+        # A key can hold dots: between a.jpg and a.txt there may be a.b.jpg and a.b.txt. So a sample stays open while the
+        # next keys begin with its own.
         open_samples: list[TarSample] = []
         unknown: list[str] = []
         for file in self._files:
@@ -97,7 +97,7 @@ class TarSamples:
         yield from self._remaining()
 
     def _settle(self, unknown: list[str], sample: TarSample | None) -> None:
-        """Files of unknown suffixes belong to the sample that follows them, or make one that has neither image nor caption."""
+        """Add files of unknown suffixes to the sample that follows them, or to a sample without image and caption."""
         for name in unknown:
             if sample is not None and sample.holds(name):
                 sample.other.append(name[len(sample.key) + 1 :])
@@ -109,7 +109,7 @@ class TarSamples:
 
     def _closed(self, sample: TarSample) -> Iterator[TarSample | SkippedPair]:
         if not _is_whole(sample.known):
-            sample.files = dict.fromkeys(sample.files, b"")  # for its suffixes alone
+            sample.files = dict.fromkeys(sample.files, b"")  # only the suffixes are needed
             self._partial.setdefault(sample.key, []).append(sample)
         elif sample.key in self._whole:
             yield skipped(sample.key, TWICE)

@@ -1,8 +1,8 @@
-"""What a sample's .txt and .json say: captions, and where the pair belongs.
+"""Read captions and metadata from a sample's .txt and .json.
 
-The caption is the text of KEY.txt; where that is missing or blank, KEY.json's "caption", "captions", "text" or "TEXT" (the
-first that is neither null nor blank): one string, or a list of them for several captions of the image. Both files are UTF-8,
-or UTF-16 or UTF-32 with a byte order mark.
+KEY.txt holds the caption. If it is missing or blank, the first of "caption", "captions", "text" and "TEXT" in KEY.json that
+is neither null nor blank does: one string, or a list of strings for several captions. Both files are UTF-8, or UTF-16 or
+UTF-32 with a byte order mark.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from eclipse_pl.raw.reasons import BAD_CAPTION, BAD_JSON, NO_CAPTION, ODD_TEXT
 
 CAPTIONS = ("caption", "captions", "text", "TEXT")
-_MARKS = {  # UTF-32 first: its mark begins with that of UTF-16
+_MARKS = {  # UTF-32 first, because its mark begins with UTF-16's
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
@@ -24,7 +24,7 @@ _KINDS = {bool: "true or false", int: "a number", float: "a number", dict: "an o
 
 
 class NoPairError(Exception):
-    """A sample that makes no pair: the kind of the reason, and what is particular to it."""
+    """A sample that is no pair, with the kind and the detail of the reason (`reasons`)."""
 
     def __init__(self, kind: str, detail: str = "") -> None:
         super().__init__(kind, detail)
@@ -32,7 +32,7 @@ class NoPairError(Exception):
 
 
 def captions_of(txt: bytes | None, about: dict[str, Any]) -> list[str]:
-    """At least one, without blanks around it."""
+    """Return the captions, at least one, without surrounding blanks."""
     written = "" if txt is None else decoded(txt, "txt", BAD_CAPTION).strip()
     captions = [written] if written else next((found for name in CAPTIONS if (found := _listed(about, name))), [])
     if not captions:
@@ -44,7 +44,7 @@ def captions_of(txt: bytes | None, about: dict[str, Any]) -> list[str]:
 
 
 def about_of(content: bytes | None) -> dict[str, Any]:
-    """The object in a json; an empty one where there is no json."""
+    """Return the object in a json, or an empty one without a json."""
     if content is None:
         return {}
     text = decoded(content, "json", BAD_JSON)
@@ -60,7 +60,7 @@ def about_of(content: bytes | None) -> dict[str, Any]:
 
 
 def require_plain(text: str, name: str) -> str:
-    """``text``, unless it holds what cannot be written: half of a character, or NUL."""
+    """Return ``text``, or raise NoPairError for a lone surrogate or a NUL."""
     if "\0" in text:
         raise NoPairError(ODD_TEXT, f"its {name} holds a NUL: {text[:60]!r}")
     if any("\ud800" <= letter <= "\udfff" for letter in text):
@@ -91,5 +91,5 @@ def _listed(about: dict[str, Any], name: str) -> list[str]:
 
 
 def _number(digits: str) -> int | float:
-    """Python reads no integer of more than 4,300 digits."""
+    """Read long integers as floats, because Python refuses integers of more than 4,300 digits."""
     return int(digits) if len(digits) < 20 else float(digits)

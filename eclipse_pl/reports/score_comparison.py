@@ -18,7 +18,7 @@ from eclipse_pl.reports.metrics import Better
 from eclipse_pl.reports.run_record import RunRecord
 from eclipse_pl.reports.score_record import ScoreRecord
 from eclipse_pl.reports.variants import Variant
-from eclipse_pl.scorers.preference import Preference, Rows, prefer
+from eclipse_pl.scorers.preference import Preference, ScoreValues, prefer
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def estimate_of(score: dict[str, Any]) -> Estimate:
     return Estimate(score["mean"], low, high, score["prompts"], score["interval"])
 
 
-def groups_of(*sides: Rows) -> Groups | None:
+def groups_of(*sides: ScoreValues) -> Groups | None:
     """Values of the same images, a column for each side, by prompt; images that could not be scored are left out."""
     kept = [key for key in sides[0] if all(math.isfinite(values[key]) for values in sides)]
     if not kept:
@@ -234,7 +234,9 @@ def preference_of(pairs: list[tuple[RunRecord, RunRecord]], column: ScoreColumn)
     return prefer(a, b)
 
 
-def paired_values(ours: ScoreRecord, theirs: ScoreRecord, scorer: str, category: str, subset: str) -> tuple[Rows, Rows] | None:
+def paired_values(
+    ours: ScoreRecord, theirs: ScoreRecord, scorer: str, category: str, subset: str
+) -> tuple[ScoreValues, ScoreValues] | None:
     """Values of the same images of both; None where prompts or seeds differ, or images' scores are missing."""
     a, b = ours.values(scorer, category, subset), theirs.values(scorer, category, subset)
     if not a or not b or a.keys() != b.keys() or ours.card["prompts"]["sha256"] != theirs.card["prompts"]["sha256"]:

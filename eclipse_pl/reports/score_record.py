@@ -10,7 +10,7 @@ from typing import Any
 
 from eclipse_pl.compbench.scorecard import AGAIN, ALL, Card, read_card, read_rows
 from eclipse_pl.priors.checkpoint import TrainingData
-from eclipse_pl.scorers.preference import Rows
+from eclipse_pl.scorers.preference import ScoreValues
 from eclipse_pl.text_to_image.upper_bound import TRUE_IMAGE
 
 
@@ -111,7 +111,7 @@ class ScoreRecord:
             raise ValueError(f"{path} is damaged ({error!r}). {AGAIN}") from error
         return images if len(images) == self.card["images"] else None
 
-    def values(self, scorer: str, category: str, subset: str = ALL) -> Rows | None:
+    def values(self, scorer: str, category: str, subset: str = ALL) -> ScoreValues | None:
         """Values of a scorer by (prompt id, seed); None where the images' scores are missing."""
         if self.images is None:
             return None

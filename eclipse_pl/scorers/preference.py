@@ -12,7 +12,7 @@ import numpy as np
 
 from eclipse_pl.intervals import Estimate, rate_interval
 
-Rows = Mapping[tuple[str, int], float]
+ScoreValues = Mapping[tuple[str, int], float]
 """(prompt id, seed) -> score. NaN marks an image that could not be scored."""
 
 
@@ -35,7 +35,7 @@ class Preference:
         return self.wins + self.ties + self.losses
 
 
-def prefer(a: Rows, b: Rows, tie_threshold: float = 0.0, scale: float = 1.0) -> Preference:
+def prefer(a: ScoreValues, b: ScoreValues, tie_threshold: float = 0.0, scale: float = 1.0) -> Preference:
     """Compare images of the same prompt and seed.
 
     Args:
@@ -65,7 +65,7 @@ def prefer(a: Rows, b: Rows, tie_threshold: float = 0.0, scale: float = 1.0) -> 
     )
 
 
-def require_same_rows(a: Rows, b: Rows) -> None:
+def require_same_rows(a: ScoreValues, b: ScoreValues) -> None:
     """Raise ValueError unless both sides have the same prompts and seeds."""
     if not a and not b:
         raise ValueError("There are no rows to compare.")

@@ -33,6 +33,10 @@ class Score:
         return self.evidence.get("failed")
 
 
+Scores = dict[tuple[str, int], Score]
+"""(prompt id, seed) -> score."""
+
+
 class Scorer(ABC):
     """Scores images by their prompts."""
 

@@ -6,13 +6,10 @@ and seed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from eclipse_pl.prompts.prompt import Prompt
-from eclipse_pl.scorers.scorer import Score
-
-Scores = Mapping[tuple[str, int], Score]
-"""(prompt id, seed) -> score."""
+from eclipse_pl.scorers.scorer import Score, Scores
 
 PARTS = {
     "spatial": ("attribute", "spatial"),

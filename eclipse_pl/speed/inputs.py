@@ -1,4 +1,4 @@
-"""What `speed` measures with: pairs whose captions are as long as MSCOCO's and whose content is random."""
+"""Random inputs of `speed`. Their captions have the lengths of MSCOCO's."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
 
 from eclipse_pl.data.chunk import Chunk
 from eclipse_pl.data.manifest import SPACE_NAME, Manifest, ShardEntry
 from eclipse_pl.data.shards import ShardWriter
-from eclipse_pl.embedding import ClipSpace
+from eclipse_pl.embedding import ClipSpace, TextCondition
 
 CONTEXT = 77
-# One token each in the vocabulary of OpenAI's CLIP.
 WORDS = ["a", "the", "of", "in", "on", "with", "man", "dog", "cat", "bus", "red", "two", "big", "street", "white", "near"]
+"""Each is one token of OpenAI's CLIP."""
 
 
 def draw_lengths(captions: int, seed: int = 0) -> Int[Tensor, " captions"]:
-    """Token counts as in MSCOCO (13.5 on average, start and end counted), drawn from the histogram in the package."""
+    """Draw token counts from the histogram of MSCOCO in the package (mean 13.5, with start and end token)."""
     histogram = json.loads(Path(__file__).with_name("caption_lengths.json").read_text())["captions"]
     weights = torch.tensor(list(histogram.values()), dtype=torch.float64)
     drawn = torch.multinomial(weights, captions, replacement=True, generator=torch.Generator().manual_seed(seed))
@@ -32,9 +32,9 @@ def draw_lengths(captions: int, seed: int = 0) -> Int[Tensor, " captions"]:
 
 
 def write_shards(folder: Path, shards: int, records: int, chunk: int, dim: int) -> list[ShardEntry]:
-    """A set of ``shards`` of ``records`` of ``chunk`` training pairs each, states and embeddings of one width."""
+    """Write a set of ``shards``, each of ``records`` of ``chunk`` training pairs. ``dim`` is the width of all arrays."""
     rng, lengths = np.random.default_rng(0), draw_lengths(chunk).numpy()
-    # One chunk over and over: what is in it makes no difference.
+    # every record holds the same pairs, because their content does not change the timing
     pairs = Chunk(
         image_embed=rng.random((chunk, dim), dtype=np.float32),
         text_embed=rng.random((chunk, dim), dtype=np.float32),
@@ -43,7 +43,7 @@ def write_shards(folder: Path, shards: int, records: int, chunk: int, dim: int) 
         captions=[""] * chunk,
         keys=[""] * chunk,
     )
-    space = ClipSpace("speed", dim, dim, CONTEXT, "speed", False, torch.zeros(dim), torch.ones(dim))
+    space = random_space(dim)
     entries = []
     for number in range(shards):
         with ShardWriter(folder / f"{number:04d}.tar") as writer:
@@ -56,7 +56,7 @@ def write_shards(folder: Path, shards: int, records: int, chunk: int, dim: int) 
 
 
 def write_images(path: Path, pairs: int) -> list[str]:
-    """Pairs in img2dataset's layout, with smooth random images and captions as long as MSCOCO's; returns the captions."""
+    """Write smooth random images with captions in img2dataset's layout, and return the captions."""
     rng = np.random.default_rng(0)
     captions = [" ".join(rng.choice(WORDS, int(length) - 2)) for length in draw_lengths(pairs)]
     with tarfile.open(path, "w") as tar:
@@ -71,6 +71,23 @@ def write_images(path: Path, pairs: int) -> list[str]:
 
 
 def smooth_image(side: int, seed: int) -> Image.Image:
-    """A square of random colours that run into each other, which compresses about as a photograph does."""
+    """Draw a square of smooth random colours, which compresses about as well as a photograph."""
     coarse = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (16, 16, 3), dtype=np.uint8))
     return coarse.resize((side, side), Image.Resampling.BICUBIC)
+
+
+def random_space(dim: int) -> ClipSpace:
+    statistics = (torch.zeros(dim), torch.ones(dim), torch.randn(2, dim), torch.randn(dim))
+    return ClipSpace("speed", dim, dim, CONTEXT, "speed", False, *statistics)
+
+
+def random_text(dim: int, lengths: Int[Tensor, " captions"]) -> TextCondition:
+    return TextCondition(torch.randn(len(lengths), dim), torch.randn(int(lengths.sum()), dim), lengths)
+
+
+def padded(text: TextCondition) -> tuple[Float[Tensor, "captions 77 dim"], Bool[Tensor, "captions 77"]]:
+    """Return the token states as diffusers reads them, padded to 77 tokens, and their mask."""
+    device = text.text_embed.device
+    mask = torch.arange(CONTEXT, device=device) < text.lengths[:, None]
+    states = torch.zeros(len(text), CONTEXT, text.text_states.shape[1], device=device)
+    return states.index_put((mask,), text.text_states), mask

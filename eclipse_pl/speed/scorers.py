@@ -1,4 +1,4 @@
-"""How much is gained by encoding an image once for all questions about it."""
+"""Timing of `BlipVqa`, which encodes an image once for all questions about it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 
 from eclipse_pl.scorers.blip_vqa import BlipVqa
 from eclipse_pl.speed.inputs import WORDS, smooth_image
-from eclipse_pl.speed.row import Row, in_turns
+from eclipse_pl.speed.timing import Timing, in_turns
 
 
 class RandomBlip(BlipVqa):
-    """Random weights of a given size, and a vocabulary of a few words, which makes no difference to the clock."""
+    """BLIP with random weights and a vocabulary of a few words, neither of which changes the timing."""
 
     def __init__(self, config: Any, folder: Path, resolution: int, device: torch.device) -> None:
         from transformers import BertTokenizer
@@ -31,7 +31,7 @@ class RandomBlip(BlipVqa):
         return BlipForQuestionAnswering(self.config)
 
 
-def blip_vqa_rows(device: torch.device) -> list[Row]:
+def random_blip_vqa(device: torch.device) -> list[Timing]:
     from transformers import BlipConfig
 
     with tempfile.TemporaryDirectory(prefix="eclipse_pl_speed_") as folder:
@@ -39,10 +39,10 @@ def blip_vqa_rows(device: torch.device) -> list[Row]:
         return blip_vqa(blip, count=1 if device.type == "cpu" else 32, questions=8)
 
 
-def blip_vqa(blip: BlipVqa, count: int, questions: int) -> list[Row]:
-    """A batch of images with as many questions each, in milliseconds an image.
+def blip_vqa(blip: BlipVqa, count: int, questions: int) -> list[Timing]:
+    """Time a batch of ``count`` images with ``questions`` each, in milliseconds per image.
 
-    The peer passes the batch through the whole model once a question, as T2I-CompBench's script does.
+    The peer runs the whole model once per question, as T2I-CompBench's script does.
     """
     images = [smooth_image(512, seed) for seed in range(count)]
     asked = [f"a {adjective} {noun}?" for adjective in ("red", "big", "white", "near") for noun in ("dog", "bus")][:questions]
@@ -57,4 +57,4 @@ def blip_vqa(blip: BlipVqa, count: int, questions: int) -> list[Row]:
             blip.probability_of_yes(images, [[question]] * count)
 
     seconds, full = in_turns([ours, peer], blip.load(), repetitions=2)
-    return [Row("blip-vqa", 1e3 * seconds / count, 1e3 * full / count, "ms")]
+    return [Timing("blip-vqa", 1e3 * seconds / count, 1e3 * full / count, "ms")]

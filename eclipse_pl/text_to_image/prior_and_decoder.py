@@ -69,7 +69,7 @@ class PriorAndDecoder(TextToImage):
         require_parts(self.prior.space, self.decoder, self._encoder)
 
     @torch.no_grad()
-    def embed(self, texts: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:
+    def predict(self, texts: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:
         """Return the prior's image embedding of each text, (texts, dim), on the CPU."""
         self.encode(texts)
         text = TextCondition.join([self._texts[one] for one in texts])
@@ -80,7 +80,7 @@ class PriorAndDecoder(TextToImage):
 
     def generate(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Image.Image]:
         texts = [prompt.text for prompt in prompts]
-        return self.decoder.decode(self.embed(texts, seeds), texts, list(seeds))
+        return self.decoder.decode(self.predict(texts, seeds), texts, list(seeds))
 
     def prepare(self, prompts: Sequence[Prompt]) -> None:
         self.encode([prompt.text for prompt in prompts])

@@ -1,0 +1,89 @@
+"""Timings of the data's path: training batches from shards, and shards from images."""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+from pathlib import Path
+
+import torch
+
+from eclipse_pl.encoders.openclip import OpenClipEncoder
+from eclipse_pl.speed.inputs import write_images, write_shards
+from eclipse_pl.speed.timing import Timing, in_turns
+
+
+def loader(folder: Path, shards: int, records: int, chunk: int, dim: int, batch_size: int) -> list[Timing]:
+    """Time an epoch with one worker and files in the page cache. The temporary files take 1.6 GB by default.
+
+    The peer reads each file into new memory. The peer of the last row reads all files into one buffer, which is a bound: a
+    program that uses its data cannot do so.
+    """
+    from eclipse_pl.data.datamodule import EmbeddingDataModule
+
+    entries = write_shards(folder, shards, records, chunk, dim)
+    data = EmbeddingDataModule(str(folder), batch_size=batch_size, workers=1)
+    batches = data.train_dataloader()
+
+    def epoch() -> None:
+        for _ in batches:
+            pass
+
+    def read() -> None:
+        for entry in entries:
+            with open(folder / entry.name, "rb", buffering=0) as file, mmap.mmap(-1, entry.bytes) as memory:
+                file.readinto(memory)
+
+    buffer = bytearray(max(entry.bytes for entry in entries))
+
+    def read_into_buffer() -> None:
+        for entry in entries:
+            with open(folder / entry.name, "rb", buffering=0) as file:
+                file.readinto(buffer)
+
+    ours, peer, buffered = in_turns([epoch, read, read_into_buffer], torch.device("cpu"), repetitions=5)
+    data.teardown("fit")
+    given, stored = len(batches) * batch_size, shards * records * chunk
+    size = sum(entry.bytes for entry in entries)
+    rate = size * given / stored / ours / 1e6
+    return [
+        Timing("loader", given / ours, stored / peer, "pairs/s"),
+        Timing("loader/bytes", rate, size / peer / 1e6, "MB/s"),
+        Timing("loader/bytes/one-buffer", rate, size / buffered / 1e6, "MB/s"),
+    ]
+
+
+def embed(folder: Path, encoder: OpenClipEncoder, pairs: int, batch_size: int = 32) -> list[Timing]:
+    """Time a tar of 256-pixel JPEGs -> shards with one worker, against both towers of open_clip on ready tensors.
+
+    open_clip's text tower computes all 77 tokens, and the encoder only those of the longest caption in a batch. The peer of
+    the second row is the encoder's own forward pass, and shows the cost of decoding and writing.
+    """
+    from eclipse_pl.embed.embed_shards import embed_shards
+
+    device = encoder.device
+    captions = write_images(folder / "0000.tar", pairs)
+    pixels = torch.randn(batch_size, 3, encoder.image_size, encoder.image_size, device=device)
+    batches = [encoder.tokenize(captions[first : first + batch_size]) for first in range(0, pairs, batch_size)]
+
+    @torch.inference_mode()
+    def bare() -> None:
+        for tokens in batches:
+            encoder.model.encode_image(pixels[: len(tokens.ids)])
+            encoder.model.encode_text(tokens.ids.to(device))
+
+    @torch.inference_mode()
+    def own_forward() -> None:
+        for tokens in batches:
+            encoder.encode_images(pixels[: len(tokens.ids)])
+            encoder.encode_tokens(tokens)
+
+    def ours() -> None:
+        with tempfile.TemporaryDirectory(dir=folder) as out:
+            embed_shards([str(folder / "0000.tar")], encoder, out, "python -m eclipse_pl speed", batch_size=batch_size)
+
+    seconds, peer, own = in_turns([ours, bare, own_forward], device)
+    return [
+        Timing("embed", pairs / seconds, pairs / peer, "pairs/s"),
+        Timing("embed/own-forward", pairs / seconds, pairs / own, "pairs/s"),
+    ]
