@@ -29,8 +29,8 @@ def test_a_split_of_another_name_costs_its_pair(tmp_path: Path, encoder: OpenCli
     samples = {"one": sample(0, split="validation"), "two": sample(1, split=["val"]), "three": sample(2, split="val")}
     manifest = embed([str(write_tar(tmp_path / "raw.tar", samples))], encoder, tmp_path / "shards")
     assert {pair.key: pair.reason for pair in manifest.shards[0].skipped} == {
-        "one": "its json names a split that there is not ('validation'; the splits are train, val, test)",
-        "two": "its json names a split that there is not (['val']; the splits are train, val, test)",
+        "one": "its json names an unknown split ('validation'; the splits are train, val, test)",
+        "two": "its json names an unknown split (['val']; the splits are train, val, test)",
     }
     assert manifest.splits == {"val": 1}
 

@@ -1,4 +1,4 @@
-"""The world's own CLIP: an ordinary open_clip model with a small vocabulary."""
+"""The world's CLIP: an open_clip model with a small vocabulary."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from eclipse_pl.world.splits import ScenePair, encoder_scenes, held_out_scenes
 
 PAD, UNKNOWN, START, END = "<pad>", "<unk>", "<start>", "<end>"
 MEAN, STD = (0.55, 0.52, 0.52), (0.2, 0.2, 0.2)
-WIDTH = 128  # of both embeddings and of the token states, so that a prior's weights fit diffusers' layout
+WIDTH = 128  # of embeddings and token states; equal widths let a prior's weights fit diffusers' layout
 
 
 @dataclass(frozen=True)
 class ClipRecipe:
-    """How the CLIP is trained.
+    """Settings of the CLIP's training.
 
     Args:
-        steps: optimiser steps; every one sees a batch of scenes that were never drawn before.
-        batch_size: images a step, which are each other's negatives.
-        learning_rate: highest, after ``warm_up`` steps; then it falls to 0 as half a cosine.
-        warm_up: steps of rising learning rate.
-        test: held-out scenes among which retrieval is measured at the end.
+        steps: Optimiser steps. Every step sees new scenes.
+        batch_size: Images per step. The other images of a batch are negatives.
+        learning_rate: Highest learning rate, reached after ``warm_up`` steps. It then falls to 0 along a cosine.
+        warm_up: Steps of rising learning rate.
+        test: Held-out scenes for the retrieval score.
     """
 
     steps: int = 2400
@@ -49,7 +49,7 @@ class ClipRecipe:
 
 
 def train_clip(folder: Path, recipe: ClipRecipe, seed: int, command: str) -> None:
-    """Write ``folder`` as open_clip loads it by ``local-dir:``: config, tokenizer, weights in float16, and a README.md."""
+    """Write a folder for open_clip's ``local-dir:``: config, tokenizer, weights in float16, and a README.md."""
     import open_clip
 
     words = vocabulary()
@@ -60,7 +60,7 @@ def train_clip(folder: Path, recipe: ClipRecipe, seed: int, command: str) -> Non
     tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
     began = time.monotonic()
     for step in _train(model, tokenizer, recipe, seed):
-        if step % 500 == 0 or step == recipe.steps:  # an interrupted run leaves a model that works
+        if step % 500 == 0 or step == recipe.steps:  # an interrupted run leaves a usable model
             _save(model, folder / "open_clip_model.safetensors")
     seconds = time.monotonic() - began
 
@@ -92,7 +92,7 @@ prior's training (this model saw those pairs, in other scenes):
 
 
 def retrieval(encoder: Encoder, pairs: list[ScenePair]) -> tuple[float, float]:
-    """R@1 among the pairs, text to image and image to text, by cosine."""
+    """Return R@1 among the pairs by cosine, text to image and image to text."""
     image = encoder.encode_images(normalised([pair.scene for pair in pairs]))
     text = encoder.encode_text([pair.caption for pair in pairs]).text_embed
     return _recall(torch.nn.functional.normalize(text, dim=1) @ torch.nn.functional.normalize(image, dim=1).T)
@@ -104,27 +104,20 @@ def _recall(similarity: Tensor) -> tuple[float, float]:
 
 
 def vocabulary() -> list[str]:
-    """Every word of the grammar. The end token comes last: open_clip pools at the largest id."""
-    said = " ".join((*OPENINGS, *COUNTS, *JOINS, *(way for ways in RELATIONS.values() for way in ways), "an is are ,"))
-    words = {*said.replace("{}", "").split(), *DIAMETER, *TEXTURES, *COLOURS, *SHAPES, *PLURAL.values()}
+    """Return every word of the grammar. The end token comes last, because open_clip pools at the largest id."""
+    phrases = " ".join((*OPENINGS, *COUNTS, *JOINS, *(way for ways in RELATIONS.values() for way in ways), "an is are ,"))
+    words = {*phrases.replace("{}", "").split(), *DIAMETER, *TEXTURES, *COLOURS, *SHAPES, *PLURAL.values()}
     return [PAD, UNKNOWN, START, *sorted(words), END]
 
 
 def clip_config(vocabulary_size: int) -> dict[str, Any]:
-    """CLIP's ResNet on 64 pixels; a context of 32 tokens holds every caption of the grammar (31 at most).
+    """Return the config of CLIP's ResNet for 64 pixels. The context of 32 tokens holds every caption (at most 31 tokens).
 
-    With few steps convolutions learn small shapes far sooner than a ViT: at half the cost a step, R@1 among 1,000 test scenes
-    was 0.61 after 200 steps, and 0.57 after 1,000 steps for a ViT of three layers, width 128 and patch 8. (The trials differ
-    in one more thing: only that of the ResNet had counterparts in its batches.)
+    A ResNet learns small shapes in fewer steps than a ViT. Its R@1 among 1,000 test scenes was 0.61 after 200 steps. A ViT of
+    three layers, width 128 and patch 8 had 0.57 after 1,000 steps of twice the cost, without hard negatives in its batches.
     """
-    text = {
-        "context_length": 32,
-        "vocab_size": vocabulary_size,
-        "hf_tokenizer_name": "world",
-        "width": WIDTH,
-        "heads": 4,
-        "layers": 2,
-    }
+    text = {"context_length": 32, "vocab_size": vocabulary_size, "hf_tokenizer_name": "world"}
+    text |= {"width": WIDTH, "heads": 4, "layers": 2}
     vision = {"image_size": 64, "layers": [2, 2, 2, 1], "width": 16, "head_width": 64}
     return {
         "model_cfg": {"embed_dim": WIDTH, "vision_cfg": vision, "text_cfg": text},
@@ -133,7 +126,7 @@ def clip_config(vocabulary_size: int) -> dict[str, Any]:
 
 
 def write_tokenizer(folder: Path, words: list[str]) -> None:
-    """One token a word, lower case, commas apart, anything else ``<unk>``: files that AutoTokenizer loads."""
+    """Write files for AutoTokenizer: one token per word, in lower case, and ``<unk>`` for unknown words."""
     from tokenizers import Tokenizer, normalizers, pre_tokenizers
     from tokenizers.models import WordLevel
     from tokenizers.processors import TemplateProcessing
@@ -152,17 +145,16 @@ def write_tokenizer(folder: Path, words: list[str]) -> None:
 
 
 def normalised(scenes: Sequence[Scene]) -> Float[Tensor, "batch 3 64 64"]:
-    """What the image tower reads, as ``image_transform`` makes it of images that already have its size."""
+    """Return images of scenes as ``image_transform`` normalises them."""
     batch = torch.from_numpy(np.stack([pixels(scene) for scene in scenes])).permute(0, 3, 1, 2).float() / 255
     return (batch - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
 
 
 def _train(model: Any, tokenizer: Any, recipe: ClipRecipe, seed: int) -> Iterator[int]:
-    """Yield the number of every step done."""
+    """Train, and yield the number of every finished step."""
     import open_clip
 
     steps, warm_up = recipe.steps, recipe.warm_up
-
     matrices = [p for p in model.parameters() if p.ndim >= 2]
     vectors = [p for p in model.parameters() if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
@@ -173,11 +165,11 @@ def _train(model: Any, tokenizer: Any, recipe: ClipRecipe, seed: int) -> Iterato
     )
     loss_of, stream, began = open_clip.ClipLoss(), encoder_scenes(seed), time.monotonic()
     unknown = tokenizer.tokenizer.unk_token_id
-    model.train().to(memory_format=torch.channels_last)  # the layout of images; a third quicker on a CPU
+    model.train().to(memory_format=torch.channels_last)  # a third faster on a CPU
     for step in range(1, steps + 1):
         pairs = list(islice(stream, recipe.batch_size))
         ids = tokenizer([pair.caption for pair in pairs])
-        # Words outside the vocabulary must mean "something": they are learned from words that go missing now and then.
+        # A random word in a hundred becomes <unk>, so that the model can read unknown words.
         ids[(torch.rand(ids.shape) < 0.01) & (ids > tokenizer.tokenizer.bos_token_id) & (ids < ids.max())] = unknown
         image, text, scale = model(normalised([pair.scene for pair in pairs]), ids)
         loss = loss_of(image, text, scale)
@@ -187,7 +179,7 @@ def _train(model: Any, tokenizer: Any, recipe: ClipRecipe, seed: int) -> Iterato
         optimizer.step()
         schedule.step()
         with torch.no_grad():
-            model.logit_scale.clamp_(max=math.log(100))  # as in CLIP: the temperature never falls below 0.01
+            model.logit_scale.clamp_(max=math.log(100))  # as in CLIP, whose temperature is at least 0.01
         if step % 50 == 0 or step == steps:
             recall, _ = _recall(text.detach() @ image.detach().T)
             took = time.monotonic() - began
@@ -200,6 +192,6 @@ def _train(model: Any, tokenizer: Any, recipe: ClipRecipe, seed: int) -> Iterato
 
 
 def _save(model: Any, path: Path) -> None:
-    # Matrices in half precision; the counts and variances of batch norm would lose too much.
+    # Only matrices in half precision: the counts and variances of batch norm need float32.
     state = {name: tensor.half() if tensor.ndim > 1 else tensor for name, tensor in model.state_dict().items()}
     write_tensors(path, state)

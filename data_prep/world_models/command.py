@@ -1,6 +1,6 @@
-"""``python -m data_prep world-models``: train the world's own CLIP and its decoder.
+"""``python -m data_prep world-models`` trains the world's CLIP and its decoder.
 
-The package's weights in eclipse_pl/world/models were made by this command with its defaults.
+This command, with its defaults, made the weights in eclipse_pl/world/models.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ def world_models(
     seed: int = 0,
     command: str = "",
 ) -> None:
-    """Train the world's CLIP, and a decoder for it, and write them as folders that open_clip and diffusers load.
+    """Train the world's CLIP and its decoder, and write them as folders that open_clip and diffusers load.
 
     Args:
-        out: folder to write; its `clip/` and `decoder/` get weights in float16, and a README.md with what was measured.
-        only: one of the two; a decoder alone is trained for the CLIP that lies in `out`.
-        clip: how the CLIP is trained.
-        decoder: how the decoder is trained.
-        work: folder for what the decoder's training has reached; a killed run goes on from there.
-        seed: of weights and scenes.
-        command: how this was called, for the README.
+        out: Folder to write. Its `clip/` and `decoder/` get weights in float16, and a README.md with measurements.
+        only: Train one of the two. A decoder alone is trained for the CLIP in `out`.
+        clip: Settings of the CLIP's training.
+        decoder: Settings of the decoder's training.
+        work: Folder for the state of the decoder's training. A killed run resumes from it.
+        seed: Seed of weights and scenes.
+        command: Command line for the README.
     """
     from eclipse_pl.encoders.openclip import OpenClipEncoder
 

@@ -1,14 +1,14 @@
-"""The world's decoder: a `KandinskyV22Pipeline`, trained as Kandinsky 2.2's was, at a size for one CPU core.
+"""The world's decoder: a `KandinskyV22Pipeline`, trained like Kandinsky 2.2's, at a size for one CPU core.
 
-Four stages: a MoVQ (world_movq.py); latents and image embeddings of many scenes, computed once; a UNet that learns first what
-lies roughly where (world_layout.py), and then to denoise the latents, given the embedding.
+Four stages: train a MoVQ (`movq`); compute latents and image embeddings of many scenes; train the UNet's lowest level to
+predict the layout (`layout`); train the UNet to denoise the latents, given the embedding.
 """
 
 from __future__ import annotations
 
 import copy
 import os
-import shutil
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,23 +31,23 @@ from eclipse_pl.world.splits import encoder_scene
 
 @dataclass(frozen=True)
 class DecoderRecipe:
-    """How the decoder is trained.
+    """Settings of the decoder's training.
 
     Args:
-        movq_steps: optimiser steps of the MoVQ.
-        movq_batch_size: images a step, never seen before.
-        movq_learning_rate: highest, after 100 steps; then it falls to 0 as half a cosine.
-        scenes: whose latents and embeddings the UNet is trained on.
-        layout_steps: optimiser steps of the UNet's lowest level alone.
-        layout_batch_size: latents a step.
-        layout_learning_rate: after 100 steps; it falls linearly to 0 over the last two fifths.
-        steps: optimiser steps of the whole UNet.
-        batch_size: latents a step.
-        learning_rate: after 100 steps; it falls linearly to 0 over the second half.
-        drop: share of embeddings replaced by that of the all-zero image, for guidance.
-        average: decay of the weights' moving average, which is what is kept.
-        evaluations: points of the curve, evenly spaced.
-        test: images of the test split at the end; at each point of the curve a fifth of them.
+        movq_steps: Optimiser steps of the MoVQ.
+        movq_batch_size: Images per step, all new.
+        movq_learning_rate: Highest learning rate, reached after 100 steps. It then falls to 0 along a cosine.
+        scenes: Scenes that the UNet is trained on.
+        layout_steps: Optimiser steps of the UNet's lowest level.
+        layout_batch_size: Latents per step.
+        layout_learning_rate: Learning rate after 100 steps. It falls linearly to 0 over the last two fifths.
+        steps: Optimiser steps of the whole UNet.
+        batch_size: Latents per step.
+        learning_rate: Learning rate after 100 steps. It falls linearly to 0 over the second half.
+        drop: Fraction of embeddings replaced by the all-zero image's, for guidance.
+        average: Decay of the weights' moving average. The average is saved.
+        evaluations: Points of the curve, evenly spaced.
+        test: Images of the test split at the end. Each point of the curve uses a fifth of them.
     """
 
     movq_steps: int = 1500
@@ -67,9 +67,9 @@ class DecoderRecipe:
 
 
 def unet_model(dim: int) -> Any:
-    """Kandinsky 2.2's UNet with fewer channels and layers.
+    """Return Kandinsky 2.2's UNet with fewer channels and layers.
 
-    Three levels: at 4 x 4 latents the zero padding of the convolutions tells every place apart, which places objects.
+    Three levels reach 4 x 4 latents, where the zero padding of the convolutions distinguishes all places.
     """
     from diffusers import UNet2DConditionModel
 
@@ -91,7 +91,7 @@ def unet_model(dim: int) -> Any:
         addition_embed_type="image",
         cross_attention_dim=64,
     )
-    # The pipeline expects a variance beside the prediction, and drops it unless the scheduler asks for it: it stays zero.
+    # The pipeline expects a prediction and a variance, which its scheduler does not use. The variance stays 0.
     with torch.no_grad():
         unet.conv_out.weight[CHANNELS:] = 0
         unet.conv_out.bias[CHANNELS:] = 0
@@ -99,9 +99,9 @@ def unet_model(dim: int) -> Any:
 
 
 def noise_schedule() -> Any:
-    """Cosine schedule to pure noise, the clean latents as the prediction target; 20 steps of DDPM generate with it.
+    """Return a cosine schedule to pure noise, with the clean latents as target, for 20 steps of DDPM.
 
-    Ancestral steps correct each other's mistakes: the oracle reads more colours and shapes right than with DDIM.
+    Its random steps correct errors of earlier steps: the oracle recognises more colours and shapes than with DDIM.
     """
     from diffusers import DDPMScheduler
 
@@ -111,7 +111,7 @@ def noise_schedule() -> Any:
 
 
 def train_decoder(folder: Path, encoder: Encoder, work: Path, recipe: DecoderRecipe, seed: int, command: str) -> None:
-    """Write ``folder`` as a pipeline with its README. What is in progress lies in ``work``, and a killed run goes on there."""
+    """Write a pipeline and its README. A killed run resumes from the state in ``work``."""
     movq, movq_seconds = train_movq(work, recipe.movq_steps, recipe.movq_batch_size, recipe.movq_learning_rate, seed)
     latents, embeds = encoded_scenes(work / "scenes.safetensors", movq, encoder, recipe.scenes, seed)
     zero_image = encoder.encode_images(torch.zeros(1, 3, encoder.image_size, encoder.image_size)).cpu()
@@ -125,41 +125,40 @@ def train_decoder(folder: Path, encoder: Encoder, work: Path, recipe: DecoderRec
     average = copy.deepcopy(unet).requires_grad_(False)
     optimizer, schedule = MuonAndAdamW(unet, recipe.learning_rate), noise_schedule()
     settings = {**asdict(recipe), "seed": seed, "encoder": encoder.tag}
-    run = Resumable(work / "unet.pt", settings, unet=unet, average=average, optimizer=optimizer)
-    for step in run.steps(recipe.steps):
+    training = Resumable(work / "unet.pt", settings, unet=unet, average=average, optimizer=optimizer)
+    for step in training.steps(recipe.steps):
         generator = generator_of(seed, step)
         rows = torch.randint(len(latents), (recipe.batch_size,), generator=generator)
         dropped = torch.rand(len(rows), 1, generator=generator) < recipe.drop
         loss = denoising_loss(unet, schedule, latents[rows].float(), embeds[rows].where(~dropped, zero_image), generator)
         optimizer.step(loss, min(1, (step + 1) / 100, (recipe.steps - step) / (0.5 * recipe.steps)))
-        with torch.no_grad():  # shorter at first, so that the random start is forgotten
+        with torch.no_grad():  # a shorter average at first forgets the random start
             kept = min(recipe.average, (step + 1) / (step + 10))
             torch._foreach_lerp_(list(average.parameters()), list(unet.parameters()), 1 - kept)
-        run.report(100, loss=loss.item())
+        training.report(100, loss=loss.item())
         if (step + 1) * recipe.evaluations % recipe.steps < recipe.evaluations:
-            save_pipeline(folder, unwhitened(average, whitening), movq)  # an interrupted run leaves a decoder that works
-            add_point(work / "curve.json", step + 1, run.seconds, scored(folder, encoder, recipe.test // 5))
-    minutes = {"MoVQ": movq_seconds / 60, "layout": layout_seconds / 60, "UNet": run.seconds / 60}
+            save_pipeline(folder, unwhitened(average, whitening), movq)  # an interrupted run leaves a usable decoder
+            add_point(work / "curve.json", step + 1, training.seconds, scored(folder, encoder, recipe.test // 5))
+    minutes = {"MoVQ": movq_seconds / 60, "layout": layout_seconds / 60, "UNet": training.seconds / 60}
     write_readme(folder, command, minutes, scored(folder, encoder, recipe.test), read_curve(work / "curve.json"))
 
 
 def unwhitened(unet: Any, whitening: Whitening) -> Any:
-    """A copy that takes embeddings as they are."""
+    """Return a copy of the UNet that takes embeddings without whitening."""
     unet = copy.deepcopy(unet)
     whitening.fold_into([unet.add_embedding.image_proj, unet.encoder_hid_proj.image_embeds])
     return unet
 
 
 def denoising_loss(unet: Any, schedule: Any, latents: Latents, embeds: Embeds, generator: torch.Generator) -> Tensor:
-    """Squared error of the predicted clean latents, weighted by the root of the signal-to-noise ratio, from 0.1 to 5.
+    """Return the squared error of the predicted clean latents, weighted by the root of the signal-to-noise ratio (0.1 to 5).
 
-    A trained network's error falls about as that root rises, so images of all times count alike. Weighted by the ratio
-    itself (Hang et al. 2023), the first steps, in which the embedding decides what is generated and where, would count for
-    nothing; unweighted, they drown the others.
+    The root balances all times, because a trained network's error is about inversely proportional to it. The ratio itself
+    (Hang et al. 2023) would give almost no weight to the first steps, which place the objects. Without weights, the first
+    steps would dominate.
     """
     count, end = len(latents), len(schedule.alphas_cumprod)
-    # Facts are lost at the noisy half of the times (images generated on from true latents at half time keep nearly all), so
-    # a time's chance grows with it. One from each of equal shares: less variance than independent times.
+    # Noisy times are drawn more often, because the decoder loses facts there. Stratified draws have less variance.
     shares = (torch.arange(count) + torch.rand(count, generator=generator)) / count
     times = (end * shares.sqrt()).long().clamp_max(end - 1)  # the last share can round to 1
     noise = torch.randn(latents.shape, generator=generator)
@@ -171,7 +170,7 @@ def denoising_loss(unet: Any, schedule: Any, latents: Latents, embeds: Embeds, g
 
 
 def encoded_scenes(path: Path, movq: Any, encoder: Encoder, count: int, seed: int) -> tuple[Latents, Embeds]:
-    """Latents in half precision and image embeddings of the first scenes, from ``path`` where they were computed before."""
+    """Return latents in half precision and image embeddings of the first scenes, computed once and kept in ``path``."""
     made_of = {"scenes": str(count), "seed": str(seed), "encoder": encoder.tag}
     if not path.is_file():
         latents, embeds = [], []
@@ -185,22 +184,20 @@ def encoded_scenes(path: Path, movq: Any, encoder: Encoder, count: int, seed: in
         write_tensors(path, {"latents": torch.cat(latents), "embeds": torch.cat(embeds)}, made_of)
     with safe_open(str(path), "pt") as file:
         if file.metadata() != made_of:
-            raise ValueError(f"{path} holds latents of {file.metadata()}, and this run needs {made_of}: remove it.")
+            raise ValueError(f"{path} holds latents of {file.metadata()}, and this run needs {made_of}: remove the file.")
         return file.get_tensor("latents"), file.get_tensor("embeds")
 
 
 def save_pipeline(folder: Path, unet: Any, movq: Any) -> None:
-    """In half precision, whole or not at all, beside whatever else lies in the folder."""
+    """Write the pipeline in half precision, each file atomically. Other files of the folder are kept."""
     from diffusers import KandinskyV22Pipeline
 
-    temporary = folder.with_name(folder.name + ".part")
-    shutil.rmtree(temporary, ignore_errors=True)
     pipeline = KandinskyV22Pipeline(copy.deepcopy(unet).half(), noise_schedule(), copy.deepcopy(movq).half())
-    pipeline.save_pretrained(temporary)
     folder.mkdir(parents=True, exist_ok=True)
-    for source in sorted(path for path in temporary.rglob("*") if path.is_file()):
-        place = folder / source.relative_to(temporary)
-        place.parent.mkdir(exist_ok=True)
-        source.chmod(0o644)  # safetensors writes for the owner alone
-        os.replace(source, place)
-    shutil.rmtree(temporary)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        pipeline.save_pretrained(temporary)
+        for source in sorted(path for path in Path(temporary).rglob("*") if path.is_file()):
+            target = folder / source.relative_to(temporary)
+            target.parent.mkdir(exist_ok=True)
+            source.chmod(0o644)  # safetensors gives access to the owner alone
+            os.replace(source, target)

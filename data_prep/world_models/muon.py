@@ -1,4 +1,4 @@
-"""Muon (Jordan et al. 2024): every weight matrix moves by the nearest orthogonal matrix to its momentum."""
+"""Muon (Jordan et al. 2024): the update of a weight matrix is the nearest orthogonal matrix to its momentum."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ ENDS = ("conv_in", "conv_out", "encoder_hid_proj", "add_embedding", "time_embedd
 
 
 class Muon(torch.optim.Optimizer):
-    """`torch.optim.Muon` for convolutions too, and in float32: a CPU without bfloat16 takes ten times as long in bfloat16.
+    """`torch.optim.Muon` for convolutions, and in float32, which is ten times faster on a CPU without bfloat16.
 
-    A kernel is the matrix of its output channels by everything else. Updates have the root mean square of AdamW's (Liu et al.
-    2025), so that one learning rate serves both.
+    The matrix of a kernel is its output channels by all other dimensions. Updates have the root mean square of AdamW's (Liu
+    et al. 2025), so that both share a learning rate.
     """
 
     def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
@@ -37,7 +37,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
-    """U V' of the matrix's U S V', roughly: singular values come out between 0.7 and 1.2."""
+    """Approximate U V' of the matrix's U S V'. The singular values of the result lie between 0.7 and 1.2."""
     wide = matrix if len(matrix) <= matrix.shape[1] else matrix.T
     wide = wide / (wide.norm() + 1e-7)
     first, third, fifth = COEFFICIENTS
@@ -48,11 +48,11 @@ def orthogonal(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows col
 
 
 class MuonAndAdamW:
-    """Muon for hidden matrices; AdamW for biases, gains and the two ends of a network, where Muon is not meant to be.
+    """Muon for hidden matrices, AdamW for biases, gains and the first and last layers.
 
     Args:
-        model: whose weights are trained.
-        learning_rate: of both, before `step` scales it.
+        model: Network to train.
+        learning_rate: Learning rate of both, before `step` scales it.
     """
 
     def __init__(self, model: nn.Module, learning_rate: float) -> None:
@@ -65,7 +65,7 @@ class MuonAndAdamW:
         self.adamw = torch.optim.AdamW(other, learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
 
     def step(self, loss: Tensor, scale: float) -> None:
-        """One step down the loss, at ``scale`` times the learning rate."""
+        """Take one step, at ``scale`` times the learning rate."""
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
         for optimizer in (self.muon, self.adamw):

@@ -1,4 +1,4 @@
-"""What the oracle reads of the world's decoder: the curve while it is trained, and the table of its README."""
+"""Scores of the world's decoder by the oracle: the curve during training, and the tables of its README."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FACTS = ("colour", "shape", "texture", "count", "relation", "correct")
 
 
 def scored(folder: Path, encoder: Encoder, count: int) -> list[tuple[Prompt, Score]]:
-    """What the decoder generates from true image embeddings of the test split, scored by the scenes' captions."""
+    """Generate images from true image embeddings of the test split, and score them by the scenes' captions."""
     pairs = list(held_out_scenes("test", count))
     prompts = [Prompt(f"test/{i:04d}", p.scene.category, p.caption, p.subset) for i, p in enumerate(pairs)]
     batches = [[p.scene for p in pairs[i : i + 100]] for i in range(0, count, 100)]
@@ -37,7 +37,7 @@ def scored(folder: Path, encoder: Encoder, count: int) -> list[tuple[Prompt, Sco
 
 
 def means(results: list[tuple[Prompt, Score]]) -> dict[str, float]:
-    """Of every fact over the images in which it is asked for, and of the value: the category's own fact."""
+    """Return the mean of every fact over the captions that state it, and of the value, the category's fact."""
     facts = {fact: [s.evidence[fact] for _, s in results if s.evidence[fact] is not None] for fact in FACTS}
     facts["value"] = [score.value for _, score in results]
     return {fact: round(sum(values) / len(values), 3) for fact, values in facts.items() if values}
@@ -62,7 +62,7 @@ def write_readme(
     results: list[tuple[Prompt, Score]],
     curve: list[dict[str, Any]],
 ) -> None:
-    """What was trained, how, and what the oracle reads of it: by category and composition, and as it grew."""
+    """Describe the training, with scores by category and composition, and the curve."""
     facts = [*FACTS, "value"]
     rows = []
     for category in (*CATEGORIES, "all"):

@@ -14,17 +14,17 @@ SAVE_EVERY = 250  # steps
 
 
 def generator_of(seed: int, step: int) -> torch.Generator:
-    """Random numbers that depend on the step alone, and not on where a run was killed."""
+    """Return random numbers that depend on the step alone, not on interruptions."""
     return torch.Generator().manual_seed(seed * 10**9 + step)
 
 
 class Resumable:
-    """A training loop's state in one file, so that a killed run goes on where it was last saved.
+    """A training loop whose state is kept in one file. A killed run resumes from it.
 
     Args:
-        path: the file, which is replaced atomically.
-        recipe: what the state depends on. A file of another recipe is refused.
-        parts: whatever has a ``state_dict``: modules, averages, optimizers.
+        path: The file. Writes are atomic.
+        recipe: Settings of the training. A file with other settings is refused.
+        parts: Objects with a ``state_dict``: modules, averages, optimizers.
     """
 
     def __init__(self, path: Path, recipe: dict[str, Any], **parts: Any) -> None:
@@ -35,16 +35,16 @@ class Resumable:
             state = torch.load(path, weights_only=True)
             if state["recipe"] != recipe:
                 raise ValueError(
-                    f"{path} is of a run with other settings ({state['recipe']}, now {recipe}): remove it to start anew, or "
-                    "give another folder as `work`."
+                    f"{path} has other settings ({state['recipe']}, now {recipe}): remove it to start again, or choose "
+                    "another folder as `work`."
                 )
             for name, part in parts.items():
                 part.load_state_dict(state[name])
             self.step, self.seconds = state["step"], state["seconds"]
-            print(f"{path}: going on after step {self.step}", flush=True)
+            print(f"{path}: resumed after step {self.step}", flush=True)
 
     def steps(self, last: int) -> Iterator[int]:
-        """The numbers of the steps still to do. The state is saved after every `SAVE_EVERY` steps and after the last."""
+        """Yield the remaining steps. The state is saved after every `SAVE_EVERY` steps and after the last."""
         self.last, began = last, time.process_time() - self.seconds
         while self.step < last:
             yield self.step
@@ -60,7 +60,7 @@ class Resumable:
             torch.save({**state, "recipe": self.recipe, "step": self.step, "seconds": self.seconds}, temporary)
 
     def report(self, every: int, **values: float) -> None:
-        """Print every ``every`` steps the mean of ``values`` since the last time."""
+        """Print the mean of ``values`` every ``every`` steps."""
         for name, value in values.items():
             self._reported[name].append(value)
         if (self.step + 1) % every == 0:

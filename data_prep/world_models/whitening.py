@@ -1,4 +1,4 @@
-"""Embeddings of equal variance in all directions, for a network that learns from them; undone in its weights afterwards."""
+"""Whitening of embeddings for training, which is folded into the network's weights afterwards."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ Embeds = Float[Tensor, "pairs dim"]
 class Whitening:
     """ZCA of image embeddings (Bell and Sejnowski 1997).
 
-    A CLIP's embeddings vary far more along some directions than along others (the world's: variances from 101 down to 0.003),
-    and what the small ones say, a network finds late: gradient descent is slow where the input hardly varies.
+    The variances of a CLIP's embeddings differ by direction (the world's from 0.003 to 101), and gradient descent is slow
+    where the input hardly varies.
 
     Args:
-        embeds: whose mean and covariance it takes.
+        embeds: Embeddings that give mean and covariance.
     """
 
     def __init__(self, embeds: Embeds) -> None:
         self.mean = embeds.double().mean(0)
         variances, directions = torch.linalg.eigh(torch.cov(embeds.double().T))
-        variances = variances.clamp_min(1e-6 * variances.max())  # fewer embeddings than dimensions leave some without any
+        variances = variances.clamp_min(1e-6 * variances.max())  # few embeddings leave some directions without variance
         self.matrix = directions * variances.rsqrt() @ directions.T
 
     def __call__(self, embeds: Embeds) -> Embeds:
@@ -32,7 +32,7 @@ class Whitening:
 
     @torch.no_grad()
     def fold_into(self, layers: Iterable[nn.Linear]) -> None:
-        """Change layers that took whitened embeddings into ones that take the embeddings themselves."""
+        """Change layers for whitened embeddings into layers for plain embeddings."""
         for layer in layers:
             weight = layer.weight.double() @ self.matrix
             layer.bias.sub_((weight @ self.mean).to(layer.bias.dtype))
