@@ -115,7 +115,7 @@ def test_an_unwhitened_unet_takes_plain_embeddings() -> None:
 
 def test_work_of_other_settings_is_not_mixed_in(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(trained, steps=5) == 2
-    assert "unet.pt is of a run with other settings" in capsys.readouterr().err
+    assert "unet.pt has other settings" in capsys.readouterr().err
 
 
 def test_the_loss_is_that_of_the_clean_latents() -> None:
