@@ -105,7 +105,7 @@ def test_vocabularies_without_the_tokens_are_refused(tmp_path: Path) -> None:
     [
         ({"enc_token": "bert"}, "enc_token is 'bert'; choose one of 'official', 'hf'"),
         ({"max_noun_phrases": 0}, "max_noun_phrases is 0"),
-        ({"resolution": 30}, "resolution is 30; tiny-blip reads patches of 8 pixels"),
+        ({"resolution": 30}, "resolution is 30; tiny-blip has patches of 8 pixels"),
     ],
 )
 def test_bad_options(folder: Path, wrong: dict[str, Any], match: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,7 @@ def test_hps_reads_its_checkpoint_without_unpickling(
     with pytest.raises(ValueError, match="weights_only=True"):
         HpsScorer(str(tmp_path / "bomb.pt"), "tiny-hps", device="cpu").score(IMAGES, PROMPTS)
     assert not (tmp_path / "exploded").exists()
-    with pytest.raises(ValueError, match=r"There is no file laion2b_s32b_b79k\. HPS needs its checkpoint"):
+    with pytest.raises(ValueError, match=r"There is no file laion2b_s32b_b79k\. Download HPS's checkpoint"):
         HpsScorer("laion2b_s32b_b79k")
 
 

@@ -44,7 +44,7 @@ def same(one: Image.Image, other: Image.Image) -> bool:
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_a_image_depends_on_prompt_and_seed_alone(folders: dict[str, dict[str, str]], name: str) -> None:
+def test_an_image_depends_on_prompt_and_seed_alone(folders: dict[str, dict[str, str]], name: str) -> None:
     text_to_image = DiffusersPipeline(**folders[name], **OPTIONS[name], batch_size=2, device="cpu")
     text_to_image.require_ready()
     images = text_to_image.generate(PROMPTS, [0, 1, 2])
@@ -87,7 +87,7 @@ def test_other_weights_are_another_text_to_image(folders: dict[str, dict[str, st
 
 
 def test_halves_that_do_not_belong_together(folders: dict[str, dict[str, str]]) -> None:
-    with pytest.raises(ValueError, match=r"is a KandinskyV22Pipeline: it decodes what another pipeline .* Name that one as"):
+    with pytest.raises(ValueError, match=r"is a KandinskyV22Pipeline: it decodes the output of a prior's pipeline.* Name that pipeline as"):
         DiffusersPipeline(folders["kandinsky"]["model"]).require_ready()
     with pytest.raises(ValueError, match="is a UnCLIPPipeline and reads prompts itself"):
         DiffusersPipeline(folders["karlo"]["model"], prior=folders["kandinsky"]["prior"]).require_ready()
@@ -118,7 +118,7 @@ def test_memory_that_does_not_suffice(capfd: pytest.CaptureFixture[str]) -> None
         text_to_image.generate(PROMPTS, range(3))
 
 
-def test_blackened_images_are_told(capfd: pytest.CaptureFixture[str]) -> None:
+def test_blackened_images_are_reported(capfd: pytest.CaptureFixture[str]) -> None:
     text_to_image = DiffusersPipeline("some/model", device="cpu", batch_size=3)
     text_to_image._pipeline = pipeline(fits=3, hidden=[False, True, False])
     text_to_image.generate(PROMPTS, range(3))

@@ -92,7 +92,7 @@ def test_thresholds_are_of_the_detector(models: Path) -> None:
     assert score(models, [DOG], two, counting_confidence=0.5).value == 1
     assert score(models, [DOG, Detection("dog", 0.6, box(50, 0, 90, 60))], two, counting_confidence=0.5).value == 0
     assert score(models, [DOG], prompt("", 0, "single_object", required=(Required("dog", 1),)), confidence=0.8).value == 0
-    with pytest.raises(ValueError, match=r"tiny-dino keeps nothing below 0.4, and objects are to count from 0.3"):
+    with pytest.raises(ValueError, match=r"tiny-dino keeps nothing below 0.4, and objects count from 0.3"):
         GenEvalScorer(HandMade(models / "tiny-dino", [], threshold=0.4), ByMeanColour(str(models / "tiny-clip")))
 
 

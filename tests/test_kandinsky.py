@@ -48,7 +48,7 @@ def same(one: Any, other: Any) -> bool:
     return np.array_equal(np.asarray(one), np.asarray(other))
 
 
-def test_a_image_depends_on_its_embedding_and_seed_alone(folder: Path) -> None:
+def test_an_image_depends_on_its_embedding_and_seed_alone(folder: Path) -> None:
     decoder = tiny(folder)
     images = decoder.decode(EMBED, TEXTS, range(5))
     assert [image.size for image in images] == [(32, 32)] * 5
@@ -240,7 +240,7 @@ def test_weights_that_do_not_load_are_told_in_a_sentence(copied: Path) -> None:
 def test_an_unknown_scheduler_in_the_folder_is_refused(copied: Path) -> None:
     path = copied / "scheduler" / "scheduler_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "_class_name": "VQModel"}))
-    with pytest.raises(ValueError, match=r"names the scheduler 'VQModel', which diffusers .* has not"):
+    with pytest.raises(ValueError, match=r"names the scheduler 'VQModel', which diffusers .* does not have"):
         tiny(copied).decode(EMBED[:1], TEXTS[:1], [0])
 
 

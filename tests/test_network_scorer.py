@@ -42,14 +42,14 @@ def one_score(where: Path | str) -> Score:
     return score
 
 
-def test_rows_that_cannot_be_scored_are_told_and_the_others_are_scored(folder: Path) -> None:
+def test_rows_that_cannot_be_scored_are_reported_and_the_others_are_scored(folder: Path) -> None:
     unparsed = prompt("a thing", 7)
     images = [tiny_image(), broken_image(), tiny_image(), tiny_image(1).convert("L")]
     scores = blip_scorer(folder, batch_size=1).score(images, [PROMPT, PROMPT, unparsed, PROMPT])
     assert [score.failure is None for score in scores] == [True, False, False, True]
     assert all(math.isnan(score.value) == (score.failure is not None) for score in scores)
     assert "The image of prompt color/0000 cannot be read" in str(scores[1].failure)
-    assert "Prompt color/0007 ('a thing') has no noun phrases, which blip_vqa@32 asks for" in str(scores[2].failure)
+    assert "Prompt color/0007 ('a thing') has no noun phrases, which blip_vqa@32 needs" in str(scores[2].failure)
 
 
 def test_no_images_and_nothing_to_score_load_nothing(folder: Path) -> None:

@@ -36,7 +36,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 @pytest.mark.parametrize("name", DECODERS)
-def test_a_image_depends_on_embedding_prompt_and_seed_alone(folders: dict[str, Path], name: str) -> None:
+def test_an_image_depends_on_embedding_prompt_and_seed_alone(folders: dict[str, Path], name: str) -> None:
     with tiny(folders, name) as decoder:
         images = decoder.decode(EMBED, TEXTS, range(3))
         assert decoder.dim == 12 and [image.size for image in images] == [(32, 32)] * 3
@@ -46,7 +46,7 @@ def test_a_image_depends_on_embedding_prompt_and_seed_alone(folders: dict[str, P
         for embed, text, seed in ((EMBED[1:2], TEXTS[0], 0), (EMBED[:1], TEXTS[1], 0), (EMBED[:1], TEXTS[0], 1)):
             assert not same(decoder.decode(embed, [text], [seed])[0], images[0])
         assert same(decoder.decode(EMBED[:1], TEXTS[:1], [0])[0], images[0])
-        with pytest.raises(ValueError, match="has a negative condition of its own"):
+        with pytest.raises(ValueError, match="has its own negative condition"):
             decoder.decode(EMBED, TEXTS, range(3), negative_embed=EMBED)
 
 
