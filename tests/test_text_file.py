@@ -61,7 +61,7 @@ def test_lines_are_the_text(text: str) -> None:
         ("写真".encode("shift-jis"), "not UTF-8 text: line 1"),
         (b"a\n\xed\xa0\xbc", "not UTF-8 text: line 2"),
         (gzip.compress(b"a\nb", mtime=0), "not text: its first bytes are those of gzip. Unpack it first"),
-        (b"PAR1\x15\x04\x00", "but Parquet"),
+        (b"PAR1\x15\x04\x00", "those of Parquet"),
     ],
 )
 def test_other_encodings_are_named(content: bytes, match: str) -> None:
@@ -86,7 +86,7 @@ def test_line_ends(tmp_path: Path) -> None:
     ]:
         path.write_bytes(content)
         assert lines(path) == expected
-    with pytest.raises(ValueError, match="carriage returns and the file no line feed"):
+    with pytest.raises(ValueError, match="carriage returns, and the file has no line feed"):
         lines_of("a\rb\r", "c.txt")
     with pytest.raises(ValueError, match=r"c\.txt, line 2, begins with a byte order mark"):
         lines_of("a\n\ufeffb", "c.txt")
