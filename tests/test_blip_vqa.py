@@ -9,8 +9,7 @@ import jaxtyping
 import pytest
 import torch
 
-from eclipse_pl.scorers.blip_vqa import BlipVqaScorer, attends, pack, question_of
-from eclipse_pl.scorers.pixels import CLIP_MEAN, CLIP_STD, squashed
+from eclipse_pl.scorers.blip_vqa import BlipVqaScorer, attends, pack, question_of, squashed
 from eclipse_pl.speed import scorers as speed_scorers
 from tests.helpers.tiny_scorers import WORDS, prompt, tiny_blip, tiny_image
 
@@ -43,7 +42,7 @@ def one_by_one(folder: Path, question: str, enc_token: str, resolution: int, ima
     if enc_token == "official":
         ids[0, 0] = len(WORDS) + 1
     with torch.no_grad():
-        pixels = squashed([image], resolution, CLIP_MEAN, CLIP_STD)
+        pixels = squashed([image], resolution)
         seen = model.vision_model(pixel_values=pixels, interpolate_pos_encoding=True).last_hidden_state
         states = model.text_encoder(
             input_ids=ids, attention_mask=torch.ones_like(ids), encoder_hidden_states=seen,

@@ -87,7 +87,7 @@ def test_other_weights_are_another_text_to_image(folders: dict[str, dict[str, st
 
 
 def test_halves_that_do_not_belong_together(folders: dict[str, dict[str, str]]) -> None:
-    with pytest.raises(ValueError, match=r"is a KandinskyV22Pipeline: it decodes the output of a prior's pipeline.* Name that pipeline as"):
+    with pytest.raises(ValueError, match=r"is a KandinskyV22Pipeline: it decodes .* Name that pipeline as"):
         DiffusersPipeline(folders["kandinsky"]["model"]).require_ready()
     with pytest.raises(ValueError, match="is a UnCLIPPipeline and reads prompts itself"):
         DiffusersPipeline(folders["karlo"]["model"], prior=folders["kandinsky"]["prior"]).require_ready()

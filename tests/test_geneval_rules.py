@@ -7,14 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eclipse_pl.prompts.prompt import Prompt, Required
-from eclipse_pl.scorers.geneval_rules import DetectedObject, failures, relative_positions
+from eclipse_pl.scorers.detections import Box, Detection
+from eclipse_pl.scorers.geneval_rules import failures, relative_positions
 
 KITE = Prompt("x/0", "single_object", "a photo of a kite", required=(Required("kite", 1),))
 
 
-def at(x: float, y: float, size: float = 10, confidence: float = 0.95) -> DetectedObject:
+def at(x: float, y: float, size: float = 10, confidence: float = 0.95) -> Detection:
     """A square around its centre."""
-    return DetectedObject((x - size / 2, y - size / 2, x + size / 2, y + size / 2), confidence)
+    return Detection("kite", confidence, Box(x - size / 2, y - size / 2, x + size / 2, y + size / 2))
 
 
 def asking(*required: Required, tag: str = "two_object", excluded: tuple[Required, ...] = ()) -> Prompt:
@@ -34,7 +35,7 @@ def test_confidence_must_be_above_the_threshold(tag: str, confidence: float, fou
     assert (failures(asking(Required("kite", 1), tag=tag), {"kite": [at(0, 0, confidence=confidence)]}) == []) == found
 
 
-def test_counting_means_exactly_so_many() -> None:
+def test_counting_means_exactly_that_many() -> None:
     three = asking(Required("kite", 3), tag="counting", excluded=(Required("kite", 4),))
     kites = [at(20 * i, 0) for i in range(4)]
     assert failures(three, {"kite": kites[:3]}) == []

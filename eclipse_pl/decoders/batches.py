@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 
 import torch
 from PIL import Image
+
+from eclipse_pl.device import free_memory
 
 
 class Batches:
@@ -40,7 +41,7 @@ class Batches:
                     raise
                 generated = None
             if generated is None:  # outside of `except`, which would keep the failed batch alive
-                collect(self.device)
+                free_memory(self.device)
                 self._halve()
             else:
                 images += generated[: count - done]
@@ -51,13 +52,6 @@ class Batches:
             raise ValueError(f"Not even one image of {self.model} fits into the memory of {self.device}. {self.remedy}")
         self.size //= 2
         print(f"The memory of {self.device} does not suffice: generating {self.size} images at a time.", flush=True)
-
-
-def collect(device: torch.device) -> None:
-    """Free the memory of objects that are no longer used."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 def lacks_memory(error: RuntimeError) -> bool:

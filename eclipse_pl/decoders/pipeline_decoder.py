@@ -12,10 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from eclipse_pl.arguments import one_of
-from eclipse_pl.decoders.batches import Batches, collect
+from eclipse_pl.decoders.batches import Batches
 from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.decoders.pipeline_folder import find_pipeline, is_on_hub, pipeline_hash
-from eclipse_pl.device import find_device
+from eclipse_pl.device import find_device, free_memory
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -157,4 +157,4 @@ class PipelineDecoder(Decoder):
 
     def close(self) -> None:
         self._pipeline = None
-        collect(self.device)
+        free_memory(self.device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
 import io
 import lzma
@@ -136,12 +138,8 @@ def _unpacked(stream: io.BufferedReader) -> Any:
     start = stream.peek(6)[:6]
     packed = next((name for magic, name in _PACKED.items() if start.startswith(magic)), None)
     if packed == "gzip":
-        import gzip
-
         return gzip.GzipFile(fileobj=stream)
     if packed == "bzip2":
-        import bz2
-
         return bz2.BZ2File(stream)
     if packed == "xz":
         return lzma.LZMAFile(stream)

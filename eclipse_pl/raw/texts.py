@@ -7,19 +7,13 @@ UTF-32 with a byte order mark.
 
 from __future__ import annotations
 
-import codecs
 import json
 from typing import Any
 
+from eclipse_pl.formats.text_file import MARKS
 from eclipse_pl.raw.reasons import BAD_CAPTION, BAD_JSON, NO_CAPTION, ODD_TEXT
 
 CAPTIONS = ("caption", "captions", "text", "TEXT")
-_MARKS = {  # UTF-32 first, because its mark begins with UTF-16's
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
 _KINDS = {bool: "true or false", int: "a number", float: "a number", dict: "an object", list: "a list", type(None): "null"}
 
 
@@ -69,7 +63,7 @@ def require_plain(text: str, name: str) -> str:
 
 
 def decoded(content: bytes, name: str, kind: str) -> str:
-    encoding = next((encoding for mark, encoding in _MARKS.items() if content.startswith(mark)), "utf-8-sig")
+    encoding = next((encoding for mark, encoding in MARKS.items() if content.startswith(mark)), "utf-8-sig")
     try:
         return content.decode(encoding)
     except UnicodeDecodeError:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from PIL import Image
@@ -21,10 +23,11 @@ from eclipse_pl.arguments import one_of
 from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.scorers.network import PretrainedNetwork
 from eclipse_pl.scorers.network_scorer import NetworkScorer
-from eclipse_pl.scorers.pixels import CLIP_MEAN, CLIP_STD, squashed
 from eclipse_pl.scorers.scorer import Score
 
 MAX_WORDS, MAX_TOKENS = 50, 35
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def question_of(phrase: str) -> str:
@@ -113,7 +116,7 @@ class BlipVqa(PretrainedNetwork):
         """Return P(yes) / (P(yes) + P(no)) of every question about every image."""
         tokens = [[self.tokens(question) for question in asked] for asked in questions]
         counts = [len(asked) for asked in tokens]
-        pixels = squashed(images, self.resolution, CLIP_MEAN, CLIP_STD).to(self.device, self.precision)
+        pixels = squashed(images, self.resolution).to(self.device, self.precision)
         seen = self.model.vision_model(pixel_values=pixels, interpolate_pos_encoding=True).last_hidden_state
         packed = pad_sequence([torch.cat(asked) for asked in tokens], batch_first=True).to(self.device)
         owner, place = (part.to(self.device) for part in pack([[len(q) for q in asked] for asked in tokens]))
@@ -148,6 +151,13 @@ class BlipVqa(PretrainedNetwork):
                 )
             ids[0] = config.bos_token_id + 1
         return ids
+
+
+def squashed(images: Sequence[Image.Image], side: int) -> Float[Tensor, "images 3 side side"]:
+    """Resize images to squares of ``side`` pixels, bicubic and uncropped, and normalise them as CLIP does."""
+    squares = [np.asarray(image.resize((side, side), Image.Resampling.BICUBIC)) for image in images]
+    pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).float() / 255
+    return (pixels - torch.tensor(CLIP_MEAN)[:, None, None]) / torch.tensor(CLIP_STD)[:, None, None]
 
 
 def pack(lengths: list[list[int]]) -> tuple[Int[Tensor, "images tokens"], Int[Tensor, "images tokens"]]:

@@ -20,12 +20,20 @@ class Box:
     y_max: float
 
     @property
+    def width(self) -> float:
+        return self.x_max - self.x_min
+
+    @property
+    def height(self) -> float:
+        return self.y_max - self.y_min
+
+    @property
     def centre(self) -> tuple[float, float]:
         return (self.x_min + self.x_max) / 2, (self.y_min + self.y_max) / 2
 
     def area(self, pixel: float = 0.0) -> float:
         """Return the area. COCO's older tools count corners as whole pixels: they add one ``pixel`` to each side."""
-        return (self.x_max - self.x_min + pixel) * (self.y_max - self.y_min + pixel)
+        return (self.width + pixel) * (self.height + pixel)
 
 
 @dataclass(frozen=True, eq=False)

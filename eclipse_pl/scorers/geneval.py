@@ -16,7 +16,7 @@ from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.scorers.clip_towers import ClipTowers
 from eclipse_pl.scorers.detections import Detection, best
 from eclipse_pl.scorers.detectors import Detector
-from eclipse_pl.scorers.geneval_rules import CONFIDENCE, COUNTING_CONFIDENCE, DetectedObject, failures
+from eclipse_pl.scorers.geneval_rules import CONFIDENCE, COUNTING_CONFIDENCE, failures
 from eclipse_pl.scorers.network_scorer import NetworkScorer
 from eclipse_pl.scorers.scorer import Score
 
@@ -72,14 +72,12 @@ class GenEvalScorer(NetworkScorer):
         scores = []
         for image, prompt, asked, detections in zip(images, prompts, nouns, found, strict=True):
             seen: dict[str, list[str]] = {}
-            # the rules use boxes; colours need the mask too
-            of_object = {DetectedObject(astuple(d.box), d.confidence): d for d in detections}
 
-            def colours(noun: str, objects: Sequence[DetectedObject]) -> list[str]:
-                seen[noun] = self.colours(image, noun, [of_object[o] for o in objects])  # noqa: B023 (called in this turn)
+            def colours(noun: str, objects: Sequence[Detection]) -> list[str]:
+                seen[noun] = self.colours(image, noun, objects)  # noqa: B023 (called in this turn)
                 return seen[noun]  # noqa: B023
 
-            detected = {noun: [DetectedObject(astuple(d.box), d.confidence) for d in best(detections, noun)] for noun in asked}
+            detected = {noun: best(detections, noun) for noun in asked}
             reasons = failures(prompt, detected, colours, self.confidence, self.counting_confidence)
             boxes = [detection.evidence() for detection in detections]
             scores.append(Score(float(not reasons), {"reasons": reasons, "colours": seen, "boxes": boxes}))

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 from eclipse_pl.prompts.prompt import Prompt, Required
+from eclipse_pl.scorers.detections import Detection
 
 CONFIDENCE = 0.3
 COUNTING_CONFIDENCE = 0.9
@@ -22,21 +22,13 @@ DIRECTION = 0.5
 """Fraction of the distance that must lie on an axis."""
 
 
-class DetectedObject(NamedTuple):
-    """Left, top, right and bottom in pixels, and the detector's confidence from 0 to 1."""
-
-    box: tuple[float, float, float, float]
-    confidence: float
-
-
-Objects = Mapping[str, Sequence[DetectedObject]]
-Colours = Callable[[str, Sequence[DetectedObject]], Sequence[str]]
-"""(class, objects) -> the colour of each object, one of GenEval's ten."""
+Colours = Callable[[str, Sequence[Detection]], Sequence[str]]
+"""(noun, objects) -> the colour of each object, one of GenEval's ten."""
 
 
 def failures(
     prompt: Prompt,
-    detected: Objects,
+    detected: Mapping[str, Sequence[Detection]],
     colours: Colours | None = None,
     confidence: float = CONFIDENCE,
     counting_confidence: float = COUNTING_CONFIDENCE,
@@ -54,7 +46,7 @@ def failures(
     threshold = counting_confidence if prompt.category == "counting" else confidence
     confident = {noun: _confident(objects, threshold) for noun, objects in detected.items()}
     reasons: list[str] = []
-    matched: list[Sequence[DetectedObject] | None] = []
+    matched: list[Sequence[Detection] | None] = []
     for entry in prompt.required:
         found = confident.get(entry.noun, [])[: entry.count]
         reason = _missing(entry, found, colours)
@@ -69,15 +61,15 @@ def failures(
     return reasons
 
 
-def relative_positions(one: DetectedObject, other: DetectedObject) -> set[str]:
+def relative_positions(one: Detection, other: Detection) -> set[str]:
     """Return the position of ``one`` relative to ``other``: up to two of ``left of``, ``right of``, ``above``, ``below``.
 
     The offset of the centres is shortened by ``SLACK`` of both sizes on each axis and divided by its original length. Objects
     that are near each other therefore have no direction.
     """
-    x, width = _centre(one, 0) - _centre(other, 0), _size(one, 0) + _size(other, 0)
-    y, height = _centre(one, 1) - _centre(other, 1), _size(one, 1) + _size(other, 1)
-    across, down = _shorten(x, SLACK * width), _shorten(y, SLACK * height)
+    x, y = (ours - theirs for ours, theirs in zip(one.box.centre, other.box.centre, strict=True))
+    across = _shorten(x, SLACK * (one.box.width + other.box.width))
+    down = _shorten(y, SLACK * (one.box.height + other.box.height))
     if max(abs(across), abs(down)) < 1e-3:  # equal centres have a distance of 0, too
         return set()
     distance = math.hypot(x, y)
@@ -90,13 +82,13 @@ def relative_positions(one: DetectedObject, other: DetectedObject) -> set[str]:
     return {relation for relation, true in holds.items() if true}
 
 
-def _confident(objects: Sequence[DetectedObject], threshold: float) -> list[DetectedObject]:
+def _confident(objects: Sequence[Detection], threshold: float) -> list[Detection]:
     """Return objects above the threshold, the most confident first. Equal ones keep their order."""
     kept = [found for found in objects if found.confidence > threshold]
     return sorted(kept, key=lambda found: -found.confidence)[:MOST_OBJECTS]
 
 
-def _missing(entry: Required, found: Sequence[DetectedObject], colours: Colours | None) -> str | None:
+def _missing(entry: Required, found: Sequence[Detection], colours: Colours | None) -> str | None:
     if len(found) < entry.count:
         return f"{len(found)} of {entry.noun}, {entry.count} wanted"
     if entry.colour is None:
@@ -109,9 +101,7 @@ def _missing(entry: Required, found: Sequence[DetectedObject], colours: Colours 
     return f"{seen.count(entry.colour)} {entry.colour} of {entry.noun} ({', '.join(seen)}), {entry.count} wanted"
 
 
-def _misplaced(
-    entry: Required, found: Sequence[DetectedObject], relation: str, others: Sequence[DetectedObject] | None
-) -> str | None:
+def _misplaced(entry: Required, found: Sequence[Detection], relation: str, others: Sequence[Detection] | None) -> str | None:
     if others is None:
         return f"nothing for {entry.noun} to be {relation}"
     for one in found:
@@ -119,14 +109,6 @@ def _misplaced(
             if relation not in (positions := relative_positions(one, other)):
                 return f"{entry.noun} is {' and '.join(sorted(positions)) or 'in no direction'}, {relation} wanted"
     return None
-
-
-def _centre(found: DetectedObject, axis: int) -> float:
-    return (found.box[axis] + found.box[axis + 2]) / 2
-
-
-def _size(found: DetectedObject, axis: int) -> float:
-    return abs(found.box[axis + 2] - found.box[axis])
 
 
 def _shorten(offset: float, by: float) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import re
 from abc import ABC, abstractmethod
 from functools import cached_property
@@ -12,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from eclipse_pl.arguments import one_of
-from eclipse_pl.device import find_device
+from eclipse_pl.device import find_device, free_memory
 from eclipse_pl.model_folder import find_model_folder, find_weights, read_config, sha256_of_all
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -64,9 +63,7 @@ class ScorerNetwork(ABC):
     def close(self) -> None:
         """Free the memory."""
         if self.__dict__.pop("model", None) is not None:
-            gc.collect()
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
+            free_memory(self.device)
 
 
 class PretrainedNetwork(ScorerNetwork):

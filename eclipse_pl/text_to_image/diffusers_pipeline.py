@@ -14,9 +14,9 @@ from typing import Any, Literal
 import torch
 from PIL import Image
 
-from eclipse_pl.decoders.batches import Batches, collect
+from eclipse_pl.decoders.batches import Batches
 from eclipse_pl.decoders.pipeline_folder import CONFIGS, pipeline_hash
-from eclipse_pl.device import find_device
+from eclipse_pl.device import find_device, free_memory
 from eclipse_pl.model_folder import find_model_folder, read_config
 from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.text_to_image.text_to_image import TextToImage
@@ -130,7 +130,7 @@ class DiffusersPipeline(TextToImage):
 
     def close(self) -> None:
         self._pipeline = None
-        collect(self.device)
+        free_memory(self.device)
 
 
 def parts_of(folder: Path) -> dict[str, tuple[str, str]]:
