@@ -95,7 +95,7 @@ def read_block(path: Path, scorer: Scorer) -> list[dict[str, Any]] | None:
     if content["version"] != scorer.version:
         raise ValueError(
             f"{path.parent} holds scores of another version of {scorer.name}: {content['version']}, and this run has "
-            f"{scorer.version}. They are never mixed: choose another folder, or remove that one to score again."
+            f"{scorer.version}. They are never mixed: choose another folder."
         )
     rows: list[dict[str, Any]] = content["rows"]
     return rows
