@@ -135,7 +135,7 @@ def test_prompts_that_cannot_be_scored(models: Path) -> None:
     assert "has no relation and no counted objects, which unidet_rules[tiny-dino] needs" in str(score(models, []).failure)
     inside = score(models, [], relation=Relation("cat", "inside", "box"))
     assert "has no relation among next to, on side of" in str(inside.failure) and "'inside'" in str(inside.failure)
-    with pytest.raises(ValueError, match=r"color/0000 says 'behind', and unidet_rules\[tiny-dino\] has no depth model"):
+    with pytest.raises(ValueError, match=r"color/0000 contains 'behind', and unidet_rules\[tiny-dino\] has no depth model"):
         score(models, [], relation=Relation("cat", "behind", "box"))
 
 
