@@ -130,12 +130,12 @@ def test_files_that_are_damaged(tmp_path, capfd, name, content, said):
     folders = scored(tmp_path / "one"), scored(tmp_path / "two", 1)
     (folders[1] / name).write_text(content)
     told = refused(capfd, *folders)
-    assert said in told and str(folders[1] / name) in told and "Make it anew" in told
+    assert said in told and str(folders[1] / name) in told and "Write it again" in told
 
 
 def test_a_scorecard_of_another_version(tmp_path, capfd):
     edit_card(scored(tmp_path / "one"), lambda card: card.update(version=99))
-    assert "is of version 99, and this program reads version 2" in refused(capfd, "one")
+    assert "has version 99, and this program reads version 2" in refused(capfd, "one")
 
 
 def test_images_are_a_number(tmp_path, capfd):
