@@ -91,10 +91,12 @@ def test_more_dimensions_than_pairs() -> None:
     assert (unseen - image.mean(0)).square().mean() < 0.5 * image.var()
 
 
-def test_constant_text_gives_the_mean_image() -> None:
-    text, image = torch.ones(30, 4), torch.randn(30, 4)
+@pytest.mark.parametrize("scale", [1.0, 0.1, 14.347])
+def test_constant_text_gives_the_mean_image(scale: float) -> None:
+    text, image = scale * torch.linspace(1, 2, 4).expand(30, 4), torch.randn(30, 4) + 60
     prior = fitted(LinearPrior(make_space(image)), text, image)
     torch.testing.assert_close(prior.sample(make_batch(text, image).text), image.mean(0).expand(30, 4), atol=1e-5, rtol=1e-5)
+    assert prior.weight.abs().max() == 0
 
 
 def test_batches_do_not_matter() -> None:

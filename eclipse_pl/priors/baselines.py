@@ -133,6 +133,8 @@ class LinearPrior(Baseline):
         eigenvalues, eigenvectors = torch.linalg.eigh(covariance)
         eigenvalues.clamp_(min=0)
         rotated = eigenvectors.T @ cross
+        if eigenvalues.mean() <= 1e-12 * text_mean.square().mean():  # equal texts, which vary by rounding alone
+            rotated.zero_()
         unit = eigenvalues.mean().clamp(min=torch.finfo(torch.float64).tiny)
         self.chosen_ridge = self.ridge or _cross_validated(
             eigenvalues / unit, rotated.square().sum(1) / unit, image_variance, pairs
