@@ -56,11 +56,7 @@ def read_curve(path: Path) -> list[dict[str, Any]]:
 
 
 def write_readme(
-    folder: Path,
-    command: str,
-    minutes: dict[str, float],
-    results: list[tuple[Prompt, Score]],
-    curve: list[dict[str, Any]],
+    folder: Path, command: str, minutes: dict[str, float], results: list[tuple[Prompt, Score]], curve: list[dict[str, Any]]
 ) -> None:
     """Describe the training, with scores by category and composition, and the curve."""
     facts = [*FACTS, "value"]

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from eclipse_pl.embedding import ClipSpace
 
+Embeds = Float[Tensor, "batch dim"]
+
 
 class Decoder(ABC):
     """Generates images from image embeddings of its space.
@@ -55,11 +57,7 @@ class Decoder(ABC):
 
     @abstractmethod
     def decode(
-        self,
-        image_embed: Float[Tensor, "batch dim"],
-        prompts: Sequence[str],
-        seeds: Sequence[int],
-        negative_embed: Float[Tensor, "batch dim"] | None = None,
+        self, image_embed: Embeds, prompts: Sequence[str], seeds: Sequence[int], negative_embed: Embeds | None = None
     ) -> list[Image.Image]:
         """Return one image per embedding. An image depends on its embedding, prompt and seed alone, not on its batch.
 

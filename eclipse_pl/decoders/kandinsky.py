@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
 from PIL import Image
-from torch import Tensor
 
 from eclipse_pl.arguments import one_of
+from eclipse_pl.decoders.decoder import Embeds
 from eclipse_pl.decoders.pipeline_decoder import PipelineDecoder
 from eclipse_pl.decoders.pipeline_folder import load_part, load_scheduler
 from eclipse_pl.model_folder import read_config
@@ -101,22 +100,22 @@ class KandinskyDecoder(PipelineDecoder):
     def generate(
         self,
         pipeline: Any,
-        image_embed: Float[Tensor, "batch dim"],
+        image_embed: Embeds,
         prompts: list[str],
         generators: list[torch.Generator],
-        negative_embed: Float[Tensor, "batch dim"] | None,
+        negative: Embeds | None,
     ) -> list[Image.Image]:
-        if negative_embed is None and self.guidance > 1:
+        if negative is None and self.guidance > 1:
             if self.zero_image is None:
                 raise ValueError(
                     f"{self.model} needs the embedding of the all-zero image for its guidance, and has seen no space that "
                     "holds one: call `require_space` with a space that `python -m data_prep embed` wrote, pass "
                     "`negative_embed`, or set guidance to 1."
                 )
-            negative_embed = self.zero_image.to(image_embed).expand_as(image_embed)
+            negative = self.zero_image.to(image_embed).expand_as(image_embed)
         images: list[Image.Image] = pipeline(
             image_embed,
-            negative_embed,
+            negative,
             height=self.side,
             width=self.side,
             num_inference_steps=self.steps,

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
 from eclipse_pl.arguments import one_of
 from eclipse_pl.decoders.batches import Batches
-from eclipse_pl.decoders.decoder import Decoder
+from eclipse_pl.decoders.decoder import Decoder, Embeds
 from eclipse_pl.decoders.pipeline_folder import find_pipeline, is_on_hub, pipeline_hash
 from eclipse_pl.device import find_device, free_memory
 
@@ -109,19 +108,15 @@ class PipelineDecoder(Decoder):
     def generate(
         self,
         pipeline: Any,
-        image_embed: Float[Tensor, "batch dim"],
+        image_embed: Embeds,
         prompts: list[str],
         generators: list[torch.Generator],
-        negative_embed: Float[Tensor, "batch dim"] | None,
+        negative: Embeds | None,
     ) -> list[Image.Image]:
         """Call the pipeline once. Embeddings are on its device and in its precision, generators on the CPU."""
 
     def decode(
-        self,
-        image_embed: Float[Tensor, "batch dim"],
-        prompts: Sequence[str],
-        seeds: Sequence[int],
-        negative_embed: Float[Tensor, "batch dim"] | None = None,
+        self, image_embed: Embeds, prompts: Sequence[str], seeds: Sequence[int], negative_embed: Embeds | None = None
     ) -> list[Image.Image]:
         if not len(image_embed) == len(prompts) == len(seeds):
             raise ValueError(

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from eclipse_pl.decoders.decoder import Embeds
 from eclipse_pl.decoders.pipeline_decoder import PipelineDecoder
 from eclipse_pl.decoders.pipeline_folder import load_part, load_scheduler
 from eclipse_pl.model_folder import read_config
@@ -91,12 +91,12 @@ class UnclipDecoder(PipelineDecoder):
     def generate(
         self,
         pipeline: Any,
-        image_embed: Float[Tensor, "batch dim"],
+        image_embed: Embeds,
         prompts: list[str],
         generators: list[torch.Generator],
-        negative_embed: Float[Tensor, "batch dim"] | None,
+        negative: Embeds | None,
     ) -> list[Image.Image]:
-        _refuse_negative(self.model, negative_embed)
+        _refuse_negative(self.model, negative)
         pipeline.prior.image_embed = image_embed
         images: list[Image.Image] = pipeline(
             prompts,
@@ -193,12 +193,12 @@ class StableUnclipDecoder(PipelineDecoder):
     def generate(
         self,
         pipeline: Any,
-        image_embed: Float[Tensor, "batch dim"],
+        image_embed: Embeds,
         prompts: list[str],
         generators: list[torch.Generator],
-        negative_embed: Float[Tensor, "batch dim"] | None,
+        negative: Embeds | None,
     ) -> list[Image.Image]:
-        _refuse_negative(self.model, negative_embed)
+        _refuse_negative(self.model, negative)
         images: list[Image.Image] = pipeline(
             prompt=prompts,
             image_embeds=image_embed,
@@ -212,8 +212,8 @@ class StableUnclipDecoder(PipelineDecoder):
         return images
 
 
-def _refuse_negative(model: str, negative_embed: Tensor | None) -> None:
-    if negative_embed is not None:
+def _refuse_negative(model: str, negative: Embeds | None) -> None:
+    if negative is not None:
         raise ValueError(
             f"{model} has its own negative condition and takes no other. Only Kandinsky's decoder can be guided away from "
             "given embeddings."

@@ -136,12 +136,7 @@ def _memory_errors(batches: ImageBatches) -> Iterator[None]:
 
 
 def _write_shard(
-    path: Path,
-    batches: Iterator[ImageBatch],
-    encoder: Encoder,
-    chunk: int,
-    draw: SplitDraw,
-    progress: EmbedProgress,
+    path: Path, batches: Iterator[ImageBatch], encoder: Encoder, chunk: int, draw: SplitDraw, progress: EmbedProgress
 ) -> ShardEntry:
     cut, others, left_out, source = 0, 0, [], None
     waiting: dict[str, list[EmbeddedPair]] = {"train": [], "val": [], "test": []}
