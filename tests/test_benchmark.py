@@ -172,8 +172,8 @@ def test_the_upper_bound_and_any_pipeline(folder: Path, tmp_path: Path) -> None:
         "--text_to_image.size=16",
     ]
     assert command(["benchmark", protocol, *options, f"--out={tmp_path / 'sd'}"]) == 0
-    told = json.loads((tmp_path / "sd/scorecard.json").read_text())["text_to_image"]
-    assert told["pipeline"] == str(tmp_path / "pipeline") and told["num_inference_steps"] == 2
+    identity = json.loads((tmp_path / "sd/scorecard.json").read_text())["text_to_image"]
+    assert identity["pipeline"] == str(tmp_path / "pipeline") and identity["num_inference_steps"] == 2
     assert (
         command(["benchmark", protocol, *options[:-2], "--text_to_image.options={stps: 3}", f"--out={tmp_path / 'no'}"]) == 2
     )
@@ -248,7 +248,7 @@ def test_scores_of_one_name_are_not_mixed() -> None:
     bench(scorers=[Scoring(MeanColour(), ["spatial"]), Scoring(MeanColour(), ["shape"])])
 
 
-def test_a_wrong_scorer_is_told_before_anything_is_generated(tmp_path: Path) -> None:
+def test_a_wrong_scorer_is_reported_before_anything_is_generated(tmp_path: Path) -> None:
     (tmp_path / "scorer").mkdir()
     (tmp_path / "scorer/config.json").write_text('{"architectures": ["GPT2LMHeadModel"]}')
     scorers = [Scoring(BlipVqaScorer(str(tmp_path / "scorer")))]

@@ -31,7 +31,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class HandMade(GroundingDino):
-    """A detector that finds what it is told, and remembers what it was asked for."""
+    """A detector that returns given boxes and records the nouns."""
 
     def __init__(self, folder: Path, boxes: list[Detection]) -> None:
         super().__init__(str(folder), threshold=0.0, device="cpu")

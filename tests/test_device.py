@@ -1,4 +1,4 @@
-"""One place picks and checks a device, whoever asks: what is misspelt or not there is one sentence."""
+"""One function picks and checks every device. A misspelt or missing device gives one sentence."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_device_that_is_misspelt_or_not_there_is_named(taker: str, name: str, capfd: Any) -> None:
     try:
         assert TAKERS[taker](name) == 2, "what a command answers to a mistake"
-        said = capfd.readouterr().err
+        message = capfd.readouterr().err
     except ValueError as error:
-        said = str(error)
-    assert f"device is {name!r}" in said
-    assert "choose auto, cpu, cuda" in said or "Take auto or cpu" in said
+        message = str(error)
+    assert f"device is {name!r}" in message
+    assert "choose auto, cpu, cuda" in message or "Take auto or cpu" in message
 
 
 def test_of_two_gpus_there_is_no_third(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,7 +98,7 @@ def test_halves_that_do_not_belong_together(folders: dict[str, dict[str, str]]) 
 
 
 def pipeline(fits: int, hidden: list[bool] | None = None) -> Callable[..., Any]:
-    """Has memory for so many images."""
+    """Has memory for a number of images."""
 
     def call(prompts: list[str], generator: list[torch.Generator]) -> Any:
         if len(prompts) > fits:

@@ -227,29 +227,29 @@ def test_a_container_with_little_shared_memory(tmp_path: Path, folder: Path) -> 
 def test_a_batch_is_copied_before_the_next_is_started_and_waited_for_alone(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a GPU, whose queue is worked off in order: what is asked for behind the next batch waits for that one."""
-    told: list[str] = []
+    """A GPU works in order: a copy queued after the next batch would wait for it."""
+    steps: list[str] = []
 
-    class Telling(OpenClipEncoder):
+    class Recording(OpenClipEncoder):
         def encode_images(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
-            told.append("compute")
+            steps.append("compute")
             return super().encode_images(pixels)
 
     def to_host(tensors: list[Tensor]) -> tuple[list[Tensor], Any]:
-        number = told.count("compute")
-        told.append(f"copy {number}")
-        return tensors, lambda: told.append(f"wait {number}")
+        number = steps.count("compute")
+        steps.append(f"copy {number}")
+        return tensors, lambda: steps.append(f"wait {number}")
 
-    encoder = Telling(f"local-dir:{folder}", None, device="cpu")
+    encoder = Recording(f"local-dir:{folder}", None, device="cpu")
     source = write_tar(tmp_path / "raw.tar", {f"{number}": sample(number) for number in range(8)})
     embed([str(source)], encoder, tmp_path / "plain")
-    told.clear()
+    steps.clear()
     monkeypatch.setattr("eclipse_pl.embed.embedded_pairs._to_host", to_host)
-    embed([str(source)], encoder, tmp_path / "told")
-    # the space's batch is the first; of each other one the copy stands before the next, and it alone is waited for
+    embed([str(source)], encoder, tmp_path / "steps")
+    # the first computation is the space's; every other batch is copied before the next one and waited for alone
     expected = "compute|compute|copy 2|compute|copy 3|wait 2|compute|copy 4|wait 3|wait 4"
-    assert "|".join(told) == expected
-    assert contents(tmp_path / "plain") == contents(tmp_path / "told")
+    assert "|".join(steps) == expected
+    assert contents(tmp_path / "plain") == contents(tmp_path / "steps")
 
 
 class Failing:
@@ -268,19 +268,19 @@ class Failing:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_memory_that_runs_out_is_told(tmp_path: Path, folder: Path, workers: int) -> None:
+def test_memory_that_runs_out_is_reported(tmp_path: Path, folder: Path, workers: int) -> None:
     encoder = OpenClipEncoder(f"local-dir:{folder}", None, device="cpu")
     encoder.image_transform = Failing(encoder.image_transform, "memory")
-    told = r"Memory ran out while 0000.tar was embedded \(at the image of 0001\). Lower --workers or --batch-size"
-    with pytest.raises(ValueError, match=told):
+    expected = r"Memory ran out while 0000.tar was embedded \(at the image of 0001\). Lower --workers or --batch-size"
+    with pytest.raises(ValueError, match=expected):
         embed(raw_set(tmp_path / "raw"), encoder, tmp_path / "shards", workers=workers)
 
 
-def test_a_worker_that_is_killed_is_told(tmp_path: Path, folder: Path) -> None:
+def test_a_worker_that_is_killed_is_reported(tmp_path: Path, folder: Path) -> None:
     encoder = OpenClipEncoder(f"local-dir:{folder}", None, device="cpu")
     encoder.image_transform = Failing(encoder.image_transform, "killed")
-    told = r"process that decodes images was .* from outside while 0000.tar was embedded.*Lower --workers or --batch-size"
-    with pytest.raises(ValueError, match=told):
+    expected = r"process that decodes images was .* from outside while 0000.tar was embedded.*Lower --workers or --batch-size"
+    with pytest.raises(ValueError, match=expected):
         embed(raw_set(tmp_path / "raw"), encoder, tmp_path / "shards", workers=1)
 
 
@@ -326,7 +326,7 @@ def test_impossible_options(tmp_path: Path, encoder: OpenClipEncoder, options: d
     assert not (tmp_path / "shards").exists()
 
 
-def test_a_missing_source_is_told_before_the_encoder_is_built(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_source_is_reported_before_the_encoder_is_built(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     args = ["--source", f"{tmp_path}/0000.tar", "--out", f"{tmp_path}/shards", "--encoder.model", "no such model"]
     assert main(["embed", *args]) == 2
     assert "error: There is no source" in capsys.readouterr().err and not (tmp_path / "shards").exists()

@@ -1,4 +1,4 @@
-"""GenEvalScorer: the rules over what a detector found, colours told by CLIP; Mask2Former by the path of published ones."""
+"""GenEvalScorer: the rules on detections, colours by CLIP, and Mask2Former against transformers' post-processing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class HandMade(GroundingDino):
-    """Finds what it is told."""
+    """Returns given boxes."""
 
     def __init__(self, folder: Path, boxes: list[Detection], threshold: float = 0.1) -> None:
         super().__init__(str(folder), threshold=threshold, device="cpu")

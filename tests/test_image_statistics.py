@@ -15,7 +15,7 @@ from tests.helpers.shard_sets import make_chunk, make_space
 
 
 def test_statistics_are_numpys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over the training pairs as stored, an image once for each of its pairs, whatever the blocks."""
+    """Statistics of the stored training pairs, for any size of blocks. An image counts once for each of its pairs."""
     rng = np.random.default_rng(0)
     shared = np.array([0, 0, 1, 2, 1, 3, 3])
     first, second, third = (make_chunk(rng, pairs, 8, 6) for pairs in (11, 7, 5))
@@ -33,7 +33,7 @@ def test_statistics_are_numpys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         np.testing.assert_allclose(found.image_covariance, np.cov(stored.T, bias=True), rtol=1e-5, atol=1e-7)
 
 
-def test_the_covariance_lies_beside_the_shards_alone(tmp_path: Path) -> None:
+def test_only_the_set_keeps_the_covariance(tmp_path: Path) -> None:
     covariance = torch.randn(8, 8)
     space = replace(make_space(8), image_covariance=covariance)
     space.save(tmp_path / "space.safetensors")

@@ -198,7 +198,7 @@ def copied(folder: Path, tmp_path: Path) -> Iterator[Path]:
     yield Path(shutil.copytree(folder, tmp_path / "copied"))
 
 
-def test_a_missing_folder_is_told_with_its_neighbours(copied: Path) -> None:
+def test_a_missing_folder_is_reported_with_its_neighbours(copied: Path) -> None:
     with pytest.raises(ValueError, match=rf"There is no folder .*copyed, .* Near it: {copied}\."):
         tiny(copied.with_name("copyed"))
     with pytest.raises(ValueError, match="is no folder here, and could not be fetched from the hub"):
@@ -231,7 +231,7 @@ def test_pickles_are_refused_with_the_way_to_convert_them(copied: Path) -> None:
         tiny(copied)
 
 
-def test_weights_that_do_not_load_are_told_in_a_sentence(copied: Path) -> None:
+def test_weights_that_do_not_load_are_reported_in_a_sentence(copied: Path) -> None:
     (copied / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"cut off")
     with pytest.raises(ValueError, match="unet does not load as UNet2DConditionModel"):
         tiny(copied).decode(EMBED[:1], TEXTS[:1], [0])

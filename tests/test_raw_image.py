@@ -32,7 +32,7 @@ def pixels(content: bytes, **options: Any) -> np.ndarray:
     return np.asarray(image.convert("RGB")).astype(int)
 
 
-def told(content: bytes) -> str:
+def reason(content: bytes) -> str:
     with pytest.raises(BadImageError) as error:
         ImageReader()(content)
     return str(error.value)
@@ -74,7 +74,9 @@ def test_greys_of_more_bits_keep_their_levels() -> None:
     pgm = b"P5 48 40 65535 " + wide.astype(">u2").tobytes()
     assert np.array_equal(pixels(pgm)[..., 0], levels)
     for strange in (-1.0, np.nan, 1e9):
-        assert "its grey levels go from" in told(encoded(Image.fromarray(np.full((4, 4), strange, dtype=np.float32)), "TIFF"))
+        assert "its grey levels go from" in reason(
+            encoded(Image.fromarray(np.full((4, 4), strange, dtype=np.float32)), "TIFF")
+        )
 
 
 def turned(orientation: int, kind: str) -> bytes:
@@ -125,10 +127,10 @@ def test_the_first_frame_of_several() -> None:
 
 
 def test_what_is_no_image_is_named() -> None:
-    assert told(b"") == "the file is empty"
-    assert told(b"<html><body>404</body></html>") == "Pillow knows no image that begins with b'<html><body>'"
-    assert "truncated" in told(encoded(RGB.resize((400, 400)), "JPEG")[:-700])
-    assert told(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n").startswith("Pillow knows no image"), (
+    assert reason(b"") == "the file is empty"
+    assert reason(b"<html><body>404</body></html>") == "Pillow knows no image that begins with b'<html><body>'"
+    assert "truncated" in reason(encoded(RGB.resize((400, 400)), "JPEG")[:-700])
+    assert reason(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n").startswith("Pillow knows no image"), (
         "it would run a program"
     )
 
@@ -154,17 +156,17 @@ def grey_png(width: int, height: int) -> bytes:
 
 
 def test_images_of_too_many_pixels_are_refused_before_they_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert told(grey_png(10_000, 7_000)) == "70,000,000 pixels are more than 67,108,864"
-    assert "decompression bomb" in told(grey_png(300_000, 1_000))
+    assert reason(grey_png(10_000, 7_000)) == "70,000,000 pixels are more than 67,108,864"
+    assert "decompression bomb" in reason(grey_png(300_000, 1_000))
     monkeypatch.setattr("eclipse_pl.raw.image.MOST_PIXELS", 1000)
     assert ImageReader()(encoded(RGB, "JPEG")).size == (24, 20), "a JPEG is decoded at half its size"
-    assert told(encoded(RGB.resize((300, 300)), "JPEG")) == "22,500 pixels are more than 1,000"
+    assert reason(encoded(RGB.resize((300, 300)), "JPEG")) == "22,500 pixels are more than 1,000"
 
 
 def test_texts_in_a_png_are_bounded() -> None:
     texts = PngImagePlugin.PngInfo()
     texts.add_text("bomb", "x" * (1 << 26), zip=True)
-    assert "Decompressed data too large" in told(encoded(RGB, pnginfo=texts))
+    assert "Decompressed data too large" in reason(encoded(RGB, pnginfo=texts))
 
 
 def test_running_out_of_memory_is_no_bad_image(monkeypatch: pytest.MonkeyPatch) -> None:

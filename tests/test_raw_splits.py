@@ -203,16 +203,16 @@ def test_a_run_that_is_started_again_does_not_read_twice(
     assert embed([source], encoder, tmp_path / "whole") and contents(out) == contents(tmp_path / "whole")
 
 
-def test_an_empty_split_is_told(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_split_is_reported(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_tar(tmp_path / "raw.tar", {"0": sample(0), "1": sample(1)})
     args = ["embed", "--source", f"{tmp_path}/raw.tar", "--workers", "0", "--encoder.model", f"local-dir:{folder}"]
     args += ["--encoder.pretrained", "null", "--encoder.device", "cpu"]
     assert main([*args, "--out", f"{tmp_path}/few"]) == 0
-    told = "the split test is empty, though 0.01 was asked for: too few pairs could be drawn"
-    assert f"warning: {told}\n" in capsys.readouterr().err
+    expected = "the split test is empty, though 0.01 was asked for: too few pairs could be drawn"
+    assert f"warning: {expected}\n" in capsys.readouterr().err
     assert main(["verify", f"{tmp_path}/few"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "warning" in printed and told in printed
+    assert "warning" in printed and expected in printed
     assert main([*args, "--out", f"{tmp_path}/none", "--val", "0", "--test", "0"]) == 0
     assert "warning" not in capsys.readouterr().err
     write_tar(tmp_path / "raw.tar", {f"{n:02d}": sample(n) for n in range(57)})
@@ -256,7 +256,7 @@ def test_what_was_read_of_a_source_that_changed_is_not_used(tmp_path: Path, fold
     assert contents(out) == contents(tmp_path / "whole")
 
 
-def test_what_a_pipe_gives_is_told_by_its_bytes(tmp_path: Path, encoder: OpenClipEncoder) -> None:
+def test_what_a_pipe_gives_is_reported_by_its_bytes(tmp_path: Path, encoder: OpenClipEncoder) -> None:
     path = write_tar(tmp_path / "raw.tar", {f"{n}": sample(n) for n in range(5)})
     source, out = [f"pipe:cat {path}"], tmp_path / "shards"
     embed(source, encoder, out)

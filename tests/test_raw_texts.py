@@ -14,7 +14,7 @@ def captions(txt: bytes | None = None, **about: Any) -> list[str]:
     return captions_of(txt, about_of(json.dumps(about).encode()))
 
 
-def told(txt: bytes | None, content: bytes | None) -> str:
+def reason(txt: bytes | None, content: bytes | None) -> str:
     with pytest.raises(NoPairError) as error:
         captions_of(txt, about_of(content))
     return f"{error.value.kind}: {error.value.detail}"
@@ -42,25 +42,30 @@ def test_json_that_python_reads_and_others_write() -> None:
 
 def test_what_is_no_caption_is_named() -> None:
     assert (
-        told(None, b"{}") == told(None, b'{"caption": null}') == told(b"  ", b'{"caption": "", "text": []}') == "no caption: "
+        reason(None, b"{}")
+        == reason(None, b'{"caption": null}')
+        == reason(b"  ", b'{"caption": "", "text": []}')
+        == "no caption: "
     )
-    assert told(None, b'{"url": "http://x", "alt": "a cat"}') == "no caption: its json has alt, url"
-    assert told(None, b'{"caption": 12}') == "its caption is no text: its json's 'caption' is a number"
-    assert told(None, b'{"TEXT": true}') == "its caption is no text: its json's 'TEXT' is true or false"
-    assert told(None, b'{"caption": {"en": "a cat"}}') == "its caption is no text: its json's 'caption' is an object"
-    assert told(None, b'{"caption": ["a cat", 3.5]}') == "its caption is no text: its json's 'caption' is a list with a number"
-    assert told(b"caf\xe9", None) == "its caption is no text: its txt is no UTF-8"
-    assert told(b"\xff\xfea", None) == "its caption is no text: its txt is no UTF-16"
+    assert reason(None, b'{"url": "http://x", "alt": "a cat"}') == "no caption: its json has alt, url"
+    assert reason(None, b'{"caption": 12}') == "its caption is no text: its json's 'caption' is a number"
+    assert reason(None, b'{"TEXT": true}') == "its caption is no text: its json's 'TEXT' is true or false"
+    assert reason(None, b'{"caption": {"en": "a cat"}}') == "its caption is no text: its json's 'caption' is an object"
+    assert (
+        reason(None, b'{"caption": ["a cat", 3.5]}') == "its caption is no text: its json's 'caption' is a list with a number"
+    )
+    assert reason(b"caf\xe9", None) == "its caption is no text: its txt is no UTF-8"
+    assert reason(b"\xff\xfea", None) == "its caption is no text: its txt is no UTF-16"
 
 
 def test_json_that_cannot_be_read_is_named() -> None:
-    assert told(b"a cat", b"") == "its json cannot be read: it is empty"
-    assert told(b"a cat", b'["a"]') == "its json cannot be read: it is a list, and an object is expected"
-    assert told(b"a cat", b"null") == "its json cannot be read: it is null, and an object is expected"
-    assert told(b"a cat", b'"a"') == "its json cannot be read: it is text, and an object is expected"
-    assert told(None, b'{"x": ' + b"[" * 100_000).startswith("its json cannot be read: it is nested too deeply")
-    assert told(b"a cat", b'{"url": "cut').startswith("its json cannot be read: Unterminated string")
-    assert told(None, b"\xff\xff") == "its json cannot be read: its json is no UTF-8"
+    assert reason(b"a cat", b"") == "its json cannot be read: it is empty"
+    assert reason(b"a cat", b'["a"]') == "its json cannot be read: it is a list, and an object is expected"
+    assert reason(b"a cat", b"null") == "its json cannot be read: it is null, and an object is expected"
+    assert reason(b"a cat", b'"a"') == "its json cannot be read: it is text, and an object is expected"
+    assert reason(None, b'{"x": ' + b"[" * 100_000).startswith("its json cannot be read: it is nested too deeply")
+    assert reason(b"a cat", b'{"url": "cut').startswith("its json cannot be read: Unterminated string")
+    assert reason(None, b"\xff\xff") == "its json cannot be read: its json is no UTF-8"
 
 
 @example("happy birthday \ud83c")

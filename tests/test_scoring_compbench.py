@@ -64,7 +64,7 @@ def test_every_prompt_has_questions(prompts: PromptSet) -> None:
 
 
 def test_the_papers_protocol_fails_no_prompt(prompts: PromptSet) -> None:
-    """A row that fails counts as a failure of the run; what a scorer's protocol leaves out is none."""
+    """Failed rows count. Prompts outside of a scorer's protocol do not."""
     for scoring in read_protocol("paper").scorers:
         covered = [unit.prompt for unit in units_of(prompts, 1, 42) if scoring.covers(unit)]
         assert covered and all(scoring.scorer.missing(prompt) is None for prompt in covered), scoring.scorer.name

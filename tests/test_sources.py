@@ -65,13 +65,13 @@ def test_paths_of_other_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert list(find_sources([str(tmp_path / name)])) == [f"{name[:4]}.tar"]
 
 
-def test_what_is_no_source_is_told_in_one_sentence(tmp_path: Path) -> None:
+def test_invalid_sources_are_reported_in_one_sentence(tmp_path: Path) -> None:
     write_tar(tmp_path / "b.tar", {})
     (tmp_path / "folder.tar").mkdir()
     (tmp_path / "broken.tar").symlink_to("nowhere.tar")
     os.mkfifo(tmp_path / "pipe.tar")
     (tmp_path / "caf\udce9.tar").touch()
-    for pattern, told in {
+    for pattern, expected in {
         "folder.tar": "folder.tar is a folder",
         "f*.tar": "folder.tar is a folder",
         "bro*.tar": "broken.tar is a link to nowhere.tar, which is not there",
@@ -79,10 +79,10 @@ def test_what_is_no_source_is_told_in_one_sentence(tmp_path: Path) -> None:
         "pipe.tar": "pipe.tar is no regular file",
         "caf\udce9.tar": r"caf\\udce9.tar' is not UTF-8. Rename it",
     }.items():
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=expected):
             find_sources([f"{tmp_path}/{pattern}"])
-    told = r"s3://bucket/.*.tar is a URL that webdataset does not open; it opens pipe:, http:.*'pipe:aws s3 cp"
-    with pytest.raises(ValueError, match=told):
+    expected = r"s3://bucket/.*.tar is a URL that webdataset does not open; it opens pipe:, http:.*'pipe:aws s3 cp"
+    with pytest.raises(ValueError, match=expected):
         find_sources(["s3://bucket/{0..3}.tar"])
 
 
@@ -94,14 +94,14 @@ def test_out_that_is_no_folder(tmp_path: Path, encoder: OpenClipEncoder) -> None
             embed([str(source)], encoder, out)
 
 
-def test_streams_that_fail_are_told_in_words(tmp_path: Path, encoder: OpenClipEncoder) -> None:
+def test_failed_streams_are_reported(tmp_path: Path, encoder: OpenClipEncoder) -> None:
     good = write_tar(tmp_path / "good.tar", {"one": sample(0)})
-    for source, told in {
+    for source, expected in {
         "https://127.0.0.1:9/0000.tar": r"curl ended with exit code 7 \(no connection\), after 0 bytes",
         f"pipe:cat {tmp_path}/0000.tar 2>/dev/null": "its command ended with exit code 1, after 0 bytes",
         "pipe:exit 3 # 0000.tar": "its command ended with exit code 3",
     }.items():
-        with pytest.raises(ValueError, match=rf"1 of 2 sources could not be read to their end: .*0000.tar.* \({told}"):
+        with pytest.raises(ValueError, match=rf"1 of 2 sources could not be read to their end: .*0000.tar.* \({expected}"):
             embed([str(good), source], encoder, tmp_path / "shards")
 
 

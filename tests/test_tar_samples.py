@@ -166,7 +166,7 @@ def expected_other(name: str) -> bool:
 
 @settings(max_examples=150)
 @given(st.lists(NAMES, max_size=14), st.sampled_from(["as drawn", "sorted", "grouped"]), st.integers(0, 3))
-def test_whatever_a_tar_holds_is_accounted_for(
+def test_every_file_of_a_tar_is_counted(
     tmp_path_factory: pytest.TempPathFactory, names: list[str], order: str, repeated: int
 ) -> None:
     if order == "as drawn":
@@ -177,15 +177,15 @@ def test_whatever_a_tar_holds_is_accounted_for(
     files = [name for name in names if not expected_other(name)]
     unsorted = reasons.pop("", None)
     # every file is in a pair, in a skipped sample, or counted
-    told = {one.key for one in samples} | set(reasons)
+    reported = {one.key for one in samples} | set(reasons)
     statistics = {name for name in files if name.endswith("_stats.json")}
     assert others == len(names) - len(files) + len(statistics)
     for name in files:
         key, suffix = key_and_suffix(name)
         belongs = [key] if suffix else [name[:end] for end, letter in enumerate(name) if letter == "."] + [name]
-        assert any(possible in told or shown(possible) in told for possible in belongs), name
+        assert any(possible in reported or shown(possible) in reported for possible in belongs), name
     # and nothing else is
-    for key in told:
+    for key in reported:
         assert any(name == key or name.startswith(f"{key}.") or shown(name).startswith(key) for name in files)
     by_key: dict[str, set[str]] = {}
     for name in files:
@@ -270,7 +270,7 @@ def test_tars_packed_by_zstd(tmp_path: Path) -> None:
     assert len(read(tmp_path, zstandard.compress(large))[0]) == 300
 
 
-def test_without_zstandard_its_name_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_zstandard_its_name_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "zstandard", None)
     _, reasons, _ = read(tmp_path, b"\x28\xb5\x2f\xfd and so on")
     assert "packed by zstd, which needs the package zstandard: `pip install zstandard`" in reasons[""]

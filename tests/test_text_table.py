@@ -1,4 +1,4 @@
-"""Tables that people write: what was written is what is read, or the line is named."""
+"""Tables are read as they were written, or the error names the line."""
 
 from __future__ import annotations
 

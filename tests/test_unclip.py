@@ -51,7 +51,7 @@ def test_an_image_depends_on_embedding_prompt_and_seed_alone(folders: dict[str, 
 
 
 def test_karlo_generates_what_its_pipeline_generates_after_its_own_prior(folders: dict[str, Path]) -> None:
-    """The published index names a module that diffusers no longer has, so the reference is put together by hand."""
+    """The published index names a module that diffusers no longer has, so the test builds the reference part by part."""
     from diffusers import DiffusionPipeline, PriorTransformer, UnCLIPScheduler
 
     assert json.loads((folders["karlo"] / "model_index.json").read_text())["text_proj"][0] == "unclip"
