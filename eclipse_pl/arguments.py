@@ -9,7 +9,7 @@ import inspect
 import io
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from types import MethodType
@@ -54,14 +54,19 @@ def sentence_parser() -> type[ArgumentParser]:
     return SentenceParser
 
 
-def answer_in_one_sentence(parser: Any, words: Any) -> None:
+def answer_in_one_sentence(parser: Any, words: Any, others: Callable[[], list[str]] = list) -> None:
     """Make a parser answer so, and tell it the words of its command line, in whose files a wrong key stands."""
 
     def error(self: Any, message: str, ex: Exception | None = None) -> NoReturn:
         if not self.exit_on_error:
             type(self).error(self, message, ex)
         answer = sentence(message, ex, words if isinstance(words, Sequence) else [])
-        sys.stderr.write(f"error: {answer}{near_option(self, message)}\n")
+        first, more = f"{answer}{near_option(self, message)}", others()
+        unknown = UNKNOWN.search(answer)
+        keys = next(filter(None, unknown.groups())).split(".") if unknown else []
+        if any(f"Key '{key}'" in one for key in keys for one in more):
+            first, *more = more  # the first mistake is one of them
+        sys.stderr.write(f"error: {as_list([first, *more])}\n")
         raise SystemExit(2)
 
     parser.error = MethodType(error, parser)
@@ -111,10 +116,15 @@ class Problems:
         """Raise one ValueError with all problems, one a line; do nothing where there are none."""
         found = list(dict.fromkeys(self.found))
         self.reported = bool(found)
-        if len(found) == 1:
-            raise ValueError(found[0])
         if found:
-            raise ValueError("\n".join([f"{len(found)} problems:", *(f"  - {problem}" for problem in found)]))
+            raise ValueError(as_list(found))
+
+
+def as_list(problems: Sequence[str]) -> str:
+    """One problem as it is, several on a line each."""
+    if len(problems) == 1:
+        return problems[0]
+    return "\n".join([f"{len(problems)} problems:", *(f"  - {problem}" for problem in problems)])
 
 
 def reason_of(error: ValueError) -> ValueError:
@@ -188,14 +198,19 @@ def hint(reason: str, kind: str) -> str:
     unknown = UNKNOWN.search(reason)
     if unknown is None or not kind:
         return ""
+    known = options_of(kind) or set()
+    near = difflib.get_close_matches(unknown_name(unknown, kind), sorted(known), n=1)
+    return f"; near it: {near[0]}" if near else ""
+
+
+def options_of(kind: str) -> set[str] | None:
+    """The options of a class and of its bases; None where they cannot be found."""
     try:
         module, _, name = kind.rpartition(".")
         bases = inspect.getmro(getattr(importlib.import_module(module), name))
-        known = {option for base in bases for option in inspect.signature(base).parameters}
+        return {option for base in bases for option in inspect.signature(base).parameters}
     except (ImportError, AttributeError, ValueError, TypeError):
-        return ""
-    near = difflib.get_close_matches(unknown_name(unknown, kind), sorted(known), n=1)
-    return f"; near it: {near[0]}" if near else ""
+        return None
 
 
 def unknown_name(unknown: re.Match[str], kind: str) -> str:

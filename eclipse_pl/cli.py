@@ -4,6 +4,8 @@ import difflib
 import logging
 import sys
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from eclipse_pl.callbacks.training_data import TrainingDataRecord
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.embedding import ClipSpace
+from eclipse_pl.latent_metrics import require_metric
 from eclipse_pl.lit_prior import LitPrior
 from eclipse_pl.priors.checkpoint import read_checkpoint
 from eclipse_pl.prompts.typed import with_typed_prompts
@@ -36,6 +39,7 @@ from eclipse_pl.run import Run
 from eclipse_pl.training.loop import TrainingLoop
 from eclipse_pl.training.opening import Opening
 from eclipse_pl.training.options import devices_named, processes_of, require_devices, require_supported, require_trained
+from eclipse_pl.training.unknown_keys import unknown_keys
 
 # a space is never written in YAML: it comes from the data, so its fields are no options
 set_parsing_settings(subclasses_enabled=[ClipSpace])
@@ -80,8 +84,12 @@ class PriorCLI(LightningCLI):
         words = sys.argv[1:] if args is None else args
         if isinstance(words, list):
             args = words = with_typed_prompts(words, "--samples.prompts")
+        others: Callable[[], list[str]] = list
+        if isinstance(words, list) and words and words[0] in self._subcommand_parsers:
+            options = list(self._subcommand_parsers[words[0]]._option_string_actions)
+            others = partial(unknown_keys, words, options)
         for each in (parser, *self._subcommand_parsers.values()):
-            answer_in_one_sentence(each, words)
+            answer_in_one_sentence(each, words, others)
         self.config = parser.parse_args(args)
         settings = self.config[self.config.subcommand]
         if self.config.subcommand == "fit":
@@ -136,6 +144,9 @@ class PriorCLI(LightningCLI):
             with problems.noted(NO_IMAGES):
                 benchmark.require_ready(space)
         monitor = settings.checkpoint.monitor or ""
+        if command == "fit" and monitor:
+            with problems.noted():
+                require_metric("checkpoint.monitor", monitor)
         if command == "fit" and monitor.startswith("benchmark/") and not benchmark.runs_in(command):
             problems.found.append(f"checkpoint.monitor is {monitor}, and this run has no benchmark. Monitor a metric of val/.")
         problems.report()

@@ -8,6 +8,7 @@ text embedding is strong there, because CLIP was trained for just this: a prior 
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from eclipse_pl.arguments import near
 from eclipse_pl.embedding import EmbeddingBatch
 from eclipse_pl.retrieval import Gallery
 
@@ -22,6 +24,9 @@ VERSION = 2
 """Raised whenever a metric changes its meaning: numbers of different versions are not compared."""
 
 RECALLS = (1, 5, 10)
+AVERAGED = ("cosine", "centred_cosine", "mse", "text_cosine", "norm")
+METRICS = (*AVERAGED, *(f"R@{k}" for k in RECALLS), "hard_negative")
+"""The names of all metrics of a split."""
 ALL = "all"
 ROWS = ("mean_image", "text_as_image", "ridge", "this prior", "upper_bound")
 """The rows of every latent table, in order."""
@@ -114,6 +119,19 @@ def measure_pairs(
     }
 
 
+def require_metric(option: str, name: str) -> None:
+    """Raise ValueError where no run logs a metric of this name. A prior names its losses, so an unknown one may be a loss."""
+    known = [f"val/{metric}" for metric in METRICS]
+    if name.partition("/")[0] not in ("val", "train", "benchmark", "lr"):
+        raise ValueError(
+            f"{option} is {name}, which is no metric: names begin with val/, train/ or benchmark/."
+            f"{near(f'val/{name}', known) or ' Take val/cosine.'}"
+        )
+    typo = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
+    if typo and name not in known and name.count("/") == 1:
+        raise ValueError(f"{option} is {name}, which is no metric. Near it: {typo[0]}.")
+
+
 def means(pairs: dict[str, Float[Tensor, " pairs"]], subsets: list[str]) -> dict[str, dict[str, float]]:
     """Means of `measure_pairs` over the whole split, and over each subset where there are several."""
     named = sorted({name for name in subsets if name})
@@ -124,8 +142,7 @@ def means(pairs: dict[str, Float[Tensor, " pairs"]], subsets: list[str]) -> dict
 
 
 def _means(pairs: dict[str, Tensor]) -> dict[str, float]:
-    averaged = ("cosine", "centred_cosine", "mse", "text_cosine", "norm")
-    values = {name: pairs[name].mean() for name in averaged}
+    values = {name: pairs[name].mean() for name in AVERAGED}
     values |= {f"R@{k}": (pairs["rank"] < k).float().mean() for k in RECALLS}
     values["hard_negative"] = pairs["hard_negative"].nanmean()
     return {name: value.item() for name, value in values.items()}

@@ -1,0 +1,39 @@
+"""Several unknown keys of a fit are reported at once, each with its file and line; so is a monitor that is no metric."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eclipse_pl.__main__ import main as command
+from tests.helpers.runs import write_experiment
+
+
+def test_several_unknown_keys_in_several_files(tmp_path: Path, capfd: Any) -> None:
+    part = tmp_path / "trainer.yaml"
+    part.write_text("accelerator: cpu\nmax_step: 3\nprecison: 32-true\n")
+    experiment = write_experiment(tmp_path, checkpoint__moniter="val/cosine", data__init_args__batch_sise=8, trainr={})
+    with pytest.raises(SystemExit) as stop:
+        command(["fit", "--config", str(experiment), "--trainer", str(part)])
+    assert stop.value.code == 2
+    first, *lines = capfd.readouterr().err.splitlines()
+    assert first == "error: 5 problems:" and len(lines) == 5
+    for wrong, right, file in (
+        ("max_step", "max_steps", part),
+        ("precison", "precision", part),
+        ("moniter", "monitor", experiment),
+        ("batch_sise", "batch_size", experiment),
+        ("trainr", "trainer", experiment),
+    ):
+        (line,) = [line for line in lines if f"'{wrong}'" in line]
+        assert f"Near it: {right}." in line and f"({file}, line " in line
+
+
+@pytest.mark.parametrize(("monitor", "near"), [("cosine", "val/cosine"), ("val/centered_cosine", "val/centred_cosine")])
+def test_a_monitor_that_is_no_metric(tmp_path: Path, capfd: Any, monitor: str, near: str) -> None:
+    assert command(["fit", "--config", str(write_experiment(tmp_path, checkpoint__monitor=monitor))]) == 2
+    said = capfd.readouterr().err
+    assert f"checkpoint.monitor is {monitor}, which is no metric" in said and f"Near it: {near}." in said
+    assert not (tmp_path / "runs").exists()
