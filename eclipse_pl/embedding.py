@@ -110,7 +110,9 @@ class ClipSpace:
         try:
             with safe_open(str(path), "pt") as file:
                 identity = json.loads((file.metadata() or {})["identity"])
-                return cls.from_state({key: file.get_tensor(key) for key in file.keys()}, identity)  # noqa: SIM118
+                # copies: the file is mapped, and another process may write it anew
+                tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
+                return cls.from_state(tensors, identity)
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is no CLIP space ({error}). Write it again with `python -m data_prep embed`.") from error
 
