@@ -44,7 +44,7 @@ def installed(wheel, tmp_path_factory):
     # a .pth file found there is not read in turn, so that an editable install of the tests is not seen
     (packages / "of_the_tests.pth").write_text(f"{Path(torch.__file__).parents[1]}\n")
     pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin/python"), "install", "--quiet"]
-    run([*pip, "--no-deps", "--no-index", str(wheel)], folder)
+    run([*pip, "--no-deps", "--no-index", "--ignore-installed", str(wheel)], folder)
     return folder / "bin"
 
 
