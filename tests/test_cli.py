@@ -127,7 +127,7 @@ def test_baselines_go_through_fit(tmp_path, prior):
 
 
 def test_unknown_command(capfd):
-    assert "the commands are init, fit" in refused(capfd, "fitt")
+    assert "The commands are init, fit" in refused(capfd, "fitt")
 
 
 @pytest.mark.parametrize(
