@@ -151,6 +151,10 @@ class TextCondition:
             self.lengths.to(device, non_blocking=non_blocking),
         )
 
+    def float(self) -> TextCondition:
+        """The same in float32: shards and loaders hold float16."""
+        return TextCondition(self.text_embed.float(), self.text_states.float(), self.lengths)
+
     def split(self) -> list[TextCondition]:
         """One condition a caption."""
         states = self.text_states.split(self.lengths.tolist())

@@ -171,6 +171,10 @@ class LitPrior(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         tensors, identity = self.prior.space.state()
         checkpoint["space"] = {"tensors": tensors, "identity": identity}
+        if is_plain(arguments := {**self.prior.arguments, "weights": None}):
+            kind = type(self.prior)
+            arguments = {name: value for name, value in arguments.items() if name in self.prior.arguments}
+            checkpoint["prior"] = {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": arguments}
         checkpoint["trained_for"] = self.prior.trained_for
         checkpoint["training_data"] = self.training_data
         checkpoint["schedule_steps"] = self.schedule_steps
@@ -185,6 +189,20 @@ class LitPrior(L.LightningModule):
         require_same_weights(self.state_dict(), checkpoint["state_dict"], "The weights of the checkpoint")
         buffers = frozenset(key for key, _ in self.named_buffers())
         require_numbers(checkpoint["state_dict"], "The weights of the checkpoint", buffers)
+
+
+def no_optimizer(parameters: Iterable[Tensor]) -> Optimizer:
+    """The optimizer of a prior that is measured, and never trained."""
+    raise AssertionError("a prior that is measured takes no step")
+
+
+def is_plain(value: Any) -> bool:
+    """Whether ``value`` is made of numbers, strings, lists and dicts alone, which a checkpoint holds without pickles."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and is_plain(one) for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(is_plain, value))
+    return value is None or type(value) in (bool, int, float, str)
 
 
 def place_seed(*place: int) -> int:

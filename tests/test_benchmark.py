@@ -20,7 +20,7 @@ from eclipse_pl.compbench.compbench import CompBench
 from eclipse_pl.compbench.scoring import Scoring
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.encoders.encoder import Encoder
-from eclipse_pl.load_prior import find_encoder
+from eclipse_pl.loading import find_encoder
 from eclipse_pl.prompts.parser import NoParser, Parse, Parser
 from eclipse_pl.prompts.prompt import Prompt, PromptSet
 from eclipse_pl.prompts.source import PromptFiles, PromptSource

@@ -19,7 +19,7 @@ from eclipse_pl.__main__ import main as command
 from eclipse_pl.callbacks.undisturbed import undisturbed
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.encoders.encoder import Encoder
-from eclipse_pl.load_prior import find_encoder
+from eclipse_pl.loading import find_encoder
 from tests.helpers.compared_runs import numbers
 from tests.helpers.pipelines import kandinsky
 from tests.helpers.released_folders import TINY, write_eclipse

@@ -23,7 +23,7 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWi
 
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.encoders.clip_text import text_model_of, tokenizer_of
-from eclipse_pl.load_prior import load_prior
+from eclipse_pl.loading import load_prior
 from eclipse_pl.pipeline import EclipsePriorPipeline
 from eclipse_pl.world.decoder import WorldDecoder
 from eclipse_pl.world.encoder import WorldEncoder

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eclipse_pl.__main__ import main as command
-from eclipse_pl.load_prior import load_prior
+from eclipse_pl.loading import load_prior
 from eclipse_pl.priors import EclipsePrior, Prior
 from eclipse_pl.priors.named_class import named_class
 from tests.helpers.saved_runs import make_run, write_config, write_run

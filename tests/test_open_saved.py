@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
-from eclipse_pl.load_prior import load_prior
+from eclipse_pl.loading import load_prior
 from eclipse_pl.priors import DiffusionPrior, EclipsePrior, LinearPrior, MeanImagePrior, MLPPrior, Prior, TextAsImagePrior
 from eclipse_pl.priors.open_saved import open_saved
 from tests.helpers.released_folders import KANDINSKY_SCHEDULER, TINY, write_eclipse, write_pipeline, write_stock

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from eclipse_pl.__main__ import main as command
-from eclipse_pl.load_prior import find_encoder, load_prior
+from eclipse_pl.loading import find_encoder, load_prior
 from eclipse_pl.priors.checkpoint import read_checkpoint
 from eclipse_pl.world.encoder import WorldEncoder
 from tests.helpers.runs import metrics, write_experiment

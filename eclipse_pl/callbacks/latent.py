@@ -49,6 +49,11 @@ class LatentEvaluation(L.Callback):
         self._pairs: dict[str, Any] = {}
         self._folder: Path | None = None
 
+    @property
+    def rows(self) -> Rows:
+        """The table of the last evaluation."""
+        return dict(self._report["rows"])
+
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: EmbeddingBatch, *args: Any, **kwargs: Any
     ) -> None:

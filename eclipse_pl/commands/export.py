@@ -15,7 +15,7 @@ from eclipse_pl.encoders.clip_text import text_model_of, tokenizer_of
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.files import write_json
-from eclipse_pl.load_prior import find_encoder, load_prior
+from eclipse_pl.loading import find_encoder, load_prior
 from eclipse_pl.model_folder import find_model_folder, read_config
 from eclipse_pl.priors.diffusion import DiffusionPrior
 from eclipse_pl.priors.direct import DirectPrior

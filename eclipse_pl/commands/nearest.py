@@ -17,7 +17,7 @@ from eclipse_pl.arguments import sentence_parser
 from eclipse_pl.data.manifest import SkippedPair
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.encoders.encoder import Encoder
-from eclipse_pl.load_prior import find_encoder, load_prior
+from eclipse_pl.loading import find_encoder, load_prior
 from eclipse_pl.priors.checkpoint import SavedRun, find_checkpoint
 from eclipse_pl.prompts.typed import prompts_of, with_typed_prompts
 from eclipse_pl.raw.pairs import raw_pairs

@@ -16,7 +16,7 @@ from eclipse_pl.device import find_device
 from eclipse_pl.embedding import TextCondition
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.files import write_atomically, write_json
-from eclipse_pl.load_prior import find_encoder, load_prior
+from eclipse_pl.loading import find_encoder, load_prior
 from eclipse_pl.priors.prior import Prior
 from eclipse_pl.prompts.typed import prompts_of, with_typed_prompts
 from eclipse_pl.text_to_image.contact_sheet import contact_sheet

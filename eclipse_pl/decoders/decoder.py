@@ -57,9 +57,15 @@ class Decoder(ABC):
 
     @abstractmethod
     def decode(
-        self, image_embed: Embeds, prompts: Sequence[str], seeds: Sequence[int], negative_embed: Embeds | None = None
+        self,
+        image_embed: Embeds,
+        prompts: Sequence[str] | None = None,
+        seeds: Sequence[int] | None = None,
+        negative_embed: Embeds | None = None,
     ) -> list[Image.Image]:
         """Return one image per embedding. An image depends on its embedding, prompt and seed alone, not on its batch.
+
+        Default prompts are empty. Default seeds count from 0.
 
         Guidance leads away from ``negative_embed``, such as the prior's embeddings of a negative prompt. The default is the
         decoder's own empty condition.

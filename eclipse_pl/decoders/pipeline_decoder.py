@@ -116,8 +116,14 @@ class PipelineDecoder(Decoder):
         """Call the pipeline once. Embeddings are on its device and in its precision, generators on the CPU."""
 
     def decode(
-        self, image_embed: Embeds, prompts: Sequence[str], seeds: Sequence[int], negative_embed: Embeds | None = None
+        self,
+        image_embed: Embeds,
+        prompts: Sequence[str] | None = None,
+        seeds: Sequence[int] | None = None,
+        negative_embed: Embeds | None = None,
     ) -> list[Image.Image]:
+        prompts = [""] * len(image_embed) if prompts is None else prompts
+        seeds = range(len(image_embed)) if seeds is None else seeds
         if not len(image_embed) == len(prompts) == len(seeds):
             raise ValueError(
                 f"{len(image_embed)} embeddings, {len(prompts)} prompts and {len(seeds)} seeds do not match: pass the same "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -64,6 +64,10 @@ class Encoder(ABC):
                 f"{name} works on normalised embeddings ({other}), and encoders make raw ones. "
                 "Encode the data again with `python -m data_prep embed`."
             )
+
+    def __call__(self, captions: str | Sequence[str]) -> TextCondition:
+        """Encode one caption, or several."""
+        return self.encode_text([captions] if isinstance(captions, str) else list(captions))
 
     def encode_text(self, captions: list[str]) -> TextCondition:
         return self.encode_tokens(self.tokenize(captions))

@@ -31,7 +31,7 @@ class Baseline(Prior):
         self, text: TextCondition, generator: torch.Generator | list[torch.Generator] | None = None
     ) -> Float[Tensor, "batch dim"]:
         """The generator is not used: there is nothing random in a baseline."""
-        return self.predict(text.text_embed)
+        return self.predict(text.text_embed.float())
 
 
 class TextAsImagePrior(Baseline):

@@ -38,7 +38,8 @@ class SavedRun(SavedPrior):
 
     @property
     def stated_in(self) -> str:
-        return str(self.checkpoint.parent.parent / "config.yaml")
+        config = self.checkpoint.parent.parent / "config.yaml"
+        return str(config if config.is_file() or "prior" not in self.content else self.checkpoint)
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -54,8 +55,11 @@ class SavedRun(SavedPrior):
 
     @property
     def part(self) -> dict[str, Any]:
-        model = self.config.get("model")
-        part = model.get("prior") if isinstance(model, dict) else None
+        if self.stated_in == str(self.checkpoint):  # trained without the command line
+            part = self.content["prior"]
+        else:
+            model = self.config.get("model")
+            part = model.get("prior") if isinstance(model, dict) else None
         if not isinstance(part, dict) or not isinstance(part.get("init_args") or {}, dict) or "class_path" not in part:
             raise ValueError(f"{self.stated_in} names no prior (model.prior.class_path).")
         arguments = part.get("init_args") or {}

@@ -128,7 +128,8 @@ class DiffusionPrior(Prior):
         self, text: TextCondition, generator: torch.Generator | list[torch.Generator] | None = None
     ) -> Float[Tensor, "batch dim"]:
         """From Gaussian noise in ``steps`` steps. The generator draws that noise, and what eta above 0 adds at every step."""
-        noise = gaussian_noise(text.text_embed.float(), generator)
+        text = text.float()
+        noise = gaussian_noise(text.text_embed, generator)
         *_, embed = self.schedule.denoise(self.guided(text), noise, self.timesteps, self.eta, self.clamp, generator)
         return self.network.raw(embed).float()
 

@@ -125,6 +125,7 @@ class DirectPrior(Prior):
         self, text: TextCondition, generator: torch.Generator | list[torch.Generator] | None = None
     ) -> Float[Tensor, "batch dim"]:
         """One forward pass; the generator draws the Gaussian noise, and is not touched where noise is zero or learned."""
+        text = text.float()
         return self.network.raw(self._predict(text, self._noise(text.text_embed, generator))).float()
 
     def _predict(self, text: TextCondition, noise: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,6 +21,19 @@ class Prior(nn.Module, ABC):
     """
 
     space: ClipSpace
+    arguments: dict[str, Any]
+    """What the constructor was given, but for the space: a checkpoint keeps it, where it is plain data."""
+
+    def __new__(cls, *args: Any, **options: Any) -> Prior:
+        prior = super().__new__(cls)
+        try:
+            given = inspect.signature(cls.__init__).bind(prior, *args, **options).arguments
+        except TypeError:  # the constructor says what is wrong; copies and pickles call no constructor
+            return prior
+        given = dict(list(given.items())[1:])
+        prior.__dict__["arguments"] = {**given, **given.pop("options", {})}
+        prior.__dict__["arguments"].pop("space", None)
+        return prior
 
     def __init__(self, space: ClipSpace) -> None:
         super().__init__()

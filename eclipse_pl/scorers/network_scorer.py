@@ -11,7 +11,7 @@ from PIL import Image
 
 from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.scorers.network import ScorerNetwork
-from eclipse_pl.scorers.scorer import Score, Scorer
+from eclipse_pl.scorers.scorer import Score, Scorer, as_prompt
 
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """Errors of Pillow for unreadable images. Pillow reads files late and passes on the errors of its decoders."""
@@ -49,10 +49,11 @@ class NetworkScorer(Scorer):
         for network in self.networks:
             network.require_ready()
 
-    def score(self, images: Sequence[Image.Image], prompts: Sequence[Prompt]) -> list[Score]:
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[Prompt | str]) -> list[Score]:
+        parsed = [as_prompt(prompt, number) for number, prompt in enumerate(prompts)]
         scores: dict[int, Score] = {}
         readable: dict[int, Image.Image] = {}
-        for i, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
+        for i, (image, prompt) in enumerate(zip(images, parsed, strict=True)):
             if missing := self.missing(prompt):
                 scores[i] = Score.failed(
                     f"Prompt {prompt.id} ({prompt.text!r}) has no {missing}, which {self.name} needs: its text was not parsed."
@@ -70,7 +71,7 @@ class NetworkScorer(Scorer):
             contexts.enter_context(torch.inference_mode())
             for first in range(0, len(good), self.batch_size):
                 rows = good[first : first + self.batch_size]
-                scored = self.score_batch([readable[i] for i in rows], [prompts[i] for i in rows])
+                scored = self.score_batch([readable[i] for i in rows], [parsed[i] for i in rows])
                 scores.update(zip(rows, scored, strict=True))
         return [scores[i] for i in range(len(images))]
 

@@ -58,7 +58,7 @@ class Scorer(ABC):
         """Raise ValueError for errors that show before any image is generated, such as another model class."""
 
     @abstractmethod
-    def score(self, images: Sequence[Image.Image], prompts: Sequence[Prompt]) -> list[Score]:
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[Prompt | str]) -> list[Score]:
         """Return one score per image, in order.
 
         An unreadable image and a prompt that lacks what the scorer needs give `Score.failed`, never an error.
@@ -66,3 +66,8 @@ class Scorer(ABC):
 
     def close(self) -> None:  # noqa: B027 (optional)
         """Free the loaded networks. The next call of `score` loads them again."""
+
+
+def as_prompt(prompt: Prompt | str, number: int) -> Prompt:
+    """A plain string as a prompt that was not parsed: for scorers that read the text alone."""
+    return Prompt(f"prompt/{number:04d}", "", prompt) if isinstance(prompt, str) else prompt

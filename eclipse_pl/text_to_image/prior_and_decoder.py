@@ -10,7 +10,7 @@ from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.device import find_device
 from eclipse_pl.embedding import ClipSpace, TextCondition
 from eclipse_pl.encoders.encoder import Encoder
-from eclipse_pl.load_prior import find_encoder, load_prior, require_encoder
+from eclipse_pl.loading import find_encoder, load_prior, require_encoder
 from eclipse_pl.priors.checkpoint import TrainingData, find_checkpoint, read_checkpoint, training_data_of
 from eclipse_pl.priors.prior import Prior, weights_sha256
 from eclipse_pl.prompts.prompt import Prompt

@@ -13,6 +13,7 @@ from PIL import Image
 from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.scorers.scorer import Score, Scorer
 from eclipse_pl.world.captions import Description, parse
+from eclipse_pl.world.prompts import world_prompt
 from eclipse_pl.world.reading import read
 from eclipse_pl.world.scenes import CATEGORIES, SIDE, SceneObject, relation
 
@@ -36,8 +37,11 @@ class OracleScorer(Scorer):
     name = "oracle"
     version = "1"
 
-    def score(self, images: Sequence[Image.Image], prompts: Sequence[Prompt]) -> list[Score]:
-        return [self._score(image, prompt) for image, prompt in zip(images, prompts, strict=True)]
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[Prompt | str]) -> list[Score]:
+        return [
+            self._score(image, world_prompt(f"prompt/{number:04d}", "complex", prompt) if isinstance(prompt, str) else prompt)
+            for number, (image, prompt) in enumerate(zip(images, prompts, strict=True))
+        ]
 
     def _score(self, image: Image.Image, prompt: Prompt) -> Score:
         if prompt.category not in CATEGORIES:

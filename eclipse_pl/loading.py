@@ -59,6 +59,26 @@ def find_encoder(space: ClipSpace, device: str = "auto") -> Encoder:
     return found
 
 
+def load_encoder(of: Prior | ClipSpace | str, device: str | None = None) -> Encoder:
+    """The CLIP of a prior or a space, or the one of a space's name. ``encoder(["a red circle"])`` encodes captions.
+
+    Args:
+        of: A prior, a space, or the name of a space: ``world``, or ``MODEL/PRETRAINED`` of open_clip (``ViT-L-14/openai``).
+        device: auto, cpu, cuda, cuda:N. Default: where the prior is; auto without a prior.
+
+    Raises:
+        ValueError: The space does not name a CLIP that can be loaded.
+    """
+    if isinstance(of, str):
+        if of == WorldEncoder.name:
+            return WorldEncoder(device=device or "auto")
+        model, _, pretrained = of.partition("/")
+        return OpenClipEncoder(model, pretrained or None, device=device or "auto")
+    if isinstance(of, ClipSpace):
+        return find_encoder(of, device or "auto")
+    return find_encoder(of.space, device or str(next((one.device for one in of.state_dict().values()), "auto")))
+
+
 def require_encoder(space: ClipSpace) -> None:
     """Raise ValueError where the tag names a local checkpoint, whose place nobody knows. Nothing is loaded."""
     if space.encoder != local_dir_tag(FOLDER) and published(space) is None:
