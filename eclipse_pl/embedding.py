@@ -151,10 +151,6 @@ class TextCondition:
             self.lengths.to(device, non_blocking=non_blocking),
         )
 
-    def float(self) -> TextCondition:
-        """The same in float32: shards and loaders hold float16."""
-        return TextCondition(self.text_embed.float(), self.text_states.float(), self.lengths)
-
     def split(self) -> list[TextCondition]:
         """One condition a caption."""
         states = self.text_states.split(self.lengths.tolist())
@@ -242,3 +238,11 @@ class EmbeddingBatch:
             "text_states": self.text.text_states,
         }
         return [name for name, array in arrays.items() if not math.isfinite(float(array.float().abs().sum()))]
+
+
+def condition_of(text: TextCondition | EmbeddingBatch) -> TextCondition:
+    """The encoded captions of ``text`` in float32. A batch of a loader, which holds float16, is taken as it is."""
+    condition = text.text if isinstance(text, EmbeddingBatch) else text
+    if condition.text_embed.dtype == condition.text_states.dtype == torch.float32:
+        return condition
+    return TextCondition(condition.text_embed.float(), condition.text_states.float(), condition.lengths)

@@ -70,7 +70,7 @@ def load_encoder(of: Prior | ClipSpace | str, device: str | None = None) -> Enco
         ValueError: The space does not name a CLIP that can be loaded.
     """
     if isinstance(of, str):
-        if of == WorldEncoder.name:
+        if of == "world":
             return WorldEncoder(device=device or "auto")
         model, _, pretrained = of.partition("/")
         return OpenClipEncoder(model, pretrained or None, device=device or "auto")

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, distributed
 
-from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
+from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition, condition_of
 from eclipse_pl.losses import projection_loss
 from eclipse_pl.priors.open_saved import open_saved
 from eclipse_pl.priors.prior import Prior
@@ -28,10 +28,12 @@ class Baseline(Prior):
 
     @torch.no_grad()
     def sample(
-        self, text: TextCondition, generator: torch.Generator | list[torch.Generator] | None = None
+        self,
+        text: TextCondition | EmbeddingBatch,
+        generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> Float[Tensor, "batch dim"]:
         """The generator is not used: there is nothing random in a baseline."""
-        return self.predict(text.text_embed.float())
+        return self.predict(condition_of(text).text_embed)
 
 
 class TextAsImagePrior(Baseline):

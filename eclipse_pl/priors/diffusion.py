@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
+from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition, condition_of
 from eclipse_pl.priors.network import PriorNetwork
 from eclipse_pl.priors.open_saved import open_saved
 from eclipse_pl.priors.prior import Prior, gaussian_noise
@@ -125,10 +125,12 @@ class DiffusionPrior(Prior):
 
     @torch.no_grad()
     def sample(
-        self, text: TextCondition, generator: torch.Generator | list[torch.Generator] | None = None
+        self,
+        text: TextCondition | EmbeddingBatch,
+        generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> Float[Tensor, "batch dim"]:
         """From Gaussian noise in ``steps`` steps. The generator draws that noise, and what eta above 0 adds at every step."""
-        text = text.float()
+        text = condition_of(text)
         noise = gaussian_noise(text.text_embed, generator)
         *_, embed = self.schedule.denoise(self.guided(text), noise, self.timesteps, self.eta, self.clamp, generator)
         return self.network.raw(embed).float()

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from eclipse_pl.arguments import one_of
-from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
+from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition, condition_of
 from eclipse_pl.losses import contrastive_loss, duplicates, first_of_rank, gather_ranks, projection_loss
 from eclipse_pl.priors.open_saved import open_saved
 from eclipse_pl.priors.prior import Prior, gaussian_noise
@@ -122,10 +122,12 @@ class DirectPrior(Prior):
 
     @torch.no_grad()
     def sample(
-        self, text: TextCondition, generator: torch.Generator | list[torch.Generator] | None = None
+        self,
+        text: TextCondition | EmbeddingBatch,
+        generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> Float[Tensor, "batch dim"]:
         """One forward pass; the generator draws the Gaussian noise, and is not touched where noise is zero or learned."""
-        text = text.float()
+        text = condition_of(text)
         return self.network.raw(self._predict(text, self._noise(text.text_embed, generator))).float()
 
     def _predict(self, text: TextCondition, noise: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:

@@ -62,7 +62,9 @@ class Prior(nn.Module, ABC):
 
     @abstractmethod
     def sample(
-        self, text: TextCondition, generator: torch.Generator | list[torch.Generator] | None = None
+        self,
+        text: TextCondition | EmbeddingBatch,
+        generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> Float[Tensor, "batch dim"]:
         """One raw image embedding a caption.
 

@@ -1,0 +1,126 @@
+"""What a notebook does with the package: import, train, load, predict from strings, decode, score, measure."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from PIL import Image
+
+import eclipse_pl
+from eclipse_pl import ClipSpace, DiffusionPrior, EclipsePrior, LitPrior, load_encoder, load_prior, measure
+from eclipse_pl.__main__ import main as command
+from eclipse_pl.priors.baselines import LinearPrior
+from eclipse_pl.priors.prior import Prior
+from eclipse_pl.world.datamodule import WorldDataModule
+from eclipse_pl.world.decoder import WorldDecoder
+from eclipse_pl.world.oracle import OracleScorer
+
+ROOT = Path(__file__).parent.parent
+SIZES = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 16}
+PROMPTS = ["a red circle", "two blue stars"]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> WorldDataModule:
+    folder = str(tmp_path_factory.mktemp("front") / "world")
+    data = WorldDataModule(folder, train_pairs=64, val_pairs=16, test_pairs=16, batch_size=16, workers=0)
+    data.prepare_data()
+    return data
+
+
+def trained(prior: Prior, data: WorldDataModule, **options: Any) -> L.Trainer:
+    trainer = L.Trainer(
+        max_steps=2, accelerator="cpu", use_distributed_sampler=False, logger=False, enable_progress_bar=False, **options
+    )
+    trainer.fit(LitPrior(prior, lambda parameters: torch.optim.AdamW(parameters, lr=1e-3)), data)
+    return trainer
+
+
+def test_the_import_loads_no_library() -> None:
+    code = "import sys, eclipse_pl; print([name for name in ('torch', 'lightning', 'numpy', 'yaml') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_all_names_are_there() -> None:
+    assert set(eclipse_pl.__all__) <= set(dir(eclipse_pl))
+    assert all(callable(getattr(eclipse_pl, name)) for name in eclipse_pl.__all__ if name != "__version__")
+    assert eclipse_pl.__version__.count(".") == 2
+    with pytest.raises(AttributeError, match="no attribute 'EclipsPrior'"):
+        _ = eclipse_pl.EclipsPrior
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [(EclipsePrior, SIZES), (DiffusionPrior, {**SIZES, "steps": 3}), (LinearPrior, {})]
+)
+def test_a_plain_trainer_trains_and_its_checkpoint_is_loaded(
+    kind: type[Prior], options: dict[str, Any], world: WorldDataModule, tmp_path: Path
+) -> None:
+    prior = kind(world.space, **options)
+    saved = L.pytorch.callbacks.ModelCheckpoint(tmp_path, save_last=True)
+    trained(prior, world, callbacks=[saved])
+    loaded = load_prior(str(tmp_path / "last.ckpt"))
+    assert type(loaded) is kind and not loaded.training
+    text = load_encoder(loaded)(PROMPTS)
+    first, second = (one.eval().sample(text, torch.Generator().manual_seed(0)) for one in (prior, loaded))
+    assert torch.equal(first, second) and first.shape == (2, 128)
+
+
+def test_arguments_that_are_no_plain_data_need_the_config(world: WorldDataModule, tmp_path: Path) -> None:
+    class Strange(EclipsePrior):
+        def __init__(self, space: ClipSpace, torch_type: Any = torch.float32) -> None:
+            super().__init__(space, **SIZES)
+
+    trained(Strange(world.space, torch.float64), world, enable_checkpointing=False).save_checkpoint(tmp_path / "strange.ckpt")
+    with pytest.raises(ValueError, match=r"which says what the prior in .*strange\.ckpt is"):
+        load_prior(str(tmp_path / "strange.ckpt"))
+
+
+def test_a_batch_of_a_loader_is_sampled_as_it_is(world: WorldDataModule) -> None:
+    prior = EclipsePrior(world.space, **SIZES).eval()
+    batch = next(iter(world.val_dataloader()))
+    assert batch.image_embed.dtype == torch.float16
+    predicted, again = (prior.sample(given, torch.Generator().manual_seed(0)) for given in (batch, batch.to("cpu").text))
+    assert predicted.dtype == torch.float32 and torch.equal(predicted, again)
+
+
+def test_encoders_by_prior_space_and_name(world: WorldDataModule) -> None:
+    (one,), (two,), three = (
+        load_encoder(of, "cpu")("a red circle").text_embed for of in (world.space, "world", EclipsePrior(world.space, **SIZES))
+    )
+    assert torch.equal(one, two) and torch.equal(three[0], one)
+
+
+def test_images_from_embeddings_alone_and_scores_of_strings(world: WorldDataModule, tmp_path: Path) -> None:
+    batch = next(iter(world.val_dataloader()))
+    images = WorldDecoder(steps=2, device="cpu").decode(batch.image_embed[:2].float())
+    assert [image.size for image in images] == [(64, 64)] * 2
+    scores = OracleScorer().score([*images, Image.new("RGB", (64, 64))], [*PROMPTS, "a red circle"])
+    assert all(0 <= score.value <= 1 and score.failure is None for score in scores)
+
+
+def test_measure_is_validate(world: WorldDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    smoke = ["--config", str(ROOT / "experiments/quickstart.yaml"), "--config", str(ROOT / "experiments/overlays/smoke.yaml")]
+    data = [
+        f"--data.init_args.{name}" for name in (f"folder={world.folder}", "train_pairs=64", "val_pairs=16", "test_pairs=16")
+    ]
+    assert command(["fit", *smoke, *data, "--run.experiment=front"]) == 0
+    run = tmp_path / "runs/front/version_0"
+    stated = json.loads((run / "latent.json").read_text())["rows"]
+    rows = measure(load_prior(str(run)), world.folder)
+    assert rows.keys() == stated.keys()
+    for row, subsets in stated.items():
+        for subset, metrics in subsets.items():
+            assert rows[row][subset] == pytest.approx(metrics, abs=1e-5, nan_ok=True)
+    assert not (tmp_path / "latent.json").exists() and not (tmp_path / "lightning_logs").exists()
+    other = EclipsePrior(ClipSpace("other", 128, 128, 77, "other", False, torch.zeros(128), torch.ones(128)), **SIZES)
+    with pytest.raises(ValueError, match="other"):
+        measure(other, world.folder)
