@@ -16,7 +16,6 @@ from PIL import Image
 import eclipse_pl
 from eclipse_pl import ClipSpace, DiffusionPrior, EclipsePrior, LitPrior, load_encoder, load_prior, measure
 from eclipse_pl.__main__ import main as command
-from eclipse_pl.priors.baselines import LinearPrior
 from eclipse_pl.priors.prior import Prior
 from eclipse_pl.world.datamodule import WorldDataModule
 from eclipse_pl.world.decoder import WorldDecoder
@@ -57,9 +56,7 @@ def test_all_names_are_there() -> None:
         _ = eclipse_pl.EclipsPrior
 
 
-@pytest.mark.parametrize(
-    ("kind", "options"), [(EclipsePrior, SIZES), (DiffusionPrior, {**SIZES, "steps": 3}), (LinearPrior, {})]
-)
+@pytest.mark.parametrize(("kind", "options"), [(EclipsePrior, SIZES), (DiffusionPrior, {**SIZES, "steps": 3})])
 def test_a_plain_trainer_trains_and_its_checkpoint_is_loaded(
     kind: type[Prior], options: dict[str, Any], world: WorldDataModule, tmp_path: Path
 ) -> None:

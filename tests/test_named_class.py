@@ -107,7 +107,11 @@ def test_what_is_no_prior_is_neither_called_nor_imported(run: Path, trap: Path, 
 
 
 @settings(max_examples=60)
-@given(module=st.sampled_from(sorted(sys.stdlib_module_names)), name=st.sampled_from(["main", "run", "Popen", "Prior"]))
+# setuptools puts its own distutils in the place of Python's whenever somebody looks for it
+@given(
+    module=st.sampled_from(sorted(sys.stdlib_module_names - {"distutils"})),
+    name=st.sampled_from(["main", "run", "Popen", "Prior"]),
+)
 def test_no_module_of_python_is_imported(module: str, name: str) -> None:
     before = set(sys.modules)
     for place in (module, f"{module}.__main__", f"{module}.{name}"):
@@ -131,8 +135,7 @@ BENCHMARK = ["benchmark", f"--decoder={PARTS / 'decoder/world.yaml'}", f"--proto
 )
 def test_no_command_runs_them(run: Path, trap: Path, words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     write_config(run, {"class_path": "on_import.Trap", "init_args": {}})
-    option = "--run" if words[0] == "nearest" else "--prior"
-    assert command([*words, option, str(run), "--out", str(run.parent / "out")]) == 2
+    assert command([*words, "--prior", str(run), "--out", str(run.parent / "out")]) == 2
     assert "names on_import.Trap, which its module does not write as a Prior" in capfd.readouterr().err
     assert not trap.exists()
 

@@ -24,6 +24,7 @@ from eclipse_pl.sweeps.readers import ArgumentReader
 from eclipse_pl.world.encoder import WorldEncoder
 from tests.helpers.runs import write_experiment
 from tests.helpers.saved_runs import make_run
+from tests.helpers.shard_sets import make_shard_set
 
 ROOT = Path(__file__).parent.parent
 GUIDE = sorted((ROOT / "docs").glob("*.md"))
@@ -171,6 +172,24 @@ def quickstart(tmp_path, monkeypatch):
     return make_run(
         tmp_path / "runs/quickstart/version_0", EclipsePrior, space, num_layers=1, num_attention_heads=2, attention_head_dim=8
     )
+
+
+def test_the_readmes_prior_predicts_two_captions(quickstart, capsys):
+    names = {}
+    exec(python_of(ROOT / "README.md", "load_encoder"), names)
+    assert names["predicted"].shape == (2, names["prior"].space.dim)
+    first, second = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"tensor\(\[\S+, \S+\]\)", first) and re.fullmatch(r"tensor\(\S+\)", second)
+
+
+def test_the_guides_notebook_trains(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_shard_set(tmp_path / "data/world", splits={"train": 64, "val": 16, "test": 16})
+    names = {}
+    exec(python_of(ROOT / "docs/train.md", "LitPrior(").replace("max_steps=200", "max_steps=2"), names)
+    assert names["trainer"].global_step == 2
+    for name, weights in names["module"].prior.state_dict().items():
+        assert torch.equal(names["prior"].state_dict()[name], weights), name
 
 
 def test_the_worlds_images_by_diffusers(quickstart):
