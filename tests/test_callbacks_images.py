@@ -242,7 +242,7 @@ def test_all_problems_are_reported_at_once(folder: Path, capfd: pytest.CaptureFi
     found = capfd.readouterr().err.partition("error: ")[2].splitlines()
     assert len(found) == 4 and found[0] == "3 problems:"
     assert "torch finds no GPU. On a CPU add --config experiments/overlays/cpu.yaml" in found[1]
-    assert "global batch of 1024" in found[2]
+    assert "global batch of 256" in found[2], "what one process would have, because there is no GPU"
     assert "The decoder decodes embeddings of ViT-L-14/openai" in found[3] and "overlays/no_images.yaml" in found[3]
     assert not (folder / "many" / "runs").exists()
 

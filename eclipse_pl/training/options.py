@@ -37,20 +37,26 @@ def require_devices(trainer: Any) -> None:
     if trainer.accelerator not in ("gpu", "cuda"):
         return
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    wanted = processes_of(trainer)
-    if wanted > count:
+    if devices_of(trainer) > count:
         raise ValueError(
             f"trainer.accelerator is {trainer.accelerator} and trainer.devices is {trainer.devices}, and torch finds "
             f"{count or 'no'} GPU{'s' * (count > 1)}. On a CPU add --config experiments/overlays/cpu.yaml."
         )
 
 
-def processes_of(trainer: Any) -> int:
-    """How many processes of one machine the options ask for; 1 where only Lightning can tell."""
+def devices_of(trainer: Any) -> int:
+    """Return the number of devices that the options ask for; 1 where only Lightning can tell."""
     devices = trainer.devices
     if isinstance(devices, list):
         return len(devices)
     return int(devices) if str(devices).isdigit() else 1
+
+
+def processes_of(trainer: Any) -> int:
+    """Return the number of processes that the options lead to on this machine: no more than it has GPUs, if it needs GPUs."""
+    if trainer.accelerator not in ("gpu", "cuda"):
+        return devices_of(trainer)
+    return max(1, min(devices_of(trainer), torch.cuda.device_count() if torch.cuda.is_available() else 0))
 
 
 @contextlib.contextmanager
