@@ -18,7 +18,7 @@ def find_device(name: str) -> torch.device:
     ``cuda`` without a number is the GPU of the process that uses it: each rank has its own.
 
     Raises:
-        ValueError: it is misspelt, or not there.
+        ValueError: It is misspelt, or not there.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

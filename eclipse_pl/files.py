@@ -40,7 +40,7 @@ def write_json(path: Path, content: Any) -> None:
     """Atomic; the same content gives the same bytes.
 
     Raises:
-        ValueError: see `disk_error`.
+        ValueError: See `disk_error`.
     """
     try:
         write_atomically(path, json_bytes(content))

@@ -43,7 +43,7 @@ def contrastive_loss(
     In the paper rows are the predictions and columns the text embeddings of the batch, in this direction only.
 
     Args:
-        positives: column that belongs to each row; by default row i belongs to column i.
+        positives: Column that belongs to each row; by default row i belongs to column i.
         ignored: True where a column is no fair negative for a row (see `duplicates`). A row's positive always counts.
     """
     if positives is None:

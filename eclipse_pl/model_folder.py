@@ -26,7 +26,7 @@ def find_model_folder(
     ``OWNER/NAME@REVISION`` names a branch, a tag, a commit or a pull request (``refs/pr/3``) of the repository.
 
     Raises:
-        ValueError: it is neither, with the folders of similar names; or the hub cannot be reached.
+        ValueError: It is neither, with the folders of similar names; or the hub cannot be reached.
     """
     path = Path(source).expanduser()
     if path.is_dir():
@@ -86,7 +86,7 @@ def find_weights(folder: Path, stem: str = "diffusion_pytorch_model") -> list[Pa
     """The safetensors files that together hold a model's weights.
 
     Raises:
-        ValueError: there are none, or only pickles, with the way to convert them.
+        ValueError: There are none, or only pickles, with the way to convert them.
     """
     index = folder / f"{stem}.safetensors.index.json"
     if index.is_file():

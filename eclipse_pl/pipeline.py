@@ -29,8 +29,8 @@ class EclipsePriorTransformer(ModelMixin, PriorNetwork, ConfigMixin):
     """PriorNetwork without time token as a diffusers model; reads what ECLIPSE's authors published and what `export` writes.
 
     Args:
-        zero_image_embed: embedding of the all-zero image, Kandinsky's unconditional one; None in published folders.
-        **plain: options of ``PriorTransformer`` that every published prior leaves at their defaults.
+        zero_image_embed: Embedding of the all-zero image, Kandinsky's unconditional one; None in published folders.
+        **plain: Options of ``PriorTransformer`` that every published prior leaves at their defaults.
     """
 
     @register_to_config
@@ -69,9 +69,9 @@ class EclipsePriorPipeline(DiffusionPipeline):
     """Captions to image embeddings in one forward pass.
 
     Args:
-        prior: the network.
+        prior: The network.
         text_encoder: ``CLIPTextModelWithProjection`` of the prior's space.
-        tokenizer: its tokenizer.
+        tokenizer: Its tokenizer.
         image_encoder: ``CLIPVisionModelWithProjection`` of the prior's space; needed only for a prior that does not hold the
             embedding of the all-zero image itself, as the published ones do not.
     """
@@ -101,11 +101,11 @@ class EclipsePriorPipeline(DiffusionPipeline):
         """Image embeddings and the negative ones beside them, images of one prompt next to each other.
 
         Args:
-            negative_prompt: what the decoder is led away from: one for all prompts or one for each, through the prior with the
+            negative_prompt: What the decoder is led away from: one for all prompts or one for each, through the prior with the
                 noise of its prompt. None takes the embedding of the all-zero image, as Kandinsky does.
-            num_images_per_prompt: how many embeddings of each prompt, of different noise.
-            generator: draws the noise; with a list, one an image, each embedding depends on its prompt and generator alone.
-            latents: the noise itself instead.
+            num_images_per_prompt: How many embeddings of each prompt, of different noise.
+            generator: Draws the noise; with a list, one an image, each embedding depends on its prompt and generator alone.
+            latents: The noise itself instead.
             output_type: "pt" for tensors, "np" for arrays.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)

@@ -18,9 +18,9 @@ class Gallery:
     Pairs of one group show one image: each of them may be found. Equal rows of image embeddings are one candidate.
 
     Args:
-        image_embed: of all pairs of the split, as the shards hold them; different rows are kept in that type.
-        group: of each pair; equal where pairs show one image.
-        device: where similarities are computed.
+        image_embed: Of all pairs of the split, as the shards hold them; different rows are kept in that type.
+        group: Of each pair; equal where pairs show one image.
+        device: Where similarities are computed.
     """
 
     def __init__(

@@ -70,7 +70,7 @@ class Run:
         One process of a run does so, and tells the others.
 
         Raises:
-            ValueError: another run writes there, or wrote there before.
+            ValueError: Another run writes there, or wrote there before.
         """
         self.require_free(command, checkpoint)
         origin = self._origin(command, checkpoint)

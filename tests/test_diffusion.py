@@ -204,7 +204,7 @@ def test_bad_choices(options: dict[str, Any], message: str, monkeypatch: pytest.
 
 
 def test_guidance_without_condition_dropout_is_warned_of_once() -> None:
-    with pytest.warns(UserWarning, match="never sees the empty prompt") as caught:
+    with pytest.warns(UserWarning, match="will not see the empty prompt") as caught:
         made = prior(condition_dropout=0.0)
         for _ in range(2):  # where it would be said again and again
             made.train().losses(batch_of(captions(LENGTHS, DIM)))
@@ -223,7 +223,7 @@ def test_a_space_without_empty_prompt() -> None:
 @pytest.mark.parametrize("std", [0.0, float("nan")])
 def test_a_space_without_statistics(std: float) -> None:
     unknown = replace(space(), image_std=torch.full((DIM,), std))
-    with pytest.raises(ValueError, match="16 dimensions never vary, or nothing is known of them"):
+    with pytest.raises(ValueError, match="16 dimensions cannot be standardised"):
         DiffusionPrior(unknown, num_layers=1)
     DiffusionPrior(unknown, num_layers=1, standardise=False)
 

@@ -212,7 +212,7 @@ def test_learns() -> None:
         ({"contrastive_weight": math.nan}, "contrastive_weight is nan"),
         ({"temperature": 0.0}, "temperature is 0.0; it must be above 0"),
         ({"temperature": 0.001, "learn_temperature": True}, "temperature is 0.001; it must be between 0.01 and 100"),
-        ({"contrastive_weight": 0.0, "learn_temperature": True}, "nothing would teach it"),
+        ({"contrastive_weight": 0.0, "learn_temperature": True}, "so the temperature has no gradient"),
         ({"num_layers": 0}, "num_layers is 0"),
     ],
 )

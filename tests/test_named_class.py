@@ -136,7 +136,7 @@ BENCHMARK = ["benchmark", f"--decoder={PARTS / 'decoder/world.yaml'}", f"--proto
 def test_no_command_runs_them(run: Path, trap: Path, words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     write_config(run, {"class_path": "on_import.Trap", "init_args": {}})
     assert command([*words, "--prior", str(run), "--out", str(run.parent / "out")]) == 2
-    assert "names on_import.Trap, which its module does not write as a Prior" in capfd.readouterr().err
+    assert "names on_import.Trap, which its module does not define as a Prior" in capfd.readouterr().err
     assert not trap.exists()
 
 
@@ -205,7 +205,7 @@ def test_priors_of_ones_own_are_built(mine: str, tmp_path: Path) -> None:
         assert issubclass(named_class(f"{mine}.{place}", (Prior,), "here"), Prior)
     with pytest.raises(ValueError, match=r"BASE leads to Prior"):
         named_class(f"{mine}.other.Loop", (Prior,), "here")
-    with pytest.raises(ValueError, match="does not write as a Prior"):
+    with pytest.raises(ValueError, match="does not define as a Prior"):
         named_class(f"{mine}.further.Further", (Prior,), "here")
     cls = named_class(f"{mine}.inner.priors.Mine", (Prior,), "here")
     network = {
@@ -222,7 +222,9 @@ def test_priors_of_ones_own_are_built(mine: str, tmp_path: Path) -> None:
     text = captions([3, 4], 8)
     assert torch.equal(load_prior(str(run)).sample(text), made.sample(text))
     write_config(run, {"class_path": f"{mine}.inner.priors.Mine", "init_args": {**options, "network": nested}})
-    with pytest.raises(ValueError, match=r"names torch\.nn\.Linear, which its module does not write as a StandardisedNetwork"):
+    with pytest.raises(
+        ValueError, match=r"names torch\.nn\.Linear, which its module does not define as a StandardisedNetwork"
+    ):
         load_prior(str(run))
 
 
@@ -232,7 +234,7 @@ def test_a_module_that_is_not_here(mine: str, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "eclipse_pl", "export", "--prior", str(run), "--out", str(tmp_path / "out")]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 2
-    assert f"names {mine}.inner.priors.Prior, and there is no such module here" in done.stderr and "PYTHONPATH" in done.stderr
+    assert f"names {mine}.inner.priors.Prior, and this module was not found" in done.stderr and "PYTHONPATH" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -199,5 +199,5 @@ def test_statistics_travel_with_the_weights() -> None:
 
 
 def test_a_constant_dimension_cannot_be_standardised() -> None:
-    with pytest.raises(ValueError, match="2 dimensions never vary"):
+    with pytest.raises(ValueError, match="2 dimensions cannot be standardised"):
         network().set_statistics(torch.zeros(24), torch.cat([torch.zeros(2), torch.ones(22)]))

@@ -247,7 +247,7 @@ def save_space(pipeline: Path) -> None:
 @pytest.mark.parametrize(
     ("scheduler", "said"),
     [
-        ({"_class_name": "EulerDiscreteScheduler"}, "holds a EulerDiscreteScheduler; schedules are read of UnCLIPScheduler"),
+        ({"_class_name": "EulerDiscreteScheduler"}, "holds a EulerDiscreteScheduler; it must be an UnCLIPScheduler"),
         ({"_class_name": "DDPMScheduler", "beta_schedule": "sigmoid"}, "has the betas 'sigmoid'"),
         ({"_class_name": "DDPMScheduler", "beta_end": 0.01}, "has the betas 'linear' from 0.0001 to 0.01"),
         ({"_class_name": "DDPMScheduler", "rescale_betas_zero_snr": True}, "from 0.0001 to 0.02, changed"),
@@ -266,7 +266,7 @@ def test_an_exported_folder_that_contradicts_itself(linear_eps: dict[str, str], 
     shutil.copytree(linear_eps["exported"], out)
     (out / "scheduler").mkdir()
     (out / "scheduler" / "scheduler_config.json").write_text(json.dumps(KANDINSKY_SCHEDULER))
-    with pytest.raises(ValueError, match=r"has prediction x0, and .*prior\.json has eps: one prior cannot be both"):
+    with pytest.raises(ValueError, match=r"has prediction x0, and .*prior\.json has eps: these must be equal"):
         open_saved(str(out))
     shutil.rmtree(out / "scheduler")
     rule = json.loads((out / "prior" / "prior.json").read_text())
@@ -295,7 +295,7 @@ def test_of_a_pipeline_on_the_hub_the_prior_alone_is_fetched(
 def test_a_network_alone_says_so(tmp_path: Path) -> None:
     stock = write_stock(tmp_path / "stock", **TINY)
     space().save(stock / "space.safetensors")
-    with pytest.warns(UserWarning, match="a network alone, which does not say how it was trained: .*prediction x0, schedule"):
+    with pytest.warns(UserWarning, match="a network without the rule that it was trained by.*prediction x0, schedule"):
         load_prior(str(stock))
     DiffusionPrior(space(), **SMALL, prediction="eps", weights=str(stock))
 

@@ -134,9 +134,9 @@ def test_another_architecture_names_its_keys(tmp_path: Path) -> None:
         EclipsePrior(space(), **{**SMALL, "attention_head_dim": 16}, weights=str(eclipse))
     with pytest.raises(ValueError, match="of another shape"):
         EclipsePrior(space(24), **SMALL, weights=str(eclipse))
-    with pytest.raises(ValueError, match="holds a diffusion prior: take it into DiffusionPrior"):
+    with pytest.raises(ValueError, match="holds a diffusion prior: load it into DiffusionPrior"):
         EclipsePrior(space(), **SMALL, weights=str(stock))
-    with pytest.raises(ValueError, match="holds an ECLIPSE prior, without time token: take it into EclipsePrior"):
+    with pytest.raises(ValueError, match="holds an ECLIPSE prior, without time token: load it into EclipsePrior"):
         DiffusionPrior(space(), **SMALL, weights=str(eclipse))
     for prior in (MLPPrior, LinearPrior):
         with pytest.raises(ValueError, match=f"{prior.__name__} has no prior transformer"):
@@ -148,7 +148,7 @@ def test_statistics_of_a_diffusion_prior_must_be_there(tmp_path: Path) -> None:
     path = folder / "diffusion_pytorch_model.safetensors"
     state = load_file(path)
     save_file({**state, "clip_std": torch.zeros(1, 16)}, path)
-    with pytest.raises(ValueError, match="has a clip_std that is zero: its embeddings could not be made raw again"):
+    with pytest.raises(ValueError, match="has a clip_std that is zero: its output cannot be converted to raw embeddings"):
         DiffusionPrior(space(), **SMALL, weights=str(folder))
     save_file({key: value for key, value in state.items() if key != "clip_std"}, path)
     with pytest.raises(ValueError, match="has no clip_mean and clip_std"):
@@ -179,8 +179,11 @@ def test_a_pickle_is_refused_with_the_way_to_convert_it(tmp_path: Path) -> None:
     ("config", "message"),
     [
         ({"_class_name": "UNet2DConditionModel"}, "holds a UNet2DConditionModel, not a PriorTransformer"),
-        ({"encoder_hid_proj_type": None}, "of another kind than text-to-image priors are: {'encoder_hid_proj_type': None}"),
-        ({"clip_embed_dim": 8}, "of another kind"),
+        (
+            {"encoder_hid_proj_type": None},
+            "is not a text-to-image prior: its PriorTransformer has {'encoder_hid_proj_type': None}",
+        ),
+        ({"clip_embed_dim": 8}, "is not a text-to-image prior"),
     ],
 )
 def test_another_kind_of_model(tmp_path: Path, config: dict[str, Any], message: str) -> None:
@@ -225,9 +228,9 @@ def test_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_diffusers_cannot_hold_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="MLPPrior has no prior transformer"):
         write_released(MLPPrior(space(), num_layers=1, width=8), tmp_path)
-    with pytest.raises(ValueError, match="one width for embeddings and token states, and this space has 16 and 6"):
+    with pytest.raises(ValueError, match="one width for embeddings and token states, but this space has 16 and 6"):
         write_released(EclipsePrior(make_space(16, 6), **SMALL), tmp_path)
-    with pytest.raises(ValueError, match="this prior has linear and x0"):
+    with pytest.raises(ValueError, match="This prior has linear and x0"):
         scheduler_config(DiffusionPrior(space(), **SMALL, schedule="linear"))
-    with pytest.raises(ValueError, match="this prior has cosine and v"):
+    with pytest.raises(ValueError, match="This prior has cosine and v"):
         scheduler_config(DiffusionPrior(space(), **SMALL, prediction="v"))

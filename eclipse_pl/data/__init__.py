@@ -1,1 +1,1 @@
-"""Embedding shards, the order in which they are read, and the Lightning data module around both."""
+"""Embedding shards, the order of their pairs, and the Lightning data module for both."""

@@ -1,23 +1,23 @@
-"""What a record holds: the pairs of one chunk, and the members that they are stored in (design.md, section 5).
+"""Chunk: the pairs of one record, and the members that store them (see docs/data.md and docs/design.md).
 
-KEY.image_embed.npy     (I, E)  float16  one row a stored image; I = n unless image_rows is there
+KEY.image_embed.npy     (I, E)  float16  one row for each stored image; I = n without image_rows
 KEY.image_rows.npy      (n,)    int32    optional: each pair's row of image_embed, where several captions share one image
 KEY.text_embed.npy      (n, E)  float16
-KEY.text_states.npy     (T, W)  float16  T = sum of lengths; real tokens only, captions end to end
-KEY.lengths.npy         (n,)    int16    all 0 in a set without token states, T = 0 then
-KEY.group.npy           (n,)    int64    number of each pair's image: equal in the whole set where the image is the same
+KEY.text_states.npy     (T, W)  float16  T = sum of lengths; real tokens only, one caption after another
+KEY.lengths.npy         (n,)    int16    all 0 in a set without token states; then T = 0
+KEY.group.npy           (n,)    int64    number of each pair's image: equal in the whole set if the image is the same
 KEY.captions.json                        {"captions": n strings, "keys": n strings, "subsets": n strings (optional)}
-KEY.negative_embed.npy  (n, E)  float16  optional; a row of NaN where a pair has no counterpart
-KEY.control_embed.npy   (n, E)  float16  optional: embedding of a control image (edges, say); a row of NaN where there is none
-KEY.subject_counts.npy  (n,)    int16    optional, and the next two with it: subjects of each caption, S in all
-KEY.subject_spans.npy   (S, 2)  int16    first token of the subject in its caption, and the one after its last
+KEY.negative_embed.npy  (n, E)  float16  optional: embedding of the counterpart; a row of NaN if there is none
+KEY.control_embed.npy   (n, E)  float16  optional: embedding of a control image, such as edges; a row of NaN if there is none
+KEY.subject_counts.npy  (n,)    int16    optional, and the next two with it: number of subjects of each caption; the sum is S
+KEY.subject_spans.npy   (S, 2)  int16    first token of the subject in its caption, and the token after its last
 KEY.subject_embed.npy   (S, E)  float16  image embedding of the subject alone
 
-Declared, and refused by the reader until something writes them:
+Declared. The reader refuses these, because nothing writes them yet:
 
 KEY.token_ids.npy         (T,)    int32    tokens instead of their states
-KEY.text_states_int8.npy  (T, W)  int8     states in a quarter of float32's bytes, with
-KEY.text_states_scale.npy (T,)    float16  what each row is multiplied by
+KEY.text_states_int8.npy  (T, W)  int8     token states as int8, with
+KEY.text_states_scale.npy (T,)    float16  the factor of each row
 """
 
 from __future__ import annotations
@@ -58,19 +58,19 @@ DECLARED = {
     "text_states_int8": Member(np.dtype(np.int8), ("tokens", "width")),
     "text_states_scale": Member(_HALF, ("tokens",)),
 }
-"""Arrays that have a place in the format and that nothing reads yet."""
+"""Arrays that the format reserves and that nothing reads yet."""
 CAPTIONS_MEMBER = "captions.json"
 SUBJECTS = ("subject_counts", "subject_spans", "subject_embed")
 
 
 def member_name(field: str) -> str:
-    """What a record calls the array of this field, after its KEY and a dot."""
+    """Name of the field's member in a record, without ``KEY.``."""
     return f"{field}.npy"
 
 
 @dataclass(eq=False)
 class Chunk:
-    """The pairs of one record; every array has a row a pair, but text_states, subject_spans and subject_embed."""
+    """The pairs of one record. Every array but text_states, subject_spans and subject_embed has one row for each pair."""
 
     image_embed: Float[np.ndarray, "pairs dim"]
     text_embed: Float[np.ndarray, "pairs dim"]
@@ -80,13 +80,13 @@ class Chunk:
     keys: list[str]
     subsets: list[str] | None = None
     negative_embed: Float[np.ndarray, "pairs dim"] | None = None
-    """Image embedding of each caption's counterpart; a row of NaN where there is none."""
+    """Image embedding of each caption's counterpart; a row of NaN if there is none."""
     group: Int[np.ndarray, " pairs"] | None = None
-    """Number of each pair's image; None: pairs of equal image embeddings show one image."""
+    """Number of each pair's image. None: pairs with equal image embeddings show one image."""
     image_rows: Integer[np.ndarray, " pairs"] | None = None
-    """Pairs of one number (0 ... images - 1) have equal image embeddings, of which one is stored; None stores all."""
+    """Pairs with one number (0 ... images - 1) have equal image embeddings, and one of them is stored. None stores all."""
     control_embed: Float[np.ndarray, "pairs dim"] | None = None
-    """Embedding of an image that controls the generated one; a row of NaN where there is none."""
+    """Embedding of an image that controls the generated one; a row of NaN if there is none."""
     subject_counts: Integer[np.ndarray, " pairs"] | None = None
     subject_spans: Integer[np.ndarray, "subjects 2"] | None = None
     subject_embed: Float[np.ndarray, "subjects dim"] | None = None
@@ -96,7 +96,7 @@ class Chunk:
 
     @property
     def images(self) -> int:
-        """Stored image embeddings."""
+        """Number of stored image embeddings."""
         return len(self) if self.image_rows is None else int(self.image_rows.max(initial=-1)) + 1
 
     @property
@@ -104,7 +104,7 @@ class Chunk:
         return 0 if self.subject_embed is None else len(self.subject_embed)
 
     def problem(self) -> str | None:
-        """What keeps these pairs from being a record, in words."""
+        """The reason that these pairs cannot be a record, or None."""
         texts = {"captions": self.captions, "keys": self.keys, "subsets": self.subsets}
         for name, values in texts.items():
             if values is not None and len(values) != len(self):
@@ -144,25 +144,25 @@ class Chunk:
 
 
 def image_numbers(image_embed: Float[np.ndarray, "pairs dim"]) -> Int[np.ndarray, " pairs"]:
-    """The group of pairs of which only the embedding is known: a hash of what is stored of it."""
+    """Groups of pairs that have only an embedding: a hash of its stored form."""
     stored = np.ascontiguousarray(image_embed, dtype=np.float16) + np.float16(0)  # -0 and 0 are one number
     return np.array([content_number(row.tobytes()) for row in stored], dtype=np.int64)
 
 
 def content_number(content: bytes) -> int:
-    """63 bits of its SHA-256: among ten million different images two share a number once in 200,000 sets."""
+    """63 bits of its SHA-256. With ten million different images, two share a number in one of 200,000 sets."""
     return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") >> 1
 
 
 def without_direction(embed: Float[np.ndarray, "pairs dim"]) -> Bool[np.ndarray, " pairs"]:
-    """True for zero vectors, and for those so small that float16 loses a hundredth of their norm or more."""
+    """True for zero vectors, and for vectors that lose 1 % or more of their norm in float16."""
     with np.errstate(over="ignore", invalid="ignore"):
         exact, stored = (np.linalg.norm(numbers.astype(np.float64), axis=1) for numbers in (embed, embed.astype(np.float16)))
         return (stored == 0) | (np.abs(stored - exact) > 0.01 * exact)
 
 
 def shared_images(image_embed: Float[np.ndarray, "pairs dim"]) -> Int[np.ndarray, " pairs"] | None:
-    """``image_rows`` of a Chunk: equal rows get one number, in order of first use. None where all rows differ."""
+    """``image_rows`` of a Chunk: equal rows get one number, in order of first use. None if all rows differ."""
     numbers: dict[bytes, int] = {}
     rows = [numbers.setdefault(row.tobytes(), len(numbers)) for row in image_embed.astype(np.float16)]
     return None if len(numbers) == len(rows) else np.array(rows, dtype=np.int32)

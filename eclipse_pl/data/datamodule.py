@@ -19,21 +19,21 @@ from eclipse_pl.embedding import ClipSpace, EmbeddingBatch
 
 
 class EmbeddingDataModule(L.LightningDataModule):
-    """Batches of embedding shards, on every rank as many as on the others, in an order that (seed, epoch) fix.
+    """Batches of embedding shards. Their number is equal on all ranks, and (seed, epoch) determine their order.
 
     Args:
-        folder: The shards, as ``python -m data_prep embed`` wrote them.
-        batch_size: Pairs in a batch of one process.
-        pairs: Train on so many pairs; a smaller number is inside every larger one. null uses all.
-        window: Records whose pairs are shuffled together. More mixes better and keeps more of the files in use.
-        workers: Processes that read training batches ahead; 0 reads in the main process.
-        seed: Of the order of the batches; null is the seed of the run (``seed_everything``), so that runs of other seeds
-            differ in order, too.
-        group_by_length: Batches of captions with similar numbers of tokens, which need less padding.
-        check: What is held against the manifest: the "size" of each shard; "record", also each record's checksum when it is
-            first read; or the "sha256" of every shard before the run, which reads every byte.
-        multiprocessing_context: How workers are started; null is Python's default.
-        val_batch_size: Pairs in a batch of validation and test; null is ``batch_size``.
+        folder: Folder of the shards that ``python -m data_prep embed`` wrote.
+        batch_size: Number of pairs in a batch of one process.
+        pairs: Number of training pairs; null uses all. A smaller set is part of every larger one.
+        window: Number of records whose pairs are shuffled together. A larger window mixes better and keeps more files open.
+        workers: Number of processes that read training batches in advance; 0 reads in the main process.
+        seed: Seed of the order of the batches; null takes the seed of the run (``seed_everything``), so that runs with
+            different seeds also differ in order.
+        group_by_length: Group captions with similar numbers of tokens into batches. They need less padding.
+        check: Test against the manifest. "size": the size of each shard. "record": also the checksum of each record when it is
+            first read. "sha256": the checksum of every shard before the run, which reads every byte.
+        multiprocessing_context: Start method of the workers; null takes Python's default.
+        val_batch_size: Number of pairs in a batch of validation and test; null takes ``batch_size``.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class EmbeddingDataModule(L.LightningDataModule):
 
     @property
     def shards(self) -> ShardSet:
-        """The set, opened (and its files checked) at first use; built first where a subclass's ``prepare_data`` can do so."""
+        """The set of shards, opened and checked at first use. If it is missing, ``prepare_data`` may build it."""
         if self._shards is None:
             if not (Path(self.folder) / MANIFEST_NAME).is_file():
                 self.prepare_data()
@@ -86,23 +86,21 @@ class EmbeddingDataModule(L.LightningDataModule):
 
     @property
     def space(self) -> ClipSpace:
-        """The CLIP space of the shards; the command line links it into the prior."""
+        """The CLIP space of the shards; the command line passes it to the prior."""
         return self.shards.space
 
     def setup(self, stage: str) -> None:
-        """A run begins at the first batch, unless a checkpoint that is loaded afterwards says otherwise."""
+        """A run begins at the first batch. A checkpoint that is loaded later can change this position."""
         if stage == "fit":
             self._position = Position()
             if self._seed_of_run and self.trainer is not None:
-                # Ranks that were not seeded alike would read the same pairs twice and others never.
+                # All ranks need one seed. With different seeds they would repeat some pairs and miss others.
                 self.seed = self.trainer.strategy.broadcast(torch.initial_seed())
 
     def train_dataloader(self) -> TrainingLoader:
         trainer = self.trainer
         if trainer is not None and trainer.overfit_batches:  # type: ignore[attr-defined]
-            raise ValueError(
-                "trainer.overfit_batches does not fix the batches here; set data.pairs to a small number instead."
-            )
+            raise ValueError("trainer.overfit_batches has no effect on this data; set data.pairs to a small number instead.")
         order = self.training_order(self._world_size)
         self._close()
         self._training_loader = TrainingLoader(
@@ -119,10 +117,10 @@ class EmbeddingDataModule(L.LightningDataModule):
         return self._training_loader
 
     def training_order(self, processes: int) -> TrainingOrder:
-        """The order of the training pairs, shared by so many processes.
+        """The order of the training pairs, shared by ``processes`` processes.
 
         Raises:
-            ValueError: There are no training pairs, or fewer than one global batch.
+            ValueError: There are no training pairs, or they do not fill one global batch.
         """
         pairs = self._split("train", self.pairs)
         return TrainingOrder(pairs, self.batch_size, processes, self.window, self.seed, self.group_by_length)
@@ -134,10 +132,10 @@ class EmbeddingDataModule(L.LightningDataModule):
         return self._evaluation_loader("test")
 
     def single_pass(self, pairs: int | None = None, with_states: bool = False) -> Iterator[EmbeddingBatch]:
-        """The training pairs in use, once, in the order of the files, in float32; the position of the run stays as it is.
+        """The training pairs in use, once, in the order of the files, in float32. The position of the run does not change.
 
-        The same on every rank: for statistics and closed-form priors. ``pairs`` takes that many of them at most, drawn
-        evenly. Without ``with_states`` token states are not read, and lengths are 0.
+        The pairs are the same on every rank, for statistics and closed-form priors. At most ``pairs`` of them are used, drawn
+        evenly. Without ``with_states`` no token states are read, and lengths are 0.
         """
         if pairs is not None and self.pairs is not None:
             pairs = min(pairs, self.pairs)
@@ -149,11 +147,11 @@ class EmbeddingDataModule(L.LightningDataModule):
             yield self.shards.gather(*places, with_states=with_states).to("cpu")
 
     def transfer_batch_to_device(self, batch: EmbeddingBatch, device: torch.device, dataloader_idx: int) -> EmbeddingBatch:
-        """One copy an array, in float16; float32 is made on the device."""
+        """Copy each array once, in float16. The device converts it to float32."""
         return batch.to(device, non_blocking=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the run stands, in numbers that are the same on every rank."""
+        """The position of the run, in numbers that are equal on all ranks."""
         position = self._position if self._training_loader is None else self._training_loader.position
         return {"epoch": position.epoch, "batches": position.batches, "global_batch": self._global_batch, "order": self._order}
 
@@ -162,14 +160,14 @@ class EmbeddingDataModule(L.LightningDataModule):
         changed = {name: value for name, value in self._order.items() if state_dict["order"][name] != value}
         if changed:
             rank_zero_warn(
-                f"The order of the batches is another than before the checkpoint: data was {state_dict['order']} and is now "
-                f"{changed}. The run goes on, but is not the one that was interrupted."
+                f"The order of the batches differs from that before the checkpoint: data was {state_dict['order']} and is now "
+                f"{changed}. The run resumes, but its batches differ from those of the interrupted run."
             )
         saved, ours = state_dict["global_batch"], self._global_batch
         done = state_dict["batches"] * saved
         if saved != ours:
             rank_zero_warn(
-                f"The checkpoint was written with {saved} pairs in a global batch, and now there are {ours}: the run goes on "
+                f"The checkpoint was written with {saved} pairs in a global batch, and now there are {ours}: the run resumes "
                 f"in epoch {state_dict['epoch']} after {round(done / ours) * ours} instead of {done} pairs, in another order."
             )
         self._position = Position(state_dict["epoch"], round(done / ours))
@@ -178,7 +176,7 @@ class EmbeddingDataModule(L.LightningDataModule):
         self._close()
 
     def _close(self) -> None:
-        """Let the workers go; the position stays, for checkpoints that are saved after the run and for the next loader."""
+        """Stop the workers. The position stays, for checkpoints that are saved after the run and for the next loader."""
         if self._training_loader is not None:
             self._position = self._training_loader.position
             self._training_loader.close()
@@ -186,7 +184,7 @@ class EmbeddingDataModule(L.LightningDataModule):
 
     @property
     def _order(self) -> dict[str, int | bool | None]:
-        """All that the order of the pairs depends on, beside the global batch."""
+        """All settings that the order of the pairs depends on, except the global batch."""
         return {name: getattr(self, name) for name in ("seed", "pairs", "window", "group_by_length")}
 
     @property
@@ -211,8 +209,8 @@ class EmbeddingDataModule(L.LightningDataModule):
             held = ", ".join(f"{name} ({count})" for name, count in self.shards.manifest.splits.items())
             option = "" if split == "train" else f" --{split} FRACTION"
             raise ValueError(
-                f"{self.folder} has no pairs in the split {split!r}; it holds {held or 'nothing'}. Make shards that have it "
-                f"with `python -m data_prep embed --source ... --out FOLDER{option}`."
+                f"{self.folder} has no pairs in the split {split!r}; it holds {held or 'nothing'}. Make shards with it: "
+                f"`python -m data_prep embed --source ... --out FOLDER{option}`."
             )
         return SplitPairs(self.shards.record_starts, records, self.shards.lengths, pairs)
 
@@ -222,5 +220,5 @@ class EmbeddingDataModule(L.LightningDataModule):
 
 
 def batches_processed(trainer: L.Trainer) -> int:
-    """Training batches that the trainer has worked through; those that only were begun do not count."""
+    """Number of training batches that the trainer has finished. A batch that it has only begun does not count."""
     return trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]

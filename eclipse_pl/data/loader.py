@@ -1,4 +1,4 @@
-"""Loaders over a set of shards: what Lightning asks for batches, and where it stands in the order of an epoch."""
+"""Loaders over a set of shards: they give batches to Lightning and hold the position in the order of an epoch."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from eclipse_pl.data.slots import Slots
 from eclipse_pl.embedding import EmbeddingBatch, TextCondition
 
 PREFETCH = 2
-"""Batches that a worker makes ahead of use."""
+"""Number of batches that a worker makes in advance."""
 HELD = 3
-"""Batches that the training loop may hold meanwhile; with more, further batches travel in fresh memory."""
+"""Number of batches that the training loop may hold at once. If it holds more, further batches use new memory."""
 
 
 @dataclass
 class Position:
-    """Where a run stands: ``batches`` of ``epoch`` are done. The same numbers on every rank."""
+    """The position of a run: ``batches`` of ``epoch`` are done. The numbers are equal on all ranks."""
 
     epoch: int = 0
     batches: int = 0
@@ -40,7 +40,7 @@ class Position:
 
 @dataclass(frozen=True)
 class SlotBatch:
-    """What a worker sends: all of a batch but the embeddings, which lie in a slot."""
+    """The message of a worker: a batch without its embeddings, which are in a slot."""
 
     slot: int
     lengths: np.ndarray
@@ -54,7 +54,7 @@ Made = SlotBatch | EmbeddingBatch | ValueError
 class BatchDataset(Dataset[Made]):
     """Map-style: from a slot and the places of a batch's pairs to the batch.
 
-    A ValueError is returned, because torch would wrap what a worker raises into its traceback.
+    A ValueError is returned, not raised, because torch adds a traceback to the errors of workers.
     """
 
     def __init__(self, shards: ShardSet, slots: Slots | None) -> None:
@@ -72,20 +72,20 @@ class BatchDataset(Dataset[Made]):
             return self.shards.gather(*places)
         memory = self.slots.memory(slot)
         batch = self.shards.gather(*places, memory=memory)
-        if batch.image_embed.data_ptr() != memory.ctypes.data:  # it did not fit
+        if batch.image_embed.data_ptr() != memory.ctypes.data:  # the slot was too small
             return batch
         assert batch.group is not None
         return SlotBatch(slot, batch.text.lengths.numpy(), batch.index.numpy(), batch.group.numpy())
 
 
 class TrainingLoader:
-    """An endless supply of epochs, one an iteration; each begins where ``position`` stands.
+    """Training batches without end: each iteration is one epoch and begins at ``position``.
 
-    It is not a torch DataLoader but holds one, so that Lightning replaces no sampler. Iterating is lazy, because Lightning
-    calls ``iter`` more often than it reads. A batch counts as done when the trainer has processed it: ``processed`` counts
-    those, and a checkpoint written while a batch is being worked on repeats that batch. ``limit`` is the number of batches
-    after which the trainer ends an epoch early. The number of the epoch that Lightning gives samplers is not used: where a
-    run with ``max_steps`` is resumed from the end of an epoch, it is one too high (2.6.6).
+    It holds a torch DataLoader but is none, so that Lightning replaces no sampler. Iteration is lazy, because Lightning calls
+    ``iter`` more often than it reads. A batch is done when the trainer has processed it, and ``processed`` counts these. A
+    run that resumes from a checkpoint repeats the batch that was in progress. ``limit`` is the number of batches after which
+    the trainer ends an epoch early. The epoch number that Lightning gives samplers is not used. It is one too high if a run
+    with ``max_steps`` resumes from the end of an epoch (2.6.6).
     """
 
     def __init__(
@@ -122,11 +122,11 @@ class TrainingLoader:
             persistent_workers=workers > 0,
             prefetch_factor=PREFETCH if workers else None,
             worker_init_fn=partial(leave_signals_to_the_main_process, os.getpid()),
-            generator=torch.Generator(),  # the workers' seed, which they do not use, comes from no other random numbers
+            generator=torch.Generator(),  # the workers' seed, which they do not use, consumes no other random numbers
         )
 
     def __len__(self) -> int:
-        """Batches of a whole epoch, also for an iteration that begins inside one (Lightning counts those before itself)."""
+        """Batches of a whole epoch, also if an iteration begins inside it. Lightning counts the earlier batches itself."""
         return len(self.order)
 
     def __iter__(self) -> Iterator[EmbeddingBatch]:
@@ -153,7 +153,7 @@ class TrainingLoader:
 
     @property
     def position(self) -> Position:
-        """Where a run that is started again has to begin."""
+        """The position at which a resumed run must begin."""
         done = self._position
         if done.batches and self._processed_before is not None and self._processed() == self._processed_before:
             done = Position(done.epoch, done.batches - 1)
@@ -164,13 +164,13 @@ class TrainingLoader:
         return min(len(self), self._limit())
 
     def close(self) -> None:
-        """Let the workers go."""
+        """Stop the workers."""
         self._loader = None
 
     def state_dict(self) -> dict[str, Any]:
         """Empty: the data module keeps the position, because Lightning restores it before any loader is made.
 
-        Both methods are there because Lightning takes loaders without them for ones that cannot resume.
+        Lightning needs both methods: it treats a loader without them as one that cannot resume.
         """
         return {}
 
@@ -179,7 +179,7 @@ class TrainingLoader:
 
 
 class EvaluationLoader:
-    """All pairs of a split once, with captions, keys, subsets and counterparts; read in this process."""
+    """All pairs of a split once, with captions, keys, subsets and counterparts. They are read in this process."""
 
     def __init__(self, shards: ShardSet, order: EvaluationOrder, rank: int = 0, pin_memory: bool = False) -> None:
         self._shards = shards
@@ -197,7 +197,7 @@ class EvaluationLoader:
 
 
 class _Places(Sampler[tuple[int | None, Batch]]):
-    """The rest of an epoch, from ``position`` on: a free slot for each batch, and the places of its pairs."""
+    """The rest of an epoch from ``position``: a free slot for each batch, and the places of its pairs."""
 
     def __init__(self, order: TrainingOrder, rank: int, slots: Slots | None) -> None:
         self.order = order
@@ -218,7 +218,7 @@ class _Places(Sampler[tuple[int | None, Batch]]):
 def leave_signals_to_the_main_process(main: int, worker: int) -> None:
     """Ctrl-C, SIGTERM and SIGHUP may reach every process of a job; the workers must live until the checkpoint is written.
 
-    SIGTERM from the process ``main`` is how torch ends workers.
+    torch ends workers by SIGTERM from the process ``main``.
     """
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

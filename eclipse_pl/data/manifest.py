@@ -1,4 +1,4 @@
-"""``manifest.json``: what a set of shards holds, and where in each tar it lies (design.md, section 5).
+"""``manifest.json``: the content of a set of shards, and its places in each tar (see docs/data.md and docs/design.md).
 
 {"schema": 2, "space": {...}, "made_by": "python -m data_prep embed ...", "asked": {"val": 0.4, "test": 0.0},
  "images": {"upright": true, "background": "white"},
@@ -26,12 +26,12 @@ MANIFEST_NAME = "manifest.json"
 SPACE_NAME = "space.safetensors"
 SPLITS = ("train", "val", "test")
 Check = Literal["size", "record", "sha256"]
-"""What is held against the manifest: sizes, besides each record's checksum when it is first read, or every byte at once."""
+"""The check against the manifest: sizes only, also each record's checksum when it is first read, or every byte at once."""
 
 
 @dataclass(frozen=True)
 class SkippedPair:
-    """A pair of the source that was left out, and why."""
+    """A pair of the source that was left out, and the reason."""
 
     key: str
     reason: str
@@ -41,7 +41,7 @@ class SkippedPair:
 class RecordEntry:
     """One record of a shard. ``members`` gives each member's first byte in the tar and its number of bytes.
 
-    ``images`` and ``subjects`` count rows (see `chunk`); ``sha256`` is that of the members' contents, end to end.
+    ``images`` and ``subjects`` count rows (see `chunk`). ``sha256`` is the hash of the contents of all members in order.
     """
 
     key: str
@@ -54,7 +54,7 @@ class RecordEntry:
     members: dict[str, tuple[int, int]]
 
     def is_whole(self, shard: bytes | mmap.mmap) -> bool:
-        """Whether this record has the bytes that were written; of ``shard``, all its bytes, only those are read."""
+        """True if this record has the bytes that were written. Only its bytes of ``shard`` are read."""
         digest = hashlib.sha256()
         for offset, size in sorted(self.members.values()):
             digest.update(memoryview(shard)[offset : offset + size])
@@ -63,10 +63,10 @@ class RecordEntry:
 
 @dataclass(frozen=True)
 class SourceEntry:
-    """The source tar that a shard was made of, as it was then.
+    """The source tar that a shard was made from, in its state at that time.
 
-    ``version`` tells quickly that it is still the same, or is "" (see `raw.source_version`); ``sha256`` is that of its bytes,
-    ``drawn`` a hash of the splits that were drawn for its pairs, or "".
+    ``version`` detects quickly that the tar is unchanged, or is "" (see `raw.source_version`). ``sha256`` is the hash of its
+    bytes. ``drawn`` is a hash of the splits that were drawn for its pairs, or "".
     """
 
     version: str
@@ -78,7 +78,7 @@ class SourceEntry:
 class ShardEntry:
     """One shard: a row of the manifest. ``cut`` counts captions that were longer than the context.
 
-    ``others`` counts what the source holds besides samples: folders, and files such as img2dataset's statistics.
+    ``others`` counts the entries of the source that are not samples: folders, and files such as img2dataset's statistics.
     """
 
     name: str
@@ -91,10 +91,10 @@ class ShardEntry:
     others: int
     records: list[RecordEntry]
     source: SourceEntry | None = None
-    """None where it was made of something else."""
+    """None if it was not made from a tar."""
 
     def problem(self, folder: Path, check: Check = "sha256") -> str | None:
-        """What is wrong with the file of the shard: missing, truncated, or (read once) other bytes than were written."""
+        """The problem of the shard's file, or None: it is missing, truncated, or has other bytes than were written."""
         path = folder / self.name
         if not path.is_file():
             return "is missing"
@@ -113,7 +113,7 @@ class ShardEntry:
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> ShardEntry:
-        """Raises KeyError, TypeError or ValueError where the row is not one of ours."""
+        """Raises KeyError, TypeError or ValueError if the row is not from `to_json`."""
         records = [
             RecordEntry(
                 key=str(record["key"]),
@@ -143,10 +143,10 @@ class ShardEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All shards of a set. ``made_by`` is the command line that made the set and, run again, repairs it.
+    """All shards of a set. ``made_by`` is the command line that made the set. The same command repairs it.
 
-    ``asked`` is how much was asked for of the splits that were drawn: a fraction of the pairs, or their number.
-    ``images`` is how images were read (see `raw.image`); empty where embeddings were imported.
+    ``asked`` holds the requested sizes of the splits that were drawn: a fraction of the pairs, or their number.
+    ``images`` holds the settings for reading images (see `raw.image`). It is empty if embeddings were imported.
     """
 
     space: dict[str, str | int | bool]
@@ -155,7 +155,7 @@ class Manifest:
     asked: dict[str, float] = field(default_factory=dict)
     images: dict[str, str | bool] = field(default_factory=dict)
     sources: list[str] = field(default_factory=list)
-    """What ``embed --source`` was given; empty where embeddings were imported."""
+    """The values of ``embed --source``; empty if embeddings were imported."""
 
     @property
     def pairs(self) -> int:
@@ -176,7 +176,7 @@ class Manifest:
 
     @property
     def warnings(self) -> list[str]:
-        """What whoever asked for these splits did not get."""
+        """The requested splits that are empty."""
         return [
             f"the split {split} is empty, though {asked:g} was asked for: too few pairs could be drawn"
             for split, asked in self.asked.items()
@@ -185,7 +185,7 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what the set holds, wherever it and its sources lie and whichever command line made it."""
+        """SHA-256 of the content of the set. It does not depend on places of files or on the command line."""
         content = {
             name: value for name, value in self.to_json().items() if name not in ("made_by", "asked", "images", "sources")
         }
@@ -212,7 +212,7 @@ class Manifest:
 
     @classmethod
     def load(cls, folder: str | Path) -> Manifest:
-        """Read ``folder/manifest.json``. ValueError where it is missing, of another schema, or not one of ours."""
+        """Read ``folder/manifest.json``. ValueError if it is missing, of another schema, or not a manifest."""
         path = Path(folder) / MANIFEST_NAME
         try:
             content = json.loads(path.read_text(encoding="utf-8"))

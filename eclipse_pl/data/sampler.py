@@ -1,4 +1,4 @@
-"""Which pairs make which batch: pure functions of numbers, without workers, environment or state."""
+"""The pairs of each batch: pure functions of numbers, without workers, environment or state."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from jaxtyping import Int
 
-# Which pairs a smaller set keeps must depend neither on the run's seed nor on anything else that a run may change.
+# Fixed: the pairs of a smaller set must not depend on the run's seed or on another setting of the run.
 SUBSET_SEED = 20240407
 Batch = tuple[np.ndarray, np.ndarray]
-"""Records, and rows inside them, of the pairs of one batch; ascending, so that a record's pairs are neighbours."""
+"""Records, and rows inside them, of the pairs of one batch. They ascend, so that the pairs of a record are neighbours."""
 
 
 class SplitPairs:
     """The pairs of some records, by their number in the set.
 
-    ``starts``: number of each record's first pair, one entry more than the set has records. ``records``: those of the split.
-    ``lengths``: from a record to the real tokens of its captions. ``pairs``: use the first so many of a fixed shuffle, so
-    that a smaller set lies inside every larger one; None uses all.
+    Args:
+        starts: Number of the first pair of each record, and one last entry: the number of pairs in the set.
+        records: The records of the split.
+        lengths: Function from a record to the numbers of real tokens of its captions.
+        pairs: Use the first n pairs of a fixed shuffle, so that a smaller set is part of every larger one. None uses all.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class SplitPairs:
         return self.count
 
     def numbers(self, records: Int[np.ndarray, " records"]) -> Int[np.ndarray, " pairs"]:
-        """Numbers of the pairs that these records hold, record after record."""
+        """Numbers of the pairs of these records, one record after another."""
         ranges = [(int(self.starts[record]), int(self.starts[record + 1])) for record in records]
         if self._selected is None:
             return np.concatenate([np.arange(first, last) for first, last in ranges])
@@ -57,7 +59,7 @@ class SplitPairs:
         return np.concatenate([self._selected[first:last] for first, last in cuts])
 
     def lengths(self, numbers: Int[np.ndarray, " pairs"]) -> Int[np.ndarray, " pairs"]:
-        """Real tokens of the captions of these pairs."""
+        """Numbers of real tokens of the captions of these pairs."""
         order = np.argsort(numbers)
         records, rows = self.locate(numbers[order])
         lengths = np.empty(len(numbers), dtype=np.int64)
@@ -73,13 +75,13 @@ class SplitPairs:
 class TrainingOrder:
     """The batches of every epoch, as a pure function of (seed, epoch).
 
-    Records are shuffled. Then, window by window, the pairs of ``window`` records and those left over from the window before
-    are shuffled, all that fill global batches are taken, sorted by length (captions of one length stay shuffled) and cut
-    into global batches, whose order is shuffled. A rank reads every ``world_size``-th pair of a global batch: ranks see
-    captions of the same lengths, and their union is the batch that a single process with the whole global batch would see.
-    What does not fill the epoch's last global batch waits for another epoch's shuffle.
+    Records are shuffled. Then, window by window, the pairs of ``window`` records and the rest of the previous window are
+    shuffled. The pairs that fill global batches are sorted by length (captions of one length stay shuffled) and split into
+    global batches, and the order of these batches is shuffled. A rank reads every ``world_size``-th pair of a global batch.
+    Ranks see captions of the same lengths. Their union is the batch that a single process with the whole global batch sees.
+    The pairs that do not fill the last global batch of the epoch are left out of it.
 
-    ``batch_size`` is that of one rank. ``group_by_length`` False leaves the sorting out.
+    ``batch_size`` is the size on one rank. Without ``group_by_length`` there is no sorting.
     """
 
     def __init__(
@@ -108,7 +110,7 @@ class TrainingOrder:
         return len(self.pairs) // self.global_batch
 
     def batches(self, epoch: int, rank: int = 0, start: int = 0) -> Iterator[Batch]:
-        """The batches of ``rank`` in ``epoch``, without the first ``start``; of skipped windows nothing is read."""
+        """The batches of ``rank`` in ``epoch``, without the first ``start``. Skipped windows are not read."""
         records = self._random(epoch).permutation(self.pairs.records)
         left_over = np.empty(0, dtype=np.int64)
         passed = 0
@@ -131,10 +133,10 @@ class TrainingOrder:
 
 
 class EvaluationOrder:
-    """All pairs exactly once over the ranks; every rank has the same number of batches, none of them empty.
+    """All pairs exactly once over the ranks. Every rank has the same number of batches, and none is empty.
 
-    Batches differ by at most one pair in size and hold at most ``batch_size`` pairs. (One a batch is not always possible
-    with equal counts on several ranks; some batches then hold two.) Captions of similar length stand together.
+    Batches differ by at most one pair in size and hold at most ``batch_size`` pairs. If ``batch_size`` is 1 and
+    the pairs do not divide by the ranks, some batches hold two pairs. Captions of similar length are in one batch.
     """
 
     def __init__(self, pairs: SplitPairs, batch_size: int, world_size: int = 1) -> None:

@@ -21,7 +21,7 @@ def text_model_of(encoder: OpenClipEncoder) -> Any:
     """The tower with its weights in transformers' class, float32, on the CPU.
 
     Raises:
-        ValueError: the tower has parts that the class has no place for, or the result encodes captions differently.
+        ValueError: The tower has parts that the class has no place for, or the result encodes captions differently.
     """
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 

@@ -28,15 +28,15 @@ class OpenClipEncoder(Encoder):
     """An open_clip model with open_clip's own text tower (causal, pooled at the end token, as in CLIP).
 
     Args:
-        model: name of an open_clip model (``ViT-L-14``, ``ViT-bigG-14``), or ``local-dir:/folder`` with
+        model: Name of an open_clip model (``ViT-L-14``, ``ViT-bigG-14``), or ``local-dir:/folder`` with
             open_clip_config.json, open_clip_model.safetensors and, for a tokenizer of its own, tokenizer files.
             OpenAI's activation is chosen by the pretrained tag; with OpenAI weights in a *local file* the name
             must say it: ``ViT-L-14-quickgelu``.
         pretrained: a tag of that model, a checkpoint file (safetensors, or a torch file that loads with
             ``weights_only=True``), or ``random``: untrained weights, always the same ones. None with ``local-dir:`` only.
-        precision: of the matrix products, by autocast; weights and results stay float32.
+        precision: Of the matrix products, by autocast; weights and results stay float32.
         device: ``auto`` takes a GPU where there is one.
-        name: of the space; by default model/pretrained, or the folder's name.
+        name: Of the space; by default model/pretrained, or the folder's name.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Priors: what is compared."""
+"""The priors that this project compares."""
 
 from eclipse_pl.priors.baselines import LinearPrior, MeanImagePrior, TextAsImagePrior
 from eclipse_pl.priors.diffusion import DiffusionPrior

@@ -32,7 +32,7 @@ class Baseline(Prior):
         text: TextCondition | EmbeddingBatch,
         generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> Float[Tensor, "batch dim"]:
-        """The generator is not used: there is nothing random in a baseline."""
+        """The predictions. A baseline is deterministic, so it does not use the generator."""
         return self.predict(condition_of(text).text_embed)
 
 
@@ -44,7 +44,7 @@ class TextAsImagePrior(Baseline):
 
 
 class MeanImagePrior(Baseline):
-    """Baseline: the mean training image whatever the caption. Strong on cosine, because CLIP's images lie in a narrow cone."""
+    """Baseline: the mean training image for every caption. Strong on cosine, because CLIP's images lie in a narrow cone."""
 
     mean: Float[Tensor, " dim"]
 
@@ -60,13 +60,14 @@ class LinearPrior(Baseline):
     """Ridge regression from text embedding to image embedding with an intercept, exact, from one pass over the data.
 
     In training mode `losses` adds each batch to the moments; `end_of_epoch` solves for the weights in float64 over all ranks
-    and starts the moments afresh. Before the first solution it predicts the mean image.
+    and clears the moments. Before the first solution it predicts the mean image.
 
     Args:
-        ridge: penalty as a fraction of the mean eigenvalue of the text embeddings' covariance, so that one value means the
-            same for any CLIP and any number of pairs. None: the fraction in 1e-6 ... 1e2 with the least generalised
-            cross-validation error (Golub, Heath & Wahba 1979), which the moments alone give, with no second pass.
-        weights: weights of another run; see `open_saved`.
+        space: CLIP space of captions and image embeddings.
+        ridge: Penalty as a fraction of the mean eigenvalue of the text embeddings' covariance. One value then means the same
+            for any CLIP and any number of pairs. None takes the fraction in 1e-6 ... 1e2 with the least generalised
+            cross-validation error (Golub, Heath & Wahba 1979). The moments alone give this error; no second pass is needed.
+        weights: Initial weights: a run or one of its checkpoints; see `open_saved`.
     """
 
     weight: Float[Tensor, "dim dim"]
@@ -86,7 +87,7 @@ class LinearPrior(Baseline):
         dim = space.dim
         self.register_buffer("weight", torch.zeros(dim, dim))
         self.register_buffer("bias", space.image_mean.clone().float())
-        # [1, text, image]^T [1, text, image] without the image-image block, whose trace is all that is needed (last row).
+        # [1, text, image]^T [1, text, image] without the image-image block. The last row holds the trace of that block.
         self.register_buffer("moments", torch.zeros(dim + 2, 2 * dim + 1, dtype=torch.float64))
         if weights is not None:
             open_saved(weights).fill(self)
@@ -117,16 +118,16 @@ class LinearPrior(Baseline):
 
     @torch.no_grad()
     def solve(self) -> None:
-        """Set weights from all that was accumulated here, and forget it.
+        """Set the weights from the accumulated moments, then clear the moments.
 
         Raises:
-            ValueError: fewer than two pairs were seen.
+            ValueError: The moments hold fewer than two pairs.
         """
         moments, dim = self.moments.clone(), self.space.dim
         self.moments.zero_()
         pairs = float(moments[0, 0])
         if pairs < 2:
-            raise ValueError(f"Ridge regression was given {pairs:.0f} pairs; it needs two at the least.")
+            raise ValueError(f"Ridge regression was given {pairs:.0f} pairs; it needs at least two.")
         means = moments[0] / pairs
         text_mean, image_mean = means[1 : dim + 1], means[dim + 1 :]
         centred = moments[1:-1] / pairs - text_mean[:, None] * means
@@ -135,7 +136,7 @@ class LinearPrior(Baseline):
         eigenvalues, eigenvectors = torch.linalg.eigh(covariance)
         eigenvalues.clamp_(min=0)
         rotated = eigenvectors.T @ cross
-        if eigenvalues.mean() <= 1e-12 * text_mean.square().mean():  # equal texts, which vary by rounding alone
+        if eigenvalues.mean() <= 1e-12 * text_mean.square().mean():  # all texts are equal; they vary by rounding only
             rotated.zero_()
         unit = eigenvalues.mean().clamp(min=torch.finfo(torch.float64).tiny)
         self.chosen_ridge = self.ridge or _cross_validated(
@@ -154,6 +155,6 @@ def _cross_validated(
     gain = 1 / (eigenvalues + ridges[:, None])
     residual = variance - (power * gain * (2 - eigenvalues * gain)).sum(1)
     freedom = 1 - (1 + (eigenvalues * gain).sum(1)) / pairs
-    # Where parameters outnumber pairs both can come out below zero by rounding: such penalties are no candidates.
+    # If parameters outnumber pairs, rounding can make both negative. Such penalties are not candidates.
     error = torch.where((freedom > 1e-6) & (residual > 0), residual / freedom.square(), torch.inf)
     return float(ridges[error.argmin()])

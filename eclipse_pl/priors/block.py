@@ -23,7 +23,10 @@ class Block(nn.Module):
     def forward(
         self, hidden: Float[Tensor, "rows inner"], packing: Packing, last_only: bool = False
     ) -> Float[Tensor, "rows_out inner"]:
-        """All rows, or with ``last_only`` the last token of each caption: nobody reads the others behind the last block."""
+        """All rows, or with ``last_only`` only the last token of each caption.
+
+        The network reads only the last token of the last block.
+        """
         attended = self.attn1(self.norm1(hidden), packing, last_only)
         return self._feed(hidden[-packing.batch :] if last_only else hidden, attended)
 
@@ -40,7 +43,7 @@ class Block(nn.Module):
         visible: Bool[Tensor, "batch 1 tokens seen"],
         last_only: bool = False,
     ) -> Float[Tensor, "batch tokens_out inner"]:
-        """Tokens behind a sequence of which only keys and values are left."""
+        """Process tokens that follow a sequence. Only the keys and values of that sequence are needed."""
         attended = self.attn1.extend(self.norm1(tokens), key, value, visible, last_only)
         return self._feed(tokens[:, -1:] if last_only else tokens, attended)
 
@@ -53,7 +56,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Causal self-attention, its queries, keys and values computed for real tokens only."""
+    """Causal self-attention. Queries, keys and values are computed for real tokens only."""
 
     def __init__(self, inner: int, heads: int) -> None:
         super().__init__()
@@ -66,7 +69,7 @@ class Attention(nn.Module):
     def forward(self, rows: Float[Tensor, "rows inner"], packing: Packing, last_only: bool) -> Float[Tensor, "rows_out inner"]:
         key, value = self.keys_and_values(rows, packing)
         if last_only:
-            # One query a caption sees all of its tokens, and has to be kept from the padding behind them.
+            # Each caption has one query. It sees all tokens of the caption, and the mask hides the padding after them.
             query = self._split(self.to_q(rows[-packing.batch :])[:, None])
             attended = F.scaled_dot_product_attention(query, key, value, attn_mask=packing.real[:, None, None])
             joined = self._join(attended)[:, 0]
@@ -108,11 +111,11 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Four times as wide inside, with exact GELU."""
+    """Two projections with exact GELU between them; the inner width is four times the outer width."""
 
     def __init__(self, inner: int) -> None:
         super().__init__()
-        # The middle is diffusers' dropout (0 in every published prior); it keeps the names `net.0.proj` and `net.2`.
+        # The identity replaces diffusers' dropout (0 in every published prior) and keeps the names `net.0.proj` and `net.2`.
         self.net = nn.Sequential(ProjectGELU(inner, 4 * inner), nn.Identity(), nn.Linear(4 * inner, inner))
 
     def forward(self, rows: Float[Tensor, "*rows inner"]) -> Float[Tensor, "*rows inner"]:

@@ -16,34 +16,35 @@ from eclipse_pl.priors.schedule import Curve, NoiseSchedule, Predict, Prediction
 
 
 class DiffusionPrior(Prior):
-    """unCLIP's diffusion prior (Ramesh et al. 2022, section 2.2) on ECLIPSE's network with a time token: the paper's
-    "Diffusion-Baseline", and with 20 layers of 32 heads of 64 the prior of Karlo and Kandinsky 2.2.
+    """unCLIP's diffusion prior (Ramesh et al. 2022, section 2.2) on ECLIPSE's network with a time token.
 
-    What the ECLIPSE paper says of its baseline: same size and settings, "linear scheduler", 1,000 DDPM steps, x0 prediction;
-    sampled in 25 steps with guidance 4. Where it is silent the default is that of the published priors.
+    This is the "Diffusion-Baseline" of the ECLIPSE paper. With 20 layers of 32 heads of 64 it is the prior of Karlo and
+    Kandinsky 2.2. The paper states for its baseline: the size and settings of ECLIPSE, "linear scheduler", 1,000 DDPM steps
+    and x0 prediction. It samples in 25 steps with guidance 4. For everything else the default is that of the published priors.
 
     Args:
-        space: CLIP space of captions and image embeddings; sets all widths, standardises, and holds the empty prompt.
-        num_layers: transformer blocks. Paper: 10; published priors: 20.
-        num_attention_heads: paper: 16; published priors: 32.
-        attention_head_dim: paper: 32; published priors: 64.
-        schedule: "cosine" as in all published priors, or "linear", the paper's word.
-        num_train_timesteps: steps of the forward process.
-        prediction: what the network says: "x0", "eps" or "v".
-        condition_dropout: share of captions replaced by the empty prompt in training, which guidance needs. DALLE2-pytorch's
-            example: 0.1; Karlo's config: 0.2.
-        standardise: work on embeddings standardised by the space's mean and standard deviation, as published priors do. Their
-            norm would otherwise decide how much noise is much.
-        steps: network evaluations of `sample`; each is two forward passes under guidance.
-        guidance_scale: w of ``empty + w (caption - empty)`` (Ho & Salimans 2022, scaled as in Imagen, Eq. 2). 1 is none.
-        eta: 1 samples as DDPM does, 0 as DDIM; see `NoiseSchedule`.
-        clamp: bound of every number of the predicted clean embedding while sampling; null for none. Karlo's and Kandinsky's
-            own code: 10 (standard deviations).
-        spacing: which training steps are visited; see `NoiseSchedule.timesteps`.
-        weights: weights to begin with: a run, one of its checkpoints, or a released prior; see `open_saved`.
+        space: CLIP space of captions and image embeddings; it gives all widths, the statistics and the empty prompt.
+        num_layers: Number of transformer blocks. Paper: 10; published priors: 20.
+        num_attention_heads: Heads of each block. Paper: 16; published priors: 32.
+        attention_head_dim: Width of each head. Paper: 32; published priors: 64.
+        schedule: Noise schedule: "cosine", as in all published priors, or "linear", as in the paper.
+        num_train_timesteps: Number of steps of the forward process.
+        prediction: Quantity that the network predicts: "x0", "eps" or "v".
+        condition_dropout: Fraction of captions that training replaces by the empty prompt. Guidance needs it. DALLE2-pytorch's
+            example has 0.1; Karlo's config has 0.2.
+        standardise: Standardise embeddings by the space's mean and standard deviation, as published priors do. Without it the
+            norm of the embeddings changes the effect of the noise schedule.
+        steps: Number of sampling steps. With guidance each step takes two forward passes.
+        guidance_scale: Scale w of ``empty + w (caption - empty)`` (Ho & Salimans 2022, scaled as in Imagen, Eq. 2). 1 means
+            no guidance.
+        eta: Noise of the sampler: 1 is DDPM, 0 is DDIM; see `NoiseSchedule`.
+        clamp: Bound of every number of the predicted clean embedding in sampling; null sets no bound. The code of Karlo and
+            Kandinsky has 10 (standard deviations).
+        spacing: Choice of the training steps that the sampler visits; see `NoiseSchedule.timesteps`.
+        weights: Initial weights: a run, one of its checkpoints, or a released prior; see `open_saved`.
 
     Raises:
-        ValueError: a value that is not among the choices, or a space without empty prompt or statistics where they are needed.
+        ValueError: A value is not valid, or the space lacks the empty prompt or the statistics that these options need.
     """
 
     def __init__(
@@ -67,11 +68,11 @@ class DiffusionPrior(Prior):
         super().__init__(space)
         if not 0 <= condition_dropout < 1:
             raise ValueError(
-                f"condition_dropout is {condition_dropout}; it must be 0 (none) or more, and below 1 (ours: 0.1)."
+                f"condition_dropout is {condition_dropout}; it must be 0 (no dropout) or more, and below 1 (default: 0.1)."
             )
         if not (guidance_scale >= 0 and math.isfinite(guidance_scale)):
             raise ValueError(
-                f"guidance_scale is {guidance_scale}; it must be 0 or more: 1 is no guidance, published priors use 4."
+                f"guidance_scale is {guidance_scale}; it must be 0 or more. 1 means no guidance; published priors use 4."
             )
         if not 0 <= eta <= 1:
             raise ValueError(f"eta is {eta}; it must be between 0 (DDIM) and 1 (DDPM).")
@@ -91,8 +92,8 @@ class DiffusionPrior(Prior):
             space.empty_prompt()  # raises here, not after the first epoch
         if guidance_scale != 1 and not condition_dropout:
             warnings.warn(
-                f"guidance_scale is {guidance_scale}, but condition_dropout is 0: trained so, the network never sees the "
-                "empty prompt that guidance leads away from. Set condition_dropout above 0 (0.1), or guidance_scale to 1.",
+                f"guidance_scale is {guidance_scale}, but condition_dropout is 0. The network will not see the "
+                "empty prompt in training. Guidance needs it: set condition_dropout above 0 (0.1), or guidance_scale to 1.",
                 UserWarning,
                 stacklevel=2,
             )
@@ -111,7 +112,7 @@ class DiffusionPrior(Prior):
         return len(self.timesteps) * (1 if self.guidance_scale == 1 else 2)
 
     def losses(self, batch: EmbeddingBatch) -> dict[str, Tensor]:
-        """``diffusion``: mean squared error of what the network says of noisy embeddings at random steps (unCLIP, Eq. 2)."""
+        """``diffusion``: mean squared error of the prediction from noisy embeddings at random steps (unCLIP, Eq. 2)."""
         embed = self.network.standardise(batch.image_embed)
         time = torch.randint(self.schedule.steps, (len(batch),), device=embed.device)
         noise = gaussian_noise(embed)
@@ -129,14 +130,17 @@ class DiffusionPrior(Prior):
         text: TextCondition | EmbeddingBatch,
         generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> Float[Tensor, "batch dim"]:
-        """From Gaussian noise in ``steps`` steps. The generator draws that noise, and what eta above 0 adds at every step."""
+        """Start from Gaussian noise and denoise in ``steps`` steps.
+
+        The generator draws the initial noise. If eta is above 0, it also draws the noise that each step adds.
+        """
         text = condition_of(text)
         noise = gaussian_noise(text.text_embed, generator)
         *_, embed = self.schedule.denoise(self.guided(text), noise, self.timesteps, self.eta, self.clamp, generator)
         return self.network.raw(embed).float()
 
     def guided(self, text: TextCondition) -> Predict:
-        """What the network says under guidance, the captions' own tokens computed once for all steps."""
+        """The guided prediction. The tokens of the captions are computed once for all steps."""
         if self.guidance_scale == 1:
             prefix = self.network.prefix(text)
             return lambda noisy, time: self.network.continue_prefix(noisy, prefix, time)

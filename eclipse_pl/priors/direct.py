@@ -29,32 +29,33 @@ LARGEST_SCALE = math.log(100)
 
 
 class DirectPrior(Prior):
-    """ECLIPSE's training rule around any network. Where the paper is silent the default is *ours*, with its reason.
+    """ECLIPSE's training rule for any network. "Ours" marks a default that the paper does not state; the reason follows it.
 
     Args:
         space: CLIP space of captions and image embeddings.
-        network: what predicts, called with noise and text; every width must be that of the space.
-        contrastive_weight: lambda of Eq. 5. Paper: 0.2 ("optimal range 0.2-0.4"). At 0 the contrastive term is still
-            computed and logged, without gradient, so that projection-only and ECLIPSE can be compared.
-        reduction: of the squared error over dimensions. Ours: "mean"; Eq. 3 prints a squared norm ("sum"), but then 0.2 times
-            the contrastive term would hardly matter, and in the paper it does.
-        temperature: of Eq. 4. Ours: 0.01, that of the frozen CLIP.
-        learn_temperature: start from ``temperature`` and learn it, bounded as CLIP's. Ours: False, because a free
-            temperature changes the weight of the term under study.
-        negatives: "all_ranks" or "this_rank". Ours: all ranks (one gather of constants), so that the loss does not depend on
-            how many GPUs a global batch is spread over. In evaluation mode always this rank's.
-        target: what a prediction is told apart by. Paper: "text", predictions against text embeddings, one direction.
-            "image": against true image embeddings. "symmetric": "text", averaged with text embeddings against predictions.
-        mask_duplicates: do not count a column as negative whose target equals the row's own, or whose pair shows the same
-            image. Ours: False, the paper's text as it stands; worth True where captions or images repeat.
-        noise: the input beside the caption. Paper: "gaussian", fresh for each pair in training and sampling. "zero" and
-            "learned" (one vector) make the prior deterministic.
-        standardise: predict embeddings standardised by the space's mean and standard deviation, which is where L_proj is then
-            taken; L_CLS and `sample` stay raw. Ours: False, as in ECLIPSE's inference code, which returns the raw output.
-        weights: weights to begin with: a run, one of its checkpoints, or a released prior; see `open_saved`.
+        network: The network that predicts from noise and text. Its widths must be those of the space.
+        contrastive_weight: Lambda of Eq. 5. Paper: 0.2 ("optimal range 0.2-0.4"). At 0 the contrastive term is
+            computed and logged without gradient, so that projection-only and ECLIPSE can be compared.
+        reduction: Reduction of the squared error over dimensions: "mean" or "sum". Ours: "mean". Eq. 3 prints a squared norm
+            ("sum"), but with it a contrastive weight of 0.2 has almost no effect, and in the paper it has one.
+        temperature: Temperature of Eq. 4. Ours: 0.01, the temperature of the frozen CLIP.
+        learn_temperature: Learn the temperature, starting from ``temperature``, with CLIP's bounds. Ours: False, because a
+            learned temperature changes the weight of the contrastive term.
+        negatives: Ranks that supply the negatives: "all_ranks" or "this_rank". Ours: "all_ranks" (one gather of constants), so
+            that the loss depends on the global batch and not on the number of GPUs. In evaluation mode always "this_rank".
+        target: Embeddings that Eq. 4 contrasts predictions with. "text" (paper): the text embeddings. "image": the true image
+            embeddings. "symmetric": the mean of "text" and of the same loss with text embeddings as rows and predictions as
+            columns.
+        mask_duplicates: Leave out false negatives: columns whose target equals the row's own, or whose pair shows the same
+            image. Ours: False, as the paper does not mention it. Set it to True if captions or images repeat.
+        noise: The second input of the network. "gaussian" (paper): new noise for each pair in training and sampling. "zero"
+            and "learned" (one vector) make the prior deterministic.
+        standardise: Predict embeddings that are standardised by the space's mean and standard deviation. L_proj then compares
+            standardised embeddings; L_CLS and `sample` use raw ones. Ours: False, as in ECLIPSE's inference code.
+        weights: Initial weights: a run, one of its checkpoints, or a released prior; see `open_saved`.
 
     Raises:
-        ValueError: a value that is not among the choices, with the choices.
+        ValueError: A value is not valid. The message names the choices.
     """
 
     def __init__(
@@ -82,11 +83,13 @@ class DirectPrior(Prior):
                 f"contrastive_weight is {contrastive_weight}; it must be 0 (projection only) or more (ECLIPSE: 0.2)."
             )
         if not (0.01 <= temperature <= 100 if learn_temperature else 0 < temperature < math.inf):
-            valid = "between 0.01 and 100, where CLIP bounds a learned one" if learn_temperature else "above 0 (ours: 0.01)"
+            valid = (
+                "between 0.01 and 100, the range of a learned temperature" if learn_temperature else "above 0 (default: 0.01)"
+            )
             raise ValueError(f"temperature is {temperature}; it must be {valid}.")
         if learn_temperature and contrastive_weight == 0:
             raise ValueError(
-                "learn_temperature is True but contrastive_weight is 0, so nothing would teach it. "
+                "learn_temperature is True but contrastive_weight is 0, so the temperature has no gradient. "
                 "Set learn_temperature to False, or contrastive_weight above 0."
             )
         self.contrastive_weight = contrastive_weight
@@ -126,7 +129,7 @@ class DirectPrior(Prior):
         text: TextCondition | EmbeddingBatch,
         generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> Float[Tensor, "batch dim"]:
-        """One forward pass; the generator draws the Gaussian noise, and is not touched where noise is zero or learned."""
+        """One forward pass; the generator draws the Gaussian noise. It is not used if noise is zero or learned."""
         text = condition_of(text)
         return self.network.raw(self._predict(text, self._noise(text.text_embed, generator))).float()
 
@@ -143,7 +146,7 @@ class DirectPrior(Prior):
 
     def _contrastive(self, prediction: Float[Tensor, "batch dim"], batch: EmbeddingBatch) -> Float[Tensor, ""]:
         targets = batch.image_embed if self.target == "image" else batch.text.text_embed
-        # Validation batches may differ in size between ranks, or run on one rank alone: no talking then.
+        # Validation batches may differ in size between ranks, or run on one rank alone, so ranks must not communicate.
         together = self.training and self.negatives == "all_ranks"
         columns = gather_ranks(targets) if together else targets
         first = first_of_rank(len(targets)) if together else 0
@@ -162,7 +165,7 @@ class DirectPrior(Prior):
         if self.log_scale is None:
             return self.temperature
         if self.training:
-            # The parameter itself, as CLIP does it: a clamp inside the graph would have no gradient to lead back.
+            # Clamp the parameter itself, as CLIP does. A clamp inside the graph has no gradient outside its bounds.
             with torch.no_grad():
                 self.log_scale.clamp_(-LARGEST_SCALE, LARGEST_SCALE)
         return torch.exp(-self.log_scale)

@@ -11,11 +11,11 @@ class EclipsePrior(DirectPrior):
     """ECLIPSE's prior: diffusers' prior transformer without its time token, in one forward pass.
 
     Args:
-        space: CLIP space of captions and image embeddings; sets all widths.
-        num_layers: transformer blocks. Paper: 10 (Table 3).
-        num_attention_heads: paper: 16.
-        attention_head_dim: paper: 32, so 512 wide.
-        **options: those of DirectPrior.
+        space: CLIP space of captions and image embeddings; it gives all widths.
+        num_layers: Number of transformer blocks. Paper: 10 (Table 3).
+        num_attention_heads: Heads of each block. Paper: 16.
+        attention_head_dim: Width of each head. Paper: 32, which gives an inner width of 512.
+        **options: Options of `DirectPrior`.
     """
 
     network: PriorNetwork

@@ -12,13 +12,13 @@ from eclipse_pl.priors.standardised import StandardisedNetwork
 
 
 class MLPPrior(DirectPrior):
-    """ECLIPSE's training rule around a network that reads the pooled text embedding alone: are the tokens needed?
+    """ECLIPSE's training rule for a network that reads only the pooled text embedding. It tests if a prior needs the tokens.
 
     Args:
         space: CLIP space of captions and image embeddings.
-        num_layers: residual blocks. 15 of width 512 are as large as ECLIPSE's transformer.
-        width: inner width; each block is four times as wide inside.
-        **options: those of DirectPrior.
+        num_layers: Number of residual blocks. 15 blocks of width 512 have the size of ECLIPSE's transformer.
+        width: Width between blocks; each block is four times as wide inside.
+        **options: Options of `DirectPrior`.
     """
 
     def __init__(self, space: ClipSpace, num_layers: int = 15, width: int = 512, **options: Any) -> None:
@@ -32,7 +32,7 @@ class PooledNetwork(StandardisedNetwork):
         super().__init__(dim)
         for name, size in {"num_layers": num_layers, "width": width}.items():
             if size < 1:
-                raise ValueError(f"{name} is {size}; it must be at least 1 (ours: 15 layers of width 512).")
+                raise ValueError(f"{name} is {size}; it must be at least 1 (default: 15 layers of width 512).")
         self.embedding_proj = nn.Linear(dim, width)
         self.proj_in = nn.Linear(dim, width)
         self.blocks = nn.ModuleList(nn.Sequential(nn.LayerNorm(width), FeedForward(width)) for _ in range(num_layers))

@@ -1,12 +1,12 @@
-"""A class that a file names: held against its base class before it is imported and before it is built.
+"""Build a class that a file names, after a check of its base class.
 
 A run's folder may come from somebody else, and its ``config.yaml`` names classes by ``class_path``. Importing a module runs
-it, so sources are read first, and only the module that writes the class as a subclass of the right base class is imported.
-So a file can neither call a function, nor build a class of another kind, nor import a module that writes none of the kind.
+it, so the source is read first. Only a module that defines the class as a subclass of the right base class is imported.
+A file can therefore not call a function, build a class of another kind, or import a module without such a class.
 
-What remains: a module on this machine's path that writes such a class runs when it is imported, and so do its packages and
-what it imports; and the class is built with the file's arguments. So beware of folders from somebody else on that path:
-``python -m`` puts the folder where it is called there.
+One risk remains. A module on the local path that defines such a class runs when it is imported, with its packages and its
+imports, and the class is built with the file's arguments. Do not put folders from somebody else on that path. ``python -m``
+adds the current folder to it.
 """
 
 from __future__ import annotations
@@ -26,16 +26,22 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 PLAIN_TYPES = (object, type, str, bytes, int, float, complex, bool, list, dict, tuple, set, frozenset, type(None))
-"""Annotations that name no base class of something to build."""
+"""Annotations that do not name a base class."""
 
 
 def build_named(part: dict[str, Any], bases: tuple[type[T], ...], where: str, **arguments: Any) -> T:
-    """Build what ``part`` (``class_path`` and ``init_args``) names, with ``arguments``; ``where`` is the file it comes from.
+    """Build the class that ``part`` (``class_path`` and ``init_args``) names, with ``arguments``.
 
-    Classes inside ``init_args`` are held against the annotations of their arguments, however deep they lie.
+    Classes inside ``init_args``, at any depth, are checked against the annotations of their arguments.
+
+    Args:
+        part: The ``class_path`` and ``init_args``.
+        bases: The allowed base classes.
+        where: The file that holds ``part``, for errors.
+        **arguments: Further arguments of the class; they replace those of ``part``.
 
     Raises:
-        ValueError: a class is of none of its base classes, or does not take these arguments.
+        ValueError: A class has none of its base classes, or does not take these arguments.
     """
     cls = named_class(part["class_path"], bases, where)
     annotations = parameter_annotations(cls)
@@ -59,17 +65,17 @@ def _built(value: Any, name: str, annotation: Any, where: str) -> Any:
         return {key: _built(one, name, annotation, where) for key, one in value.items()}
     if not (bases := classes_in(annotation)):
         raise ValueError(
-            f"{where} names the class {value['class_path']} for {name}, whose annotation names no class: it could be "
-            "anything, so it is not built."
+            f"{where} names the class {value['class_path']} for {name}, whose annotation names no class. It could be "
+            "any class, so it is not built."
         )
     return build_named(value, bases, where)
 
 
 def named_class(class_path: object, bases: tuple[type[T], ...], where: str) -> type[T]:
-    """The subclass of one of ``bases`` that ``class_path`` names, imported only if its source says that it is one.
+    """The subclass of one of ``bases`` that ``class_path`` names, imported only if its source defines it as one.
 
     Raises:
-        ValueError: it is none, and nothing was imported.
+        ValueError: It is not such a subclass. Nothing was imported then.
     """
     wanted = " or ".join(base.__name__ for base in bases)
     module, _, name = class_path.rpartition(".") if isinstance(class_path, str) else ("", "", "")
@@ -79,25 +85,25 @@ def named_class(class_path: object, bases: tuple[type[T], ...], where: str) -> t
     if place is None:
         if module in sys.modules or source_of(module) is not None:
             raise ValueError(
-                f"{where} names {class_path}, which its module does not write as a {wanted}: it is not imported. One of your "
-                f"own begins with `class {name}(BASE):` at the top level of {module}, and BASE leads to {wanted}."
+                f"{where} names {class_path}, which its module does not define as a {wanted}, so it is not imported. Your "
+                f"own class must begin with `class {name}(BASE):` at the top level of {module}, and BASE leads to {wanted}."
             )
         raise ValueError(
-            f"{where} names {class_path}, and there is no such module here. Install its package, run this in the folder that "
+            f"{where} names {class_path}, and this module was not found. Install its package, run this in the folder that "
             "holds it, or add that folder to PYTHONPATH."
         )
     found = getattr(importlib.import_module(place[0]), place[1], None)
     if not (isinstance(found, type) and issubclass(found, bases)) or inspect.isabstract(found):
-        raise ValueError(f"{where} names {class_path}, which is no {wanted} that can be built.")
+        raise ValueError(f"{where} names {class_path}, which is not a concrete {wanted}.")
     return found
 
 
 def written_at(
     module: str, name: str, bases: tuple[type, ...], seen: frozenset[tuple[str, str]] = frozenset()
 ) -> tuple[str, str] | None:
-    """The module that writes ``name``, and its name there, if it is a subclass of one of ``bases``; nothing is run.
+    """The module that defines ``name`` and the name there, if it is a subclass of one of ``bases``. No code runs.
 
-    A module that takes the class over from another is not the one. Modules that are loaded are asked themselves.
+    A module that only imports the class from another does not count. For a loaded module the object itself is checked.
     """
     loaded = vars(sys.modules[module]).get(name) if sys.modules.get(module) is not None else None
     if loaded is not None:
@@ -110,7 +116,7 @@ def written_at(
     except (SyntaxError, ValueError):
         return None
     classes: dict[str, ast.ClassDef] = {}
-    imported: dict[str, str] = {}  # from a name in this module to what it stands for, dotted
+    imported: dict[str, str] = {}  # from a name in this module to the full dotted name
     aliases: dict[str, str] = {}  # the same for names of this module
     stars = []
     for statement in top_level(tree.body):
@@ -145,8 +151,8 @@ def written_at(
 
 
 def source_of(module: str) -> tuple[str, str] | None:
-    """Source and package of a module, read without running it or the packages above it; None where there is none."""
-    folders: list[str] | None = None  # of the package around it; None looks on the path
+    """Source and package of a module, read without running it or its packages; None if there is none."""
+    folders: list[str] | None = None  # of the enclosing package; None searches the path
     parts = module.split(".")
     for depth, part in enumerate(parts):
         name = ".".join(parts[: depth + 1])
@@ -154,7 +160,7 @@ def source_of(module: str) -> tuple[str, str] | None:
         try:
             specs = (finder.find_spec(name, folders) for finder in sys.meta_path if hasattr(finder, "find_spec"))
             spec = next((found for found in specs if found is not None), None)
-        except KeyError:  # a folder without __init__.py looks its own package up among the modules that are loaded
+        except KeyError:  # for a folder without __init__.py the finder looks up its package in the loaded modules
             folders = [place for place in (f"{folder}/{part}" for folder in folders or ()) if Path(place).is_dir()]
         else:
             if spec is None:
@@ -191,7 +197,7 @@ def absolute(statement: ast.ImportFrom, package: str) -> str:
 
 
 def dotted_name(node: ast.expr) -> str | None:
-    """``a.b.C`` as it stands among the bases of a class, without what is in brackets; None for anything else."""
+    """The dotted name ``a.b.C`` of a base class, without its brackets; None for any other expression."""
     if isinstance(node, ast.Subscript):
         return dotted_name(node.value)
     if isinstance(node, ast.Name):
@@ -202,17 +208,17 @@ def dotted_name(node: ast.expr) -> str | None:
 
 
 def parameter_annotations(cls: type) -> dict[str, Any]:
-    """Annotations of the arguments of a class, and of those that it hands on to the classes above it."""
+    """Annotations of the arguments of a class and of its base classes."""
     annotations: dict[str, Any] = {}
     for one in cls.__mro__:
         if "__init__" in vars(one):
-            with suppress(NameError, TypeError):  # a name that only type checkers see
+            with suppress(NameError, TypeError):  # a name that exists for type checkers only
                 annotations = typing.get_type_hints(one.__init__) | annotations  # type: ignore[misc]
     return annotations
 
 
 def classes_in(annotation: Any) -> tuple[type, ...]:
-    """The classes that an annotation allows: of ``list[nn.Module] | None``, nn.Module."""
+    """The classes that an annotation allows. For ``list[nn.Module] | None`` this is nn.Module."""
     if isinstance(annotation, type) and not typing.get_args(annotation):
         return () if annotation in PLAIN_TYPES else (annotation,)
     if typing.get_origin(annotation) in (typing.Literal, type, Callable):

@@ -1,13 +1,13 @@
-"""PriorNetwork: what diffusers' ``PriorTransformer`` computes, with its parameter names, without its padding.
+"""PriorNetwork: the computation of diffusers' ``PriorTransformer`` with its parameter names, without its padding.
 
-A caption of n real tokens is the sequence ``[n text states] [pooled text] ([time]) [noise] [prd]``; the prediction is read
-off the last token (ECLIPSE, section 3; the token order is DALL-E 2's). diffusers pads the text to 77 tokens and masks the
-padding. Attention is causal and padding never attended to, so leaving it out changes nothing but the time: captions have
-about 13 real tokens.
+A caption of n real tokens is the sequence ``[n text states] [pooled text] ([time]) [noise] [prd]``; the last token
+gives the prediction (ECLIPSE, section 3; the token order is DALL-E 2's). diffusers pads the text to 77 tokens and masks the
+padding. Attention is causal and never reads the padding, so this network gives the same result without it. It is faster,
+because captions have about 13 real tokens.
 
-Tokens of a batch are kept *packed*, one row a token and no padding: all text tokens first, then one row a caption for each
-extra token. Everything that treats tokens one by one runs on these rows. Only attention sees right-padded sequences, where
-plain causal attention already keeps real tokens from looking at the padding behind them.
+Tokens of a batch are kept *packed*, one row for each token and no padding: all text tokens first, then for each extra
+token one row for each caption. All layers but attention work on these rows. Attention works on right-padded sequences, where
+the causal mask already hides the padding from real tokens.
 """
 
 from __future__ import annotations
@@ -28,16 +28,19 @@ from eclipse_pl.priors.standardised import StandardisedNetwork
 
 
 class PriorNetwork(StandardisedNetwork):
-    """The transformer of all priors. Equal to ``diffusers.PriorTransformer`` given an attention mask.
+    """The transformer of all priors. Equal to ``diffusers.PriorTransformer`` with an attention mask.
 
     Defaults are ECLIPSE's sizes (Table 3 of the paper): 33,143,040 numbers for ViT-L/14 and 34,193,152 for ViT-bigG/14,
-    ``clip_mean`` and ``clip_std`` counted.
+    including ``clip_mean`` and ``clip_std``.
 
     Args:
-        dim: E, width of pooled text embedding, noise and prediction.
-        text_width: W, width of the text states. Equal to ``dim`` in every network that diffusers can hold.
-        context_length: most tokens a caption can have; extra tokens take the positions behind it.
-        time_embedding: add the token of the diffusion step. ECLIPSE has none.
+        dim: Width E of pooled text embedding, noise and prediction.
+        text_width: Width W of the text states. It equals ``dim`` in every network that diffusers can hold.
+        context_length: Maximum number of tokens of a caption. The extra tokens take the positions after it.
+        num_layers: Number of transformer blocks.
+        num_attention_heads: Heads of each block.
+        attention_head_dim: Width of each head.
+        time_embedding: If True, add the token of the diffusion step. ECLIPSE has none.
     """
 
     def __init__(
@@ -69,7 +72,7 @@ class PriorNetwork(StandardisedNetwork):
         self.embedding_proj = nn.Linear(dim, inner)
         self.time_embedding = TimeEmbedding(inner) if time_embedding else None
         self.proj_in = nn.Linear(dim, inner)
-        # Zero, as in diffusers and in ECLIPSE's own class; Karlo's original code drew both from N(0, 0.01).
+        # Zero, as in diffusers and in ECLIPSE's class. Karlo's code draws both from N(0, 0.01).
         self.positional_embedding = nn.Parameter(torch.zeros(1, context_length + self.extra_tokens, inner))
         self.prd_embedding = nn.Parameter(torch.zeros(1, 1, inner))
         self.transformer_blocks = nn.ModuleList(Block(inner, num_attention_heads) for _ in range(num_layers))
@@ -85,7 +88,7 @@ class PriorNetwork(StandardisedNetwork):
         """Predicted image embedding, standardised by ``clip_mean`` and ``clip_std``.
 
         Raises:
-            ValueError: a caption is longer than ``context_length``, or ``lengths`` do not add up to the text states.
+            ValueError: A caption is longer than ``context_length``, or ``lengths`` do not add up to the text states.
         """
         packing = Packing(text, self.extra_tokens, self.context_length)
         hidden = torch.cat([*self._text_rows(text, packing), *self._input_tokens(noise, time).unbind(1)])
@@ -95,9 +98,9 @@ class PriorNetwork(StandardisedNetwork):
         return self._read(last_block(hidden, packing, last_only=True))
 
     def prefix(self, text: TextCondition) -> Prefix:
-        """What the tokens of the captions leave for those behind them.
+        """Keys and values of the tokens of the captions.
 
-        Attention is causal, so neither time nor noise enters: a sampler of many steps needs it once.
+        Attention is causal, so they depend on neither time nor noise. A sampler of many steps computes them once.
         """
         packing = Packing(text, 1, self.context_length)
         hidden = torch.cat(self._text_rows(text, packing))
@@ -116,7 +119,7 @@ class PriorNetwork(StandardisedNetwork):
     def continue_prefix(
         self, noise: Float[Tensor, "batch dim"], prefix: Prefix, time: Real[Tensor, " batch"] | None = None
     ) -> Float[Tensor, "batch dim"]:
-        """`forward` of captions whose `prefix` is known: the same result for three tokens' work."""
+        """`forward` for captions whose `prefix` is known. The result is the same, at the cost of the extra tokens alone."""
         tokens = self._input_tokens(noise, time)
         *blocks, last_block = zip(self._blocks, prefix.keys, prefix.values, strict=True)
         for block, key, value in blocks:
@@ -129,7 +132,7 @@ class PriorNetwork(StandardisedNetwork):
         return cast("list[Block]", list(self.transformer_blocks))
 
     def _text_rows(self, text: TextCondition, packing: Packing) -> list[Float[Tensor, "rows inner"]]:
-        """Token states of all captions end to end, then one row a caption of the pooled embedding."""
+        """Token states of all captions, one caption after another, then one row of the pooled embedding for each caption."""
         positions = self.positional_embedding[0]
         states = self.encoder_hidden_states_proj(text.text_states) + F.embedding(packing.position, positions)
         return [states, self.embedding_proj(text.text_embed) + positions[self.context_length]]
@@ -137,10 +140,10 @@ class PriorNetwork(StandardisedNetwork):
     def _input_tokens(
         self, noise: Float[Tensor, "batch dim"], time: Real[Tensor, " batch"] | None
     ) -> Float[Tensor, "batch tokens inner"]:
-        """The tokens behind the caption: ([time]) [noise] [prd]."""
+        """The tokens after the caption: ([time]) [noise] [prd]."""
         tokens = [self.proj_in(noise), self.prd_embedding[0].expand(len(noise), -1)]
         if self.time_embedding is not None:
-            assert time is not None, "this network has a time token: tell it the diffusion step"
+            assert time is not None, "this network has a time token: pass the diffusion step"
             tokens.insert(0, self.time_embedding(time))
         else:
             assert time is None, "this network has no time token: build it with time_embedding=True"
@@ -153,14 +156,14 @@ class PriorNetwork(StandardisedNetwork):
 
 @dataclass(frozen=True, eq=False)
 class Prefix:
-    """Keys and values of the caption's tokens in every block, and which tokens each token behind them may see."""
+    """Keys and values of the caption's tokens in every block, and the tokens that each later token may see."""
 
     keys: list[Float[Tensor, "batch heads longest head_dim"]]
     values: list[Float[Tensor, "batch heads longest head_dim"]]
     visible: Bool[Tensor, "batch 1 tokens seen"]
 
     def select(self, rows: Int[Tensor, " rows"]) -> Prefix:
-        """The captions at ``rows``, in that order; a row may stand there more than once."""
+        """The captions at ``rows``, in that order; ``rows`` may repeat a row."""
         keys, values = ([tensor[rows] for tensor in tensors] for tensors in (self.keys, self.values))
         return Prefix(keys, values, self.visible[rows])
 

@@ -6,14 +6,14 @@ from eclipse_pl.priors.saved import SavedPrior
 
 
 def open_saved(source: str) -> SavedPrior:
-    """A prior by name.
+    """Open the prior that ``source`` names.
 
     Args:
-        source: the folder of a run or one of its checkpoints (any prior), or a folder or hub id that `export`, diffusers'
-            ``PriorTransformer`` or ECLIPSE's authors published (see `released`).
+        source: The folder of a run or one of its checkpoints (any prior), or the folder or hub id of a released prior: one
+            that `export` wrote, diffusers' ``PriorTransformer``, or one by ECLIPSE's authors (see `released`).
 
     Raises:
-        ValueError: there is no such prior.
+        ValueError: No such prior was found.
     """
     checkpoint = find_checkpoint(source)
     return read_released(source) if checkpoint is None else SavedRun(checkpoint, source)

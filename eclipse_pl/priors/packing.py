@@ -1,4 +1,4 @@
-"""Packing: captions without padding, and where each of their tokens lies in the padded sequences that attention reads."""
+"""Packing: captions without padding, and the place of each token in the padded sequences that attention reads."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from eclipse_pl.embedding import TextCondition
 
 
 class Packing:
-    """Where the rows of a packed batch lie in right-padded sequences of ``longest`` tokens.
+    """The places of the rows of a packed batch in right-padded sequences of ``longest`` tokens.
 
-    Rows: text tokens of all captions end to end, then the first extra token of each caption, the second of each, and so on;
-    so the last tokens of all captions are the last ``batch`` rows.
+    The rows are the text tokens of all captions, one caption after another. The first extra token of each caption follows,
+    then the second of each, and so on. The last ``batch`` rows are therefore the last tokens of all captions.
     """
 
     def __init__(self, text: TextCondition, extra_tokens: int, context_length: int) -> None:
         lengths, tokens = text.lengths, len(text.text_states)
-        # One copy to the host, and so one wait for the device, a forward pass.
+        # A single copy to the host: each forward pass waits for the device once.
         shortest, longest, total = torch.stack([*lengths.aminmax(), lengths.sum()]).tolist()
         if longest > context_length:
             raise ValueError(
                 f"A caption has {longest} tokens; this network reads at most {context_length}. Encode captions with the "
-                "encoder of the prior's own space: it cuts them as CLIP does."
+                "encoder of the prior's own space: it truncates them as CLIP does."
             )
         if total != tokens or shortest < 0:
             raise ValueError(f"The lengths of the captions add up to {total} tokens, but there are {tokens} text states.")
@@ -56,7 +56,7 @@ class Packing:
 
 
 class _Pack(torch.autograd.Function):
-    """``index_select`` of distinct rows. Its own backward adds row by row, because rows might repeat: much slower."""
+    """``index_select`` of distinct rows. The backward of torch adds row by row, because rows may repeat; it is much slower."""
 
     @staticmethod
     def forward(ctx: Any, padded: Tensor, place: Tensor) -> Tensor:

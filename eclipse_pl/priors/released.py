@@ -1,8 +1,8 @@
-"""ReleasedPrior: a folder as diffusers' ``PriorTransformer`` and ECLIPSE's authors publish them, and as `export` writes them.
+"""ReleasedPrior: a folder in the format of diffusers' ``PriorTransformer``, of ECLIPSE's authors, or of `export`.
 
-config.json and diffusion_pytorch_model.safetensors; in a whole pipeline the scheduler's config beside them. ECLIPSE's
-folders name the same class but hold no time token (``additional_embeddings`` 3), so that diffusers itself cannot run them;
-they predict raw embeddings, and their ``clip_mean`` and ``clip_std`` are zeros that nothing reads (eclipse-inference).
+It holds config.json and diffusion_pytorch_model.safetensors; a whole pipeline also holds the scheduler's config. ECLIPSE's
+folders name the same class but have no time token (``additional_embeddings`` 3), so diffusers cannot run them. They predict
+raw embeddings, and no code reads their ``clip_mean`` and ``clip_std``, which are zeros (eclipse-inference).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from eclipse_pl.priors.saved import SavedPrior, require_numbers, require_same_we
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SPACE = "space.safetensors"
-"""Beside the weights of what we export: which CLIP they belong to. Nobody else reads it."""
+"""The CLIP space of an exported prior, in the folder of its weights. Only this project reads it."""
 RULE = "prior.json"
-"""Beside the weights of a diffusion prior that we export: all arguments of DiffusionPrior but the sizes, which config.json
-holds, and ``standardise``, which the weights show. Nobody else reads it."""
+"""Arguments of an exported DiffusionPrior, in the folder of its weights. Only this project reads it. It lacks the sizes, which
+are in config.json, and ``standardise``, which follows from the weights."""
 RULE_TYPES: dict[str, tuple[type, ...]] = {
     "prediction": (str,),
     "schedule": (str,),
@@ -39,7 +39,7 @@ RULE_TYPES: dict[str, tuple[type, ...]] = {
 TRAINED_FOR = ("prediction", "schedule", "num_train_timesteps")
 """`DiffusionPrior.trained_for`."""
 NAMES = ("PriorTransformer", "EclipsePriorTransformer")
-"""Classes of the network in diffusers' words: the second is what `EclipsePriorPipeline.save_pretrained` writes."""
+"""diffusers' names for the network's class. `EclipsePriorPipeline.save_pretrained` writes the second."""
 PLAIN = {
     "norm_in_type": None,
     "embedding_proj_norm_type": None,
@@ -48,25 +48,25 @@ PLAIN = {
     "time_embed_act_fn": "silu",
     "dropout": 0.0,
 }
-"""What every published text-to-image prior has of ``PriorTransformer``'s options."""
+"""The values that these options of ``PriorTransformer`` have in every published text-to-image prior."""
 SIZES = {"num_layers": 20, "num_attention_heads": 32, "attention_head_dim": 64, "embedding_dim": 768, "num_embeddings": 77}
-"""``PriorTransformer``'s defaults: published configs leave some of them out."""
+"""``PriorTransformer``'s defaults. Published configs omit some of them."""
 PREDICTION = {"sample": "x0", "epsilon": "eps", "v_prediction": "v"}
-"""diffusers' words for what a network says."""
+"""diffusers' names for the quantity that a network predicts."""
 PUBLISHED_RULE = {"prediction": "x0", "schedule": "cosine", "num_train_timesteps": 1000}
-"""Of Karlo's and Kandinsky's priors, and so of the network alone, which does not say."""
+"""The rule of Karlo's and Kandinsky's priors. It is assumed for a network without a scheduler."""
 
 
 class ReleasedPrior(SavedPrior):
-    """One released prior, by diffusers' names.
+    """One released prior, with diffusers' names.
 
     Args:
-        source: folder or hub id, as the user said it.
-        folder: of the network, on this machine.
-        config: its config.json.
-        tensors: its weights, in float32.
-        rule: arguments of DiffusionPrior that the folder states; empty for the network alone.
-        space: known where `export` wrote the folder.
+        source: Folder or hub id, as the user wrote it.
+        folder: Local folder of the network.
+        config: Content of its config.json.
+        tensors: Its weights, in float32.
+        rule: Arguments of DiffusionPrior that the folder states; empty for a network without a scheduler.
+        space: CLIP space; None if `export` did not write the folder.
     """
 
     def __init__(
@@ -103,10 +103,10 @@ class ReleasedPrior(SavedPrior):
     @property
     def part(self) -> dict[str, Any]:
         if self.is_diffusion and not self.rule:
-            told = ", ".join(f"{name} {value}" for name, value in PUBLISHED_RULE.items())
+            rule = ", ".join(f"{name} {value}" for name, value in PUBLISHED_RULE.items())
             warnings.warn(
-                f"{self.source} holds a network alone, which does not say how it was trained: it is taken for what all "
-                f"published ones are ({told}). Name the folder of its pipeline, which holds the scheduler, if it has one.",
+                f"{self.source} holds a network without the rule that it was trained by. It gets the rule that all "
+                f"published priors have ({rule}). If a pipeline holds it, name the pipeline's folder, for its scheduler.",
                 UserWarning,
                 stacklevel=2,
             )
@@ -115,7 +115,7 @@ class ReleasedPrior(SavedPrior):
 
     @property
     def init_args(self) -> dict[str, Any]:
-        """Arguments of the EclipsePrior or DiffusionPrior that these weights fill."""
+        """Arguments of the EclipsePrior or DiffusionPrior that these weights belong to."""
         sizes = {name: self.size(name) for name in ("num_layers", "num_attention_heads", "attention_head_dim")}
         if not self.is_diffusion:
             return sizes
@@ -125,10 +125,10 @@ class ReleasedPrior(SavedPrior):
 
     @property
     def statistics(self) -> dict[str, Tensor]:
-        """``clip_mean`` and ``clip_std``, (1, dim), by which the network's output becomes raw embeddings.
+        """``clip_mean`` and ``clip_std``, (1, dim), which convert the network's output to raw embeddings.
 
         Raises:
-            ValueError: a diffusion prior without them, or with zeros.
+            ValueError: A diffusion prior lacks them, or they hold zeros.
         """
         if not self.is_diffusion:
             return {"clip_mean": torch.zeros(1, self.dim), "clip_std": torch.ones(1, self.dim)}
@@ -136,8 +136,8 @@ class ReleasedPrior(SavedPrior):
         if mean is None or std is None or not bool((std > 0).all()):
             what = "no clip_mean and clip_std" if mean is None or std is None else "a clip_std that is zero"
             raise ValueError(
-                f"{self.source} has {what}: its embeddings could not be made raw again, and every sample would be the "
-                "same. A prior trained on raw embeddings says so with clip_mean 0 and clip_std 1: fill them in first."
+                f"{self.source} has {what}: its output cannot be converted to raw embeddings. "
+                "If the prior was trained on raw embeddings, set clip_mean to 0 and clip_std to 1 in its weights."
             )
         return {"clip_mean": mean, "clip_std": std}
 
@@ -146,13 +146,13 @@ class ReleasedPrior(SavedPrior):
         ours = network.state_dict() if isinstance(network, nn.Module) else {}
         if "prd_embedding" not in ours or not isinstance(network, nn.Module):
             raise ValueError(
-                f"{self.source} is no run of this project, and {type(prior).__name__} has no prior transformer that a "
-                "released prior could fill. Take weights of a run, or the prior EclipsePrior or DiffusionPrior."
+                f"{self.source} is not a run of this project, and {type(prior).__name__} has no prior transformer for "
+                "the weights of a released prior. Use the weights of a run, or the prior EclipsePrior or DiffusionPrior."
             )
         if ("time_embedding.linear_1.weight" in ours) != self.is_diffusion:
             raise ValueError(
                 f"{self.source} holds {'a diffusion prior' if self.is_diffusion else 'an ECLIPSE prior, without time token'}: "
-                f"take it into {'DiffusionPrior' if self.is_diffusion else 'EclipsePrior'}."
+                f"load it into {'DiffusionPrior' if self.is_diffusion else 'EclipsePrior'}."
             )
         theirs = self.tensors | self.statistics
         require_same_weights(ours, theirs, f"The weights {self.source}")
@@ -160,16 +160,16 @@ class ReleasedPrior(SavedPrior):
 
 
 def read_released(source: str) -> ReleasedPrior:
-    """Read a folder or hub id: the network's own folder, or one that holds it as ``prior`` beside its scheduler.
+    """Read a folder or hub id: the network's own folder, or a pipeline's folder, which holds it as ``prior``.
 
     Raises:
-        ValueError: it is missing, damaged, a pickle, or another kind of model, each in one sentence.
+        ValueError: It is missing, damaged, a pickle, or another kind of model.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     root = find_model_folder(source, ["*.json"])
-    # a pipeline's other parts are larger than its prior, and stay on the hub
+    # the other parts of a pipeline are larger than its prior and are not fetched
     weights = "prior/*.safetensors" if (root / "prior" / "config.json").is_file() else "*.safetensors"
     root = find_model_folder(source, ["*.json", weights])
     if root.name == "prior" and (root.parent / "model_index.json").is_file():
@@ -184,7 +184,7 @@ def read_released(source: str) -> ReleasedPrior:
     config = read_config(folder)
     if config.get("_class_name") not in NAMES:
         raise ValueError(
-            f"{folder} holds a {config.get('_class_name')}, not a PriorTransformer, which all released priors are."
+            f"{folder} holds a {config.get('_class_name')}, not a PriorTransformer. All released priors are of this class."
         )
     other = {name: config[name] for name, value in PLAIN.items() if config.get(name, value) != value}
     other |= {
@@ -194,7 +194,7 @@ def read_released(source: str) -> ReleasedPrior:
     }
     other |= {name: config[name] for name in SIZES if not isinstance(config.get(name, 1), int)}
     if other:
-        raise ValueError(f"{folder} is a PriorTransformer of another kind than text-to-image priors are: {other}.")
+        raise ValueError(f"{folder} is not a text-to-image prior: its PriorTransformer has {other}.")
     tensors: dict[str, Tensor] = {}
     for path in find_weights(folder):
         try:
@@ -210,10 +210,10 @@ def read_released(source: str) -> ReleasedPrior:
 
 
 def stated_rule(folder: Path, scheduler: Path | None) -> dict[str, Any]:
-    """Arguments of DiffusionPrior by what `export` wrote into the network's folder, and by the scheduler beside it.
+    """Arguments of DiffusionPrior, from the file that `export` wrote into ``folder`` and from the scheduler.
 
     Raises:
-        ValueError: either is damaged, or they contradict each other.
+        ValueError: A file is damaged, or the two contradict each other.
     """
     rule: dict[str, Any] = {}
     if (folder / RULE).is_file():
@@ -230,20 +230,20 @@ def stated_rule(folder: Path, scheduler: Path | None) -> dict[str, Any]:
     other = [name for name, value in theirs.items() if rule.get(name, value) != value]
     if other:
         raise ValueError(
-            f"{scheduler} has {other[0]} {theirs[other[0]]}, and {folder / RULE} has {rule[other[0]]}: one prior cannot be "
-            "both. Change one of the files to what the other says, or remove the one that is wrong."
+            f"{scheduler} has {other[0]} {theirs[other[0]]}, and {folder / RULE} has {rule[other[0]]}: these must be "
+            "equal. Correct one of the files, or remove the wrong one."
         )
     return theirs | rule
 
 
 def scheduler_rule(folder: Path) -> dict[str, Any]:
-    """The same by a scheduler of diffusers, whose defaults count where its config is silent."""
+    """Arguments of DiffusionPrior from a scheduler of diffusers. Its defaults fill what its config lacks."""
     config = read_config(folder, "scheduler_config.json")
     name = config.get("_class_name", "UnCLIPScheduler")
     if name not in ("UnCLIPScheduler", "DDPMScheduler", "DDIMScheduler"):
         raise ValueError(
-            f"{folder} holds a {name}; schedules are read of UnCLIPScheduler, DDPMScheduler and DDIMScheduler. Put the config "
-            "of that of the three that the prior was trained with in its place."
+            f"{folder} holds a {name}; it must be an UnCLIPScheduler, DDPMScheduler or DDIMScheduler. Replace its "
+            "config by the config of the one that the prior was trained with."
         )
     word = config.get("prediction_type", "epsilon")
     if word not in PREDICTION:
@@ -262,7 +262,7 @@ def scheduler_rule(folder: Path) -> dict[str, Any]:
 
 
 def curve_of(config: dict[str, Any], folder: Path) -> str:
-    """Our word for the betas of a DDPMScheduler or DDIMScheduler."""
+    """Our name for the betas of a DDPMScheduler or DDIMScheduler."""
     curve = config.get("beta_schedule", "linear")
     ends = (config.get("beta_start", 0.0001), config.get("beta_end", 0.02))
     plain = not any(config.get(name) for name in ("trained_betas", "rescale_betas_zero_snr", "thresholding"))
@@ -271,6 +271,6 @@ def curve_of(config: dict[str, Any], folder: Path) -> str:
     if plain and curve == "linear" and ends == (0.0001, 0.02):
         return "linear"
     raise ValueError(
-        f"The scheduler of {folder} has the betas {curve!r} from {ends[0]} to {ends[1]}{'' if plain else ', changed'}; priors "
-        "here have squaredcos_cap_v2 (cosine), or linear from 0.0001 to 0.02."
+        f"The scheduler of {folder} has the betas {curve!r} from {ends[0]} to {ends[1]}{'' if plain else ', changed'}; a "
+        "DiffusionPrior needs squaredcos_cap_v2 (cosine), or linear from 0.0001 to 0.02."
     )

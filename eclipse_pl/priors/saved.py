@@ -1,4 +1,4 @@
-"""SavedPrior: a prior that lies in files, to be built from them or to fill another prior with its weights."""
+"""SavedPrior: a prior in files. It can be built, or its weights can be loaded into another prior."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from eclipse_pl.priors.prior import Prior
 
 @runtime_checkable
 class SpaceMaker(Protocol):
-    """What is needed of an encoder to build a prior whose files do not name its space."""
+    """The part of an encoder that builds a prior whose files do not name its space."""
 
     def space(self, image_mean: Float[Tensor, " dim"], image_std: Float[Tensor, " dim"]) -> ClipSpace: ...
 
 
 class SavedPrior(ABC):
-    """One prior in files; `open_saved` finds out of which kind."""
+    """One prior in files. `open_saved` detects its kind."""
 
     source: str
-    """Where it lies, as the user said it."""
+    """Its folder, file or hub id, as the user wrote it."""
     dim: int
     """E, width of its embeddings."""
     space: ClipSpace | None
-    """None where the files do not say of which CLIP it is."""
+    """None if the files do not name the CLIP."""
     trained_for: Mapping[str, Any]
-    """`Prior.trained_for` of the prior that was saved; empty where the files do not say."""
+    """`Prior.trained_for` of the prior that was saved; empty if the files do not state it."""
 
     @property
     @abstractmethod
     def part(self) -> dict[str, Any]:
-        """``class_path`` and ``init_args`` of the prior that was saved, as a config states them."""
+        """``class_path`` and ``init_args`` of the prior that was saved, as in a config."""
 
     @property
     @abstractmethod
@@ -49,22 +49,22 @@ class SavedPrior(ABC):
         """Copy the weights.
 
         Raises:
-            ValueError: they are of another architecture, or not finite.
+            ValueError: The weights belong to another architecture, or are not finite.
         """
 
     def build(self, encoder: SpaceMaker | None = None) -> Prior:
         """The prior that was saved, on the CPU, in training mode.
 
         Args:
-            encoder: the CLIP of the prior; needed only where ``space`` is None.
+            encoder: The encoder of the prior's CLIP. Needed only if ``space`` is None.
 
         Raises:
-            ValueError: the files name no prior, or one that does not fit the weights.
+            ValueError: The files name no prior, or a prior that does not match the weights.
         """
         space = self.space
         if space is None:
             if encoder is None:
-                raise ValueError(f"{self.source} does not say of which CLIP it is: give the encoder.")
+                raise ValueError(f"{self.source} does not name its CLIP. Pass the encoder.")
             space = encoder.space(torch.zeros(self.dim), torch.ones(self.dim))
         prior = build_named(self.part, (Prior,), self.stated_in, space=space)
         self._require_same_rule(prior)
@@ -72,10 +72,10 @@ class SavedPrior(ABC):
         return prior
 
     def fill(self, prior: Prior) -> None:
-        """Give ``prior`` the saved weights, to go on training it or to compare it.
+        """Load the saved weights into ``prior``.
 
         Raises:
-            ValueError: they belong to another architecture or space, or mean something else to this prior.
+            ValueError: The weights belong to another architecture or space, or were trained for another rule.
         """
         if self.space is not None:
             prior.space.require_same(self.space, "the prior", f"the weights {self.source}")
@@ -97,19 +97,19 @@ def is_standardised(prior: Prior) -> bool:
 
 
 def require_same_rule(prior: Prior, trained_for: Mapping[str, Any], name: str) -> None:
-    """Raise ValueError if the weights of ``name`` were trained for something else than ``prior`` uses them for."""
+    """Raise ValueError if the weights of ``name`` were trained with a rule that ``prior`` does not have."""
     ours = prior.trained_for
     other = [key for key in ours if key in trained_for and trained_for[key] != ours[key]]
     if other:
-        theirs, here = (", ".join(f"{key} {values[key]}" for key in other) for values in (trained_for, ours))
+        theirs, own = (", ".join(f"{key} {values[key]}" for key in other) for values in (trained_for, ours))
         raise ValueError(
-            f"{name} were trained with {theirs}, and the prior has {here}: they would fit and mean something else. "
+            f"{name} were trained with {theirs}, and the prior has {own}: they have the same shapes but another meaning. "
             f"Set the prior's {', '.join(other)} to what the weights were trained with."
         )
 
 
 def require_same_weights(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], name: str) -> None:
-    """Raise ValueError, naming keys, unless ``theirs`` (of ``name``) fill exactly the tensors of ``ours``."""
+    """Raise ValueError, naming keys, unless ``theirs`` (of ``name``) match the tensors of ``ours``."""
     missing = sorted(ours.keys() - theirs.keys())
     unknown = sorted(theirs.keys() - ours.keys())
     reshaped = sorted(key for key in ours.keys() & theirs.keys() if ours[key].shape != theirs[key].shape)
@@ -128,7 +128,7 @@ def require_same_weights(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor
 
 
 def require_numbers(tensors: Mapping[str, Tensor], name: str, infinite: frozenset[str] = frozenset()) -> None:
-    """Raise ValueError, naming the tensor, where one of ``name`` holds NaN, or infinity and is not among ``infinite``."""
+    """Raise ValueError, naming the tensor, if one of ``name`` holds NaN, or holds infinity and is not in ``infinite``."""
     for key, tensor in tensors.items():
         if not tensor.is_floating_point() or bool(tensor.isfinite().all()):
             continue
@@ -136,5 +136,5 @@ def require_numbers(tensors: Mapping[str, Tensor], name: str, infinite: frozense
             count = int((~tensor.isfinite()).sum())
             raise ValueError(
                 f"{name} hold NaN or infinity: {count} of the {tensor.numel()} numbers of {key}. Every embedding would be "
-                "NaN. Take weights from before they broke, or fetch them again."
+                "NaN. Use an earlier checkpoint, or fetch them again."
             )

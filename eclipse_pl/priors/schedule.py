@@ -1,7 +1,7 @@
-"""NoiseSchedule: how much noise each diffusion step holds, and the way back from noise to an embedding.
+"""NoiseSchedule: the noise of each diffusion step, and the sampler that denoises an embedding.
 
-``x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps`` (Ho et al. 2020, Eq. 4). One family of samplers covers both in
-use (Song et al. 2021, Eq. 12 and 16), told apart by eta: 1 is DDPM's ancestral sampling, 0 is DDIM.
+``x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps`` (Ho et al. 2020, Eq. 4). One family of samplers (Song et
+al. 2021, Eq. 12 and 16) holds both common ones: eta 1 is DDPM's ancestral sampling, eta 0 is DDIM.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ Prediction = Literal["x0", "eps", "v"]
 Spacing = Literal["linspace", "leading", "trailing"]
 
 Predict = Callable[[Float[Tensor, "batch dim"], Int[Tensor, " batch"]], Float[Tensor, "batch dim"]]
-"""From noisy embeddings and their steps to what the network says."""
+"""From noisy embeddings and their steps to the prediction of the network."""
 
 
 class NoiseSchedule(nn.Module):
     """alpha_bar of every training step, and the conversions that follow from it.
 
     Args:
-        curve: "cosine" (Nichol & Dhariwal 2021, Eq. 17; diffusers' ``squaredcos_cap_v2``) or "linear" (Ho et al. 2020: betas
-            from 1e-4 to 0.02).
-        steps: training steps T; step t of the code is step t + 1 of the papers.
-        prediction: what the network says: "x0" (the clean embedding), "eps" (the noise) or "v" (Salimans & Ho 2022, app. D).
+        curve: Curve of the noise: "cosine" (Nichol & Dhariwal 2021, Eq. 17; diffusers' ``squaredcos_cap_v2``) or "linear"
+            (Ho et al. 2020: betas from 1e-4 to 0.02).
+        steps: Number T of training steps; step t of the code is step t + 1 of the papers.
+        prediction: Quantity that the network predicts: "x0" (the clean embedding), "eps" (the noise) or "v" (Salimans & Ho
+            2022, app. D).
     """
 
     alpha_bar: Float[Tensor, " steps"]
@@ -47,20 +48,20 @@ class NoiseSchedule(nn.Module):
         self.curve = curve
         self.steps = steps
         self.prediction = prediction
-        # In float32 like diffusers, so that the last digits agree; not saved, because it is a function of the arguments.
+        # Float32, so that the last digits agree with diffusers. Not saved, because it is a function of the arguments.
         self.register_buffer("alpha_bar", torch.cumprod(1 - betas(curve, steps), dim=0), persistent=False)
 
     def add_noise(
         self, embed: Float[Tensor, "batch dim"], noise: Float[Tensor, "batch dim"], time: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
-        """x_t of x_0 ``embed``."""
+        """x_t for the x_0 ``embed``."""
         alpha_bar = self.alpha_bar[time][:, None]
         return alpha_bar.sqrt() * embed + (1 - alpha_bar).sqrt() * noise
 
     def target(
         self, embed: Float[Tensor, "batch dim"], noise: Float[Tensor, "batch dim"], time: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
-        """What the network is to say of `add_noise`'s result."""
+        """The target of the network for the result of `add_noise`."""
         if self.prediction == "x0":
             return embed
         if self.prediction == "eps":
@@ -71,7 +72,7 @@ class NoiseSchedule(nn.Module):
     def clean(
         self, output: Float[Tensor, "batch dim"], noisy: Float[Tensor, "batch dim"], time: int
     ) -> Float[Tensor, "batch dim"]:
-        """x_0 by what the network said of x_t."""
+        """x_0 from the output of the network for x_t."""
         alpha_bar = self.alpha_bar[time]
         if self.prediction == "x0":
             return output
@@ -80,10 +81,10 @@ class NoiseSchedule(nn.Module):
         return alpha_bar.sqrt() * noisy - (1 - alpha_bar).sqrt() * output
 
     def timesteps(self, steps: int, spacing: Spacing = "linspace") -> list[int]:
-        """Which training steps a sampler of so many steps visits, from the noisiest on; diffusers' names for the spacings.
+        """The training steps that a sampler of ``steps`` steps visits, the noisiest first. Spacings have diffusers' names.
 
-        "linspace" holds both ends, as in Karlo and Kandinsky (``UnCLIPScheduler``). A single step starts at the last training
-        step whatever the spacing: any other would tell the network that pure noise is nearly an embedding.
+        "linspace" includes the first and the last step, as in Karlo and Kandinsky (``UnCLIPScheduler``). A single
+        step is always the last training step, because only there the network expects pure noise.
         """
         one_of("spacing", spacing, get_args(Spacing))
         if not 1 <= steps <= self.steps:
@@ -97,7 +98,7 @@ class NoiseSchedule(nn.Module):
         elif spacing == "leading":
             places = [place * (self.steps // steps) for place in range(steps)]
         else:
-            descending = np.arange(self.steps, 0, -self.steps / steps)[:steps]  # its roundings decide about halves
+            descending = np.arange(self.steps, 0, -self.steps / steps)[:steps]  # same rounding as diffusers
             places = [round(place) - 1 for place in descending[::-1].tolist()]
         return places[::-1]
 
@@ -110,10 +111,10 @@ class NoiseSchedule(nn.Module):
         clamp: float | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> Iterator[Float[Tensor, "batch dim"]]:
-        """The way from noise to an embedding: x after each step, the last one x_0 itself.
+        """Denoise step by step. Yields x after each step; the last one is x_0.
 
-        ``clamp`` bounds every number of the predicted x_0; the noise in x_t is then what remains beside the clamped x_0, as
-        DDPM has it (diffusers' DDIM with ``use_clipped_model_output``).
+        ``clamp`` bounds every number of the predicted x_0. The noise is then computed from x_t and the clamped x_0, as in
+        DDPM (diffusers' DDIM with ``use_clipped_model_output``).
         """
         noisy = noise
         for time, following in zip(timesteps, [*timesteps[1:], -1], strict=True):
@@ -124,7 +125,7 @@ class NoiseSchedule(nn.Module):
             if following < 0:
                 noisy = clean
             else:
-                # In float32 the difference of nearly equal numbers would cost up to four digits, as in UnCLIPScheduler.
+                # Float64: in float32, as in UnCLIPScheduler, the difference of nearly equal numbers loses up to four digits.
                 now, then = self.alpha_bar[time].double(), self.alpha_bar[following].double()
                 epsilon = (noisy - now.sqrt() * clean) / (1 - now).sqrt()
                 sigma = eta * ((1 - then) / (1 - now) * (1 - now / then)).sqrt()

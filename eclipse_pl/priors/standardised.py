@@ -6,11 +6,11 @@ from torch import Tensor, nn
 
 
 class StandardisedNetwork(nn.Module):
-    """A network that predicts image embeddings, and the mean and standard deviation that make its numbers raw ones.
+    """A network that predicts image embeddings, and the statistics that convert its output to raw embeddings.
 
-    Named as in diffusers' ``PriorTransformer``. There they are parameters that no forward pass uses, which stops
-    DistributedDataParallel; and zero at first, so that ``post_process_latents`` of a network trained on raw embeddings gives
-    zeros. Here they are buffers that change nothing until `set_statistics` is called.
+    Both have the names of diffusers' ``PriorTransformer``. There they are parameters that no forward pass uses, which is an
+    error under DistributedDataParallel. Their initial value there is zero, so ``post_process_latents`` of a network trained on
+    raw embeddings gives zeros. In this class they are buffers, and they change nothing before `set_statistics` is called.
     """
 
     clip_mean: Float[Tensor, "1 dim"]
@@ -24,16 +24,16 @@ class StandardisedNetwork(nn.Module):
         self.register_buffer("clip_std", torch.ones(1, dim))
 
     def set_statistics(self, mean: Float[Tensor, " dim"], std: Float[Tensor, " dim"]) -> None:
-        """Let the network predict embeddings standardised by these (unCLIP's whitening); kept with the weights.
+        """Make the network predict embeddings standardised by these (unCLIP's whitening). They are saved with the weights.
 
         Raises:
-            ValueError: a dimension whose standard deviation is zero or unknown.
+            ValueError: The standard deviation of a dimension is zero or unknown.
         """
         if unusable := int((~((std > 0) & std.isfinite() & mean.isfinite())).sum()):
             raise ValueError(
-                f"{unusable} dimensions never vary, or nothing is known of them (standard deviation zero or not a number): "
-                "they cannot be standardised. `python -m data_prep embed` measures both over the training pairs, "
-                "so the shards need some; or set standardise to false."
+                f"{unusable} dimensions cannot be standardised: their standard deviation is zero or not a number. "
+                " `python -m data_prep embed` measures the statistics over the training pairs. "
+                "Make shards with training pairs, or set standardise to false."
             )
         self.clip_mean.copy_(mean)
         self.clip_std.copy_(std)
@@ -43,7 +43,7 @@ class StandardisedNetwork(nn.Module):
         return not (bool((self.clip_mean == 0).all()) and bool((self.clip_std == 1).all()))
 
     def standardise(self, image_embed: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
-        """Raw embeddings as the network predicts them."""
+        """Raw embeddings, standardised as the network predicts them."""
         return (image_embed - self.clip_mean) / self.clip_std
 
     def raw(self, prediction: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:

@@ -1,4 +1,4 @@
-"""A prior as a folder that diffusers, ECLIPSE's code and `read_released` read."""
+"""Write a prior as a folder that diffusers, ECLIPSE's code and `read_released` read."""
 
 from __future__ import annotations
 
@@ -17,20 +17,22 @@ from eclipse_pl.priors.released import PLAIN, PREDICTION, RULE, SPACE, WEIGHTS
 
 
 def write_released(prior: DirectPrior | DiffusionPrior, folder: Path) -> None:
-    """Write the network as a folder that `read_released` reads, and diffusers where the prior is a diffusion prior.
+    """Write the network as a folder that `read_released` reads. diffusers reads the folder of a diffusion prior.
 
-    An ECLIPSE prior's statistics and fixed noise are folded into its last and first projection, so that its folder predicts
-    raw embeddings from Gaussian noise, as the published ones do.
+    An ECLIPSE prior's statistics and fixed noise are folded into its last and first projection. The written network then
+    predicts raw embeddings from Gaussian noise, as the published ones do.
     """
     from safetensors.torch import save_file
 
     network = prior.network
     if not isinstance(network, PriorNetwork):
-        raise ValueError(f"{type(prior).__name__} has no prior transformer, and only that has a place in diffusers' folders.")
+        raise ValueError(
+            f"{type(prior).__name__} has no prior transformer. Only a prior transformer can be exported for diffusers."
+        )
     dim, width = network.proj_in.in_features, network.encoder_hidden_states_proj.in_features
     if dim != width:
         raise ValueError(
-            f"diffusers' PriorTransformer has one width for embeddings and token states, and this space has {dim} and {width}."
+            f"diffusers' PriorTransformer has one width for embeddings and token states, but this space has {dim} and {width}."
         )
     tensors = {key: value.detach().cpu().clone().contiguous() for key, value in network.state_dict().items()}
     if isinstance(prior, DirectPrior):
@@ -59,7 +61,7 @@ def write_released(prior: DirectPrior | DiffusionPrior, folder: Path) -> None:
 
 
 def rule_of(prior: DiffusionPrior) -> dict[str, Any]:
-    """How the network is trained and sampled, which neither its weights nor config.json say."""
+    """The arguments of training and sampling. Neither the weights nor config.json hold them."""
     return {
         **prior.trained_for,
         "condition_dropout": prior.condition_dropout,
@@ -84,13 +86,13 @@ def fold_in(prior: DirectPrior, tensors: dict[str, Tensor]) -> None:
 
 
 def scheduler_config(prior: DiffusionPrior) -> dict[str, Any]:
-    """``UnCLIPScheduler`` of this prior, which Kandinsky's and Karlo's pipelines sample with."""
+    """Config of the ``UnCLIPScheduler`` of this prior, for Kandinsky's and Karlo's pipelines."""
     words = {ours: theirs for theirs, ours in PREDICTION.items()}
     prediction = prior.schedule.prediction
     if prior.schedule.curve != "cosine" or prediction not in ("x0", "eps"):
         raise ValueError(
-            "Kandinsky's and Karlo's pipelines sample with UnCLIPScheduler, which knows the cosine schedule and predictions "
-            f"x0 and eps; this prior has {prior.schedule.curve} and {prediction}. Train it so, or export it without --base."
+            "Kandinsky's and Karlo's pipelines sample with UnCLIPScheduler, which has the cosine schedule and the predictions "
+            f"x0 and eps. This prior has {prior.schedule.curve} and {prediction}. Train with them, or export without --base."
         )
     return {
         "_class_name": "UnCLIPScheduler",
