@@ -32,9 +32,7 @@ def main(args: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(
-            "stopped; what is finished stays, and the same command goes on from there or makes the rest anew", file=sys.stderr
-        )
+        print("stopped; what is finished stays, and the same command resumes after it", file=sys.stderr)
         return 130
     return 0
 

@@ -1,4 +1,4 @@
-"""Arrays in files of other programs: npy, npz, safetensors and Parquet are read; of the rest it is said what they are."""
+"""Arrays in files of other programs: npy, npz, safetensors and Parquet are read; other kinds are named in the error."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from data_prep.text_columns import CAPTION, KEY, Column, chosen, column, of_arra
 
 KINDS = {"img_emb": "npy", "text_emb": "npy", "metadata": "parquet"}
 """Folder, and what the names of its files begin with: suffix of these."""
-WRITTEN_BY = {"img_emb": "--enable_image True", "text_emb": "--enable_text True", "metadata": "captions beside the images"}
+WRITTEN_BY = {"img_emb": "--enable_image True", "text_emb": "--enable_text True", "metadata": "captions of the images"}
 KEY_COLUMN = "image_path"
 
 
@@ -77,8 +77,8 @@ def read_parts(folder: Path, caption: str) -> list[Part]:
         table = parquet(str(files["metadata"]))
         rows = {"img_emb": _rows(images), "text_emb": _rows(texts), "metadata": _table_rows(files["metadata"])}
         if len(set(rows.values())) > 1:
-            told = ", ".join(f"{count} in {files[kind]}" for kind, count in rows.items())
-            raise ValueError(f"The rows of part {number} do not belong together: {told}. Make this part again.")
+            counted = ", ".join(f"{count} in {files[kind]}" for kind, count in rows.items())
+            raise ValueError(f"The rows of part {number} do not belong together: {counted}. Make this part again.")
         if not rows["img_emb"]:
             continue
         place = str(files["metadata"])

@@ -1,4 +1,4 @@
-"""Existing pairs of embeddings, as other tools write them: arrays beside captions, one file of both, or clip-retrieval's."""
+"""Existing pairs of embeddings, as other tools write them: arrays and captions, one file of both, or clip-retrieval's."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class EmbeddingFiles:
         counts = {"image embeddings": images, "text embeddings": texts}
         counts |= {"captions": len(captions.strings), "keys": len(keys.strings)}
         if len(set(counts.values())) > 1:
-            told = ", ".join(f"{n} {name}" for name, n in counts.items())
-            raise ValueError(" ".join([f"The rows do not belong together: {told}.", captions.remark, keys.remark]).strip())
+            counted = ", ".join(f"{n} {name}" for name, n in counts.items())
+            raise ValueError(" ".join([f"The rows do not belong together: {counted}.", captions.remark, keys.remark]).strip())
         if not images:
             raise ValueError("The files hold no pair.")
         for image, text in zip(image_embed, text_embed, strict=True):

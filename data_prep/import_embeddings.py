@@ -102,8 +102,8 @@ def import_embeddings(
         write_space(folder, space)
         manifest = Manifest(space.identity, made_by, entries, {"val": float(val), "test": float(test)})
         manifest.save(folder)
-    told = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())
-    print(f"{folder}: {manifest.pairs} pairs ({told}), {len(skipped)} skipped; space {space}")
+    counted = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())
+    print(f"{folder}: {manifest.pairs} pairs ({counted}), {len(skipped)} skipped; space {space}")
     for split, asked in (("val", val), ("test", test)):
         if (found := manifest.splits.get(split, 0)) != asked:
             why = "pairs of one image, caption or key stay together"

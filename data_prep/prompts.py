@@ -37,7 +37,7 @@ def prompts(
 ) -> None:
     """Download prompts (or copy them from a folder), check them, and write down where they came from.
 
-    A run that was interrupted goes on behind the last whole file. Files that changed since the last run are refused.
+    An interrupted run resumes after the last whole file. Files that changed since the last run are refused.
 
     Args:
         suite: compbench, geneval, or a file or URL of prompts (.txt: one a line; .csv, .tsv, .jsonl: a column Prompt).
@@ -171,7 +171,7 @@ def _require_unchanged(path: Path, place: str, known: FileEntry | None, content:
 
 def _move(staging: Path, folder: Path, before: PromptsRecord | None) -> None:
     """Put the finished set in its place, the record last: until then the folder is whole in its old or its new state, or its
-    files do not fit its record, which is told to whoever loads it."""
+    files do not fit its record, which loading the set reports."""
     new = {path.name for path in staging.iterdir()}
     for name in set(before.files if before else ()) - new:
         for path in (folder / name, cache_path(folder / name)):

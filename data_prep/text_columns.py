@@ -38,7 +38,7 @@ KEY = Kind("key", "--names.key", ("key", "keys", "image_id", "image_path", "id",
 
 @dataclass
 class Column:
-    """One string a row. ``bad`` says of a row why it has none; its string is then empty."""
+    """One string a row. ``bad`` holds why a row has none; its string is then empty."""
 
     strings: list[str] = field(default_factory=list)
     bad: dict[int, str] = field(default_factory=dict)

@@ -115,7 +115,7 @@ def _header_problem(folder: Path, shard: ShardEntry) -> str | None:
     except tarfile.TarError as error:
         return f"is no tar ({error})"
     differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-    return f"holds the member {differing[0]} at another place than the manifest says" if differing else None
+    return f"holds the member {differing[0]} at another place than in the manifest" if differing else None
 
 
 def _contents(shards: ShardSet) -> Iterator[Finding]:
@@ -127,8 +127,8 @@ def _contents(shards: ShardSet) -> Iterator[Finding]:
     for number, entry in enumerate(shards.entries):
         shard = shards.manifest.shards[int(shards.shard_numbers[number])].name
         chunk = shards.read_chunk(number)
-        if told := _record_problem(chunk):
-            yield Finding(f"shard {shard}, record {entry.key}", told, wrong=True, repair=repair)
+        if found := _record_problem(chunk):
+            yield Finding(f"shard {shard}, record {entry.key}", found, wrong=True, repair=repair)
             continue
         image, text = chunk.image_embed.astype(np.float32), chunk.text_embed.astype(np.float32)
         image_norms.append(np.linalg.norm(image, axis=1))
@@ -144,11 +144,11 @@ def _contents(shards: ShardSet) -> Iterator[Finding]:
     norms = {"image_embed": np.concatenate(image_norms), "text_embed": np.concatenate(text_norms)}
     for name, values in norms.items():
         off = shards.space.normalised and bool((np.abs(values - 1) > NORMALISED_WITHIN).any())
-        told = f"mean {values.mean():.3f}, {values.min():.3f} ... {values.max():.3f}" if len(values) else "no pair"
-        yield Finding(f"norm of {name}", told + (", but the space is normalised" if off else ""), off, repair if off else "")
+        found = f"mean {values.mean():.3f}, {values.min():.3f} ... {values.max():.3f}" if len(values) else "no pair"
+        yield Finding(f"norm of {name}", found + (", but the space is normalised" if off else ""), off, repair if off else "")
     if zero:
-        told = f"{len(zero):,} pairs have an embedding that is zero, which has no cosine; first {shown(zero[0])}"
-        yield Finding("zero vectors", told, wrong=True, repair=repair)
+        found = f"{len(zero):,} pairs have an embedding that is zero, which has no cosine; first {shown(zero[0])}"
+        yield Finding("zero vectors", found, wrong=True, repair=repair)
     yield Finding("tokens a caption", _lengths(np.concatenate(lengths), shards.space.context_length))
     pairs, others = np.concatenate(matched), np.concatenate(mismatched)
     if len(pairs) and len(others):
@@ -188,10 +188,10 @@ def _space(shards: ShardSet) -> Finding:
         kept, within = getattr(space, name), STATISTICS_WITHIN * (largest**2 if name == "image_covariance" else largest)
         if name not in wrong and not (kept is not None and bool(((kept - counted).abs() <= within).all())):
             wrong.append(name)
-    told = f"{space}, context {space.context_length}; empty prompt {'known' if space.empty_embed is not None else 'unknown'}"
+    found = f"{space}, context {space.context_length}; empty prompt {'known' if space.empty_embed is not None else 'unknown'}"
     if wrong:
-        return Finding("space", f"{told}; wrong: {', '.join(wrong)}", wrong=True, repair=shards.manifest.made_by)
-    return Finding("space", f"{told}; statistics equal the data's")
+        return Finding("space", f"{found}; wrong: {', '.join(wrong)}", wrong=True, repair=shards.manifest.made_by)
+    return Finding("space", f"{found}; statistics equal the data's")
 
 
 def _overlaps(sets: dict[str, ShardSet]) -> Iterator[Finding]:

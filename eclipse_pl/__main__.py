@@ -32,7 +32,7 @@ COMMANDS = {
     ),
     "compare": (
         "eclipse_pl.reports.compare",
-        "runs and benchmarks beside each other: compare runs/quickstart runs/projection_world",
+        "runs and benchmarks in common tables: compare runs/quickstart runs/projection_world",
     ),
     "speed": ("eclipse_pl.speed.command", "measure training step, loader and encoder on this machine"),
 }

@@ -38,6 +38,7 @@ FILLING = re.compile(
 )
 NO_CONFIG = re.compile(r"(?:config: )?File does not exist: '([^']+)'")
 NO_FILE = re.compile(r"Expected a path but (.*) either not accessible or invalid")
+NO_PATH = re.compile(r"Expected a dot import path string: (\S+)")
 NO_CLASS = re.compile(r"(?:has no attribute|Unexpected import path format:?|No module named) '?([^'\s]+)'?")
 
 
@@ -151,33 +152,33 @@ def sentence(message: str, error: BaseException | None, words: Sequence[str]) ->
     message = without_loop(message, error)
     files = config_files(words)
     keys: list[str] = []
-    said: list[str] = []
+    reasons: list[str] = []
     kind = ""
     for line in message.splitlines():
         text = line.strip().removeprefix("- ").strip()
         if not text or any(noise.fullmatch(text) for noise in NOISE):
             continue
-        text = FILLING.sub("", text)
+        text = NO_PATH.sub(r"there is no class \1; write its import path, such as package.module.Class", FILLING.sub("", text))
         if key := KEY.match(text):
             keys.append(key[1] + (key[2] or ""))
             text = text[key.end() :].strip()
         elif found := CLASS.match(text):
             kind, text = found[1], text[found.end() :].strip()
-        if text and text not in said:
-            said.append(text)
-    said = what_counts(said)
+        if text and text not in reasons:
+            reasons.append(text)
+    reasons = what_counts(reasons)
     of = f" of {kind.rpartition('.')[2]}" if kind else ""
     head = f"{'.'.join(keys)}{of}: " if keys or of else ""
-    reason = "; ".join(said)
+    reason = "; ".join(reasons)
     return f"{head}{reason.rstrip('.')}{hint(reason, kind)}{place(reason, keys, kind, files)}."
 
 
-def what_counts(said: list[str]) -> list[str]:
+def what_counts(reasons: list[str]) -> list[str]:
     """A word was tried as a path, as what is in that file, and as a class."""
-    for path in [found[1] for found in map(NO_FILE.fullmatch, said) if found]:
+    for path in [found[1] for found in map(NO_FILE.fullmatch, reasons) if found]:
         if Path(path).suffix in (".yaml", ".yml", ".json") and not Path(path).is_file():
             return [f"there is no file {path}.{near_file(path)}".rstrip(".")]
-    return [text for text in said if not NO_FILE.fullmatch(text)] or said
+    return [text for text in reasons if not NO_FILE.fullmatch(text)] or reasons
 
 
 def without_loop(message: str, error: BaseException | None) -> str:
@@ -279,12 +280,12 @@ def exit_as_error() -> Iterator[None]:
     Raises:
         ValueError: what would have been printed as the error.
     """
-    said = io.StringIO()
+    reasons = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+        with contextlib.redirect_stderr(reasons), contextlib.redirect_stdout(reasons):
             yield
     except SystemExit as stop:
-        raise ValueError(" ".join(said.getvalue().rpartition("error: ")[2].split())) from stop
+        raise ValueError(" ".join(reasons.getvalue().rpartition("error: ")[2].split())) from stop
 
 
 def flat(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -110,7 +110,7 @@ class ClipSpace:
         try:
             with safe_open(str(path), "pt") as file:
                 identity = json.loads((file.metadata() or {})["identity"])
-                # copies: the file is mapped, and another process may write it anew
+                # copies: the file is mapped, and another process may replace it
                 tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
                 return cls.from_state(tensors, identity)
         except (SafetensorError, KeyError, TypeError, ValueError) as error:

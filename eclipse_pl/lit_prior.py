@@ -28,7 +28,7 @@ class LitPrior(L.LightningModule):
         optimizer: From parameters to an optimizer. No default, because the choice belongs in the experiment.
         scheduler: From the optimizer to a learning-rate scheduler, which steps with every batch. OneCycleLR without
             ``total_steps`` is as long as the run.
-        log_gradient_norms_every: Log the norm of each loss term's own gradient every so many steps, on this rank's batch;
+        log_gradient_norms_every: Log the norm of each loss term's own gradient every n steps, on this rank's batch;
             0 is never. It costs one more backward pass a term. ECLIPSE's two terms are balanced by it, since the paper
             leaves reduction and temperature open.
     """
@@ -106,11 +106,11 @@ class LitPrior(L.LightningModule):
             finite = strategy.reduce(finite.to(torch.int32), reduce_op="min")
         if finite:
             return
-        said = [why_not_finite(loss, batch, self.global_step)]
+        reasons = [why_not_finite(loss, batch, self.global_step)]
         if self.trainer.world_size > 1:
-            said = said * self.trainer.world_size
-            dist.all_gather_object(said, said[0])
-        raise ValueError(next(sentence for sentence in said if sentence))
+            reasons = reasons * self.trainer.world_size
+            dist.all_gather_object(reasons, reasons[0])
+        raise ValueError(next(sentence for sentence in reasons if sentence))
 
     def on_validation_epoch_start(self) -> None:
         self.sampling_seconds = 0.0

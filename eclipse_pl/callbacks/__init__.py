@@ -1,1 +1,1 @@
-"""What happens beside training: measuring, timing, stopping in good order."""
+"""Measure, time, save and stop a training."""

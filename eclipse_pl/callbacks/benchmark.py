@@ -29,10 +29,10 @@ class Benchmark(L.Callback):
 
     Args:
         protocol: What is generated and what scores it; null is no benchmark.
-        every_n_validations: At every so many validations of a fit; 0 is none of them.
+        every_n_validations: Score at every n-th validation of a fit; 0 is none of them.
         after_training: At the end of a fit, on its last weights.
         decoder: Of the prior's space; linked from the top of the config.
-        encoder: The CLIP of that space; found by its name where it says where it lies.
+        encoder: The CLIP of that space. Default: the one that the space names.
     """
 
     def __init__(
@@ -133,6 +133,6 @@ class Benchmark(L.Callback):
 
 def make_room(place: Path, weights: str) -> None:
     """Remove what an earlier try began to generate at this step: a resumed run may have other weights, by rounding."""
-    told = place / "benchmark.json"
-    if told.is_file() and json.loads(told.read_text(encoding="utf-8"))["text_to_image"]["weights"] != weights:
+    stated = place / "benchmark.json"
+    if stated.is_file() and json.loads(stated.read_text(encoding="utf-8"))["text_to_image"]["weights"] != weights:
         shutil.rmtree(place)

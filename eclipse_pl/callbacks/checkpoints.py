@@ -39,7 +39,7 @@ class Checkpoints(ModelCheckpoint):
     """``checkpoints/last.ckpt`` is the newest state of the run, also of its end; ``best-*.ckpt`` the best by ``monitor``.
 
     Every checkpoint, whenever it is written, holds the state right after an optimizer step: never one in the middle of the
-    batches over which a step's gradients are accumulated, nor one after Lightning has closed the epoch. It says whether the
+    batches over which a step's gradients are accumulated, nor one after Lightning has closed the epoch. It holds whether the
     validation of that step is still to be made. So a run that is resumed from it is the uninterrupted run.
 
     Args:
@@ -68,7 +68,7 @@ class Checkpoints(ModelCheckpoint):
         self._rows_before: int | None = None
         """Of metrics.csv, when the checkpoint was written from which the run is resumed."""
         self._in_batch = False
-        """From the beginning of a batch of this process until this callback is told of its end."""
+        """True from the beginning of a batch of this process until this callback's hook at its end."""
         self._updating = False
         """Inside the update of the weights, when some may have changed and others not."""
         self._swapped: WeightAveraging | None = None
@@ -134,7 +134,7 @@ class Checkpoints(ModelCheckpoint):
         """A run that dies leaves its last good step, where the weights are still those of it."""
         if trainer.state.fn != "fit" or isinstance(exception, KeyboardInterrupt):
             return
-        if self._in_batch and step_is_fresh(trainer):  # another callback failed before this one was told
+        if self._in_batch and step_is_fresh(trainer):  # another callback failed before this one's hook
             self._remember(trainer)
             log_step(trainer)
         with contextlib.suppress(OSError):  # a full disk may be what the run died of
@@ -230,7 +230,7 @@ class Checkpoints(ModelCheckpoint):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """A checkpoint is whole or not there: written beside its place, then renamed.
+    """A checkpoint is whole or not there: written under a temporary name, then renamed.
 
     Lightning's own writes to the temporary folder, and where that lies on another disk copies over the old checkpoint.
     """

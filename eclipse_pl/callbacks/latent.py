@@ -25,9 +25,9 @@ THIS_PRIOR = "this prior"
 
 
 class LatentEvaluation(L.Callback):
-    """Latent metrics at every validation, beside both baselines, ridge regression and the upper bound.
+    """Latent metrics at every validation, with both baselines, ridge regression and the upper bound.
 
-    Logged are ``val/METRIC`` of the prior, ``val/SUBSET/METRIC`` for each subset and ``val/ROW/METRIC`` of each row beside it.
+    Logged are ``val/METRIC`` of the prior, ``val/SUBSET/METRIC`` for each subset and ``val/ROW/METRIC`` of each other row.
     At the end of a run the whole table, rows by subset, is printed and written to ``latent.json`` in the run's folder, with
     what must be known to compare it with another (`latent_facts`); the prior's metrics of each pair go to
     ``latent_pairs.npz``.

@@ -1,4 +1,4 @@
-"""What a latent table says about its making, so that it can be compared with another: see `eclipse_pl.reports.fairness`."""
+"""How a latent table was made, so that it can be compared with another: see `eclipse_pl.reports.fairness`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows of the latent table beside the prior's: both baselines, ridge regression and the upper bound."""
+"""The other rows of the prior's latent table: both baselines, ridge regression and the upper bound."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class SampleImages(L.Callback):
         prompts: A caption, or a list of captions, one row each.
         seeds: Of noise and decoder, one column each.
         decoder: Of the prior's space; linked from the top of the config.
-        encoder: The CLIP of that space; found by its name where it says where it lies.
+        encoder: The CLIP of that space. Default: the one that the space names.
     """
 
     def __init__(

@@ -30,8 +30,8 @@ RESCUE = 30.0
 class FailTogether(L.Callback):
     """A rank that fails ends all of them within seconds, with its sentence and exit code 1.
 
-    The others would wait for it: in a collective, for minutes or for ever. Who fails first says so in the store through which
-    the processes found each other. A thread of every other rank looks there, writes the last good step (the first rank), and
+    The others would wait for it: in a collective, for minutes or for ever. The rank that fails first writes its error to the
+    store through which the processes found each other. A thread of every other rank looks there, writes the last good step (the first rank), and
     ends its process, whose main thread may be where no exception reaches it.
     """
 
@@ -52,7 +52,7 @@ class FailTogether(L.Callback):
         """Around all that the ranks do together.
 
         Raises:
-            SystemExit: the work failed on several ranks; the one that failed first says why.
+            SystemExit: the work failed on several ranks; the one that failed first prints why.
         """
         try:
             yield
@@ -81,7 +81,7 @@ class FailTogether(L.Callback):
             raise
 
     def _is_first(self) -> bool:
-        """Whether no other rank has failed before; then they are told."""
+        """Report the failure to the other ranks; return whether none has failed before."""
         with suppress(RuntimeError):  # the rank that kept the store is gone
             first = self._store.add("failures", 1) == 1
             if first:

@@ -33,7 +33,7 @@ def benchmark(
 ) -> Card:
     """Score a prior, a baseline, the upper bound, or any text-to-image pipeline of diffusers.
 
-    Killed and started again, it goes on after the last finished block of images. Exit code 1: some images could not be
+    Killed and started again, it resumes after the last finished block of images. Exit code 1: some images could not be
     scored; their rows say why.
 
     Args:
@@ -99,7 +99,7 @@ def main(args: list[str] | None = None) -> None:
 def run(words: list[str], ranks: Ranks) -> Card:
     """Build what the command line names, in this process, and run it."""
     options = build_parser().instantiate(arguments(words)).as_dict()
-    del options["config"]  # it has said what it has to say
+    del options["config"]  # its options are read
     return benchmark(**options, ranks=ranks)
 
 
@@ -125,8 +125,8 @@ def shared(words: list[str], processes: int) -> Card:
     try:
         card: Card = fabric.launch(share, words)  # type: ignore[arg-type]  # further arguments follow the first
     except ProcessRaisedException as error:
-        _, told, message = str(error).strip().rpartition("\nValueError: ")
-        if not told:
+        _, found, message = str(error).strip().rpartition("\nValueError: ")
+        if not found:
             raise
         raise ValueError(message) from error
     return card

@@ -25,7 +25,7 @@ ELSEWHERE = ("diffusers", "transformers")
 """Libraries of a pipeline's parts that are no modules of one pipeline."""
 TEXT_PARTS = ("text_encoder", "tokenizer")
 PRIOR_PARTS = ("prior", "prior_scheduler", "scheduler")
-"""What is written anew beside the parts of a diffusion prior's base."""
+"""The files that are written new; the others are those of a diffusion prior's base."""
 
 
 def export(prior: str, out: str, base: str | None = None, encoder: Encoder | None = None) -> None:
@@ -142,7 +142,7 @@ def write_eclipse(prior: DirectPrior, folder: Path, base: str | None, encoder: E
 
 
 def find_base(base: str) -> Path:
-    """The pipeline's folder. Half-precision copies that a repository may hold beside its weights stay there."""
+    """The pipeline's folder. Half-precision copies of the weights, which a repository may hold too, stay there."""
     return find_model_folder(base, ignored=("*.fp16.*", "*.non_ema.*"))
 
 
@@ -178,7 +178,7 @@ def require_plain(prior: DirectPrior | DiffusionPrior, name: str) -> None:
 
 
 def require_same_width(root: Path, prior: DirectPrior | DiffusionPrior, base: str) -> None:
-    """The one thing that a published pipeline says of its CLIP."""
+    """The only fact about its CLIP in a published pipeline."""
     width = read_config(root / "text_encoder").get("projection_dim")
     if width != prior.space.dim:
         raise ValueError(

@@ -12,7 +12,7 @@ import eclipse_pl
 from eclipse_pl.arguments import sentence_parser
 
 EXPERIMENTS = Path(eclipse_pl.__file__).parent / "experiments"
-"""In a wheel a folder, in a checkout a link to the one beside the package."""
+"""In a wheel a folder; in a checkout a link to ``experiments``."""
 FIRST = "experiments/quickstart.yaml"
 
 

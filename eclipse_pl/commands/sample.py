@@ -70,8 +70,8 @@ def sample(
     folder.mkdir(parents=True, exist_ok=True)
     write_embeddings(folder / "embeddings.safetensors", embeds)
     samples = [{"prompt": one, "seed": of_row} for one, of_row in rows]
-    told = {"prior": prior, "space": made.space.identity, "negative_prompt": negative_prompt}
-    write_json(folder / "samples.json", {**told, "samples": samples})
+    stated = {"prior": prior, "space": made.space.identity, "negative_prompt": negative_prompt}
+    write_json(folder / "samples.json", {**stated, "samples": samples})
     print(f"{folder}: {len(rows)} image embeddings of {made.space}")
     if decoder is not None:
         seeds = [of_row for _, of_row in rows]
@@ -88,7 +88,7 @@ def embed(
     prior: Prior, encoder: Encoder, texts: list[str], seeds: list[int], place: torch.device
 ) -> Float[Tensor, "samples dim"]:
     """Image embeddings, each a function of its text and seed, on the CPU."""
-    # one at a time: read together, a caption's last digits would depend on those beside it
+    # one at a time: read together, a caption's last digits would depend on the others
     read = {one: encoder.encode_text([one]).to(place) for one in dict.fromkeys(texts)}
     text = TextCondition.join([read[one] for one in texts])
     return prior.sample(text, [torch.Generator().manual_seed(seed) for seed in seeds]).cpu()

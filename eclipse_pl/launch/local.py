@@ -65,7 +65,7 @@ Watch = Callable[[Sequence[Status]], None]
 def run_local(statuses: Sequence[Status], jobs: int, watch: Watch, gpus: Sequence[str] = ()) -> None:
     """Run what is not finished yet, ``jobs`` at once, each with its share of the GPUs. A failed task does not stop the others.
 
-    An interruption stops all of them (SIGINT, and time to write a checkpoint) before it goes on to the caller.
+    An interruption stops all of them (SIGINT, and time to write a checkpoint) before it reaches the caller.
     """
     waiting = deque(status for status in statuses if status.state == "waiting")
     running: dict[subprocess.Popen[str], Status] = {}

@@ -20,7 +20,7 @@ def run_on_ray(
 ) -> None:
     """Run what is not finished yet, as many at once as the cluster has resources for. A failed task does not stop the others.
 
-    A task whose worker dies is started again elsewhere, and goes on from its checkpoint.
+    A task whose worker dies is started again elsewhere, and resumes from its checkpoint.
 
     Args:
         statuses: What to run.

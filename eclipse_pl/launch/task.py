@@ -38,7 +38,7 @@ class Task:
     Args:
         name: For the reader.
         command: Its words, by which a finished task is known again; ``${interpreter}`` is the Python that runs this.
-        folder: Where its output is kept (``log.txt``) beside what it makes.
+        folder: Where the task writes, and where its output (``log.txt``) is kept.
         checkpoint: What a command that was stopped on its way can go on from. Where this file is missing, what an earlier try
             left is removed before the next.
         resume: Words that tell the command to go on from there.

@@ -1,4 +1,4 @@
-"""The learning rate is a function of config and step, and its schedule is as long as the run unless it is told otherwise."""
+"""The learning rate is a function of config and step. Its schedule is as long as the run, unless the config sets a length."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR,
 Build = Callable[[Optimizer], LRScheduler]
 
 LENGTHS: dict[type, str] = {OneCycleLR: "total_steps", CosineAnnealingLR: "T_max", PolynomialLR: "total_iters"}
-"""Schedules with an end, and the option that says where it is. After it they raise, rise again, or stay at zero."""
+"""Schedules with an end, and the option that sets it. After it they raise, rise again, or stay at zero."""
 OPTIONS = "model.scheduler.init_args"
 
 
@@ -95,7 +95,7 @@ def one_cycle(build: Any, run: RunLength) -> Build:
 def wind_forward(
     optimizer: Optimizer, schedule: LRScheduler | None, fresh: Optimizer, begun: LRScheduler | None, step: int
 ) -> None:
-    """Give a resumed optimizer what the config says for ``step``, instead of what its checkpoint says.
+    """Set a resumed optimizer to the config's values at ``step``, instead of the checkpoint's.
 
     Args:
         optimizer: Resumed; its moments stay.

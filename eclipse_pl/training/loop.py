@@ -154,7 +154,7 @@ def log_step(trainer: L.Trainer) -> None:
 
 
 def step_is_fresh(trainer: L.Trainer) -> bool:
-    """Whether a step was just made, and callbacks are being told of it."""
+    """Whether a step was just made, and the hooks of the callbacks run."""
     loop = step_loop(trainer)
     batches: Any = loop.batch_progress.total
     return loop.step_made and batches.ready == batches.processed == batches.completed + 1

@@ -19,14 +19,14 @@ from eclipse_pl.training.wandb_account import Mode, wandb_identity, wandb_logger
 class Opening(L.Callback):
     """Makes the run's folder and starts its loggers when set-up has passed: what is refused before leaves nothing behind.
 
-    Until then ``trainer.log_dir`` is None, unless the run has a name or goes on; callbacks that write ask for it only then.
+    Until then ``trainer.log_dir`` is None, unless the run has a name or is resumed; callbacks that write ask for it only then.
 
     Args:
         run: Whose folder it is.
         command: ``fit``, ``validate`` or ``test``.
-        checkpoint: Where the run goes on from.
+        checkpoint: The checkpoint that the run resumes from.
         parser: Of the command; config.yaml in the run's folder is ``config``, which really ran, and loggers get the same.
-        extra: Loggers beside metrics.csv and Weights & Biases.
+        extra: More loggers than metrics.csv and Weights & Biases.
     """
 
     def __init__(

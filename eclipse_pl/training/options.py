@@ -61,7 +61,7 @@ def processes_of(trainer: Any) -> int:
 
 @contextlib.contextmanager
 def devices_named(trainer: Any) -> Iterator[None]:
-    """Around the making of Lightning's trainer, which says what is wrong with a device, and seldom of which option.
+    """Name the options in errors of Lightning's trainer about devices: Lightning seldom does.
 
     Raises:
         ValueError: the device is misspelt, or not there.
@@ -76,7 +76,7 @@ def devices_named(trainer: Any) -> Iterator[None]:
 
 
 def require_trained(trainer: Any) -> None:
-    """End with exit code 1 where a fit has made no step, and says so."""
+    """End with an error and exit code 1 where a fit has made no step."""
     if trainer.global_step or trainer.fit_loop.epoch_loop.batch_progress.total.completed:
         return
     zeros = [name for name in ("limit_train_batches", "max_steps", "max_epochs") if getattr(trainer, name) == 0]

@@ -22,7 +22,7 @@ PATIENCE = 8.0
 
 
 def wandb_mode(asked: Literal["auto", "online", "offline", "disabled"]) -> Mode:
-    """``auto`` resolved by WANDB_MODE, then by whether there is an account and a way to it; one line says why it is offline.
+    """``auto`` resolved by WANDB_MODE, then by whether there is an account and a way to it; one line prints why it is offline.
 
     Raises:
         ValueError: ``online`` was asked for, and the server does not answer.
@@ -44,7 +44,7 @@ def wandb_mode(asked: Literal["auto", "online", "offline", "disabled"]) -> Mode:
 
 
 def wandb_logger(mode: Mode, path: Path, project: str, identity: str | None) -> WandbLogger:
-    """The logger of the run in ``path``; a run that goes on is the same run on Weights & Biases, too."""
+    """The logger of the run in ``path``; a resumed run is the same run on Weights & Biases, too."""
     os.environ.setdefault("WANDB_SILENT", "true")
     name = f"{path.parent.name}/{path.name}"
     return WandbLogger(name=name, save_dir=path, project=project, offline=mode == "offline", id=identity, resume="allow")
@@ -73,7 +73,7 @@ def has_wandb_account() -> bool:
 
 
 def answers(url: str, patience: float = PATIENCE) -> bool:
-    """Whether a server says anything at all, through a proxy where the environment names one."""
+    """Whether a server answers, through a proxy where the environment names one."""
     answered = threading.Event()
 
     def ask() -> None:
