@@ -31,8 +31,8 @@ class FailTogether(L.Callback):
     """A rank that fails ends all of them within seconds, with its sentence and exit code 1.
 
     The others would wait for it: in a collective, for minutes or for ever. The rank that fails first writes its error to the
-    store through which the processes found each other. A thread of every other rank looks there, writes the last good step (the first rank), and
-    ends its process, whose main thread may be where no exception reaches it.
+    store through which the processes found each other. A thread of every other rank reads the store, writes the last good
+    step (the first rank), and ends its process, whose main thread may be where no exception reaches it.
     """
 
     def __init__(self) -> None:
