@@ -143,7 +143,7 @@ class Checkpoints(ModelCheckpoint):
     def rescue(self, trainer: L.Trainer, copied: bool = False) -> None:
         """Write the state of the last step if it is not on disk and still at hand; without waiting for other ranks.
 
-        ``copied``: first into memory, because another thread may go on with the training.
+        ``copied``: first into memory, because another thread may continue the training.
         """
         step, saved = self._step, self.last_saved
         if not trainer.is_global_zero or type(trainer.strategy) not in (SingleDeviceStrategy, DDPStrategy):

@@ -43,7 +43,7 @@ class LatentEvaluation(L.Callback):
         self.ridge_pairs = ridge_pairs
         self._parts: list[Measured] = []
         self._predicted: list[Tensor] = []
-        """This rank's predictions, a batch each; they stay here."""
+        """This rank's predictions, a batch each; they stay on this rank."""
         self._beside: Rows = {}
         self._report: dict[str, Any] = {}
         self._pairs: dict[str, Any] = {}

@@ -27,7 +27,7 @@ from eclipse_pl.raw.tar_samples import TarSample, TarSamples
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """What a prior makes of one prompt, and the pairs of a split that lie nearest to it."""
+    """The prediction of a prior for one prompt, and the pairs of a split that lie nearest to it."""
 
     prompt: str
     tokens: int
@@ -47,7 +47,7 @@ def nearest(
     encoder: Encoder | None = None,
     seed: int = 0,
 ) -> list[Neighbours]:
-    """Show which images lie nearest to the embeddings that a prior makes of prompts. No decoder is needed.
+    """Show which images lie nearest to the embeddings that a prior predicts for prompts. No decoder is needed.
 
     Args:
         prior: folder of a run.

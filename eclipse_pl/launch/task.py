@@ -39,9 +39,9 @@ class Task:
         name: For the reader.
         command: Its words, by which a finished task is known again; ``${interpreter}`` is the Python that runs this.
         folder: Where the task writes, and where its output (``log.txt``) is kept.
-        checkpoint: What a command that was stopped on its way can go on from. Where this file is missing, what an earlier try
+        checkpoint: The file that a stopped command resumes from. Where this file is missing, what an earlier try
             left is removed before the next.
-        resume: Words that tell the command to go on from there.
+        resume: Words that tell the command to resume from that file.
         finished_by: The file that the command writes last. The task is finished when it is there, whatever the exit code.
         environment: Variables to set.
         cwd: Where it runs; all paths are relative to it.

@@ -54,7 +54,7 @@ class StepLoop(_TrainingEpochLoop):
 
     @property
     def validates_by_schedule(self) -> bool:
-        """Whether a validation is due after this step, also in a run that would not end here."""
+        """Whether a validation is due after this step, also in a run that does not end at this step."""
         trainer = self.trainer
         if not self.step_made or not self._should_check_val_epoch():
             return False
