@@ -41,7 +41,7 @@ from eclipse_pl.training.opening import Opening
 from eclipse_pl.training.options import devices_named, processes_of, require_devices, require_supported, require_trained
 from eclipse_pl.training.unknown_keys import unknown_keys
 
-# a space is never written in YAML: it comes from the data, so its fields are no options
+# a space comes from the data and never from YAML, so its fields are not options
 set_parsing_settings(subclasses_enabled=[ClipSpace])
 
 
@@ -49,7 +49,7 @@ NO_IMAGES = " To train and measure embeddings alone, add --config experiments/ov
 
 
 class PriorCLI(LightningCLI):
-    """fit, validate and test of a LitPrior. No config is rewritten: a group in YAML is the signature of a class."""
+    """fit, validate and test of a LitPrior. Configs are not rewritten: a group in YAML is the signature of a class."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_class_arguments(Run, "run")
@@ -60,7 +60,7 @@ class PriorCLI(LightningCLI):
             type=Decoder | None,
             default=None,
             enable_path=True,
-            help="Generates the images of samples and benchmark.",
+            help="Decoder that generates the images of samples and benchmark.",
         )
         parser.add_lightning_class_args(SampleImages, "samples")
         parser.add_lightning_class_args(Benchmark, "benchmark")
@@ -76,7 +76,7 @@ class PriorCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        # weights_only is no choice: nothing is unpickled from a checkpoint
+        # weights_only is not an option: checkpoints are never unpickled
         skipped = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule", "weights_only"}
         return {"fit": skipped, "validate": skipped, "test": skipped}
 
@@ -102,7 +102,7 @@ class PriorCLI(LightningCLI):
             settings.ckpt_path = str(path)
 
     def instantiate_classes(self) -> None:
-        """Build all parts. What is wrong with them is reported at once, before the trainer is made or a file is fetched."""
+        """Build all parts. All their problems are reported together, before the trainer is built or a file is fetched."""
         assert self.subcommand is not None
         trainer = self.config[self.subcommand].trainer
         self.problems = Problems()
@@ -121,7 +121,7 @@ class PriorCLI(LightningCLI):
             raise
 
     def require_ready(self, settings: Any) -> None:
-        """Check what the parts need of each other.
+        """Check that the parts fit each other.
 
         Raises:
             ValueError: All problems, one a line.
@@ -167,17 +167,17 @@ class PriorCLI(LightningCLI):
         if logger is False:
             raise ValueError("trainer.logger is false, but a run always writes metrics.csv. Leave it out; see run.wandb.")
         if trainer.fast_dev_run:
-            logger = DummyLogger()  # a run that leaves nothing
+            logger = DummyLogger()  # such a run writes nothing
         else:
             settings.run.require_free(self.subcommand, settings.ckpt_path)
             extra = logger if isinstance(logger, list) else [] if logger in (None, True) else [logger]
             config, parser = self.config[self.subcommand], self._parser(self.subcommand)
             first = [Opening(settings.run, self.subcommand, settings.ckpt_path, parser, config, extra)]
-            logger = False  # Opening has them
+            logger = False  # Opening adds the loggers
         with devices_named(trainer):
             made = super().instantiate_trainer(
                 logger=logger,
-                # ours first: what counts and averages is done when one of the user's fails; Averaging follows all that average
+                # ours come first, so that they have run if a callback of the user fails; Averaging follows all that average
                 callbacks=[*first, *callbacks, *(trainer.callbacks or []), Averaging()],
                 plugins=[*(trainer.plugins or []), AtomicCheckpointIO()],
                 **kwargs,
@@ -199,19 +199,19 @@ class PriorCLI(LightningCLI):
 
 
 def is_no_advertisement(record: logging.LogRecord) -> bool:
-    """Lightning 2.6 recommends a logger of its own at every start."""
+    """False for a message of Lightning 2.6 that recommends its own logger at every start."""
     return "litlogger" not in record.getMessage()
 
 
 def checkpoint_path(value: str, folder: str, experiment: str) -> Path:
-    """The checkpoint meant by ``--ckpt_path``: a file, a run's folder, or ``last`` or ``best`` of the experiment."""
+    """The checkpoint that ``--ckpt_path`` names: a file, a run's folder, or ``last`` or ``best`` of the experiment."""
     home = Path(folder) / experiment
     known = sorted(Path(folder).glob("*/*/checkpoints/*.ckpt"), key=lambda file: file.stat().st_mtime)
     path = Path(value)
     if value in ("last", "best"):
         own = [file for file in known if file.parent.parent.parent == home and file.name.startswith(value)]
         if not own:
-            remedy = "" if value == "last" else " A run keeps its best one where checkpoint.monitor names a metric."
+            remedy = "" if value == "last" else " A run keeps its best checkpoint if checkpoint.monitor names a metric."
             raise ValueError(f"--ckpt_path {value}: there is no such checkpoint below {home} yet.{remedy}")
         path = own[-1]
     elif path.is_dir():
@@ -227,12 +227,12 @@ def main(args: ArgsType = None) -> PriorCLI:
     """Run ``fit``, ``validate`` or ``test``; ``args`` as on the command line."""
     # Lightning 2.6 asks for torch's LeafSpec, which torch 2.12 renamed
     warnings.filterwarnings("ignore", r".isinstance\(treespec, LeafSpec\)", FutureWarning)
-    # outside a fit the averaged weights are the weights, and that is what a checkpoint holds
+    # outside a fit the averaged weights are used, and a checkpoint holds these
     warnings.filterwarnings("ignore", r"You're using the WeightAveraging callback, but loading a checkpoint", UserWarning)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(is_no_advertisement)
-    # a run that is resumed keeps its folder, and no other run is given one that is in use
+    # a run that is resumed keeps its folder, and no other run gets a folder that is in use
     warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty", UserWarning)
-    # a prior in closed form has nothing to step on
+    # a prior in closed form has no optimiser
     warnings.filterwarnings("ignore", r".(LightningModule.configure_optimizers|training_step). returned `None`", UserWarning)
     try:
         return run_cli(args)
@@ -247,9 +247,9 @@ def run_cli(args: ArgsType, cli: type[PriorCLI] = PriorCLI) -> PriorCLI:
         subclass_mode_data=True,
         save_config_callback=None,  # see Opening
         seed_everything_default=0,
-        # our sampler knows the ranks; Lightning's would replace it
+        # our sampler handles the ranks; Lightning's must not replace it
         trainer_defaults={"use_distributed_sampler": False, "num_sanity_val_steps": 0},
-        # a typo could be an abbreviation
+        # otherwise a typo can pass as an abbreviation
         parser_kwargs={"prog": "python -m eclipse_pl", "allow_abbrev": False},
         load_from_checkpoint_support=False,
         auto_configure_optimizers=False,

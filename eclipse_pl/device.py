@@ -1,4 +1,4 @@
-"""Which device a part runs on, and what a time measured on it depends on."""
+"""The device of a part, and the facts that a measured time depends on."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ CHOICES = "auto, cpu, cuda, or one of several GPUs: cuda:0, cuda:1 and so on"
 
 
 def find_device(name: str) -> torch.device:
-    """The device that an option names; ``auto`` is a GPU where there is one.
+    """The device that an option names; ``auto`` is a GPU if there is one.
 
     ``cuda`` without a number is the GPU of the process that uses it: each rank has its own.
 
     Raises:
-        ValueError: It is misspelt, or not there.
+        ValueError: The name is misspelt, or there is no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -31,9 +31,9 @@ def find_device(name: str) -> torch.device:
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if not count:
-            raise ValueError(f"device is {name!r}, and torch finds no GPU here. Take auto or cpu.")
+            raise ValueError(f"device is {name!r}, and torch finds no GPU. Use auto or cpu.")
         if device.index is not None and device.index >= count:
-            raise ValueError(f"device is {name!r}, and torch finds {count} GPU{'s' * (count > 1)} here, numbered from 0.")
+            raise ValueError(f"device is {name!r}, and torch finds {count} GPU{'s' * (count > 1)}, numbered from 0.")
     return device
 
 
@@ -57,7 +57,7 @@ def threads_in_words() -> str:
 
 
 def describe_machine(device: torch.device) -> dict[str, str | int]:
-    """What a time measured here depends on."""
+    """The facts that a time measured on this machine depends on."""
     cpu = platform.processor() or platform.machine()
     information = Path("/proc/cpuinfo")
     if information.is_file():

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and folders that one process holds."""
+"""Atomic writes of files, and locks of folders."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path``, of this process alone; renamed to ``path`` when the block ends.
+    """A temporary path of this process in the folder of ``path``. It is renamed to ``path`` when the block ends.
 
-    An interrupted or failed block leaves nothing behind, and what was at ``path`` stays.
+    If the block fails or is interrupted, the temporary file is removed and ``path`` does not change.
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
@@ -26,21 +26,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """``content`` at ``path``: all of it or nothing."""
+    """Write ``content`` to ``path``, completely or not at all."""
     with atomic_path(path) as partial:
         partial.write_bytes(content)
 
 
 def json_bytes(content: Any) -> bytes:
-    """The same content gives the same bytes."""
+    """``content`` as JSON. The same content gives the same bytes."""
     return (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode()
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Atomic; the same content gives the same bytes.
+    """Write ``content`` as JSON, atomically. The same content gives the same bytes.
 
     Raises:
-        ValueError: See `disk_error`.
+        ValueError: The write failed; see `disk_error`.
     """
     try:
         write_atomically(path, json_bytes(content))
@@ -49,19 +49,19 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def disk_error(error: OSError, folder: Path) -> ValueError:
-    """One sentence for a write that failed."""
+    """The error for a write that failed."""
     return ValueError(
-        f"Could not write to {folder} ({error.strerror or error}). Nothing half-written was left there. Free some space or "
-        "choose another folder, and run the command again: it resumes after what is finished."
+        f"Could not write to {folder} ({error.strerror or error}). No partial file was left there. Free some space or "
+        "choose another folder, and run the command again. It resumes after the finished part."
     )
 
 
 @contextmanager
 def only_process(folder: Path, name: str, busy: str) -> Iterator[None]:
-    """Hold ``folder`` by a lock file ``name`` until the end of the block or of the process, however it ends.
+    """Hold ``folder`` by a lock file ``name`` until the block or the process ends.
 
     Raises:
-        ValueError: ``busy`` where another process holds it; or the folder cannot be written.
+        ValueError: ``busy`` if another process holds it, or the folder cannot be written.
     """
     from filelock import FileLock, Timeout
 

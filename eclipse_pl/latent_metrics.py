@@ -1,9 +1,10 @@
-"""What can be measured without a decoder (tier A). No single number is enough, and each says what it must not be used for.
+"""Metrics of embeddings, without a decoder (tier A). No single number is enough, and each metric states its limits.
 
-A constant (the mean image embedding) has a high cosine and finds nothing; the text embedding finds nearly everything and lies
-far from every image embedding. A good prior beats the first on retrieval and the second on distance. So all are read together,
-next to both baselines and the upper bound. Retrieval depends on the number of images: compare it only within one split. The
-text embedding is strong there, because CLIP was trained for just this: a prior below it has not failed.
+A constant (the mean image embedding) has a high cosine, but its retrieval is at chance. The text embedding has a high
+retrieval, but it is far from every image embedding. A good prior beats the first on retrieval and the second on distance.
+Read all metrics together, next to both baselines and the upper bound. Retrieval depends on the number of images: compare it
+only within one split. The text embedding is strong there, because CLIP was trained for it. A prior with a lower value has
+not failed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from eclipse_pl.embedding import EmbeddingBatch
 from eclipse_pl.retrieval import Gallery
 
 VERSION = 2
-"""Raised whenever a metric changes its meaning: numbers of different versions are not compared."""
+"""Increased when a metric changes its meaning. Numbers of different versions are not compared."""
 
 RECALLS = (1, 5, 10)
 AVERAGED = ("cosine", "centred_cosine", "mse", "text_cosine", "norm")
@@ -35,7 +36,7 @@ LABELS = {
     "text_as_image": "text as image (baseline)",
     "upper_bound": "upper bound",
 }
-"""How a row is printed, where its name is not its label."""
+"""Printed labels of rows, if they differ from the names."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +45,7 @@ class Measured:
 
     index: Int[Tensor, " pairs"]
     group: Int[Tensor, " pairs"]
-    """Equal where pairs show one image."""
+    """Equal if pairs show one image."""
     subsets: list[str]
     values: dict[str, Float[Tensor, " pairs"]]
 
@@ -56,7 +57,7 @@ class Measured:
         image_mean: Float[Tensor, " dim"],
         **more: Float[Tensor, " batch"],
     ) -> Measured:
-        """`measure_pairs` of a batch, and ``more`` values beside them, all on the CPU."""
+        """`measure_pairs` of a batch and the ``more`` values, all on the CPU."""
         values = measure_pairs(predicted, batch, image_mean) | more
         return cls(
             batch.index.cpu(),
@@ -76,7 +77,7 @@ class Measured:
 
     @classmethod
     def join(cls, parts: list[Measured]) -> Measured:
-        """Those of all ranks as one, sorted by index, so that sums do not depend on who computed what."""
+        """The metrics of all ranks, sorted by index, so that sums do not depend on the ranks."""
         whole = cls.concatenated(parts)
         order = whole.index.argsort()
         values = {name: column[order] for name, column in whole.values.items()}
@@ -91,7 +92,7 @@ def measure(
 ) -> dict[str, dict[str, float]]:
     """{subset: {metric: value}} of a split that is one batch; the first subset, "all", is the whole split.
 
-    Retrieval of every subset searches the whole split, so that subsets of different sizes can be compared.
+    Retrieval for a subset searches the whole split, so that subsets of different sizes can be compared.
     """
     group = batch.index if batch.group is None else batch.group
     rank = Gallery(batch.image_embed, group, predicted.device).ranks(predicted, torch.arange(len(batch)))
@@ -101,9 +102,9 @@ def measure(
 def measure_pairs(
     predicted: Float[Tensor, "batch dim"], batch: EmbeddingBatch, image_mean: Float[Tensor, " dim"]
 ) -> dict[str, Float[Tensor, " batch"]]:
-    """Every metric that needs nothing but the pair itself, where the batch is. ``mse`` is the mean over dimensions.
+    """Every metric that needs only the pair itself, on the device of the batch. ``mse`` is the mean over dimensions.
 
-    ``rank``, which retrieval is made of, needs all images of the split: see `Gallery`.
+    Retrieval needs ``rank``, which depends on all images of the split: see `Gallery`.
     """
     predicted, image, mean = predicted.float(), batch.image_embed.float(), image_mean.to(predicted.device)
     nothing = torch.full_like(image, torch.nan)
@@ -120,7 +121,7 @@ def measure_pairs(
 
 
 def require_metric(option: str, name: str) -> None:
-    """Raise ValueError where no run logs a metric of this name. A prior names its losses, so an unknown one may be a loss."""
+    """Raise ValueError if no run logs a metric of this name. An unknown name can be a loss of a prior."""
     known = [f"val/{metric}" for metric in METRICS]
     if name.partition("/")[0] not in ("val", "train", "benchmark", "lr"):
         raise ValueError(
@@ -133,7 +134,7 @@ def require_metric(option: str, name: str) -> None:
 
 
 def means(pairs: dict[str, Float[Tensor, " pairs"]], subsets: list[str]) -> dict[str, dict[str, float]]:
-    """Means of `measure_pairs` over the whole split, and over each subset where there are several."""
+    """Means of `measure_pairs` over the whole split, and over each subset if there are several."""
     named = sorted({name for name in subsets if name})
     rows = {ALL: torch.ones(len(subsets), dtype=torch.bool)}
     if len(named) > 1:
@@ -153,7 +154,7 @@ def centred_cosine(
 ) -> Float[Tensor, " pairs"]:
     """Cosine after the mean image embedding is subtracted from both: 0 for a constant, whose plain cosine is high.
 
-    Do not compare it between data sets: it depends on how varied their images are.
+    Do not compare it between data sets, because it depends on the variety of their images.
     """
     return cosine_similarity(predicted - image_mean, image - image_mean)
 
@@ -161,9 +162,9 @@ def centred_cosine(
 def hard_negative(
     predicted: Float[Tensor, "pairs dim"], image: Float[Tensor, "pairs dim"], negative: Float[Tensor, "pairs dim"]
 ) -> Float[Tensor, " pairs"]:
-    """1 where a prediction is nearer to its image than to that with two attributes swapped; ties count half.
+    """1 if a prediction is nearer to its image than to the image with two attributes swapped; ties count half.
 
-    Chance is 0.5. NaN where a pair has no counterpart. It asks for binding only: a prediction far from all images can be
+    Chance is 0.5. NaN if a pair has no counterpart. It measures binding only: a prediction far from all images can be
     right.
     """
     own = cosine_similarity(predicted, image)

@@ -1,7 +1,7 @@
 """The two terms of ECLIPSE's loss (Patel et al., CVPR 2024, arXiv 2312.04655, Eq. 3 to 5), as pure functions.
 
-Both are computed in float32 under autocast: at a temperature of 0.01 a cosine that is wrong by bfloat16's 0.4 % is a logit
-that is wrong by 0.4.
+Both are computed in float32 under autocast. At a temperature of 0.01, bfloat16's error of 0.4 % in a cosine becomes an error
+of 0.4 in a logit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def projection_loss(
     """Eq. 3: squared distance of prediction and true image embedding, averaged over the batch.
 
     ``sum`` is Eq. 3 as printed, a squared norm; ``mean`` divides it by the number of dimensions, as ``mse_loss`` does. The
-    paper does not say which of them its code used, and the weight of the contrastive term means nothing without it.
+    paper does not state which its code used. The effect of the contrastive weight depends on this choice.
     """
     one_of("reduction", reduction, ("mean", "sum"))
     squares = F.mse_loss(prediction.float(), image_embed.float(), reduction="none")
@@ -38,13 +38,16 @@ def contrastive_loss(
     positives: Int[Tensor, " batch"] | None = None,
     ignored: Bool[Tensor, "batch columns"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Eq. 4: cross-entropy of finding each row's own column among all columns, by cosine similarity over temperature.
+    """Eq. 4: cross-entropy of each row's own column among all columns. Logits are cosine similarities over temperature.
 
     In the paper rows are the predictions and columns the text embeddings of the batch, in this direction only.
 
     Args:
-        positives: Column that belongs to each row; by default row i belongs to column i.
-        ignored: True where a column is no fair negative for a row (see `duplicates`). A row's positive always counts.
+        rows: Embeddings that search.
+        columns: Embeddings that are searched.
+        temperature: Divisor of the cosines.
+        positives: The column that belongs to each row; by default row i belongs to column i.
+        ignored: True if a column is a false negative of a row (see `duplicates`). The positive of a row always counts.
     """
     if positives is None:
         positives = torch.arange(len(rows), device=rows.device)
@@ -59,16 +62,16 @@ def contrastive_loss(
 def duplicates(
     targets: Float[Tensor, "batch dim"], columns: Float[Tensor, "columns dim"], tolerance: float = 1e-5
 ) -> Bool[Tensor, "batch columns"]:
-    """True where a column equals a row's own target, or nearly (1 - cosine below ``tolerance``): a false negative.
+    """True if a column is a false negative: it equals a row's own target, with 1 - cosine below ``tolerance``.
 
-    MSCOCO has five captions an image and the web repeats its alt-texts; the paper does not treat them.
+    MSCOCO has five captions for each image, and alt-texts of the web repeat. The paper does not mention them.
     """
     with torch.autocast(targets.device.type, enabled=False):
         return F.normalize(targets.float(), dim=1) @ F.normalize(columns.float(), dim=1).T > 1 - tolerance
 
 
 def gather_ranks(rows: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, "columns ..."]:
-    """The rows of all ranks, rank 0's first; ``rows`` itself without torch.distributed. Every rank must bring as many.
+    """The rows of all ranks, rank 0's first; ``rows`` itself without torch.distributed. All ranks must have the same number.
 
     For constants (text and image embeddings) this is one gather. For predictions the gradient of every rank's loss flows
     back to the rank that made the row, summed over ranks. With each rank's loss a mean over its own rows, and gradients
@@ -81,7 +84,7 @@ def gather_ranks(rows: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, "columns .
 
 
 def first_of_rank(batch: int) -> int:
-    """Where this rank's own rows begin in `gather_ranks` of ``batch`` rows a rank."""
+    """Index of this rank's first row in `gather_ranks` of ``batch`` rows for each rank."""
     return batch * distributed.get_rank() if _distributed() else 0
 
 

@@ -1,4 +1,4 @@
-"""Where a published model lies on this machine: a local folder, or a repository of the hub that is fetched once."""
+"""Find the local folder of a published model: a folder, or a repository of the hub that is fetched once."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from typing import Any
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 GONE = {"stabilityai/stable-diffusion-2": "sd2-community", "runwayml/stable-diffusion-": "stable-diffusion-v1-5"}
-"""Repositories that their owners removed from the hub (November 2025, August 2024), by how their ids begin, and who keeps
-copies of the same names. The copies are unofficial: nobody vouches for them."""
+"""Beginnings of the ids of repositories that their owners removed from the hub (November 2025, August 2024), and the owners of
+copies with the same names. The copies are unofficial."""
 
 
 def find_model_folder(
     source: str, wanted: Sequence[str] = ("*.json", "*.safetensors", "*.txt"), ignored: Sequence[str] = ()
 ) -> Path:
-    """The folder of ``source``: itself if it is one, else the hub's repository of that name, its ``wanted`` files fetched.
+    """The folder of ``source``: a local folder, or the ``wanted`` files of the hub's repository of that name.
 
     ``OWNER/NAME@REVISION`` names a branch, a tag, a commit or a pull request (``refs/pr/3``) of the repository.
 
     Raises:
-        ValueError: It is neither, with the folders of similar names; or the hub cannot be reached.
+        ValueError: It is neither, or the hub cannot be reached. The message names similar folders.
     """
     path = Path(source).expanduser()
     if path.is_dir():
         return path
     near = difflib.get_close_matches(path.name, [other.name for other in siblings(path)], n=3, cutoff=0.5)
     hint = f" Near it: {', '.join(str(path.parent / name) for name in near)}." if near else ""
-    # with such a parent it is more likely a mistyped path than a repository
+    # if its parent exists, it is probably a mistyped path
     if path.exists() or path.parent.is_dir() or not HUB_ID.fullmatch(source):
         raise ValueError(f"There is no folder {source}, and it is no hub id (OWNER/NAME).{hint}")
     from huggingface_hub import snapshot_download
@@ -45,19 +45,21 @@ def find_model_folder(
                 repository, revision=revision or None, allow_patterns=list(wanted), ignore_patterns=list(ignored)
             )
         )
-    except Exception as error:  # the hub's client raises a dozen kinds, for the network and for names
+    except Exception as error:  # the hub's client raises many kinds of errors
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        told = f"{source} is no folder here, and could not be fetched from the hub ({reason}).{hint}"
+        failure = f"{source} is no local folder, and could not be fetched from the hub ({reason}).{hint}"
         if mirror := mirror_of(repository):
             raise ValueError(
-                f"{told} Its owner removed it; {mirror} is a copy of it, but not an official one. If you trust that, pass its "
-                "name, or pass the folder of a copy of your own."
+                f"{failure} Its owner removed it; {mirror} is a copy of it, but not an official one. If you trust it, pass "
+                "its name, or pass the folder of your own copy."
             ) from error
-        raise ValueError(f"{told} Connect this machine once, or copy the repository here and pass its folder.") from error
+        raise ValueError(
+            f"{failure} Connect this machine once, or copy the repository to this machine and pass its folder."
+        ) from error
 
 
 def mirror_of(repository: str) -> str | None:
-    """Where the hub keeps a copy of a repository that its owner removed."""
+    """The id of a copy of a repository that its owner removed; None if there is none."""
     name = repository.partition("/")[2]
     return next((f"{owner}/{name}" for start, owner in GONE.items() if repository.startswith(start)), None)
 
@@ -72,13 +74,11 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(
-            f"{folder} holds no {name}: it is no folder of a model that diffusers or transformers saved."
-        ) from None
+        raise ValueError(f"{folder} holds no {name}, so it is not a model folder of diffusers or transformers.") from None
     except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error}). Fetch it again.") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no object. Fetch it again.")
+        raise ValueError(f"{path} holds no JSON object. Fetch it again.")
     return content
 
 
@@ -86,7 +86,7 @@ def find_weights(folder: Path, stem: str = "diffusion_pytorch_model") -> list[Pa
     """The safetensors files that together hold a model's weights.
 
     Raises:
-        ValueError: There are none, or only pickles, with the way to convert them.
+        ValueError: There are none, or only pickles. For pickles the message holds the command that converts them.
     """
     index = folder / f"{stem}.safetensors.index.json"
     if index.is_file():
@@ -107,17 +107,17 @@ def find_weights(folder: Path, stem: str = "diffusion_pytorch_model") -> list[Pa
             f"'{whole}', {{'format': 'pt'}})"
         )
         raise ValueError(
-            f"{folder} holds its weights as a pickle only ({pickles[0].name}), and pickles from somebody else are not loaded. "
+            f"{folder} holds its weights as a pickle only ({pickles[0].name}). Pickles of other people are not loaded. "
             f'Convert it once: python -c "{convert}"'
         )
     raise ValueError(
-        f"{folder} holds no {whole.name}. Fetch it again, or name the folder that holds it. Where a repository holds pickles "
-        "only, fetch those into a folder and name that: the answer will be the way to convert them."
+        f"{folder} holds no {whole.name}. Fetch it again, or name the folder that holds it. If the repository holds "
+        "pickles only, fetch them into a folder and name it: the next error shows the command that converts them."
     )
 
 
 def sha256_of(path: Path) -> str:
-    """First 16 digits of the file's hash. The hub's cache names large files by theirs; others are read once a process."""
+    """First 16 digits of the file's hash. The hub's cache names large files by their hash. Others are read once."""
     blob = path.resolve()
     if blob.parent.name == "blobs" and re.fullmatch("[0-9a-f]{64}", blob.name):
         return blob.name[:16]
@@ -126,7 +126,7 @@ def sha256_of(path: Path) -> str:
 
 
 def sha256_of_all(files: Sequence[Path]) -> str:
-    """16 digits that name several files in their order: equal exactly where all files are equal."""
+    """16 digits for several files in their order. They are equal only if all files are equal."""
     hashes = [sha256_of(file) for file in files]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()[:16]
 

@@ -24,12 +24,12 @@ def load_open_clip(model: str, pretrained: str | None) -> tuple[Any, Any, str]:
             torch.manual_seed(0)
             built = open_clip.create_model(model, require_pretrained=pretrained != "random", **options)
         tokenizer = open_clip.get_tokenizer(model)
-    except Exception as error:  # open_clip and the loaders below it raise a dozen kinds, for files and for the network
+    except Exception as error:  # open_clip and its loaders raise many kinds of errors
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if tag.startswith("open_clip:") and pretrained in open_clip.list_pretrained_tags_by_model(model):
             raise ValueError(
                 f"The weights of {model} with tag {pretrained!r} could not be downloaded ({reason}). Connect this machine "
-                "once, or copy the checkpoint here and pass its path as `pretrained`."
+                "once, or copy the checkpoint to this machine and pass its path as `pretrained`."
             ) from error
         raise ValueError(
             f"{model} could not be loaded with pretrained={pretrained!r} ({reason}). The checkpoint must hold all weights of "
@@ -41,7 +41,7 @@ def load_open_clip(model: str, pretrained: str | None) -> tuple[Any, Any, str]:
 
 
 def open_clip_tag(model: str, pretrained: str | None) -> str:
-    """What names the weights, without loading them; of ``random`` ones it lacks their hash."""
+    """The tag that names the weights, without loading them. For ``random`` weights it lacks their hash."""
     return _find(model, pretrained)[1]
 
 
@@ -66,7 +66,9 @@ def _find(model: str, pretrained: str | None) -> tuple[dict[str, Any], str]:
 
 def _folder(folder: Path, pretrained: str | None) -> tuple[dict[str, Any], str]:
     if pretrained is not None:
-        raise ValueError(f"A `local-dir:` model brings its weights, so pretrained={pretrained!r} has no use: set it to null.")
+        raise ValueError(
+            f"A `local-dir:` model holds its weights, so pretrained={pretrained!r} has no effect. Set it to null."
+        )
     return {}, local_dir_tag(folder)
 
 
@@ -77,8 +79,8 @@ def _built_in(model: str, pretrained: str | None) -> tuple[dict[str, Any], str]:
     if model not in open_clip.list_models():
         near = get_close_matches(model, open_clip.list_models(), n=3, cutoff=0.4)
         raise ValueError(
-            f"open_clip has no model {model!r}. {_near(near)}`open_clip.list_models()` lists all; a model of your own "
-            "is `local-dir:/folder`."
+            f"open_clip has no model {model!r}. {_near(near)}`open_clip.list_models()` lists all. Pass your own model as "
+            "`local-dir:/folder`."
         )
     tags = open_clip.list_pretrained_tags_by_model(model)
     if pretrained == "random":
@@ -87,13 +89,17 @@ def _built_in(model: str, pretrained: str | None) -> tuple[dict[str, Any], str]:
         wants, has = get_pretrained_cfg(model, pretrained).get("quick_gelu", False), open_clip.get_model_config(model)
         if has.get("quick_gelu", False) and not wants:
             raise ValueError(
-                f"The weights {pretrained!r} were not trained with QuickGELU: take model {model.removesuffix('-quickgelu')!r}."
+                f"The weights {pretrained!r} were not trained with QuickGELU. Use model {model.removesuffix('-quickgelu')!r}."
             )
-        # open_clip 3 only warns when OpenAI's weights meet the ordinary GELU; the embeddings would be slightly wrong.
+        # open_clip 3 only warns when OpenAI's weights meet the ordinary GELU; the embeddings are then slightly wrong.
         return {"pretrained": pretrained, "force_quick_gelu": wants}, f"open_clip:{model}:{pretrained}"
     if pretrained is not None and Path(pretrained).is_file():
         return {"pretrained": pretrained}, f"open_clip:{model}:sha256-{sha256_of(Path(pretrained))}"
-    what = f"{pretrained!r} is neither a file nor a tag of {model}" if pretrained else "Nothing says which weights to take"
+    what = (
+        f"{pretrained!r} is neither a file nor a tag of {model}"
+        if pretrained
+        else "pretrained is null, so no weights are named"
+    )
     near = get_close_matches(pretrained or "", tags, n=3, cutoff=0.4)
     raise ValueError(
         f"{what}. {_near(near)}Tags of {model}: {', '.join(tags) or 'none'}. A path to a checkpoint file works too, "

@@ -1,9 +1,9 @@
-"""EclipsePriorPipeline: an ECLIPSE prior as a diffusers pipeline whose output ``KandinskyV22Pipeline`` takes as it is.
+"""EclipsePriorPipeline: an ECLIPSE prior as a diffusers pipeline. ``KandinskyV22Pipeline`` takes its output unchanged.
 
     prior = EclipsePriorPipeline.from_pretrained("FOLDER")          # as `python -m eclipse_pl export` writes it
     image_embeds, negative_image_embeds = prior("a red star", return_dict=False)
 
-Unlike the pipeline of ECLIPSE's authors it takes no argument that it would ignore.
+Unlike the pipeline of ECLIPSE's authors it has no argument that it ignores.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from eclipse_pl.priors.released import PLAIN
 
 
 class EclipsePriorTransformer(ModelMixin, PriorNetwork, ConfigMixin):
-    """PriorNetwork without time token as a diffusers model; reads what ECLIPSE's authors published and what `export` writes.
+    """PriorNetwork without time token as a diffusers model. It reads folders of ECLIPSE's authors and of `export`.
 
     Args:
-        zero_image_embed: Embedding of the all-zero image, Kandinsky's unconditional one; None in published folders.
-        **plain: Options of ``PriorTransformer`` that every published prior leaves at their defaults.
+        zero_image_embed: Embedding of the all-zero image, Kandinsky's unconditional embedding. None in published folders.
+        **plain: Options of ``PriorTransformer`` that have their defaults in every published prior.
     """
 
     @register_to_config
@@ -57,7 +57,7 @@ class EclipsePriorTransformer(ModelMixin, PriorNetwork, ConfigMixin):
         other = {name: values[name] for name, value in PLAIN.items() if values[name] != value}
         if additional_embeddings != 3 or other:
             raise ValueError(
-                f"This folder is no ECLIPSE prior: it has {additional_embeddings} tokens beside the text instead of 3"
+                f"This folder is no ECLIPSE prior: it has {additional_embeddings} extra tokens instead of 3"
                 f"{f' and {other}' if other else ''}. Diffusion priors are diffusers' own PriorTransformer."
             )
         PriorNetwork.__init__(
@@ -69,11 +69,11 @@ class EclipsePriorPipeline(DiffusionPipeline):
     """Captions to image embeddings in one forward pass.
 
     Args:
-        prior: The network.
+        prior: Network of the prior.
         text_encoder: ``CLIPTextModelWithProjection`` of the prior's space.
-        tokenizer: Its tokenizer.
-        image_encoder: ``CLIPVisionModelWithProjection`` of the prior's space; needed only for a prior that does not hold the
-            embedding of the all-zero image itself, as the published ones do not.
+        tokenizer: Tokenizer of the text encoder.
+        image_encoder: ``CLIPVisionModelWithProjection`` of the prior's space; needed only if the prior does not hold the
+            embedding of the all-zero image. Published priors do not hold it.
     """
 
     model_cpu_offload_seq = "text_encoder->prior"
@@ -98,15 +98,18 @@ class EclipsePriorPipeline(DiffusionPipeline):
         output_type: str = "pt",
         return_dict: bool = True,
     ) -> KandinskyPriorPipelineOutput | tuple[Any, ...]:
-        """Image embeddings and the negative ones beside them, images of one prompt next to each other.
+        """Image embeddings and negative embeddings. Images of one prompt are neighbours.
 
         Args:
-            negative_prompt: What the decoder is led away from: one for all prompts or one for each, through the prior with the
-                noise of its prompt. None takes the embedding of the all-zero image, as Kandinsky does.
-            num_images_per_prompt: How many embeddings of each prompt, of different noise.
-            generator: Draws the noise; with a list, one an image, each embedding depends on its prompt and generator alone.
-            latents: The noise itself instead.
+            prompt: One caption or a list.
+            negative_prompt: Prompt that guides the decoder away: one for all prompts, or one for each. The prior predicts its
+                embedding with the noise of the prompt. None takes the embedding of the all-zero image, as Kandinsky does.
+            num_images_per_prompt: Number of embeddings of each prompt, with different noise.
+            generator: Generator of the noise. With a list, one for each image, an embedding depends only on its prompt and
+                generator.
+            latents: The noise itself. Pass it without a generator.
             output_type: "pt" for tensors, "np" for arrays.
+            return_dict: If False, return a tuple.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         if not prompts:
@@ -123,7 +126,7 @@ class EclipsePriorPipeline(DiffusionPipeline):
         shape = (len(prompts) * num_images_per_prompt, int(self.prior.config["embedding_dim"]))
         if latents is not None and (generator is not None or tuple(latents.shape) != shape):
             raise ValueError(
-                f"latents must have the shape {shape}, not {tuple(latents.shape)}, and stand alone, without a generator."
+                f"latents must have the shape {shape}, not {tuple(latents.shape)}, and a generator cannot be passed with them."
             )
         device, dtype = self._execution_device, self.prior.dtype
         if latents is None:
@@ -141,7 +144,7 @@ class EclipsePriorPipeline(DiffusionPipeline):
         return KandinskyPriorPipelineOutput(*embeds) if return_dict else embeds
 
     def encode_prompt(self, prompts: list[str]) -> TextCondition:
-        """Captions without their padding, cut at the context as CLIP does, with a warning."""
+        """Encode captions without padding. Longer ones are truncated at the context as in CLIP, with a warning."""
         length = self.tokenizer.model_max_length
         whole = self.tokenizer(prompts, truncation=False, padding=False, verbose=False).input_ids
         if cut := [prompt for prompt, ids in zip(prompts, whole, strict=True) if len(ids) > length]:
@@ -150,8 +153,8 @@ class EclipsePriorPipeline(DiffusionPipeline):
             )
         tokens = self.tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
         mask = tokens.attention_mask.bool()
-        said = self.text_encoder(tokens.input_ids.to(self._execution_device))
-        return TextCondition(said.text_embeds, said.last_hidden_state[mask], mask.sum(1).to(said.text_embeds.device))
+        encoded = self.text_encoder(tokens.input_ids.to(self._execution_device))
+        return TextCondition(encoded.text_embeds, encoded.last_hidden_state[mask], mask.sum(1).to(encoded.text_embeds.device))
 
     def zero_image(self, device: torch.device) -> Float[Tensor, "1 dim"]:
         """Embedding of the all-zero image, computed once."""
@@ -166,7 +169,7 @@ class EclipsePriorPipeline(DiffusionPipeline):
             else:
                 raise ValueError(
                     "This prior does not hold the embedding of the all-zero image. Pass negative_prompt, or give the pipeline "
-                    "the image_encoder of its space (published Kandinsky priors bring it in their folder image_encoder)."
+                    "the image_encoder of its space (the folder image_encoder of published Kandinsky priors)."
                 )
         return self._zero_image.to(device)
 

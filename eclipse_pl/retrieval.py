@@ -15,12 +15,12 @@ from eclipse_pl.data.chunk import image_numbers
 class Gallery:
     """The images of a split, in which each prediction searches for its own.
 
-    Pairs of one group show one image: each of them may be found. Equal rows of image embeddings are one candidate.
+    Pairs of one group show one image, and a match with any of them counts. Equal rows of image embeddings are one candidate.
 
     Args:
-        image_embed: Of all pairs of the split, as the shards hold them; different rows are kept in that type.
-        group: Of each pair; equal where pairs show one image.
-        device: Where similarities are computed.
+        image_embed: Image embeddings of all pairs of the split, in the type of the shards. Different rows are kept.
+        group: Group of each pair; equal if pairs show one image.
+        device: Device that computes similarities.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Gallery:
         _, first, candidate = np.unique(image_numbers(image_embed.cpu().numpy()), return_index=True, return_inverse=True)
         self.images = image_embed.cpu()[torch.from_numpy(first)].to(device)
         _, self.group = torch.unique(group.cpu(), return_inverse=True)
-        """Of each pair, counted from 0."""
+        """Group of each pair, counted from 0."""
         # every candidate of every group, group by group
         shown = torch.unique(torch.stack([self.group, torch.from_numpy(candidate)], dim=1), dim=0)
         self.shown = shown[:, 1]
@@ -39,10 +39,12 @@ class Gallery:
     def ranks(
         self, predicted: Float[Tensor, "rows dim"], pairs: Int[Tensor, " rows"], rows: int = 1024, candidates: int = 4096
     ) -> Float[Tensor, " rows"]:
-        """How many candidates of other images lie nearer to each prediction than its own image, by cosine; ties count half.
+        """Number of candidates of other images that are nearer to each prediction than its own image.
+
+        Distance is by cosine, and ties count half.
 
         ``pairs`` are the predictions' places among the pairs of the split. At most ``rows`` by ``candidates`` similarities are
-        held at a time. NaN where a prediction is not finite: it finds nothing.
+        held at a time. NaN if a prediction is not finite.
         """
         device = self.images.device
         with exact(device):
@@ -58,14 +60,14 @@ class Gallery:
         total = torch.zeros_like(own[:, 0])
         for start in range(0, len(self.images), candidates):
             block = predicted @ self._unit(slice(start, start + candidates)).T
-            here = (column >= start) & (column < start + candidates)
-            block[row[here], column[here] - start] = -torch.inf  # farther than own: not in the way of itself
-            # 1 for each candidate that is nearer, a half for each as near: (1 + sign) / 2, summed
+            inside = (column >= start) & (column < start + candidates)
+            block[row[inside], column[inside] - start] = -torch.inf  # the own image does not count as nearer
+            # the sum of (1 + sign) / 2: 1 for each nearer candidate, 0.5 for each tie
             total += (block.shape[1] + block.sub_(own).sign_().sum(-1)) / 2
         return total.where(predicted.isfinite().all(-1), torch.nan)
 
     def _own(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
-        """(row, candidate) for every candidate that shows the image of the pair in that row."""
+        """(row, candidate) for every candidate with the image of the pair in that row."""
         group = self.group[pairs]
         counts = self.counts[group]
         row = torch.arange(len(pairs)).repeat_interleave(counts)
@@ -78,7 +80,7 @@ class Gallery:
 
 @contextmanager
 def exact(device: torch.device) -> Iterator[None]:
-    """Matrix products in full float32: TF32's three digits would decide who is nearer."""
+    """Matrix products in full float32. The three digits of TF32 would change the ranks."""
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

@@ -18,10 +18,10 @@ class Run:
     """A run is a folder: ``FOLDER/EXPERIMENT/VERSION/`` with config.yaml, metrics.csv, checkpoints/ and latent.json.
 
     Args:
-        experiment: Name of the experiment. Experiments state their own.
-        folder: Where all runs lie.
-        version: Name of this run; the next free number if not given. A version that exists is refused, unless the run goes on
-            from a checkpoint of its own.
+        experiment: Name of the experiment. Each experiment's YAML sets it.
+        folder: Folder of all runs.
+        version: Name of this run; the next free number if not given. A version that exists is refused, unless the run resumes
+            from its own checkpoint.
         wandb: ``auto`` sends to Weights & Biases if there is an account on this machine and keeps an offline copy otherwise.
         project: Project on Weights & Biases.
     """
@@ -42,35 +42,35 @@ class Run:
         self._lock: FileLock | None = None
 
     def require_free(self, command: str, checkpoint: str | None) -> None:
-        """Refuse what `open` would refuse for ever, before anything is built; nothing is written.
+        """Refuse a version that `open` can never accept, before anything is built. Nothing is written.
 
         Raises:
-            ValueError: a run of this version is there already, or the run that goes on has another one.
+            ValueError: A run of this version exists, or the run that resumes has another version.
         """
         origin = self._origin(command, checkpoint)
         if origin is not None:
             if self.version not in (None, origin.name):
                 raise ValueError(
-                    f"run.version is {self.version}, but the run goes on in {origin}. Leave run.version out, or start a new "
+                    f"run.version is {self.version}, but the run resumes in {origin}. Leave run.version out, or start a new "
                     "run from these weights under another run.experiment."
                 )
         elif self.version is not None and holds_run(self._home / self.version):
             raise ValueError(
                 f"{self._home / self.version} holds a run already. Choose another run.version, leave it out for the next free "
-                f"number, or go on with that run: --ckpt_path {self._home / self.version / 'checkpoints' / 'last.ckpt'}"
+                f"number, or resume that run: --ckpt_path {self._home / self.version / 'checkpoints' / 'last.ckpt'}"
             )
 
     def place(self, command: str, checkpoint: str | None) -> Path | None:
-        """The folder of this run, where it is known before `open` finds the next free number."""
+        """The folder of this run, if it is known before `open` finds the next free number."""
         return self._origin(command, checkpoint) or (None if self.version is None else self._home / self.version)
 
     def open(self, command: str, checkpoint: str | None) -> Path:
-        """Claim the folder of this run; a training run that goes on from its own checkpoint keeps its folder.
+        """Claim the folder of this run. A training run that resumes from its own checkpoint keeps its folder.
 
-        One process of a run does so, and tells the others.
+        One process of a run calls this and sends the folder to the others.
 
         Raises:
-            ValueError: Another run writes there, or wrote there before.
+            ValueError: Another run writes to this folder, or wrote to it before.
         """
         self.require_free(command, checkpoint)
         origin = self._origin(command, checkpoint)
@@ -84,10 +84,10 @@ class Run:
         return Path(self.folder) / self.experiment
 
     def _origin(self, command: str, checkpoint: str | None) -> Path | None:
-        """The folder of the run that goes on; None is a new one."""
+        """The folder of the run that resumes; None for a new run."""
         origin = None if checkpoint is None else Path(checkpoint).resolve().parent.parent
-        goes_on = origin is not None and command == "fit" and origin.parent == self._home.resolve()
-        return origin if goes_on else None
+        resumes = origin is not None and command == "fit" and origin.parent == self._home.resolve()
+        return origin if resumes else None
 
     def _claim(self, home: Path, prefix: str, resumed: bool) -> str:
         try:
@@ -114,30 +114,30 @@ class Run:
             raise self._unwritable(error) from error
         self._lock = lock
         if resumed:
-            rank_zero_info(f"Going on with the run in {home / version}.")
+            rank_zero_info(f"Resuming the run in {home / version}.")
         return version
 
     def _unwritable(self, error: OSError) -> ValueError:
         return ValueError(f"Cannot write to {self._home} ({error.strerror}). Set run.folder to one that can be written.")
 
     def close(self) -> None:
-        """Let go of the folder; the end of the process does the same."""
+        """Release the folder. The end of the process also releases it."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None
 
 
 def holds_run(path: Path) -> bool:
-    """A folder may lie ready with nothing of a run in it: `sweep` keeps a run's output there, from before it starts."""
+    """True if ``path`` holds a run. A folder may exist before its run starts, because `sweep` keeps the output there."""
     return (path / "config.yaml").exists() or (path / "checkpoints").exists()
 
 
 class MetricsFile(Logger):
-    """``metrics.csv`` of a run: a row whenever something was logged, a column for each metric.
+    """``metrics.csv`` of a run: a row for each logged step, a column for each metric.
 
-    A run that is resumed continues the same file after the rows that were there when its checkpoint was written (`keep`, or
-    before the first step that it makes again). Lightning's CSVLogger would delete the file first. Columns may appear at any
-    time; the file is then written anew.
+    A run that is resumed continues the same file after the rows that existed when its checkpoint was written (`keep`, or the
+    rows before the first repeated step). Lightning's CSVLogger would delete the file first. If a new column appears, the
+    whole file is written again.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -164,21 +164,21 @@ class MetricsFile(Logger):
 
     @property
     def rows(self) -> int:
-        """Of this run by now, those before it was resumed included."""
+        """Number of rows of this run, including those before it was resumed."""
         return (self._written if self._started else self._kept or 0) + len(self._new)
 
     def keep(self, rows: int) -> None:
-        """Resume after the first ``rows`` rows of the file; nothing is changed before something new is logged."""
+        """Resume after the first ``rows`` rows of the file; the file changes only when a new row is logged."""
         self._kept = rows if self.path.is_file() else 0
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """The resolved config lies beside the file as config.yaml."""
+        """Does nothing: config.yaml in the same folder holds the resolved config."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         row = {"step": step, **metrics}
-        if row == self._last:  # logged once more, after a checkpoint
+        if row == self._last:  # Lightning repeats a row after a checkpoint
             return
         self._last = dict(row)
         if self._new and self._new[-1]["step"] == step:
@@ -219,6 +219,6 @@ class MetricsFile(Logger):
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:
-    """Rows of a metrics.csv, oldest first; a metric that a row lacks is ""."""
+    """Rows of a metrics.csv, oldest first; a missing metric is ""."""
     with open(path, newline="") as file:
         return list(csv.DictReader(file))

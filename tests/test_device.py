@@ -48,7 +48,7 @@ def test_a_device_that_is_misspelt_or_not_there_is_named(taker: str, name: str, 
     except ValueError as error:
         message = str(error)
     assert f"device is {name!r}" in message
-    assert "choose auto, cpu, cuda" in message or "Take auto or cpu" in message
+    assert "choose auto, cpu, cuda" in message or "Use auto or cpu" in message
 
 
 def test_of_two_gpus_there_is_no_third(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +57,7 @@ def test_of_two_gpus_there_is_no_third(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [find_device(name) for name in ("auto", "cuda", "cuda:1", "cpu")] == [
         torch.device(name) for name in ("cuda", "cuda", "cuda:1", "cpu")
     ]
-    with pytest.raises(ValueError, match=r"'cuda:2', and torch finds 2 GPUs here, numbered from 0"):
+    with pytest.raises(ValueError, match=r"'cuda:2', and torch finds 2 GPUs, numbered from 0"):
         find_device("cuda:2")
 
 

@@ -201,7 +201,7 @@ def copied(folder: Path, tmp_path: Path) -> Iterator[Path]:
 def test_a_missing_folder_is_reported_with_its_neighbours(copied: Path) -> None:
     with pytest.raises(ValueError, match=rf"There is no folder .*copyed, .* Near it: {copied}\."):
         tiny(copied.with_name("copyed"))
-    with pytest.raises(ValueError, match="is no folder here, and could not be fetched from the hub"):
+    with pytest.raises(ValueError, match="is no local folder, and could not be fetched from the hub"):
         tiny(Path("nobody-at-all/no-such-decoder"))
 
 

@@ -43,7 +43,7 @@ def test_two_nodes_are_one_run_also_when_it_is_resumed(tmp_path: Path) -> None:
     runs, run = tmp_path / "runs" / "tiny", tmp_path / "runs" / "tiny" / "version_0"
     assert "this prior" in first and "this prior" not in second, "one node has the words"
     first, _ = on_two_nodes(experiment, "--trainer.max_steps=6", "--ckpt_path", str(run))
-    assert f"Going on with the run in {run}" in first
+    assert f"Resuming the run in {run}" in first
     assert [path.name for path in runs.iterdir()] == ["version_0"]
     assert sorted(metrics(run)) == list(range(6))
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 6

@@ -110,7 +110,7 @@ def test_hub_id_is_read_from_the_cache(folder: Path, tmp_path: Path, monkeypatch
     weights.symlink_to(blob)
     assert one_score("owner/tiny-blip") == one_score("owner/tiny-blip@refs/pr/1") == one_score(folder)
     assert blip_scorer("owner/tiny-blip").version == blip_scorer(folder).version
-    with pytest.raises(ValueError, match=r"owner/other is no folder here, and could not be fetched.*pass its folder"):
+    with pytest.raises(ValueError, match=r"owner/other is no local folder, and could not be fetched.*pass its folder"):
         one_score("owner/other")
 
 
@@ -208,7 +208,7 @@ def test_bad_options(folder: Path, wrong: dict[str, Any], match: str, monkeypatc
 
 def test_a_gpu_that_is_not_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(ValueError, match=r"device is 'cuda:1', and torch finds no GPU here\. Take auto or cpu"):
+    with pytest.raises(ValueError, match=r"device is 'cuda:1', and torch finds no GPU\. Use auto or cpu"):
         blip_scorer(folder, device="cuda:1")
     assert blip_scorer(folder, device="auto").blip.device.type == "cpu"
 

@@ -135,7 +135,7 @@ def test_kills_repeat_nothing_that_is_finished(tmp_path, monkeypatch, capfd, siz
         again = [line for line in log.splitlines() if line.startswith("$ ") and "--ckpt_path" in line]
         assert len(again) == 1
         assert again[0].endswith(str(run.relative_to(tmp_path)))
-        assert "Going on with the run in" in log
+        assert "Resuming the run in" in log
         assert Record.read(run).tries == 2
     assert all(sorted(metrics(run)) == list(range(len(metrics(run)))) for run in runs), "no step is missing in any run"
     assert [row["state"] for row in rows(tmp_path / "runs" / "tiny" / "sweep.csv")] == ["finished"] * len(runs)

@@ -1,4 +1,4 @@
-"""The reader of a set of shards: records memory-mapped at the manifest's offsets, batches gathered without Python per pair."""
+"""The reader of a set of shards: it maps records into memory and gathers batches without a loop over pairs."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ OPEN_SHARDS, OPEN_RECORDS = 128, 512
 
 @dataclass(frozen=True, eq=False)
 class MappedRecord:
-    """Views on the arrays of one record, by their field of Chunk (image_embed has a row a stored image).
+    """Views on the arrays of one record, by their field of Chunk. image_embed has one row for each stored image.
 
-    ``token_starts[i]`` is the row of text_states where pair i begins.
+    ``token_starts[i]`` is the first row of pair i in text_states.
     """
 
     arrays: dict[str, np.ndarray]
@@ -39,11 +39,17 @@ class MappedRecord:
 
 
 class ShardSet:
-    """A folder of shards, open for reading. Cheap to make and to pickle: files are mapped when first read.
+    """A folder of shards, open for reading. It is cheap to create and to pickle, because files are mapped when first read.
 
-    ``check``: "size" looks at every shard's existence and size, "record" also at each record's checksum when a process first
-    reads it, "sha256" reads every byte of the set at once. ValueError with the name of the shard (and of the record) and the
-    command that repairs it. A record's number is its place in the manifest.
+    The number of a record is its place in the manifest.
+
+    Args:
+        folder: Folder of the set.
+        check: "size" checks existence and size of every shard. "record" also checks each record's checksum when a process
+            first reads it. "sha256" reads every byte of the set at once.
+
+    Raises:
+        ValueError: A check failed. The message names the shard, the record and the command that repairs it.
     """
 
     def __init__(self, folder: str | Path, check: Check = "size") -> None:
@@ -61,7 +67,7 @@ class ShardSet:
         self.shard_numbers = np.array([number for number, _ in placed], dtype=np.int64)
         self.record_pairs = np.array([record.pairs for record in self.entries], dtype=np.int64)
         self.record_starts = np.concatenate([[0], np.cumsum(self.record_pairs)]).astype(np.int64)
-        """Number of each record's first pair in the set; one entry more than there are records."""
+        """Number of each record's first pair in the set, and one last entry: the number of pairs."""
         self._files: OrderedDict[int, mmap.mmap] = OrderedDict()
         self._records: OrderedDict[int, MappedRecord] = OrderedDict()
         self._checked: set[int] = set()
@@ -77,15 +83,15 @@ class ShardSet:
         return {**self.__dict__, "_files": OrderedDict(), "_records": OrderedDict(), "_checked": set()}
 
     def records(self, split: str) -> Int[np.ndarray, "records"]:
-        """Numbers of the records of a split; empty where the set has none."""
+        """Numbers of the records of a split; empty if the set has none."""
         return np.array([number for number, entry in enumerate(self.entries) if entry.split == split], dtype=np.int64)
 
     def lengths(self, record: int | np.integer) -> Int16[np.ndarray, " pairs"]:
-        """Real tokens of each caption of a record."""
+        """Number of real tokens of each caption of a record."""
         return self._record(int(record)).arrays["lengths"]
 
     def read_chunk(self, record: int | np.integer) -> Chunk:
-        """All pairs of a record; the arrays are read-only, most of them views on the mapped file."""
+        """All pairs of a record. The arrays are read-only; most are views on the mapped file."""
         record = int(record)
         parts: dict[str, Any] = {**self._record(record).arrays, **self._texts(record)}
         if "image_rows" in parts:
@@ -103,10 +109,10 @@ class ShardSet:
     ) -> EmbeddingBatch:
         """The pairs at ``rows`` of the records ``record_ids``, in that order, as float16 tensors.
 
-        One vectorised copy per record and array, quickest where the pairs of a record stand together.
+        Each record and array takes one vectorised copy. It is fastest if the pairs of a record are neighbours.
         ``with_captions`` adds captions, keys, subsets and negative_embed. Without ``with_states`` the token states are not
-        read, and lengths are 0. Where ``memory`` is given and large enough, image_embed, text_embed and text_states are
-        written into it, one after another (``in_memory`` is its counterpart); otherwise they get memory of their own.
+        read, and lengths are 0. If ``memory`` is given and large enough, image_embed, text_embed and text_states are written
+        into it, one after another (see `in_memory`). Otherwise new memory is used.
         """
         if not len(rows) or rows.min() < 0 or (rows >= self.record_pairs[record_ids]).any():
             raise IndexError(f"A row lies outside its record, or none was asked for ({len(rows)} rows).")
@@ -151,7 +157,7 @@ class ShardSet:
         )
 
     def _require_readable(self) -> None:
-        """Refuse members that this version does not know how to read: what they hold would be missing without a word."""
+        """Raise ValueError for members that this version cannot read, so that their content is not lost silently."""
         known = {CAPTIONS_MEMBER, *map(member_name, MEMBERS)}
         unread = next((name for entry in self.entries for name in entry.members if name not in known), None)
         if unread is not None:
@@ -185,7 +191,7 @@ class ShardSet:
         return {name: gathered[name].tolist() for name in found}
 
     def _texts(self, record: int) -> dict[str, list[str]]:
-        """The strings of a record: captions, keys, and subsets where there are any."""
+        """The strings of a record: captions, keys, and subsets if there are any."""
         try:
             texts = json.loads(bytes(self._member(record, CAPTIONS_MEMBER)))
             texts = {name: texts[name] for name in ("captions", "keys", "subsets") if name != "subsets" or name in texts}
@@ -227,7 +233,7 @@ class ShardSet:
         return self._records[record]
 
     def _array(self, record: int, field: str, shape: tuple[int, ...]) -> np.ndarray:
-        """A view on one member, after its header was held against the manifest. Nothing is ever unpickled."""
+        """A view on one member, after a check of its header against the manifest. Nothing is unpickled."""
         name, dtype = member_name(field), MEMBERS[field].dtype
         content = self._member(record, name)
         header = io.BytesIO(content[:1024])
@@ -257,7 +263,7 @@ class ShardSet:
             self._files.move_to_end(number)
             return self._files[number]
         shard = self.manifest.shards[number]
-        self._require_sound(shard, "size")  # again: reading a map beyond the end of a file that shrank would kill the process
+        self._require_sound(shard, "size")  # again: a read beyond the end of a file that shrank kills the process
         with open(self.folder / shard.name, "rb") as file:
             self._files[number] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         if len(self._files) > OPEN_SHARDS:
@@ -274,12 +280,12 @@ Numbers = TypeVar("Numbers", np.ndarray, Tensor)
 
 
 def numbers_of(pairs: int, tokens: int, space: ClipSpace) -> int:
-    """Float16 values in a batch."""
+    """Number of float16 values in a batch."""
     return 2 * pairs * space.dim + tokens * space.text_width
 
 
 def in_memory(memory: Numbers, pairs: int, tokens: int, space: ClipSpace) -> tuple[Numbers, Numbers, Numbers]:
-    """image_embed, text_embed and text_states as views on flat memory, in which they follow one another."""
+    """image_embed, text_embed and text_states as views on flat memory, one after another."""
     ends = (pairs * space.dim, 2 * pairs * space.dim, numbers_of(pairs, tokens, space))
     return (
         memory[: ends[0]].reshape(pairs, space.dim),
@@ -295,7 +301,7 @@ def _token_rows(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 def _copy(out: np.ndarray, places: np.ndarray, source: np.ndarray, rows: np.ndarray) -> None:
-    """``out[places] = source[rows]``, without a second copy where the (ascending) places are neighbours."""
+    """``out[places] = source[rows]``, without a second copy if the (ascending) places are neighbours."""
     if not len(places):
         return
     first, last = int(places[0]), int(places[-1]) + 1

@@ -1,4 +1,4 @@
-"""The writer of shards: plain webdataset tars whose records hold a chunk of many pairs each (`chunk` says in what members)."""
+"""The writer of shards: plain webdataset tars, in which each record holds a chunk of many pairs (see `chunk`)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from eclipse_pl.files import disk_error
 class ShardWriter:
     """Writes one shard under a temporary name; ``close`` renames it and returns its row of the manifest.
 
-    As a context manager it removes the temporary file when the block raises. The bytes depend on nothing but the chunks
-    and the name of the shard, so that a run that was killed and started again ends with the same bytes.
+    As a context manager it removes the temporary file when the block raises. The bytes depend only on the chunks and the
+    name of the shard. A run that was killed and started again gives the same bytes.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -32,7 +32,7 @@ class ShardWriter:
         self._stem = self.path.name.removesuffix(".tar")
         if not self.path.name.endswith(".tar") or "." in self._stem or not self._stem:
             raise ValueError(
-                f"A shard is called NAME.tar, with no other dot in it (webdataset's rule), got {self.path.name!r}"
+                f"A shard is called NAME.tar, with no other dot in it (webdataset's rule), not {self.path.name!r}"
             )
         self._partial = self.path.with_name(self.path.name + ".partial")
         self._hash = hashlib.sha256()
@@ -44,7 +44,7 @@ class ShardWriter:
             raise disk_error(error, self.path.parent) from error
 
     def write(self, chunk: Chunk, split: str) -> None:
-        """Append one record. Arrays are narrowed to what is stored; ValueError where they do not fit together."""
+        """Append one record. Arrays are converted to the stored types. ValueError if they do not fit together."""
         if split not in SPLITS:
             raise ValueError(f"The split {split!r} is unknown; a record belongs to one of {', '.join(SPLITS)}.")
         key = f"{self._stem}_{len(self._records):05d}"
@@ -82,8 +82,11 @@ class ShardWriter:
     ) -> ShardEntry:
         """Finish the tar, give it its name, and return its manifest row.
 
-        ``cut``: captions that were longer than the context. ``skipped``: pairs of the source that were left out.
-        ``others``: what the source holds besides samples. ``source``: the tar that the shard was made of.
+        Args:
+            cut: Number of captions that were longer than the context.
+            skipped: Pairs of the source that were left out.
+            others: Number of entries of the source that are not samples.
+            source: The tar that the shard was made from.
         """
         assert self._file is not None, "the writer is closed already"
         self._put(bytes(2 * tarfile.BLOCKSIZE))
@@ -112,7 +115,7 @@ class ShardWriter:
     def abort(self) -> None:
         """Remove what was written. Does nothing after ``close``."""
         if self._file is not None:
-            with contextlib.suppress(OSError):  # a full disk makes the last flush fail as well, and the file goes anyway
+            with contextlib.suppress(OSError):  # on a full disk the last flush fails as well; the file is removed in any case
                 self._file.close()
             self._file = None
             self._partial.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
-"""Shared memory that batches travel through from the workers, used again and again.
+"""Shared memory for batches from the workers. It is reused.
 
-Fresh shared memory costs a page fault for every 4 KiB, which is many times slower than the copy itself (measured on a
-virtual machine: 1.3 GB/s into fresh memory, 16 GB/s into used memory). A worker writes a batch into a slot; the batch that
-the main process hands out is a view on that slot; when the last view is gone, the slot is free again.
+New shared memory costs a page fault for every 4 KiB, which is many times slower than the copy (measured on a virtual
+machine: 1.3 GB/s into new memory, 16 GB/s into used memory). A worker writes a batch into a slot. The main process returns a
+view on that slot. When the last view is deleted, the slot is free again.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from torch import Tensor
 class Slots:
     """``count`` slots of ``numbers`` float16 values each, in one file without a name.
 
-    The system gives pages to it when they are first written, so that slots may be made for the longest captions. It does
-    not lie in ``/dev/shm``, which containers often keep small.
+    The system allocates a page when it is first written, so slots can have the size of the longest captions. The file is not
+    in ``/dev/shm``, which is often small in containers.
     """
 
     def __init__(self, count: int, numbers: int) -> None:
@@ -38,7 +38,7 @@ class Slots:
         self._in_use: set[int] = set()
 
     def __getstate__(self) -> dict[str, Any]:
-        """For a worker that is started afresh; who uses a slot is known to the main process alone."""
+        """State for a worker that is spawned. Only the main process knows which slots are in use."""
         return {"count": self._count, "bytes": self._bytes, "file": DupFd(self._file)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -48,7 +48,7 @@ class Slots:
         self._in_flight, self._in_use = set(), set()
 
     def take(self) -> int | None:
-        """A free slot, which is in flight from now on; None where batches that are still held occupy all of them."""
+        """Take a free slot, which is then in flight; None if all slots are occupied."""
         taken = self._in_flight | self._in_use
         slot = next((slot for slot in range(self._count) if slot not in taken), None)
         if slot is not None:
@@ -56,11 +56,11 @@ class Slots:
         return slot
 
     def memory(self, slot: int) -> Float16[np.ndarray, " numbers"]:
-        """Where the worker writes."""
+        """The memory that the worker writes to."""
         return np.frombuffer(self._map, np.float16, self._bytes // 2, slot * self._bytes)
 
     def open(self, slot: int) -> Float16[Tensor, " numbers"]:
-        """Where the main process reads; the slot stays occupied as long as any tensor shares this memory."""
+        """The memory that the main process reads. The slot stays occupied while a tensor shares it."""
         owner = (ctypes.c_uint8 * self._bytes).from_buffer(self._map, slot * self._bytes)
         self._in_flight.discard(slot)
         self._in_use.add(slot)
@@ -68,12 +68,12 @@ class Slots:
         return torch.frombuffer(owner, dtype=torch.float16)
 
     def forget_in_flight(self) -> None:
-        """To be called when the workers are idle: batches that were on their way when an epoch was left never arrive."""
+        """Call this when the workers are idle. If an epoch ended early, its batches in flight never arrive."""
         self._in_flight.clear()
 
 
 def anonymous_file(size: int) -> int:
-    """Descriptor of a file that lies in memory where the system can do so, and disappears with its last user."""
+    """Descriptor of a file, in memory if the system can do so. It disappears with its last user."""
     if hasattr(os, "memfd_create"):
         file = os.memfd_create("eclipse_pl batches")
     else:

@@ -1,4 +1,4 @@
-"""Which pairs belong together, and so into one split: those that share an image, a caption, or a name that somebody gave."""
+"""Pairs that belong to one split, because they share an image, a caption or a given name."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from jaxtyping import Int
 
 
 def components(*names: Int[np.ndarray, " pairs"]) -> Int[np.ndarray, " pairs"]:
-    """Number of the first pair of each pair's component, where pairs that share a name of any kind are connected.
+    """Number of the first pair of each pair's component. Pairs that share a name of any kind are connected.
 
-    Smallest labels spread along shared names, and each label points on to its own label, so that chains of n pairs take about
+    The smallest labels spread along shared names, and each label is replaced by its own label. A chain of n pairs takes about
     log n rounds.
     """
     labels = np.arange(len(names[0]))
@@ -21,7 +21,7 @@ def components(*names: Int[np.ndarray, " pairs"]) -> Int[np.ndarray, " pairs"]:
         for place in places:
             smallest = np.full(place.max(initial=-1) + 1, len(labels))
             np.minimum.at(smallest, place, labels)
-            np.minimum.at(labels, before, smallest[place])  # what a label points to follows it
+            np.minimum.at(labels, before, smallest[place])  # the pair that a label points to gets the same label
             labels = np.minimum(labels, smallest[place])
         labels = labels[labels]
         if np.array_equal(labels, before):

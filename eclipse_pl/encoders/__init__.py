@@ -1,1 +1,1 @@
-"""Images and captions into a CLIP space."""
+"""Encoders: from images and captions to a CLIP space."""

@@ -1,4 +1,4 @@
-"""An open_clip text tower as transformers' ``CLIPTextModelWithProjection``, which diffusers' pipelines read captions with."""
+"""An open_clip text tower as transformers' ``CLIPTextModelWithProjection``, for diffusers' pipelines."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from eclipse_pl.encoders.openclip import OpenClipEncoder
 
 PROBES = ["", "a red circle above two blue squares", "A photo of an old dog on a wooden bench, looking at the sea."]
 TOLERANCE = 1e-3
-"""Largest difference of any number, relative to the largest number: what two libraries' roundings may add up to."""
+"""Largest allowed difference, relative to the largest number. The two libraries round differently."""
 
 
 def text_model_of(encoder: OpenClipEncoder) -> Any:
-    """The tower with its weights in transformers' class, float32, on the CPU.
+    """The tower and its weights in transformers' class, float32, on the CPU.
 
     Raises:
-        ValueError: The tower has parts that the class has no place for, or the result encodes captions differently.
+        ValueError: The class lacks parts of the tower, or the result encodes captions differently.
     """
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
@@ -88,11 +88,11 @@ def _both(part: Any) -> list[Tensor]:
 
 @torch.no_grad()
 def require_same_text(encoder: OpenClipEncoder, model: Any) -> None:
-    """Raise ValueError unless both encode a few captions alike: layer scale, say, has no place in transformers' class."""
+    """Raise ValueError unless both encode a few captions equally. transformers' class has no layer scale, for example."""
     tokens = encoder.tokenize(PROBES)
-    said, text = model(tokens.ids), encoder.encode_tokens(tokens).to("cpu")
+    copied, text = model(tokens.ids), encoder.encode_tokens(tokens).to("cpu")
     real = torch.arange(encoder.context_length) < tokens.lengths[:, None]
-    for ours, theirs in ((text.text_embed, said.text_embeds), (text.text_states, said.last_hidden_state[real])):
+    for ours, theirs in ((text.text_embed, copied.text_embeds), (text.text_states, copied.last_hidden_state[real])):
         if not bool((ours - theirs).abs().max() <= TOLERANCE * ours.abs().max()):
             raise ValueError(
                 f"The text tower of {encoder.name} has parts that transformers' CLIPTextModelWithProjection lacks: its copy "
@@ -101,9 +101,9 @@ def require_same_text(encoder: OpenClipEncoder, model: Any) -> None:
 
 
 def tokenizer_of(encoder: OpenClipEncoder) -> Any:
-    """A transformers tokenizer that gives the same ids, padded and cut at the context.
+    """A transformers tokenizer that gives the same ids, padded and truncated at the context.
 
-    OpenAI's byte pairs differ in texts that open_clip mends before (curly quotes, text decoded with a wrong code page).
+    For OpenAI's byte pairs it differs in texts that open_clip repairs first: curly quotes, and text in a wrong encoding.
     """
     from transformers import CLIPTokenizer
 
@@ -111,7 +111,7 @@ def tokenizer_of(encoder: OpenClipEncoder) -> Any:
     if theirs is not None:  # a Hugging Face tokenizer inside open_clip's wrapper
         theirs.model_max_length = encoder.context_length
         return theirs
-    simple = encoder.tokenizer  # OpenAI's byte pairs, whose first and last token each library spells in its own way
+    simple = encoder.tokenizer  # OpenAI's byte pairs, whose first and last token have another name in each library
     spelling = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
     vocabulary = {spelling.get(token, token): number for token, number in simple.encoder.items()}
     merges = "\n".join(" ".join(pair) for pair in simple.bpe_ranks)

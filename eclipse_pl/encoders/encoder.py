@@ -1,4 +1,4 @@
-"""Encoder: what turns images and captions into a CLIP space. Its subclasses are injected by ``class_path``."""
+"""Encoder: from images and captions to a CLIP space. A config names a subclass by ``class_path``."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ class Tokens:
 
     ids: Int[Tensor, "batch context"]
     lengths: Int[Tensor, " batch"]
-    """Real tokens, start and end included; found where the text tower pools, never from the padding."""
+    """Number of real tokens, start and end included. It comes from the token that the tower pools, not from padding."""
     cut: Bool[Tensor, " batch"]
-    """True where the caption was longer than the context and lost its last words; its end token is kept, as in CLIP."""
+    """True if the caption was longer than the context and lost its last words. Its end token is kept, as in CLIP."""
 
 
 class Encoder(ABC):
-    """Both towers of one CLIP with their preprocessing. Embeddings come out raw: not divided by their norm."""
+    """Both towers of one CLIP with their preprocessing. Embeddings are raw: not divided by their norm."""
 
     name: str
     """Short name of the space: ``ViT-L-14/openai``, ``world``."""
     tag: str
-    """``ClipSpace.encoder``: model and weights, so exactly that equal tags mean equal embeddings."""
+    """``ClipSpace.encoder``: model and weights. Equal tags mean equal embeddings."""
     dim: int
-    """E, width of both embeddings."""
+    """Width E of both embeddings."""
     text_width: int
-    """W, width of the token states."""
+    """Width W of the token states."""
     context_length: int
-    """Most tokens of a caption, start and end included."""
+    """Maximum number of tokens of a caption, start and end included."""
     image_size: int
     """Side of the square that the image tower reads, in pixels."""
     image_transform: Callable[[Image.Image], Float[Tensor, "3 height width"]]
-    """One decoded image into the image tower's input. Can be pickled: it runs in loader workers."""
+    """From a decoded image to the image tower's input. It can be pickled, because it runs in loader workers."""
 
     @abstractmethod
     def encode_images(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
-        """Raw image embeddings, float32, on the encoder's device, of pixels made by ``image_transform``."""
+        """Raw image embeddings of the results of ``image_transform``, float32, on the encoder's device."""
 
     @abstractmethod
     def tokenize(self, captions: list[str]) -> Tokens:
-        """Token ids, lengths, and which captions had to be cut. On the CPU."""
+        """Token ids, lengths, and marks of the captions that were truncated. On the CPU."""
 
     @abstractmethod
     def encode_tokens(self, tokens: Tokens) -> TextCondition:
@@ -58,10 +58,10 @@ class Encoder(ABC):
     def require_space(self, other: ClipSpace, name: str) -> None:
         """Raise ValueError unless ``name`` ("the prior") can read captions that this encoder has encoded."""
         if self.tag != other.encoder:
-            raise ValueError(f"{name} belongs to {other}, and the encoder is {self.tag}: take the encoder of that space.")
+            raise ValueError(f"{name} belongs to {other}, and the encoder is {self.tag}. Use the encoder of that space.")
         if other.normalised:
             raise ValueError(
-                f"{name} works on normalised embeddings ({other}), and encoders make raw ones. "
+                f"{name} works on normalised embeddings ({other}), but encoders make raw ones. "
                 "Encode the data again with `python -m data_prep embed`."
             )
 

@@ -1,4 +1,4 @@
-"""OpenClipEncoder: every CLIP that open_clip knows, from OpenAI's ViT-L/14 to the world's own."""
+"""OpenClipEncoder: every CLIP of open_clip, from OpenAI's ViT-L/14 to the CLIP of the world."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from eclipse_pl.encoders.encoder import Encoder, Tokens
 from eclipse_pl.open_clip_model import LOCAL, load_open_clip
 
 _OTHER_TOWER = (
-    "The text tower of {} is not a causal one pooled at its end token, so it has no token states as CLIP's are. "
-    "Take a model with CLIP's own text tower, such as ViT-B-32, ViT-L-14, ViT-H-14 or ViT-bigG-14."
+    "The text tower of {} is not causal, or is not pooled at its end token, so its token states differ from CLIP's. "
+    "Use a model with CLIP's own text tower, such as ViT-B-32, ViT-L-14, ViT-H-14 or ViT-bigG-14."
 )
 _MOST_ASPECT = 16
-"""Long side in short sides, of an image that open_clip's transform gets whole."""
+"""Largest ratio of long to short side at which open_clip's transform gets the whole image."""
 PRECISION = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -29,14 +29,13 @@ class OpenClipEncoder(Encoder):
 
     Args:
         model: Name of an open_clip model (``ViT-L-14``, ``ViT-bigG-14``), or ``local-dir:/folder`` with
-            open_clip_config.json, open_clip_model.safetensors and, for a tokenizer of its own, tokenizer files.
-            OpenAI's activation is chosen by the pretrained tag; with OpenAI weights in a *local file* the name
-            must say it: ``ViT-L-14-quickgelu``.
-        pretrained: a tag of that model, a checkpoint file (safetensors, or a torch file that loads with
-            ``weights_only=True``), or ``random``: untrained weights, always the same ones. None with ``local-dir:`` only.
-        precision: Of the matrix products, by autocast; weights and results stay float32.
-        device: ``auto`` takes a GPU where there is one.
-        name: Of the space; by default model/pretrained, or the folder's name.
+            open_clip_config.json, open_clip_model.safetensors and optional tokenizer files. The pretrained tag selects
+            OpenAI's activation. For OpenAI weights in a *local file* the name must select it: ``ViT-L-14-quickgelu``.
+        pretrained: A tag of that model, a checkpoint file (safetensors, or a torch file that loads with
+            ``weights_only=True``), or ``random``: untrained weights, which are always equal. None only with ``local-dir:``.
+        precision: Precision of the matrix products, by autocast. Weights and results stay float32.
+        device: Device of the model; ``auto`` takes a GPU if there is one.
+        name: Name of the space; by default model/pretrained, or the folder's name.
     """
 
     def __init__(
@@ -64,14 +63,14 @@ class OpenClipEncoder(Encoder):
         size = preprocess.size
         self.image_size = size if isinstance(size, int) else size[0]
         transform = image_transform_v2(preprocess, is_train=False)
-        # "longest" shows the whole image and pads it: cropped only where its short side would vanish
+        # "longest" pads the whole image: it is cropped only if its short side would become zero pixels
         most = {"shortest": _MOST_ASPECT, "longest": self.image_size}.get(preprocess.resize_mode)
         self.image_transform = transform if most is None else Cropped(transform, most)
         self.context_length, self.text_width = self.tower.positional_embedding.shape
         self.dim = self._project(self.tower.positional_embedding[:1]).shape[-1]
 
     def place(self) -> None:
-        """Move to the device, when first used: a config builds an encoder before a rank knows its GPU."""
+        """Move to the device at first use. A config builds an encoder before a rank knows its GPU."""
         if not self._placed:
             self.model.to(self.device)
             self._placed = True
@@ -83,7 +82,7 @@ class OpenClipEncoder(Encoder):
             return self.model.encode_image(pixels.to(self.device)).float()
 
     def tokenize(self, captions: list[str]) -> Tokens:
-        # One place more than the context: a caption that reaches it is too long, and its end token stands there.
+        # One token more than the context: a caption is too long if its end token is at this last place.
         wide = self.tokenizer(captions, context_length=self.context_length + 1)
         end = wide.argmax(1) if self.pool == "argmax" else (wide == self.end_id).int().argmax(1)
         cut = end == self.context_length
@@ -95,7 +94,7 @@ class OpenClipEncoder(Encoder):
     def encode_tokens(self, tokens: Tokens) -> TextCondition:
         self.place()
         tower, lengths = self.tower, tokens.lengths.to(self.device)
-        # In a causal tower nothing after the end token reaches it: what is padding in the whole batch need not be computed.
+        # The tower is causal: tokens after the end token do not change it, so common padding is not computed.
         longest = int(tokens.lengths.max())
         ids = tokens.ids[:, :longest].to(self.device)
         with self._autocast():
@@ -107,7 +106,7 @@ class OpenClipEncoder(Encoder):
 
     @property
     def pool(self) -> str:
-        """Where the tower pools: ``argmax`` (the end token has the largest id) or ``eos`` (its id is in the config)."""
+        """The pooling of the tower: ``argmax`` (the end token has the largest id) or ``eos`` (its id is in the config)."""
         return self.tower.pool_type if hasattr(self.tower, "pool_type") else self.tower.text_pool_type
 
     @property
@@ -135,7 +134,7 @@ def _text_tower(model: Any, name: str) -> Any:
 
 
 def _require_causal(name: str) -> None:
-    """Refuse, before anything is downloaded, a built-in model whose config tells of another text tower."""
+    """Before a download, raise ValueError for a built-in model whose config has another text tower."""
     import open_clip
 
     config = None if name.startswith(LOCAL) else open_clip.get_model_config(name)
