@@ -45,7 +45,7 @@ def arrays_in(path: str) -> Arrays:
     if kind in readers:
         return readers[kind](path)
     kind = kind or ("text" if _is_text(path) else None)
-    what = f"is {kind} by its first bytes" if kind else "is of no format that is known here"
+    what = f"is {kind} by its first bytes" if kind else "is of an unknown format"
     raise ValueError(f"{path} {what}, and only {SAFE}. {REMEDIES.get(kind or '', 'Convert it: numpy.save(NEW.npy, array).')}")
 
 

@@ -155,7 +155,7 @@ def _check(name: str, place: str, content: bytes, suite: str, pinned: bool, acce
 
 
 def _require_unchanged(path: Path, place: str, known: FileEntry | None, content: bytes) -> None:
-    """ValueError where the file changed at its source since the last run, or here."""
+    """ValueError where the file changed at its source since the last run, or on this machine."""
     digest = sha256(content).hexdigest()
     if known is not None and known.sha256 != digest:
         raise ValueError(
@@ -164,8 +164,8 @@ def _require_unchanged(path: Path, place: str, known: FileEntry | None, content:
         )
     if path.is_file() and file_sha256(path) != digest:
         raise ValueError(
-            f"{path} is not what {place} holds: it was changed here, or comes from somewhere else. Choose another folder; "
-            "--accept-changed overwrites it."
+            f"{path} is not what {place} holds: it was changed on this machine, or comes from somewhere else. "
+            "Choose another folder; --accept-changed overwrites it."
         )
 
 

@@ -259,7 +259,7 @@ def test_a_local_file_that_was_changed(server: Server, out: Path, capsys: pytest
     assert run(out, "--source", server.url) == 0
     (out / "color_val.txt").write_text("a kettle of mine\n")
     assert run(out, "--source", server.url) == 2
-    assert "it was changed here, or comes from somewhere else" in error_of(capsys)
+    assert "it was changed on this machine, or comes from somewhere else" in error_of(capsys)
     assert (out / "color_val.txt").read_text() == "a kettle of mine\n"
     assert run(out, "--source", server.url, "--accept-changed") == 0
     assert len(load_prompts(out, "compbench", ["color"])) == 20

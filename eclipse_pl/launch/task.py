@@ -1,8 +1,8 @@
 """One command in a folder of its own, and ``python -m eclipse_pl.launch.task TASK``: the supervisor that runs it.
 
-The supervisor is a small process that starts the command, keeps its output, writes to ``task.json`` what became of it, and
-stops it when whoever asked for it is gone, however that happened, and hands on the signals that end a process. So a command
-never runs on without anybody who knows of it, and what is known to be finished is finished.
+The supervisor is a small process. It starts the command, keeps its output and writes the outcome to ``task.json``. It stops
+the command when the process that asked for it is gone, for whatever reason. It passes on the signals that end a process. So
+a command never runs unattended, and a finished command is recorded as finished.
 """
 
 from __future__ import annotations
