@@ -274,7 +274,10 @@ def test_a_signal_writes_a_checkpoint_that_resumes(tmp_path, reference, name):
     experiment = write_experiment(tmp_path, checkpoint__every_n_steps=10**6, data__init_args__workers=1)
     run = tmp_path / "runs" / "tiny" / "version_0"
     command = [sys.executable, "-m", "eclipse_pl", "fit", "--config", str(experiment), "--trainer.max_steps", "100000"]
-    with started(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True) as process:
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
+    # under nohup, which ignores SIGHUP, the tests would hand that on, and the run would rightly ignore it too
+    options["preexec_fn"] = lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    with started(command, **options) as process:
         wait_for(run / "metrics.csv", 600)  # the first steps are done, and others under way
         os.killpg(process.pid, number)
         output, _ = process.communicate(timeout=600)
