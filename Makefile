@@ -9,7 +9,7 @@ PYTEST := python -m pytest -n 2 --dist loadfile
 # every extra that a test uses
 EXTRAS := dev,ray,spacy
 
-.PHONY: help quickstart test tests lint types layers slow gpu oldest newest docs package clean
+.PHONY: help quickstart test tests quick lint types layers slow gpu oldest newest docs package clean
 
 help:
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,9 @@ test: lint types layers tests  ## everything that must hold before a commit
 
 tests: .venv/installed  ## the tests; PART=1 PARTS=4 for a quarter of their files, TESTS=tests/test_losses.py for one
 	$(BIN)/$(PYTEST) $(TESTS)
+
+quick: .venv/installed lint  ## what to run while editing: style, and the tests that start no process and take no time (under 2 minutes)
+	$(BIN)/$(PYTEST) -m "not slow and not gpu and not processes and not long" $(TESTS)
 
 lint: .venv/installed  ## style
 	$(BIN)/ruff check .

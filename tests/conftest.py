@@ -7,10 +7,18 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests.helpers.process_guard import ProcessGuard
+
 torch.set_num_threads(1)
 # The first example of a test pays for imports and caches, on a busy machine many times over: how long one takes says nothing.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """`make quick` leaves out what starts processes, so there any other test that starts one fails."""
+    if "not processes" in config.getoption("markexpr"):
+        config.pluginmanager.register(ProcessGuard())
 
 
 @pytest.fixture(scope="session")

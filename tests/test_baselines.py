@@ -160,6 +160,7 @@ def _one_rank(rank: int, folder: str) -> None:
     distributed.destroy_process_group()
 
 
+@pytest.mark.processes
 def test_ranks_share_their_moments(tmp_path: Path) -> None:
     multiprocessing.spawn(_one_rank, args=(str(tmp_path),), nprocs=2)
     text, image = linear_pairs()

@@ -127,6 +127,7 @@ def test_scorecard_rows_and_images(scored: Path) -> None:
     assert rows[0]["file"] == f"images/colour/seen/samples/{rows[0]['prompt']}_000000.png", "T2I-CompBench's own layout"
 
 
+@pytest.mark.processes
 def test_two_processes_come_to_the_same(folder: Path, scored: Path) -> None:
     assert command(words(folder, "two", "--processes=2")) == 0
     assert results(folder / "two") == results(scored)
@@ -144,6 +145,7 @@ def test_what_is_finished_is_not_done_again(folder: Path, scored: Path) -> None:
     assert gone in made and len(made) == 4, "its block, and nothing else"
 
 
+@pytest.mark.processes
 def test_a_killed_run_goes_on(folder: Path, scored: Path) -> None:
     out = folder / "killed"
     with subprocess.Popen(
@@ -323,6 +325,7 @@ def test_mistakes(folder: Path, more: list[str], message: str, capfd: pytest.Cap
     assert message in capfd.readouterr().err
 
 
+@pytest.mark.processes
 def test_a_mistake_of_one_process_is_one_sentence(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert command(words(folder, "mistakes", "--decoder.space=other", "--processes=2")) == 2
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]

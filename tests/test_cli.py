@@ -92,6 +92,7 @@ def test_weight_averaging_is_lightnings_own(tmp_path):
     assert any(not torch.equal(averaged[key], raw[key]) for key in averaged)
 
 
+@pytest.mark.processes
 def test_wandb_works_offline_without_an_account(tmp_path, monkeypatch, capfd):
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
@@ -300,6 +301,7 @@ def test_a_full_disk_is_one_sentence(tmp_path, capfd, monkeypatch):
     assert "No space left" in refused(capfd, "fit", "--config", str(experiment))
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("words", [["--help"], ["sweep", "--help"]], ids=" ".join)
 def test_help_imports_nothing_heavy(words):
     code = f"import sys; from eclipse_pl.__main__ import main\ntry: main({words})\nexcept SystemExit: pass\n"

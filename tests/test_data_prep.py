@@ -52,6 +52,7 @@ def test_what_the_user_can_put_right_is_one_line_and_2(tmp_path: Path, capsys: p
     assert error.startswith("error: ") and error.count("\n") == 1
 
 
+@pytest.mark.processes
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path: Path) -> None:
     limit = 100_000  # bytes a file: a write beyond it fails as on a full disk
     done = subprocess.run(

@@ -68,6 +68,7 @@ def test_single_pass(folder: Path) -> None:
     assert data.state_dict() == position
 
 
+@pytest.mark.processes
 def test_two_processes_see_what_one_sees(folder: Path, tmp_path: Path) -> None:
     # a seed of its own: processes that are spawned do not know what seed an earlier test has set here
     alone = fit(data_of(folder, seed=3), max_epochs=1)
@@ -141,7 +142,7 @@ def test_sha256_is_checked_on_request(tmp_path: Path) -> None:
         _ = data_of(folder, check="sha256").space
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.processes)])
 def test_a_record_is_checked_when_it_is_read_on_request(tmp_path: Path, workers: int) -> None:
     folder = make_shard_set(tmp_path / "s", pairs=32)
     overwrite(folder, 1, "image_embed.npy", b"\x01", at=140)

@@ -13,6 +13,8 @@ from eclipse_pl.cli import main
 from tests.helpers.runs import metrics, started, wait_for, write_experiment
 from tests.test_resume import assert_same_run, callback
 
+pytestmark = pytest.mark.processes
+
 TWO = {"data__init_args__batch_size": 4, "trainer__devices": 2, "trainer__strategy": "ddp"}
 
 

@@ -51,6 +51,7 @@ def test_the_oldest_and_the_newest_are_tested_with_every_extra_that_has_tests():
     assert of_dev | set(named) == set(extras()) - NO_TESTS
 
 
+@pytest.mark.processes
 def test_make_oldest_installs_the_constraints_and_make_newest_does_not():
     for target, constrained in (("oldest", True), ("newest", False)):
         done = subprocess.run(

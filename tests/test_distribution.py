@@ -196,6 +196,7 @@ def test_clip_features_are_raw_embeddings(tmp_path: Path) -> None:
     assert "model" not in other.clip.__dict__
 
 
+@pytest.mark.processes
 def test_ranks_together_have_what_one_process_has(tmp_path: Path) -> None:
     multiprocessing.spawn(features_rank.run, args=(str(tmp_path),), nprocs=2)
     alone = extract(images(7), ModuleFeatures(Means(), "means"))[0]

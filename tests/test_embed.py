@@ -190,6 +190,7 @@ def test_records_hold_a_chunk_of_one_split(tmp_path: Path, encoder: OpenClipEnco
     assert len(manifest.splits) > 1
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_nothing(tmp_path: Path, encoder: OpenClipEncoder, workers: int) -> None:
     sources = raw_set(tmp_path / "raw")
@@ -198,6 +199,7 @@ def test_workers_change_nothing(tmp_path: Path, encoder: OpenClipEncoder, worker
     assert contents(tmp_path / "one") == contents(tmp_path / "other")
 
 
+@pytest.mark.processes
 def test_pixels_travel_in_slots_alone(encoder: OpenClipEncoder) -> None:
     """Containers have 64 MB of /dev/shm, where torch sends tensors."""
     decoder = ImageDecoder(encoder.image_transform, AS_SHOWN, batch_size=3, workers=1, held=2)
@@ -213,6 +215,7 @@ def test_pixels_travel_in_slots_alone(encoder: OpenClipEncoder) -> None:
         assert torch.equal(found, encoder.image_transform(Image.open(io.BytesIO(image_bytes(number)))))
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 def test_a_container_with_little_shared_memory(tmp_path: Path, folder: Path) -> None:
     write_tar(tmp_path / "raw.tar", {f"{number}": sample(number) for number in range(40)})
@@ -267,7 +270,7 @@ class Failing:
         return self.transform(image)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.processes)])
 def test_memory_that_runs_out_is_reported(tmp_path: Path, folder: Path, workers: int) -> None:
     encoder = OpenClipEncoder(f"local-dir:{folder}", None, device="cpu")
     encoder.image_transform = Failing(encoder.image_transform, "memory")
@@ -276,6 +279,7 @@ def test_memory_that_runs_out_is_reported(tmp_path: Path, folder: Path, workers:
         embed(raw_set(tmp_path / "raw"), encoder, tmp_path / "shards", workers=workers)
 
 
+@pytest.mark.processes
 def test_a_worker_that_is_killed_is_reported(tmp_path: Path, folder: Path) -> None:
     encoder = OpenClipEncoder(f"local-dir:{folder}", None, device="cpu")
     encoder.image_transform = Failing(encoder.image_transform, "killed")

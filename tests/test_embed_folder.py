@@ -90,6 +90,7 @@ def test_ctrl_c_ends_in_one_sentence(tmp_path: Path, folder: Path, capsys: pytes
     assert "0000.tar" not in capsys.readouterr().out, "it was finished before"
 
 
+@pytest.mark.processes
 def test_killed_and_started_again(tmp_path: Path, folder: Path, encoder: OpenClipEncoder) -> None:
     sources = raw_set(tmp_path / "raw", tars=30)
     script = f"""

@@ -42,6 +42,7 @@ def trained(prior: Prior, data: WorldDataModule, **options: Any) -> L.Trainer:
     return trainer
 
 
+@pytest.mark.processes
 def test_the_import_loads_no_library() -> None:
     code = "import sys, eclipse_pl; print([name for name in ('torch', 'lightning', 'numpy', 'yaml') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -44,6 +44,7 @@ def test_the_gpus_of_this_process_are_those_that_it_may_see(monkeypatch: pytest.
     assert visible_gpus() == ["5", "GPU-8932f937"]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(("gpus", "expected"), [(["4", "7"], {"4", "7"}), ([], {"none"})])
 def test_runs_at_once_see_a_gpu_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: list[str], expected: set[str]

@@ -51,6 +51,7 @@ def test_every_job_calls_targets_of_the_makefile():
     assert called <= TARGETS
 
 
+@pytest.mark.processes
 def test_the_local_command_runs_what_the_jobs_run():
     words = (ROOT / ".ci/run").read_text().splitlines()[-1].split()
     local = made_by(words[1:])
@@ -59,6 +60,7 @@ def test_the_local_command_runs_what_the_jobs_run():
             assert line in local, f"`{' '.join(words)}` leaves out what `make {target}` runs"
 
 
+@pytest.mark.processes
 def test_the_parts_are_all_tests_once():
     matrix = jobs()["tests"]["strategy"]["matrix"]
     (command,) = commands_of(jobs()["tests"])

@@ -80,6 +80,7 @@ def pairs_of(run: Path) -> dict[str, np.ndarray]:
         return dict(pairs)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("options", ["--data.init_args.val_batch_size=3", "--trainer.devices=2 --trainer.strategy=ddp"])
 def test_a_prediction_depends_on_its_pair_alone(experiment, options):
     """Its noise is its own, whatever stands beside it in a batch, and whichever process predicts it."""

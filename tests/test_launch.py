@@ -20,6 +20,8 @@ from eclipse_pl.launch.local import Status, outcome, run_local, start_supervisor
 from eclipse_pl.launch.task import INTERPRETER, Record, Task, supervise
 from tests.helpers.runs import started, wait_for
 
+pytestmark = pytest.mark.processes
+
 PATIENCE = 60  # seconds: a busy machine stalls for longer than a stop takes
 
 

@@ -19,6 +19,8 @@ from eclipse_pl.launch.ray import require_resources
 from eclipse_pl.launch.task import Record
 from tests.helpers.runs import metrics, started, wait_for, write_experiment
 
+pytestmark = pytest.mark.processes
+
 WEIGHT = "model.prior.init_args.contrastive_weight"
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install -e .[ray]")
 

@@ -57,6 +57,7 @@ def test_a_run_resumed_anywhere_sees_what_the_uninterrupted_run_sees(
 
 
 # starting processes afresh takes seconds
+@pytest.mark.processes
 @pytest.mark.parametrize(("context", "places"), [("fork", 4), ("spawn", 2)])
 def test_resumed_with_workers(folder: Path, tmp_path: Path, context: str, places: int) -> None:
     limits: dict[str, Any] = {"max_epochs": 2}
@@ -67,6 +68,7 @@ def test_resumed_with_workers(folder: Path, tmp_path: Path, context: str, places
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.processes
 @pytest.mark.slow()
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_resumed_with_workers_after_every_step(folder: Path, tmp_path: Path, context: str) -> None:
@@ -99,6 +101,7 @@ def test_resumed_where_the_optimizer_asks_for_the_number_of_steps(folder: Path, 
     assert fit(data_of(folder), tmp_path / "step3.ckpt", Asking(), max_epochs=2).seen == whole[3:]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(("workers", "context"), [(1, "fork"), (2, "fork"), (1, "spawn")])
 def test_workers_change_nothing(folder: Path, workers: int, context: str) -> None:
     """Batches are compared after all of them were made: a slot that was used again too early would show."""
@@ -117,6 +120,7 @@ def test_workers_change_nothing(folder: Path, workers: int, context: str) -> Non
             assert torch.equal(batch.text.lengths, expected.text.lengths)
 
 
+@pytest.mark.processes
 def test_an_epoch_left_early_costs_no_slot(folder: Path) -> None:
     loader = data_of(folder, workers=2).train_dataloader()
     for _ in range(5):
@@ -129,6 +133,7 @@ def test_an_epoch_left_early_costs_no_slot(folder: Path) -> None:
     assert not loader._slots._in_use
 
 
+@pytest.mark.processes
 def test_captions_longer_than_the_slots_were_made_for(folder: Path) -> None:
     data = data_of(folder, workers=1)
     object.__setattr__(data.space, "context_length", 1)
@@ -136,6 +141,7 @@ def test_captions_longer_than_the_slots_were_made_for(folder: Path) -> None:
     assert helped == [batch.text.text_states.sum() for batch in epochs_of(data_of(folder), 1)]
 
 
+@pytest.mark.processes
 def test_interrupts_do_not_reach_the_workers(folder: Path) -> None:
     loader = data_of(folder, workers=1).train_dataloader()
     batches = iter(loader)
@@ -153,7 +159,7 @@ def test_every_epoch_has_an_order_of_its_own(folder: Path) -> None:
     assert epochs[0] == epochs[1] != epochs[2]
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.processes)])
 def test_a_damaged_member_is_one_sentence(tmp_path: Path, workers: int) -> None:
     folder = make_shard_set(tmp_path / "s", pairs=16)
     overwrite(folder, 0, "image_embed.npy", b"no array")
@@ -161,7 +167,7 @@ def test_a_damaged_member_is_one_sentence(tmp_path: Path, workers: int) -> None:
         list(data_of(folder, workers=workers).train_dataloader())
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.processes)])
 def test_batches_tell_which_pairs_share_an_image(folder: Path, workers: int) -> None:
     shards = ShardSet(folder)
     groups = np.concatenate([shards.read_chunk(record).group for record in range(len(shards.entries))])
@@ -176,6 +182,7 @@ def private_memory(process: int | str) -> int:
     return sum(int(status[key].split()[0]) * 1024 for key in ("RssAnon", "RssShmem"))
 
 
+@pytest.mark.processes
 @pytest.mark.slow()
 def test_memory_does_not_grow_with_the_set(tmp_path: Path) -> None:
     folder = make_sparse_shard_set(tmp_path / "s", 20)
@@ -194,6 +201,7 @@ def test_memory_does_not_grow_with_the_set(tmp_path: Path) -> None:
     assert most - 2 * before < 0.5e9
 
 
+@pytest.mark.processes
 @pytest.mark.gpu()
 def test_batches_cross_to_the_gpu(folder: Path) -> None:
     class OnDevice(Recorder):

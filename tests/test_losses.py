@@ -175,6 +175,7 @@ def per_rank(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(RANKS)]
 
 
+@pytest.mark.processes
 def test_two_ranks_equal_one(per_rank: list[Any]) -> None:
     whole = _join(_pairs())
     for number, form in enumerate(FORMS):
@@ -200,6 +201,7 @@ def test_two_ranks_equal_one(per_rank: list[Any]) -> None:
             )
 
 
+@pytest.mark.processes
 def test_negatives_of_this_rank_are_those_of_no_other(per_rank: list[Any]) -> None:
     """In training, where all ranks' would be gathered: each rank's loss is that of its own pairs alone."""
     for number, form in enumerate(FORMS):

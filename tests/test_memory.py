@@ -10,6 +10,8 @@ import pytest
 from tests.helpers.runs import write_experiment
 from tests.helpers.shard_sets import make_sparse_shard_set
 
+pytestmark = pytest.mark.processes
+
 
 def anonymous_bytes(process: int) -> int:
     """Memory that no file backs; pages that a forked worker shares with its parent count half for each."""

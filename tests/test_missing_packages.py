@@ -32,6 +32,7 @@ def test_all_that_is_missing_or_too_old_is_named_at_once(tmp_path: Path) -> None
     assert "torch" not in said.partition(": ")[2].partition(": ")[2] and "ruff" not in said
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
 def test_make_gpu_stops_there(tmp_path: Path) -> None:
     bare = tmp_path / "python"

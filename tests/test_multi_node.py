@@ -12,6 +12,8 @@ import torch
 
 from tests.helpers.runs import metrics, started, write_experiment
 
+pytestmark = pytest.mark.processes
+
 
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:

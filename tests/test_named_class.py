@@ -228,6 +228,7 @@ def test_priors_of_ones_own_are_built(mine: str, tmp_path: Path) -> None:
         load_prior(str(run))
 
 
+@pytest.mark.processes
 def test_a_module_that_is_not_here(mine: str, tmp_path: Path) -> None:
     made = named_class(f"{mine}.inner.priors.Prior", (Prior,), "here")(make_space(8, 8))
     run = write_run(tmp_path / "run", made, {}, f"{mine}.inner.priors.Prior")

@@ -145,6 +145,7 @@ def test_old_configs_name_their_type_only(copy: Path, folder: Path) -> None:
     assert one_score(copy) == one_score(folder)
 
 
+@pytest.mark.processes
 def test_pickles_are_refused_with_a_command_that_converts_them(copy: Path, folder: Path) -> None:
     from safetensors.torch import load_file
 

@@ -64,6 +64,7 @@ def test_stopped_after_any_step(tmp_path, reference, stop):
     assert [path.name for path in run.parent.iterdir()] == ["version_0"]
 
 
+@pytest.mark.processes
 def test_killed_during_a_validation(tmp_path, reference):
     """The validation of the step is made again: no checkpoint lies between a step and its validation."""
     experiment = write_experiment(tmp_path)
@@ -79,6 +80,7 @@ def test_killed_during_a_validation(tmp_path, reference):
     assert_same_run(run, reference)
 
 
+@pytest.mark.processes
 def test_killed_right_after_a_checkpoint(tmp_path, reference):
     """What the step of a checkpoint logged is on disk before the checkpoint is."""
     experiment = write_experiment(tmp_path, checkpoint__every_n_steps=2)
@@ -193,6 +195,7 @@ def test_stopped_by_max_time(tmp_path, monkeypatch):
     assert_same_run(run, whole)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_killed_inside_an_epoch_with_two_workers(tmp_path, reference, context):
     experiment = write_experiment(
@@ -267,6 +270,7 @@ def test_a_run_that_fails_before_its_first_step_leaves_its_checkpoint_alone(tmp_
     assert (run / "checkpoints" / "last.ckpt").read_bytes() == before
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_writes_a_checkpoint_that_resumes(tmp_path, reference, name):
     """Also where it reaches the process that reads the data, as it does in jobs of SLURM."""
@@ -294,6 +298,7 @@ def test_a_signal_writes_a_checkpoint_that_resumes(tmp_path, reference, name):
         assert metrics(run)[step] == pytest.approx(expected[step], rel=1e-6, abs=1e-6, nan_ok=True), step
 
 
+@pytest.mark.processes
 def test_a_job_of_slurm_is_queued_again_and_resumes_its_run(tmp_path, monkeypatch):
     """By the signal that `sbatch --signal` sends before a job's time is over, and by the same command."""
     experiment = write_experiment(tmp_path, checkpoint__every_n_steps=10**6)

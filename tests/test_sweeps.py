@@ -90,6 +90,7 @@ def wait_until(condition, seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds the runs in /proc")
 @pytest.mark.parametrize("size", ["tiny", pytest.param("30 world runs", marks=pytest.mark.slow)])
 def test_kills_repeat_nothing_that_is_finished(tmp_path, monkeypatch, capfd, size):
@@ -141,6 +142,7 @@ def test_kills_repeat_nothing_that_is_finished(tmp_path, monkeypatch, capfd, siz
     assert [row["state"] for row in rows(tmp_path / "runs" / "tiny" / "sweep.csv")] == ["finished"] * len(runs)
 
 
+@pytest.mark.processes
 def test_sampling_options_of_one_checkpoint_and_a_run_that_fails(tmp_path, capfd):
     experiment = write_experiment(tmp_path, trainer__max_steps=2, trainer__val_check_interval=2)
     fit(["fit", "--config", str(experiment)])
@@ -266,6 +268,7 @@ def test_a_metric_that_no_run_logs_is_told(tmp_path, capfd):
     assert "No run logged val/cosin. Near it: val/cosine" in capfd.readouterr().out
 
 
+@pytest.mark.processes
 def test_wandbs_agent_runs_the_same_command(tmp_path, monkeypatch):
     """The agent's own code, offline: it starts a run of the sweep file as it is."""
     from wandb.wandb_agent import Agent

@@ -42,6 +42,7 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "sweep.yaml"
 
 
+@pytest.mark.processes
 def test_rows_of_a_table(sweep: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert command(["sweep", str(sweep)]) == 0
     cards = {name: Path("runs/table") / f"text_to_image={name}" / "scorecard.json" for name in ("few", "more")}

@@ -85,6 +85,7 @@ def test_no_address_at_all() -> None:
     assert not answers("nonsense")
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("server", ["none", pytest.param("refuses", marks=pytest.mark.slow)])
 def test_a_key_without_a_network_and_a_wrong_key_leave_the_run_offline(tmp_path, environment, refusing, server) -> None:
     environment.setenv("WANDB_API_KEY", "a" * 40)

@@ -15,6 +15,8 @@ import pytest
 import torch
 import yaml
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parent.parent
 SOURCES = ("eclipse_pl", "data_prep", "experiments", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 OWN_PRIOR = "from eclipse_pl.priors.eclipse import EclipsePrior\n\n\nclass OwnPrior(EclipsePrior):\n    pass\n"

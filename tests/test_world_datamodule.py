@@ -19,6 +19,7 @@ def build(folder: str) -> tuple[str, str]:
     return data.space.encoder, str((Path(folder) / "0000.tar").stat().st_mtime_ns)
 
 
+@pytest.mark.processes
 def test_processes_that_start_together_build_one_world(tmp_path):
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
         first, second = pool.map(build, [str(tmp_path / "world")] * 2)
