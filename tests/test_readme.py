@@ -199,6 +199,7 @@ def test_the_worlds_images_by_diffusers(quickstart):
     assert [image.size for image in names["images"]] == [(64, 64)]
 
 
+@pytest.mark.processes
 def test_help_of_every_command():
     for package, known in (("eclipse_pl", COMMANDS), ("data_prep", DATA_COMMANDS)):
         done = subprocess.run([sys.executable, "-m", package, "--help"], capture_output=True, text=True, check=True)
@@ -211,6 +212,7 @@ def test_the_notebook_is_kept_without_outputs():
     assert not [cell for cell in cells if cell.get("outputs") or cell.get("execution_count")]
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 def test_the_notebook_runs(tmp_path):
     (tmp_path / "tour.ipynb").write_text(TOUR.read_text())
