@@ -13,6 +13,9 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
 
 from eclipse_pl.files import atomic_path
 
+HELD: list[FileLock] = []
+"""Locks of the folders that this process writes to. A lock that nothing refers to would be released."""
+
 
 class Run:
     """A run is a folder: ``FOLDER/EXPERIMENT/VERSION/`` with config.yaml, metrics.csv, checkpoints/ and latent.json.
@@ -113,6 +116,7 @@ class Run:
         except OSError as error:
             raise self._unwritable(error) from error
         self._lock = lock
+        HELD.append(lock)
         if resumed:
             rank_zero_info(f"Resuming the run in {home / version}.")
         return version
@@ -124,6 +128,7 @@ class Run:
         """Release the folder. The end of the process also releases it."""
         if self._lock is not None:
             self._lock.release()
+            HELD.remove(self._lock)
             self._lock = None
 
 

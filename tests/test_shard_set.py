@@ -262,7 +262,9 @@ def test_newer_schema(broken: Path) -> None:
 
 def test_older_schema(broken: Path) -> None:
     edit_manifest(broken, schema=1)
-    with pytest.raises(ValueError, match=rf"older eclipse_pl .schema 1; .*make the set again with `{MADE_BY[:20]}"):
+    with pytest.raises(
+        ValueError, match=rf"older eclipse_pl .schema 1; .*Make the set again in another folder: `{MADE_BY[:20]}"
+    ):
         ShardSet(broken)
 
 
