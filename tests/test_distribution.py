@@ -19,7 +19,6 @@ from eclipse_pl.scorers.inception import fid_inception, resize_like_tensorflow_1
 from tests.helpers import features_rank
 from tests.helpers.features_rank import Means, ModuleFeatures, images
 from tests.helpers.tiny_scorers import broken_image, tiny_clip, tiny_image
-from tests.test_openclip import tiny_folder
 
 
 def made(values: Tensor, **parts: Any) -> Features:
@@ -180,9 +179,9 @@ def test_reference_is_kept_with_its_protocol(tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
 
 
-def test_clip_features_are_raw_embeddings(tmp_path: Path) -> None:
+def test_clip_features_are_raw_embeddings(tmp_path: Path, clip_folder: Path) -> None:
     """Of both libraries' towers; the world's CLIP is one of open_clip's folders."""
-    clip = OpenClip(f"local-dir:{tiny_folder(tmp_path / 'tiny-open', embed_dim=32)}", device="cpu")
+    clip = OpenClip(f"local-dir:{clip_folder}", device="cpu")
     shown = {"a": tiny_image(0), "b": tiny_image(1)}
     features, _ = extract(dict(shown), ClipFeatures(clip))
     with torch.no_grad():

@@ -23,27 +23,14 @@ from eclipse_pl.raw.decoder import EncodedBatch, ImageDecoder
 from eclipse_pl.raw.image import AS_SHOWN
 from eclipse_pl.raw.pairs import RawPair
 from tests.helpers.raw_sets import contents, embed, image_bytes, raw_set, read_all, sample, write_tar
-from tests.test_openclip import tiny_folder
-
-COCO = Path(__file__).parents[2] / "shared" / "data" / "coco"
+from tests.helpers.real_data import RealData
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_folder(tmp_path_factory.mktemp("clip") / "tiny", embed_dim=16)
-
-
-@pytest.fixture(scope="module")
-def encoder(folder: Path) -> OpenClipEncoder:
-    return OpenClipEncoder(f"local-dir:{folder}", None, device="cpu")
-
-
-def test_coco_images_through_the_front_door(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    if not COCO.is_dir():
-        pytest.skip(f"the MSCOCO images are not at {COCO}")
-    annotations = json.loads((COCO / "captions_val2017_subset.json").read_text())["annotations"]
+def test_coco_images_through_the_front_door(tmp_path: Path, real_data: RealData, capsys: pytest.CaptureFixture[str]) -> None:
+    coco = real_data("coco")
+    annotations = json.loads((coco / "captions_val2017_subset.json").read_text())["annotations"]
     captions = {f"{row['image_id']:012d}": row["caption"] for row in annotations}
-    files = sorted((COCO / "val2017").glob("*.jpg"))
+    files = sorted((coco / "val2017").glob("*.jpg"))
     assert len(files) == 57
     samples = {
         file.stem: {"jpg": file.read_bytes(), "json": json.dumps({"caption": captions[file.stem]}).encode()} for file in files
@@ -62,7 +49,7 @@ def test_coco_images_through_the_front_door(tmp_path: Path, capsys: pytest.Captu
         "--batch-size",
         "16",
     ]
-    encoder = ["--encoder.model", "ViT-B-32", "--encoder.pretrained", "random"]
+    encoder = ["--encoder.model", "ViT-S-32-alt", "--encoder.pretrained", "random"]
     assert main(["embed", *args, *encoder]) == 0
     assert torch.get_num_threads() == threads
     printed = capsys.readouterr().out
@@ -70,9 +57,9 @@ def test_coco_images_through_the_front_door(tmp_path: Path, capsys: pytest.Captu
     pairs = read_all(tmp_path / "shards")
     assert {key: pair["caption"] for key, pair in pairs.items()} == {key: text.strip() for key, text in captions.items()}
     assert {"train", "val"} <= {pair["split"] for pair in pairs.values()}
-    vit = OpenClipEncoder("ViT-B-32", "random", device="cpu")
+    vit = OpenClipEncoder("ViT-S-32-alt", "random", device="cpu")
     for key in list(samples)[::19]:
-        with Image.open(COCO / "val2017" / f"{key}.jpg") as opened:
+        with Image.open(coco / "val2017" / f"{key}.jpg") as opened:
             image = vit.encode_images(vit.image_transform(opened)[None])[0]
         text = vit.encode_text([captions[key].strip()])
         torch.testing.assert_close(pairs[key]["image"], image, rtol=2e-3, atol=2e-3)
@@ -81,7 +68,7 @@ def test_coco_images_through_the_front_door(tmp_path: Path, capsys: pytest.Captu
     assert main(["verify", f"{tmp_path}/shards"]) == 0
 
 
-def test_what_a_sample_may_hold(tmp_path: Path, encoder: OpenClipEncoder) -> None:
+def test_what_a_sample_may_hold(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
     samples = {
         "png": sample(0, split="train"),
         "upper": {"JPG": image_bytes(1, "JPEG"), "json": b'{"caption": "from the json", "split": "val", "subset": "unseen"}'},
@@ -92,7 +79,7 @@ def test_what_a_sample_may_hold(tmp_path: Path, encoder: OpenClipEncoder) -> Non
         "folder/inner": sample(7, split="train"),
     }
     source = write_tar(tmp_path / "raw" / "mixed.tar", samples)
-    manifest = embed([str(source)], encoder, tmp_path / "shards", chunk=64)
+    manifest = embed([str(source)], clip_encoder, tmp_path / "shards", chunk=64)
     pairs = read_all(tmp_path / "shards")
     assert set(pairs) == set(samples)
     assert (pairs["upper"]["caption"], pairs["upper"]["split"]) == ("from the json", "val")
@@ -100,7 +87,7 @@ def test_what_a_sample_may_hold(tmp_path: Path, encoder: OpenClipEncoder) -> Non
     assert pairs["txt_first"]["caption"] == "image number 3 of the set"
     assert (pairs["upper"]["subset"], pairs["hard"]["subset"], pairs["png"]["subset"]) == ("unseen", "seen", None)
     with Image.open(io.BytesIO(image_bytes(5))) as opened:
-        counterpart = encoder.encode_images(encoder.image_transform(opened)[None])[0]
+        counterpart = clip_encoder.encode_images(clip_encoder.image_transform(opened)[None])[0]
     torch.testing.assert_close(pairs["hard"]["negative"], counterpart, rtol=2e-3, atol=2e-3)
     assert pairs["upper"]["negative"].isnan().all() and pairs["png"]["negative"] is None
     assert manifest.shards[0].cut == 1 and len(pairs["long"]["states"]) == 77
@@ -108,8 +95,8 @@ def test_what_a_sample_may_hold(tmp_path: Path, encoder: OpenClipEncoder) -> Non
     train = torch.stack([pair["image"] for pair in pairs.values() if pair["split"] == "train"])
     torch.testing.assert_close(space.image_mean, train.mean(0))
     torch.testing.assert_close(space.image_std, train.std(0, unbiased=False), rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(space.zero_image, encoder.encode_images(torch.zeros(1, 3, 32, 32))[0])
-    torch.testing.assert_close(space.empty_prompt().text_states, encoder.encode_text([""]).text_states)
+    torch.testing.assert_close(space.zero_image, clip_encoder.encode_images(torch.zeros(1, 3, 32, 32))[0])
+    torch.testing.assert_close(space.empty_prompt().text_states, clip_encoder.encode_text([""]).text_states)
 
 
 class Overflowing(OpenClipEncoder):
@@ -120,7 +107,7 @@ class Overflowing(OpenClipEncoder):
         return super().encode_images(pixels) * torch.where(light > 1.5, 1e9, torch.where(light < -1.5, 1e-9, 1.0))[:, None]
 
 
-def test_what_is_skipped_is_counted_and_named(tmp_path: Path, folder: Path) -> None:
+def test_what_is_skipped_is_counted_and_named(tmp_path: Path, clip_folder: Path) -> None:
     white, black = io.BytesIO(), io.BytesIO()
     Image.new("RGB", (32, 32), "white").save(white, "PNG")
     Image.new("RGB", (32, 32), "black").save(black, "PNG")
@@ -143,7 +130,7 @@ def test_what_is_skipped_is_counted_and_named(tmp_path: Path, folder: Path) -> N
         "also_good": sample(8),
     }
     source = write_tar(tmp_path / "raw.tar", samples)
-    encoder = Overflowing(f"local-dir:{folder}", None, device="cpu")
+    encoder = Overflowing(f"local-dir:{clip_folder}", None, device="cpu")
     manifest = embed([str(source)], encoder, tmp_path / "shards")
     assert set(read_all(tmp_path / "shards")) == {"good", "also_good"}
     skipped = {pair.key: pair.reason for pair in manifest.shards[0].skipped}
@@ -159,28 +146,28 @@ def test_what_is_skipped_is_counted_and_named(tmp_path: Path, folder: Path) -> N
     assert skipped["list"] == "its json cannot be read (it is a list, and an object is expected)"
 
 
-def test_pairs_of_one_image_have_one_group(tmp_path: Path, encoder: OpenClipEncoder) -> None:
+def test_pairs_of_one_image_have_one_group(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
     """MSCOCO as img2dataset stores it: an image under five keys, here in two tars."""
     for tar, images in (("0000", [0, 0, 1, 2]), ("0001", [0, 1, 3])):
         samples = {
             f"{tar}{n}": {**sample(n, caption=f"{tar} {n}"), "png": image_bytes(image)} for n, image in enumerate(images)
         }
         write_tar(tmp_path / "raw" / f"{tar}.tar", samples)
-    embed([f"{tmp_path}/raw/*.tar"], encoder, tmp_path / "shards", val=0.0, test=0.0, batch_size=16, chunk=16)
+    embed([f"{tmp_path}/raw/*.tar"], clip_encoder, tmp_path / "shards", val=0.0, test=0.0, batch_size=16, chunk=16)
     shards = ShardSet(tmp_path / "shards", check="record")
     batch = shards.gather(np.repeat([0, 1], [4, 3]), np.array([0, 1, 2, 3, 0, 1, 2]))
     assert batch.group is not None and [batch.group.tolist().index(number) for number in batch.group] == [0, 0, 2, 3, 0, 2, 6]
     assert [entry.images for entry in shards.entries] == [3, 3] and torch.equal(batch.image_embed[0], batch.image_embed[1])
 
 
-def test_nothing_that_can_be_embedded_is_an_error(tmp_path: Path, encoder: OpenClipEncoder) -> None:
+def test_nothing_that_can_be_embedded_is_an_error(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
     source = write_tar(tmp_path / "raw.tar", {"one": {"png": b"x", "txt": b"broken"}})
     with pytest.raises(ValueError, match=r"no pair that could be embedded.*cannot be decoded"):
-        embed([str(source)], encoder, tmp_path / "shards")
+        embed([str(source)], clip_encoder, tmp_path / "shards")
 
 
-def test_records_hold_a_chunk_of_one_split(tmp_path: Path, encoder: OpenClipEncoder) -> None:
-    manifest = embed(raw_set(tmp_path / "raw"), encoder, tmp_path / "shards", val=0.4)
+def test_records_hold_a_chunk_of_one_split(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
+    manifest = embed(raw_set(tmp_path / "raw"), clip_encoder, tmp_path / "shards", val=0.4)
     assert [shard.name for shard in manifest.shards] == ["0000.tar", "0001.tar", "0002.tar"]
     assert manifest.pairs == 18 and all(len(shard.skipped) == 1 for shard in manifest.shards)
     for shard in manifest.shards:
@@ -192,17 +179,17 @@ def test_records_hold_a_chunk_of_one_split(tmp_path: Path, encoder: OpenClipEnco
 
 @pytest.mark.processes
 @pytest.mark.parametrize("workers", [1, 2])
-def test_workers_change_nothing(tmp_path: Path, encoder: OpenClipEncoder, workers: int) -> None:
+def test_workers_change_nothing(tmp_path: Path, clip_encoder: OpenClipEncoder, workers: int) -> None:
     sources = raw_set(tmp_path / "raw")
-    embed(sources, encoder, tmp_path / "one")
-    embed(sources, encoder, tmp_path / "other", workers=workers)
+    embed(sources, clip_encoder, tmp_path / "one")
+    embed(sources, clip_encoder, tmp_path / "other", workers=workers)
     assert contents(tmp_path / "one") == contents(tmp_path / "other")
 
 
 @pytest.mark.processes
-def test_pixels_travel_in_slots_alone(encoder: OpenClipEncoder) -> None:
+def test_pixels_travel_in_slots_alone(clip_encoder: OpenClipEncoder) -> None:
     """Containers have 64 MB of /dev/shm, where torch sends tensors."""
-    decoder = ImageDecoder(encoder.image_transform, AS_SHOWN, batch_size=3, workers=1, held=2)
+    decoder = ImageDecoder(clip_encoder.image_transform, AS_SHOWN, batch_size=3, workers=1, held=2)
     pairs = [RawPair(f"{n}", "", image_bytes(n), image_bytes(9) if n == 2 else None, None, "", "", n) for n in (1, 2)]
     bad = RawPair("bad", "", b"no image", None, None, "", "", 0)
     assert decoder.slots is not None
@@ -212,15 +199,15 @@ def test_pixels_travel_in_slots_alone(encoder: OpenClipEncoder) -> None:
     pixels, negative_pixels = decoder.opened(decoded)
     assert decoded.negative_rows == [1] and [pair.key for pair in decoded.batch.skipped] == ["bad"]
     for found, number in ((pixels[0], 1), (pixels[1], 2), (negative_pixels[0], 9)):
-        assert torch.equal(found, encoder.image_transform(Image.open(io.BytesIO(image_bytes(number)))))
+        assert torch.equal(found, clip_encoder.image_transform(Image.open(io.BytesIO(image_bytes(number)))))
 
 
 @pytest.mark.processes
 @pytest.mark.slow
-def test_a_container_with_little_shared_memory(tmp_path: Path, folder: Path) -> None:
+def test_a_container_with_little_shared_memory(tmp_path: Path, clip_folder: Path) -> None:
     write_tar(tmp_path / "raw.tar", {f"{number}": sample(number) for number in range(40)})
     command = f"mount -t tmpfs -o size=64k tmpfs /dev/shm && {sys.executable} -m data_prep embed --source {tmp_path}/raw.tar "
-    command += f"--out {tmp_path}/shards --batch_size 16 --encoder.model local-dir:{folder} --encoder.pretrained null"
+    command += f"--out {tmp_path}/shards --batch_size 16 --encoder.model local-dir:{clip_folder} --encoder.pretrained null"
     if subprocess.run(["unshare", "-m", "true"], check=False).returncode:
         pytest.skip("this user may not mount")
     subprocess.run(["unshare", "-m", "sh", "-c", command], check=True, cwd=Path(__file__).parents[1])
@@ -228,7 +215,7 @@ def test_a_container_with_little_shared_memory(tmp_path: Path, folder: Path) -> 
 
 
 def test_a_batch_is_copied_before_the_next_is_started_and_waited_for_alone(
-    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A GPU works in order: a copy queued after the next batch would wait for it."""
     steps: list[str] = []
@@ -243,7 +230,7 @@ def test_a_batch_is_copied_before_the_next_is_started_and_waited_for_alone(
         steps.append(f"copy {number}")
         return tensors, lambda: steps.append(f"wait {number}")
 
-    encoder = Recording(f"local-dir:{folder}", None, device="cpu")
+    encoder = Recording(f"local-dir:{clip_folder}", None, device="cpu")
     source = write_tar(tmp_path / "raw.tar", {f"{number}": sample(number) for number in range(8)})
     embed([str(source)], encoder, tmp_path / "plain")
     steps.clear()
@@ -271,8 +258,8 @@ class Failing:
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.processes)])
-def test_memory_that_runs_out_is_reported(tmp_path: Path, folder: Path, workers: int) -> None:
-    encoder = OpenClipEncoder(f"local-dir:{folder}", None, device="cpu")
+def test_memory_that_runs_out_is_reported(tmp_path: Path, clip_folder: Path, workers: int) -> None:
+    encoder = OpenClipEncoder(f"local-dir:{clip_folder}", None, device="cpu")
     encoder.image_transform = Failing(encoder.image_transform, "memory")
     expected = r"Memory ran out while 0000.tar was embedded \(at the image of 0001\). Lower --workers or --batch-size"
     with pytest.raises(ValueError, match=expected):
@@ -280,15 +267,17 @@ def test_memory_that_runs_out_is_reported(tmp_path: Path, folder: Path, workers:
 
 
 @pytest.mark.processes
-def test_a_worker_that_is_killed_is_reported(tmp_path: Path, folder: Path) -> None:
-    encoder = OpenClipEncoder(f"local-dir:{folder}", None, device="cpu")
+def test_a_worker_that_is_killed_is_reported(tmp_path: Path, clip_folder: Path) -> None:
+    encoder = OpenClipEncoder(f"local-dir:{clip_folder}", None, device="cpu")
     encoder.image_transform = Failing(encoder.image_transform, "killed")
     expected = r"process that decodes images was .* from outside while 0000.tar was embedded.*Lower --workers or --batch-size"
     with pytest.raises(ValueError, match=expected):
         embed(raw_set(tmp_path / "raw"), encoder, tmp_path / "shards", workers=1)
 
 
-def test_how_images_are_read_is_kept_with_the_set(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_how_images_are_read_is_kept_with_the_set(
+    tmp_path: Path, clip_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     colours = {"hidden": (0, 0, 0, 0), "white": (255, 255, 255), "black": (0, 0, 0)}
     samples = {}
     for key, colour in colours.items():
@@ -296,7 +285,7 @@ def test_how_images_are_read_is_kept_with_the_set(tmp_path: Path, folder: Path, 
         Image.new("RGB" if len(colour) == 3 else "RGBA", (32, 32), colour).save(content, "PNG")
         samples[key] = {"png": content.getvalue(), "txt": key.encode()}
     write_tar(tmp_path / "raw.tar", samples)
-    args = ["embed", "--source", f"{tmp_path}/raw.tar", "--workers", "0", "--encoder.model", f"local-dir:{folder}"]
+    args = ["embed", "--source", f"{tmp_path}/raw.tar", "--workers", "0", "--encoder.model", f"local-dir:{clip_folder}"]
     args += ["--encoder.pretrained", "null", "--out"]
     assert main([*args, f"{tmp_path}/plain"]) == 0
     assert main([*args, f"{tmp_path}/dropped", "--background", "none", "--upright", "false"]) == 0
@@ -311,11 +300,11 @@ def test_how_images_are_read_is_kept_with_the_set(tmp_path: Path, folder: Path, 
 
 
 def test_bar_on_a_terminal(
-    tmp_path: Path, encoder: OpenClipEncoder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, clip_encoder: OpenClipEncoder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "200")
-    embed(raw_set(tmp_path / "raw"), encoder, tmp_path / "shards")
+    embed(raw_set(tmp_path / "raw"), clip_encoder, tmp_path / "shards")
     printed = capsys.readouterr().out
     assert "3 of 3 shards" in printed and "pairs/s" in printed and "left" in printed and "100%" in printed
     assert "0000.tar: " not in printed
@@ -324,9 +313,9 @@ def test_bar_on_a_terminal(
 @pytest.mark.parametrize(
     "options", [{"chunk": 0}, {"batch_size": 0}, {"workers": -1}, {"val": 1.1}, {"val": 0.6, "test": 0.6}]
 )
-def test_impossible_options(tmp_path: Path, encoder: OpenClipEncoder, options: dict[str, Any]) -> None:
+def test_impossible_options(tmp_path: Path, clip_encoder: OpenClipEncoder, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(options))}.*{next(iter(options.values()))}"):
-        embed(raw_set(tmp_path / "raw"), encoder, tmp_path / "shards", **options)
+        embed(raw_set(tmp_path / "raw"), clip_encoder, tmp_path / "shards", **options)
     assert not (tmp_path / "shards").exists()
 
 

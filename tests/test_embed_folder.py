@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import os
 import resource
-import signal
 import subprocess
 import sys
 import tarfile
@@ -20,17 +18,8 @@ from data_prep.verify import verify
 from eclipse_pl.embed.folder import finished_shards, only_run
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from tests.helpers.raw_sets import contents, embed, raw_set, sample, write_tar
-from tests.test_openclip import tiny_folder
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_folder(tmp_path_factory.mktemp("clip") / "tiny", embed_dim=16)
-
-
-@pytest.fixture(scope="module")
-def encoder(folder: Path) -> OpenClipEncoder:
-    return OpenClipEncoder(f"local-dir:{folder}", None, device="cpu")
+from tests.helpers.runs import started
+from tests.helpers.tiny_open_clip import write_open_clip
 
 
 class Stopping(OpenClipEncoder):
@@ -47,22 +36,21 @@ class Stopping(OpenClipEncoder):
         return super().encode_images(pixels)
 
 
-def test_stopped_anywhere_and_started_again(tmp_path: Path, folder: Path, encoder: OpenClipEncoder) -> None:
+def test_stopped_anywhere_and_started_again(tmp_path: Path, clip_folder: Path, clip_encoder: OpenClipEncoder) -> None:
     sources = raw_set(tmp_path / "raw")
-    embed(sources, encoder, tmp_path / "whole")
+    embed(sources, clip_encoder, tmp_path / "whole")
     kept = []
     for stop_at in range(11):  # the space takes one batch, each of the three sources three
         out = tmp_path / f"stopped_{stop_at}"
-        stopping = Stopping(
-            f"local-dir:{folder}", None, device="cpu", stop_at=stop_at, error=(RuntimeError, KeyboardInterrupt)[stop_at % 2]
-        )
+        error = (RuntimeError, KeyboardInterrupt)[stop_at % 2]
+        stopping = Stopping(f"local-dir:{clip_folder}", None, device="cpu", stop_at=stop_at, error=error)
         if stop_at < 10:
             with pytest.raises((RuntimeError, KeyboardInterrupt), match="stopped here"):
                 embed(sources, stopping, out)
             assert not list(out.glob("*.partial")) and not (out / "manifest.json").exists()
             kept.append(len(list(out.glob("*.tar"))))
             before = {path.name: path.stat().st_ino for path in out.glob("*.tar")}
-            embed(sources, encoder, out)
+            embed(sources, clip_encoder, out)
             assert all((out / name).stat().st_ino == inode for name, inode in before.items())
         else:
             embed(sources, stopping, out)
@@ -77,21 +65,21 @@ class Interrupted(Stopping):
         super().__init__(model, None, device="cpu", stop_at=5, error=KeyboardInterrupt)
 
 
-def test_ctrl_c_ends_in_one_sentence(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_ends_in_one_sentence(tmp_path: Path, clip_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sources, out = raw_set(tmp_path / "raw"), tmp_path / "shards"
     args = ["embed", "--source", *sources, "--out", str(out), "--batch-size", "3", "--workers", "0"]
     with pytest.raises(SystemExit) as left:
-        main([*args, "--encoder", "tests.test_embed_folder.Interrupted", "--encoder.model", f"local-dir:{folder}"])
+        main([*args, "--encoder", "tests.test_embed_folder.Interrupted", "--encoder.model", f"local-dir:{clip_folder}"])
     assert left.value.code == 130
     assert "The finished shards are kept: run the same command again" in capsys.readouterr().err
     assert any(finding.wrong and "The set is not finished" in finding.found for finding in verify([str(out)]))
-    again = ["--encoder.model", f"local-dir:{folder}", "--encoder.pretrained", "null"]
+    again = ["--encoder.model", f"local-dir:{clip_folder}", "--encoder.pretrained", "null"]
     assert main([*args, *again]) == 0
     assert "0000.tar" not in capsys.readouterr().out, "it was finished before"
 
 
 @pytest.mark.processes
-def test_killed_and_started_again(tmp_path: Path, folder: Path, encoder: OpenClipEncoder) -> None:
+def test_killed_and_started_again(tmp_path: Path, clip_folder: Path, clip_encoder: OpenClipEncoder) -> None:
     sources = raw_set(tmp_path / "raw", tars=30)
     script = f"""
 import time
@@ -100,6 +88,7 @@ from pathlib import Path
 import torch
 
 from eclipse_pl.encoders.openclip import OpenClipEncoder
+from tests.helpers.runs import started
 from tests.helpers.raw_sets import embed
 
 class Slow(OpenClipEncoder):
@@ -108,20 +97,19 @@ class Slow(OpenClipEncoder):
         return super().encode_images(pixels)
 
 torch.set_num_threads(1)
-slow = Slow({f"local-dir:{folder}"!r}, None, device="cpu")
+slow = Slow({f"local-dir:{clip_folder}"!r}, None, device="cpu")
 embed({sources!r}, slow, Path({str(tmp_path / "killed")!r}), workers=1)
 """
-    process = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[1], stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while len(list((tmp_path / "killed").glob("*.tar.json"))) < 2:
-        assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    with started([sys.executable, "-c", script], cwd=Path(__file__).parents[1], stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 600
+        while len(list((tmp_path / "killed").glob("*.tar.json"))) < 2:
+            assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
+            time.sleep(0.02)
+        process.kill()
     finished = finished_shards(tmp_path / "killed")
     assert 2 <= len(finished) < 30 and not (tmp_path / "killed" / "manifest.json").exists()
-    embed(sources, encoder, tmp_path / "killed")
-    embed(sources, encoder, tmp_path / "whole")
+    embed(sources, clip_encoder, tmp_path / "killed")
+    embed(sources, clip_encoder, tmp_path / "whole")
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
@@ -142,17 +130,17 @@ def damage_byte(path: Path) -> None:
 @pytest.mark.parametrize("name", ["0001.tar", "manifest.json", "space.safetensors"])
 @pytest.mark.parametrize("damage", [damage_missing, damage_cut, damage_byte])
 def test_run_again_it_repairs_what_is_damaged_alone(
-    tmp_path: Path, encoder: OpenClipEncoder, name: str, damage: Callable[[Path], None]
+    tmp_path: Path, clip_encoder: OpenClipEncoder, name: str, damage: Callable[[Path], None]
 ) -> None:
     sources, out = raw_set(tmp_path / "raw"), tmp_path / "shards"
-    embed(sources, encoder, out)
+    embed(sources, clip_encoder, out)
     whole = contents(out)
     if name == "manifest.json" and damage is not damage_missing:
         (out / name).write_bytes(b'{"schema": 1, "spa')
     else:
         damage(out / name)
     before = {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in out.iterdir()}
-    embed(sources, encoder, out)
+    embed(sources, clip_encoder, out)
     assert contents(out) == whole
     touched = {path.name for path in out.iterdir() if before.get(path.name) != (path.stat().st_ino, path.stat().st_mtime_ns)}
     if name == "manifest.json":  # with it went all that vouched for the shards
@@ -161,47 +149,47 @@ def test_run_again_it_repairs_what_is_damaged_alone(
         assert touched == {name}
 
 
-def test_a_finished_set_is_left_alone(tmp_path: Path, encoder: OpenClipEncoder) -> None:
+def test_a_finished_set_is_left_alone(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
     sources, out = raw_set(tmp_path / "raw"), tmp_path / "shards"
-    embed(sources, encoder, out)
+    embed(sources, clip_encoder, out)
     before = {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in out.iterdir()}
-    embed(sources, encoder, out, batch_size=5)
+    embed(sources, clip_encoder, out, batch_size=5)
     assert before == {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in out.iterdir()}
     write_tar(tmp_path / "raw" / "0003.tar", {"new": sample(99)})
-    assert embed([str(tmp_path / "raw" / "*.tar")], encoder, out).pairs == 19
+    assert embed([str(tmp_path / "raw" / "*.tar")], clip_encoder, out).pairs == 19
     assert all((out / name).stat().st_ino == before[name][0] for name in ("0000.tar", "0001.tar", "0002.tar"))
 
 
-def test_nothing_is_mixed(tmp_path: Path, encoder: OpenClipEncoder) -> None:
+def test_nothing_is_mixed(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
     sources, out = raw_set(tmp_path / "raw"), tmp_path / "shards"
-    embed(sources, encoder, out)
+    embed(sources, clip_encoder, out)
     whole = contents(out)
     with pytest.raises(ValueError, match=r"shards with other settings .chunk: 4 there, 8 now"):
-        embed(sources, encoder, out, chunk=8)
+        embed(sources, clip_encoder, out, chunk=8)
     with pytest.raises(ValueError, match=r"val: 0.2 there, 0.3 now"):
-        embed(sources, encoder, out, val=0.3)
-    other = OpenClipEncoder(f"local-dir:{tiny_folder(tmp_path / 'other', embed_dim=8)}", None, device="cpu")
+        embed(sources, clip_encoder, out, val=0.3)
+    other = OpenClipEncoder(f"local-dir:{write_open_clip(tmp_path / 'other', embed_dim=8)}", None, device="cpu")
     with pytest.raises(ValueError, match=r"space: .*'dim': 16.* there, .*'dim': 8"):
         embed(sources, other, out)
     with pytest.raises(ValueError, match=r"0002.tar, which is not a shard of the given sources"):
-        embed([str(tmp_path / "raw" / "{0000..0001}.tar")], encoder, out)
+        embed([str(tmp_path / "raw" / "{0000..0001}.tar")], clip_encoder, out)
     assert contents(out) == whole
     raw = contents(tmp_path / "raw")
     with pytest.raises(ValueError, match=r"already holds 0000.tar"):
-        embed(sources, encoder, tmp_path / "raw")
+        embed(sources, clip_encoder, tmp_path / "raw")
     raw["embed.lock"] = b""
     assert contents(tmp_path / "raw") == raw
 
 
-def test_one_run_at_a_time(tmp_path: Path, encoder: OpenClipEncoder) -> None:
+def test_one_run_at_a_time(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
     sources, out = raw_set(tmp_path / "raw"), tmp_path / "shards"
     with only_run(out), pytest.raises(ValueError, match="Another run is embedding into"):
-        embed(sources, encoder, out)
-    embed(sources, encoder, out)
+        embed(sources, clip_encoder, out)
+    embed(sources, clip_encoder, out)
 
 
 @pytest.mark.parametrize("where", ["between files", "inside an image", "damaged header", "empty"])
-def test_a_broken_source_is_named_and_the_others_are_kept(tmp_path: Path, encoder: OpenClipEncoder, where: str) -> None:
+def test_a_broken_source_is_named_and_the_others_are_kept(tmp_path: Path, clip_encoder: OpenClipEncoder, where: str) -> None:
     sources, out = raw_set(tmp_path / "raw"), tmp_path / "shards"
     path = tmp_path / "raw" / "0001.tar"
     good = path.read_bytes()
@@ -213,25 +201,25 @@ def test_a_broken_source_is_named_and_the_others_are_kept(tmp_path: Path, encode
     else:
         path.write_bytes(good[: cut[where]])
     with pytest.raises(ValueError, match=r"1 of 3 sources could not be read to their end: .*raw/0001.tar \(.*after \d+ bytes"):
-        embed(sources, encoder, out)
+        embed(sources, clip_encoder, out)
     assert sorted(finished_shards(out)) == ["0000.tar", "0002.tar"] and not (out / "manifest.json").exists()
     assert not list(out.glob("*.partial"))
     path.write_bytes(good)
-    embed(sources, encoder, out)
-    embed(sources, encoder, tmp_path / "whole")
+    embed(sources, clip_encoder, out)
+    embed(sources, clip_encoder, tmp_path / "whole")
     assert contents(out) == contents(tmp_path / "whole")
 
 
-def test_full_disk(tmp_path: Path, encoder: OpenClipEncoder) -> None:
+def test_full_disk(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
     sources, out = raw_set(tmp_path / "raw", pairs=30), tmp_path / "shards"
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))
     try:
         with pytest.raises(ValueError, match=f"Could not write to {out}"):
-            embed(sources, encoder, out)
+            embed(sources, clip_encoder, out)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not list(out.glob("*.tar")) and not list(out.glob("*.partial"))
-    embed(sources, encoder, out)
-    embed(sources, encoder, tmp_path / "whole")
+    embed(sources, clip_encoder, out)
+    embed(sources, clip_encoder, tmp_path / "whole")
     assert contents(out) == contents(tmp_path / "whole")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ import pytest
 from eclipse_pl.prompts.geneval import TAGS
 from eclipse_pl.prompts.load import load_prompts
 from eclipse_pl.prompts.prompt import Required
+from tests.helpers.real_data import RealData
 from tests.helpers.rule_parser import RuleParser
 
-REAL = os.environ.get("GENEVAL_METADATA", "")
 ROWS: list[dict[str, Any]] = [
     {"tag": "single_object", "include": [{"class": "kite", "count": 1}], "prompt": "a photo of a kite"},
     {
@@ -111,9 +110,8 @@ def test_bad_lines(tmp_path: Path, change: dict[str, Any], why: str) -> None:
     assert why in str(error.value)
 
 
-@pytest.mark.skipif(not REAL, reason="GENEVAL_METADATA does not name GenEval's evaluation_metadata.jsonl")
-def test_the_whole_file() -> None:
-    prompts = load_prompts(REAL, "geneval")
+def test_the_whole_file(real_data: RealData) -> None:
+    prompts = load_prompts(real_data("geneval/evaluation_metadata.jsonl"), "geneval")
     assert Counter(prompt.category for prompt in prompts) == TAGS and len(prompts) == 553
     assert all(prompt.phrases for prompt in prompts)
     assert all(bool(prompt.excluded) == (prompt.category == "counting") for prompt in prompts)

@@ -13,10 +13,8 @@ from hypothesis import strategies as st
 from data_prep.__main__ import main
 from data_prep.import_embeddings import import_embeddings, split_whole
 from eclipse_pl.data.shard_set import ShardSet
+from tests.helpers.real_data import RealData
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
-COCO500 = SHARED / "coco500" / "coco500_clip_vitb16.npz"
-CLIP_RETRIEVAL = SHARED / "clip_retrieval_sample" / "embeddings"
 Error = Callable[..., str]
 
 
@@ -65,18 +63,17 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
     return pairs
 
 
-def test_500_pairs_of_coco(tmp_path: Path) -> None:
-    if not COCO500.is_file():
-        pytest.skip(f"the 500 pairs are not at {COCO500}")
-    args = ["--arrays", str(COCO500), "--out", f"{tmp_path}/set", "--val", "100", "--name", "ViT-B-16/openai", "--seed", "3"]
-    assert main(["import-embeddings", *args]) == 0
+def test_500_pairs_of_coco(tmp_path: Path, real_data: RealData) -> None:
+    file = real_data("coco500/coco500_clip_vitb16.npz")
+    args = f"--arrays {file} --out {tmp_path}/set --val 100 --name ViT-B-16/openai --seed 3"
+    assert main(["import-embeddings", *args.split()]) == 0
     shards = ShardSet(tmp_path / "set")
     assert shards.manifest.splits == {"train": 400, "val": 100} and shards.manifest.tokens == 0
     space = shards.space
     assert (space.name, space.dim, space.text_width, space.normalised) == ("ViT-B-16/openai", 512, 512, True)
     assert space.empty_embed is None and space.zero_image is None
     pairs = read(tmp_path / "set")
-    with np.load(COCO500) as arrays:
+    with np.load(file) as arrays:
         assert set(pairs) == {str(key) for key in arrays["image_id"]}
         for row in (0, 99, 499):
             pair = pairs[str(arrays["image_id"][row])]
@@ -88,15 +85,14 @@ def test_500_pairs_of_coco(tmp_path: Path) -> None:
     assert main(["verify", f"{tmp_path}/set"]) == 0
 
 
-def test_clip_retrieval_folder(tmp_path: Path) -> None:
-    if not CLIP_RETRIEVAL.is_dir():
-        pytest.skip(f"clip-retrieval's sample is not at {CLIP_RETRIEVAL}")
+def test_clip_retrieval_folder(tmp_path: Path, real_data: RealData) -> None:
     pytest.importorskip("pyarrow")
-    assert main(["import-embeddings", "--clip-retrieval", str(CLIP_RETRIEVAL), "--out", f"{tmp_path}/set", "--test", "2"]) == 0
+    sample = real_data("clip_retrieval_sample/embeddings")
+    assert main(["import-embeddings", "--clip-retrieval", str(sample), "--out", f"{tmp_path}/set", "--test", "2"]) == 0
     pairs = read(tmp_path / "set")
     assert len(pairs) == 9 and [pair["split"] for pair in pairs.values()].count("test") == 2
     assert pairs["/content/catalog/img5.jpg"]["caption"] == "a plaid shirt with a hoodie"
-    images = np.load(CLIP_RETRIEVAL / "img_emb" / "img_emb_0.npy")
+    images = np.load(sample / "img_emb" / "img_emb_0.npy")
     np.testing.assert_array_equal(pairs["/content/catalog/img5.jpg"]["image"], images[4])
     space = ShardSet(tmp_path / "set").space
     assert space.normalised and space.name == "embeddings"

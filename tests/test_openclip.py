@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from functools import cache
 from pathlib import Path
@@ -14,9 +13,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from safetensors.torch import save_file
 
 from eclipse_pl.encoders.openclip import OpenClipEncoder
+from tests.helpers.tiny_open_clip import write_open_clip
 
 CAPTIONS = ["a red circle and a blue star", "", "A Photo of TWO dogs, running!", "word " * 75, "word " * 76, "x " * 200]
 # ViT-L/14 has equal widths and QuickGELU; ViT-bigG/14 has a projection to another width, GELU, and the newer layout is `text.`
@@ -27,37 +26,9 @@ TOWERS: dict[str, dict[str, Any]] = {
 }
 
 
-def tiny_folder(folder: Path, **config: Any) -> Path:
-    """A small open_clip model with CLIP's tokenizer and context, random weights, as a `local-dir:` folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2, **config.pop("text_cfg", {})}
-    vision = {"image_size": 32, "patch_size": 16, "width": 32, "layers": 1, "head_width": 16}
-    model_config = {"vision_cfg": vision, "text_cfg": text, **config}
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model_config, "preprocess_cfg": {}}))
-    torch.manual_seed(0)
-    model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.02 * torch.randn_like(parameter))  # biases and norms too, so that a wrong place would show
-    save_file(
-        {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "open_clip_model.safetensors"
-    )
-    return folder
-
-
 @pytest.fixture(scope="module", params=TOWERS, ids=lambda name: name.replace(" ", "-"))
 def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> OpenClipEncoder:
-    folder = tiny_folder(tmp_path_factory.mktemp("clip") / "tiny", **TOWERS[request.param])
-    return OpenClipEncoder(f"local-dir:{folder}", None, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_folder(tmp_path_factory.mktemp("clip") / "tiny", embed_dim=32)
-
-
-@pytest.fixture(scope="module")
-def tiny(folder: Path) -> OpenClipEncoder:
+    folder = write_open_clip(tmp_path_factory.mktemp("clip") / "tiny", **TOWERS[request.param])
     return OpenClipEncoder(f"local-dir:{folder}", None, device="cpu")
 
 
@@ -132,8 +103,8 @@ def test_a_caption_does_not_depend_on_its_neighbours(encoder: OpenClipEncoder) -
         torch.testing.assert_close(alone.text_embed, condition.text_embed, atol=1e-6, rtol=1e-5)
 
 
-def test_long_captions_are_cut_as_clip_cuts_them(tiny: OpenClipEncoder) -> None:
-    tokens = tiny.tokenize(CAPTIONS)
+def test_long_captions_are_cut_as_clip_cuts_them(clip_encoder: OpenClipEncoder) -> None:
+    tokens = clip_encoder.tokenize(CAPTIONS)
     assert tokens.lengths.tolist()[1:] == [2, 10, 77, 77, 77]
     assert tokens.cut.tolist() == [False, False, False, False, True, True]
     assert tokens.ids[:, 0].eq(49406).all() and tokens.ids[torch.arange(6), tokens.lengths - 1].eq(49407).all()
@@ -158,33 +129,33 @@ def _tokenizing() -> OpenClipEncoder:
     return encoder
 
 
-def test_the_space_holds_empty_prompt_and_zero_image(tiny: OpenClipEncoder) -> None:
-    space = tiny.space(torch.zeros(32), torch.ones(32))
-    assert (space.name, space.dim, space.text_width, space.context_length, space.normalised) == ("tiny", 32, 32, 77, False)
-    assert space.encoder == tiny.tag and space.encoder.startswith("open_clip:local-dir:sha256-")
-    torch.testing.assert_close(space.empty_prompt().text_embed, tiny.encode_text([""]).text_embed)
+def test_the_space_holds_empty_prompt_and_zero_image(clip_encoder: OpenClipEncoder) -> None:
+    space = clip_encoder.space(torch.zeros(16), torch.ones(16))
+    assert (space.name, space.dim, space.text_width, space.context_length, space.normalised) == ("tiny", 16, 32, 77, False)
+    assert space.encoder == clip_encoder.tag and space.encoder.startswith("open_clip:local-dir:sha256-")
+    torch.testing.assert_close(space.empty_prompt().text_embed, clip_encoder.encode_text([""]).text_embed)
     assert space.empty_prompt().lengths.tolist() == [2]
-    torch.testing.assert_close(space.zero_image, tiny.encode_images(torch.zeros(1, 3, 32, 32))[0])
+    torch.testing.assert_close(space.zero_image, clip_encoder.encode_images(torch.zeros(1, 3, 32, 32))[0])
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_lower_precision_is_close_and_still_float32(tiny: OpenClipEncoder, folder: Path, precision: Any) -> None:
-    low = OpenClipEncoder(f"local-dir:{folder}", None, precision=precision, device="cpu")
+def test_lower_precision_is_close_and_still_float32(clip_encoder: OpenClipEncoder, clip_folder: Path, precision: Any) -> None:
+    low = OpenClipEncoder(f"local-dir:{clip_folder}", None, precision=precision, device="cpu")
     pixels = torch.randn(4, 3, 32, 32)
     for ours, exact in (
-        (low.encode_images(pixels), tiny.encode_images(pixels)),
-        (low.encode_text(CAPTIONS).text_embed, tiny.encode_text(CAPTIONS).text_embed),
-        (low.encode_text(CAPTIONS).text_states, tiny.encode_text(CAPTIONS).text_states),
+        (low.encode_images(pixels), clip_encoder.encode_images(pixels)),
+        (low.encode_text(CAPTIONS).text_embed, clip_encoder.encode_text(CAPTIONS).text_embed),
+        (low.encode_text(CAPTIONS).text_states, clip_encoder.encode_text(CAPTIONS).text_states),
     ):
         assert ours.dtype == torch.float32 and not torch.equal(ours, exact)
         assert torch.nn.functional.cosine_similarity(ours, exact).min() > 0.999
 
 
-def test_the_image_transform_travels_to_loader_workers(tiny: OpenClipEncoder) -> None:
+def test_the_image_transform_travels_to_loader_workers(clip_encoder: OpenClipEncoder) -> None:
     image = Image.effect_noise((50, 70), 80).convert("RGB")
-    copy = pickle.loads(pickle.dumps(tiny.image_transform))
-    assert copy(image).shape == (3, tiny.image_size, tiny.image_size)
-    assert torch.equal(copy(image), tiny.image_transform(image))
+    copy = pickle.loads(pickle.dumps(clip_encoder.image_transform))
+    assert copy(image).shape == (3, clip_encoder.image_size, clip_encoder.image_size)
+    assert torch.equal(copy(image), clip_encoder.image_transform(image))
 
 
 def test_local_checkpoints_and_random_weights(tmp_path: Path) -> None:
@@ -223,11 +194,11 @@ def test_bad_arguments_get_one_clear_sentence(arguments: tuple[str, str | None],
         OpenClipEncoder(*arguments)
 
 
-def test_a_local_folder_brings_its_weights(folder: Path) -> None:
+def test_a_local_folder_brings_its_weights(clip_folder: Path) -> None:
     with pytest.raises(ValueError, match="holds its weights"):
-        OpenClipEncoder(f"local-dir:{folder}", "openai")
+        OpenClipEncoder(f"local-dir:{clip_folder}", "openai")
     with pytest.raises(ValueError, match=r"There is no .*open_clip_model\.safetensors"):
-        OpenClipEncoder(f"local-dir:{_without_weights(folder)}", None)
+        OpenClipEncoder(f"local-dir:{_without_weights(clip_folder)}", None)
 
 
 def _without_weights(folder: Path) -> Path:
@@ -237,10 +208,10 @@ def _without_weights(folder: Path) -> Path:
     return bare
 
 
-def test_weights_of_another_model_or_of_none(tmp_path: Path, folder: Path) -> None:
+def test_weights_of_another_model_or_of_none(tmp_path: Path, clip_folder: Path) -> None:
     rubbish = tmp_path / "rubbish.pt"
     rubbish.write_bytes(b"nothing of the kind")
-    for file in (rubbish, folder / "open_clip_model.safetensors"):
+    for file in (rubbish, clip_folder / "open_clip_model.safetensors"):
         with pytest.raises(ValueError, match="must hold all weights of exactly this model"):
             OpenClipEncoder("ViT-S-32-alt", str(file))
 

@@ -18,9 +18,9 @@ from eclipse_pl.prompts.parsing import cache_path, parse_all
 from eclipse_pl.prompts.record import PromptsRecord
 from eclipse_pl.prompts.shipped_parses import shipped_parses
 from eclipse_pl.prompts.spacy_parser import SpacyParser
+from tests.helpers.real_data import RealData
 from tests.helpers.rule_parser import RuleParser
 
-READINGS = Path(__file__).parents[2] / "shared" / "data" / "compbench" / "readings_spacy.json"
 SHIPPED = [
     "a green bench and a blue bowl",
     "a giraffe next to a lamp",
@@ -133,9 +133,8 @@ def test_shipped_parses_are_those_of_upstreams_files() -> None:
     assert "a green bench" not in shipped
 
 
-@pytest.mark.skipif(not READINGS.is_file(), reason="the file that the shipped parses were made from is not on this machine")
-def test_shipped_parses_are_spacys() -> None:
-    files = json.loads(READINGS.read_text(encoding="utf-8"))
+def test_shipped_parses_are_spacys(real_data: RealData) -> None:
+    files = json.loads(real_data("compbench/readings_spacy.json").read_text(encoding="utf-8"))
     assert {name: of_file["sha256"] for name, of_file in files.items()} == shipped_parses().files
     assert {of_file["parser"] for of_file in files.values()} == {shipped_parses().parser}
     parses = {text: parse for of_file in files.values() for text, parse in of_file["readings"].items()}

@@ -12,22 +12,11 @@ from data_prep.verify import verify
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.raw.sources import find_sources
 from tests.helpers.raw_sets import embed, image_bytes, read_all, sample, write_tar
-from tests.test_openclip import tiny_folder
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_folder(tmp_path_factory.mktemp("clip") / "tiny", embed_dim=16)
-
-
-@pytest.fixture(scope="module")
-def encoder(folder: Path) -> OpenClipEncoder:
-    return OpenClipEncoder(f"local-dir:{folder}", None, device="cpu")
-
-
-def test_a_split_of_another_name_costs_its_pair(tmp_path: Path, encoder: OpenClipEncoder) -> None:
+def test_a_split_of_another_name_costs_its_pair(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
     samples = {"one": sample(0, split="validation"), "two": sample(1, split=["val"]), "three": sample(2, split="val")}
-    manifest = embed([str(write_tar(tmp_path / "raw.tar", samples))], encoder, tmp_path / "shards")
+    manifest = embed([str(write_tar(tmp_path / "raw.tar", samples))], clip_encoder, tmp_path / "shards")
     assert {pair.key: pair.reason for pair in manifest.shards[0].skipped} == {
         "one": "its json names an unknown split ('validation'; the splits are train, val, test)",
         "two": "its json names an unknown split (['val']; the splits are train, val, test)",
@@ -35,9 +24,9 @@ def test_a_split_of_another_name_costs_its_pair(tmp_path: Path, encoder: OpenCli
     assert manifest.splits == {"val": 1}
 
 
-def test_a_list_of_captions_makes_as_many_pairs(tmp_path: Path, encoder: OpenClipEncoder) -> None:
+def test_a_list_of_captions_makes_as_many_pairs(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
     samples = {"one": {"png": image_bytes(0), "json": b'{"captions": ["a cat", "a tom"], "split": "val"}'}, "two": sample(1)}
-    embed([str(write_tar(tmp_path / "raw.tar", samples))], encoder, tmp_path / "shards")
+    embed([str(write_tar(tmp_path / "raw.tar", samples))], clip_encoder, tmp_path / "shards")
     pairs = read_all(tmp_path / "shards")
     assert {key: pair["caption"] for key, pair in pairs.items()} == {
         "one": "a cat",
@@ -55,7 +44,7 @@ TEXTS = st.text(st.characters(exclude_categories=()), min_size=1, max_size=4) | 
 @settings(max_examples=15)
 @given(st.lists(st.tuples(TEXTS, TEXTS, TEXTS, TEXTS, st.booleans()), min_size=1, max_size=6))
 def test_odd_strings_cost_their_pairs_alone(
-    tmp_path_factory: pytest.TempPathFactory, encoder: OpenClipEncoder, rows: list[tuple[str, str, str, str, bool]]
+    tmp_path_factory: pytest.TempPathFactory, clip_encoder: OpenClipEncoder, rows: list[tuple[str, str, str, str, bool]]
 ) -> None:
     """In captions, keys, groups and subsets; ``verify`` reads what was made of them."""
     folder = tmp_path_factory.mktemp("odd")
@@ -65,19 +54,19 @@ def test_odd_strings_cost_their_pairs_alone(
         txt = {"txt": caption.encode("utf-8", "surrogatepass")} if as_txt else {}
         name = key.replace("/", "").encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")
         samples[f"{number}{name}"] = {"png": image_bytes(1), "json": json.dumps(about).encode(), **txt}
-    manifest = embed([str(write_tar(folder / "raw.tar", samples))], encoder, folder / "shards")
+    manifest = embed([str(write_tar(folder / "raw.tar", samples))], clip_encoder, folder / "shards")
     assert manifest.pairs + len(manifest.shards[0].skipped) == len(samples) and "good" in read_all(folder / "shards")
     assert not [finding for finding in verify([str(folder / "shards")]) if finding.wrong and "splits" not in finding.check]
 
 
 def test_a_run_counts_all_that_its_tars_hold(
-    tmp_path: Path, encoder: OpenClipEncoder, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, clip_encoder: OpenClipEncoder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     samples = {"set/one": sample(0), "set/._one": sample(0), "two": {"txt": b"a cat"}, "set/three.v2": sample(1)}
     samples["r"] = {"md": b"how it was made"}
     write_tar(tmp_path / "a.tar", {**samples, "00000_stats": {"json": b"{}"}})
     write_tar(tmp_path / "b.tar", {"caf\udce9": sample(2), "four": sample(3)})
-    manifest = embed([f"{tmp_path}/*.tar"], encoder, tmp_path / "shards")
+    manifest = embed([f"{tmp_path}/*.tar"], clip_encoder, tmp_path / "shards")
     assert "a.tar: 2 pairs, 2 skipped (2: no image), 3 expected other files; 1 of 2" in capsys.readouterr().out
     first, second = manifest.shards
     assert {pair.key: pair.reason for pair in first.skipped} == {

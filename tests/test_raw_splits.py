@@ -23,18 +23,6 @@ from eclipse_pl.raw.pairs import RawPair
 from eclipse_pl.raw.source_version import version_of
 from eclipse_pl.raw.splits import OPEN, PairNames, SplitDraw, draw_splits
 from tests.helpers.raw_sets import contents, embed, image_bytes, read_all, sample, write_tar
-from tests.test_openclip import tiny_folder
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_folder(tmp_path_factory.mktemp("clip") / "tiny", embed_dim=16)
-
-
-@pytest.fixture(scope="module")
-def encoder(folder: Path) -> OpenClipEncoder:
-    return OpenClipEncoder(f"local-dir:{folder}", None, device="cpu")
-
 
 # ---- the draw
 
@@ -149,8 +137,8 @@ def five_captions(folder: Path, images: int = 12) -> str:
     return f"{folder}/*.tar"
 
 
-def test_one_image_of_several_captions_lies_in_one_split(tmp_path: Path, encoder: OpenClipEncoder) -> None:
-    manifest = embed([five_captions(tmp_path / "raw")], encoder, tmp_path / "shards", val=0.2, test=0.2)
+def test_one_image_of_several_captions_lies_in_one_split(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
+    manifest = embed([five_captions(tmp_path / "raw")], clip_encoder, tmp_path / "shards", val=0.2, test=0.2)
     assert set(manifest.splits) == set(SPLITS)
     pairs = read_all(tmp_path / "shards")
     assert len({(int(key) // 5, pair["split"]) for key, pair in pairs.items()}) == 12
@@ -159,10 +147,10 @@ def test_one_image_of_several_captions_lies_in_one_split(tmp_path: Path, encoder
     assert not list((tmp_path / "shards").glob("*.npz"))
 
 
-def test_a_group_joins_and_a_named_split_is_kept(tmp_path: Path, encoder: OpenClipEncoder) -> None:
+def test_a_group_joins_and_a_named_split_is_kept(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
     samples = {f"{n:02d}": sample(n, group=n // 10) for n in range(40)}
     samples["03"], samples["13"] = sample(3, group=0, split="test"), sample(13, group=1, split="val")
-    embed([str(write_tar(tmp_path / "raw.tar", samples))], encoder, tmp_path / "shards", val=0.3, test=0.3)
+    embed([str(write_tar(tmp_path / "raw.tar", samples))], clip_encoder, tmp_path / "shards", val=0.3, test=0.3)
     pairs = read_all(tmp_path / "shards")
     splits = [{pair["split"] for key, pair in pairs.items() if int(key) // 10 == group} for group in range(4)]
     assert splits[:2] == [{"test"}, {"val"}] and all(len(found) == 1 for found in splits)
@@ -177,35 +165,35 @@ def refuse(source: str) -> None:
 
 
 def test_sources_are_read_for_the_draw_when_it_is_needed(
-    tmp_path: Path, encoder: OpenClipEncoder, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, clip_encoder: OpenClipEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     named = str(write_tar(tmp_path / "named.tar", {f"{n}": sample(n, split="train") for n in range(3)}))
     free = str(write_tar(tmp_path / "open.tar", {f"{n}": sample(n) for n in range(3)}))
     monkeypatch.setattr(raw_splits, "TarSamples", refuse)
-    assert embed([named], encoder, tmp_path / "named").splits == {"train": 3}
-    assert embed([free], encoder, tmp_path / "none", val=0.0, test=0.0).splits == {"train": 3}
+    assert embed([named], clip_encoder, tmp_path / "named").splits == {"train": 3}
+    assert embed([free], clip_encoder, tmp_path / "none", val=0.0, test=0.0).splits == {"train": 3}
     with pytest.raises(ReadTwice):
-        embed([named, free], encoder, tmp_path / "both")
+        embed([named, free], clip_encoder, tmp_path / "both")
 
 
 def test_a_run_that_is_started_again_does_not_read_twice(
-    tmp_path: Path, folder: Path, encoder: OpenClipEncoder, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, clip_folder: Path, clip_encoder: OpenClipEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tests.test_embed_folder import Stopping
 
     source, out = five_captions(tmp_path / "raw"), tmp_path / "shards"
     with pytest.raises(RuntimeError, match="stopped here"):
-        embed([source], Stopping(f"local-dir:{folder}", None, device="cpu", stop_at=12), out)
+        embed([source], Stopping(f"local-dir:{clip_folder}", None, device="cpu", stop_at=12), out)
     assert sorted(path.name for path in out.glob("*.npz")) == ["0000.tar.pairs.npz", "0001.tar.pairs.npz"]
     with monkeypatch.context() as patch:
         patch.setattr(raw_splits, "TarSamples", refuse)
-        embed([source], encoder, out)
-    assert embed([source], encoder, tmp_path / "whole") and contents(out) == contents(tmp_path / "whole")
+        embed([source], clip_encoder, out)
+    assert embed([source], clip_encoder, tmp_path / "whole") and contents(out) == contents(tmp_path / "whole")
 
 
-def test_an_empty_split_is_reported(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_split_is_reported(tmp_path: Path, clip_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_tar(tmp_path / "raw.tar", {"0": sample(0), "1": sample(1)})
-    args = ["embed", "--source", f"{tmp_path}/raw.tar", "--workers", "0", "--encoder.model", f"local-dir:{folder}"]
+    args = ["embed", "--source", f"{tmp_path}/raw.tar", "--workers", "0", "--encoder.model", f"local-dir:{clip_folder}"]
     args += ["--encoder.pretrained", "null", "--encoder.device", "cpu"]
     assert main([*args, "--out", f"{tmp_path}/few"]) == 0
     expected = "the split test is empty, though 0.01 was asked for: too few pairs could be drawn"
@@ -224,73 +212,77 @@ def test_an_empty_split_is_reported(tmp_path: Path, folder: Path, capsys: pytest
 # ---- sources that change
 
 
-def test_a_changed_source_is_made_again(tmp_path: Path, encoder: OpenClipEncoder, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_changed_source_is_made_again(
+    tmp_path: Path, clip_encoder: OpenClipEncoder, capsys: pytest.CaptureFixture[str]
+) -> None:
     raw, out = tmp_path / "raw", tmp_path / "shards"
     for tar in range(3):
         write_tar(raw / f"{tar:04d}.tar", {f"{tar}{n}": sample(10 * tar + n) for n in range(4)})
-    embed([f"{raw}/*.tar"], encoder, out, val=0.0, test=0.0)
+    embed([f"{raw}/*.tar"], clip_encoder, out, val=0.0, test=0.0)
     before = {path.name: path.stat().st_ino for path in out.iterdir()}
     write_tar(raw / "0001.tar", {f"new{n}": sample(50 + n) for n in range(6)})
     status = (raw / "0002.tar").stat()
     os.utime(raw / "0002.tar", ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
     capsys.readouterr()
-    embed([f"{raw}/*.tar"], encoder, out, val=0.0, test=0.0)
+    embed([f"{raw}/*.tar"], clip_encoder, out, val=0.0, test=0.0)
     printed = capsys.readouterr().out
     assert f"0001.tar is embedded again, because {raw}/0001.tar has changed." in printed and "0002.tar is" not in printed
     assert {key for key in read_all(out) if key.startswith("new")} == {f"new{n}" for n in range(6)}
     assert "10" not in read_all(out)
     assert all((out / name).stat().st_ino == before[name] for name in ("0000.tar", "0002.tar"))
-    embed([f"{raw}/*.tar"], encoder, tmp_path / "whole", val=0.0, test=0.0)
+    embed([f"{raw}/*.tar"], clip_encoder, tmp_path / "whole", val=0.0, test=0.0)
     assert contents(out) == contents(tmp_path / "whole")
 
 
-def test_what_was_read_of_a_source_that_changed_is_not_used(tmp_path: Path, folder: Path, encoder: OpenClipEncoder) -> None:
+def test_what_was_read_of_a_source_that_changed_is_not_used(
+    tmp_path: Path, clip_folder: Path, clip_encoder: OpenClipEncoder
+) -> None:
     from tests.test_embed_folder import Stopping
 
     source, out = five_captions(tmp_path / "raw"), tmp_path / "shards"
     with pytest.raises(RuntimeError, match="stopped here"):
-        embed([source], Stopping(f"local-dir:{folder}", None, device="cpu", stop_at=12), out)
+        embed([source], Stopping(f"local-dir:{clip_folder}", None, device="cpu", stop_at=12), out)
     write_tar(tmp_path / "raw" / "0001.tar", {f"new{n}": sample(50 + n) for n in range(6)})
-    embed([source], encoder, out)
-    embed([source], encoder, tmp_path / "whole")
+    embed([source], clip_encoder, out)
+    embed([source], clip_encoder, tmp_path / "whole")
     assert contents(out) == contents(tmp_path / "whole")
 
 
-def test_what_a_pipe_gives_is_reported_by_its_bytes(tmp_path: Path, encoder: OpenClipEncoder) -> None:
+def test_what_a_pipe_gives_is_reported_by_its_bytes(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
     path = write_tar(tmp_path / "raw.tar", {f"{n}": sample(n) for n in range(5)})
     source, out = [f"pipe:cat {path}"], tmp_path / "shards"
-    embed(source, encoder, out)
+    embed(source, clip_encoder, out)
     before = {path.name: path.stat().st_ino for path in out.iterdir()}
-    embed(source, encoder, out)
+    embed(source, clip_encoder, out)
     assert before == {path.name: path.stat().st_ino for path in out.iterdir()}
     write_tar(path, {f"{n}": sample(n + 1) for n in range(5)})
-    embed(source, encoder, out)
+    embed(source, clip_encoder, out)
     assert read_all(out)["0"]["caption"] == "image number 1 of the set"
     path.unlink()
     with pytest.raises(ValueError, match="1 of 1 sources could not be read to their end: pipe:cat"):
-        embed(source, encoder, out)
+        embed(source, clip_encoder, out)
 
 
 def test_a_source_that_joins_pairs_of_two_splits(
-    tmp_path: Path, encoder: OpenClipEncoder, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, clip_encoder: OpenClipEncoder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     raw, out = tmp_path / "raw", tmp_path / "shards"
     for tar in range(4):
         write_tar(raw / f"{tar:04d}.tar", {f"{tar}{n}": sample(10 * tar + n) for n in range(6)})
-    embed([f"{raw}/*.tar"], encoder, out, val=0.3, test=0.3)
+    embed([f"{raw}/*.tar"], clip_encoder, out, val=0.3, test=0.3)
     before = {path.name: path.stat().st_ino for path in out.glob("*.tar")}
     pairs = read_all(out)
     train = next(key for key, pair in pairs.items() if pair["split"] == "train")
     held = next(key for key, pair in pairs.items() if pair["split"] == "val" and key[0] != train[0])
     joining = {**sample(0, caption=pairs[held]["caption"]), "png": image_bytes(int(train))}
     write_tar(raw / "0004.tar", {"joining": joining})
-    embed([f"{raw}/*.tar"], encoder, out, val=0.3, test=0.3)
+    embed([f"{raw}/*.tar"], clip_encoder, out, val=0.3, test=0.3)
     assert "because the other sources change the splits of its pairs" in capsys.readouterr().out
     pairs = read_all(out)
     assert pairs[train]["split"] == pairs[held]["split"] == pairs["joining"]["split"]
     again = {path.name for path in out.glob("*.tar") if before.get(path.name) != path.stat().st_ino}
     assert len(again) == 2 and "0004.tar" in again, "the shard of one of the two, and the new one"
-    embed([f"{raw}/*.tar"], encoder, tmp_path / "whole", val=0.3, test=0.3)
+    embed([f"{raw}/*.tar"], clip_encoder, tmp_path / "whole", val=0.3, test=0.3)
     assert contents(out) == contents(tmp_path / "whole")
 
 

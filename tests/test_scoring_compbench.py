@@ -26,20 +26,18 @@ from eclipse_pl.scorers.detectors import GroundingDino
 from eclipse_pl.scorers.scorer import Score
 from eclipse_pl.scorers.three_in_one import PARTS
 from tests.helpers.compbench_folder import write_compbench
+from tests.helpers.real_data import RealData
 from tests.helpers.rule_parser import RuleParser
 from tests.helpers.scorers_for_images import Grey, MeanColour
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
-REAL = Path(__file__).parents[2] / "shared/data/compbench"
-real = pytest.param(
-    "real", marks=pytest.mark.skipif(not REAL.is_dir(), reason="T2I-CompBench's files are not on this machine")
-)
 
 
-@pytest.fixture(scope="module", params=["ours", real])
-def prompts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> PromptSet:
-    folder = REAL if request.param == "real" else write_compbench(tmp_path_factory.mktemp("compbench"))
-    return load_prompts(folder, "compbench", parser=None if request.param == "real" else RuleParser())
+@pytest.fixture(scope="module", params=["ours", "real"])
+def prompts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, real_data: RealData) -> PromptSet:
+    if request.param == "real":
+        return load_prompts(real_data("compbench"), "compbench")
+    return load_prompts(write_compbench(tmp_path_factory.mktemp("compbench")), "compbench", parser=RuleParser())
 
 
 def test_scorers_find_what_they_ask_for(prompts: PromptSet) -> None:

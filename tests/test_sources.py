@@ -9,15 +9,6 @@ from data_prep.__main__ import main
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.raw.sources import find_sources
 from tests.helpers.raw_sets import embed, sample, write_tar
-from tests.test_openclip import tiny_folder
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> OpenClipEncoder:
-    return OpenClipEncoder(
-        f"local-dir:{tiny_folder(tmp_path_factory.mktemp('clip') / 'tiny', embed_dim=16)}", None, device="cpu"
-    )
-
 
 NAMES = [
     "br[1]acket",
@@ -86,15 +77,15 @@ def test_invalid_sources_are_reported_in_one_sentence(tmp_path: Path) -> None:
         find_sources(["s3://bucket/{0..3}.tar"])
 
 
-def test_out_that_is_no_folder(tmp_path: Path, encoder: OpenClipEncoder) -> None:
+def test_out_that_is_no_folder(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
     source = write_tar(tmp_path / "raw.tar", {"one": sample(0)})
     (tmp_path / "file").touch()
     for out in (tmp_path / "file", tmp_path / "file" / "below" / "it"):
         with pytest.raises(ValueError, match=f"{tmp_path}/file is a file, so {out} cannot be a folder"):
-            embed([str(source)], encoder, out)
+            embed([str(source)], clip_encoder, out)
 
 
-def test_failed_streams_are_reported(tmp_path: Path, encoder: OpenClipEncoder) -> None:
+def test_failed_streams_are_reported(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
     good = write_tar(tmp_path / "good.tar", {"one": sample(0)})
     for source, expected in {
         "https://127.0.0.1:9/0000.tar": r"curl ended with exit code 7 \(no connection\), after 0 bytes",
@@ -102,7 +93,7 @@ def test_failed_streams_are_reported(tmp_path: Path, encoder: OpenClipEncoder) -
         "pipe:exit 3 # 0000.tar": "its command ended with exit code 3",
     }.items():
         with pytest.raises(ValueError, match=rf"1 of 2 sources could not be read to their end: .*0000.tar.* \({expected}"):
-            embed([str(good), source], encoder, tmp_path / "shards")
+            embed([str(good), source], clip_encoder, tmp_path / "shards")
 
 
 def test_several_words_keep_their_letters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

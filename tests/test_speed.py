@@ -19,7 +19,6 @@ from eclipse_pl.speed.data import embed, loader
 from eclipse_pl.speed.inputs import draw_lengths, random_space, random_text, write_images, write_shards
 from eclipse_pl.speed.priors import step
 from eclipse_pl.speed.timing import Timing, in_turns
-from tests.test_openclip import tiny_folder
 
 CPU = torch.device("cpu")
 
@@ -98,9 +97,8 @@ def test_shards_to_measure_with_are_real(tmp_path: Path) -> None:
     assert len(shards) == 48 and shards.lengths(5).sum() == draw_lengths(8).sum()
 
 
-def test_embed(tmp_path: Path) -> None:
-    encoder = OpenClipEncoder(f"local-dir:{tiny_folder(tmp_path / 'clip', embed_dim=32)}", None, device="cpu")
-    rows = embed(tmp_path, encoder, pairs=5, batch_size=2)
+def test_embed(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
+    rows = embed(tmp_path, clip_encoder, pairs=5, batch_size=2)
     assert [(row.name, row.unit) for row in rows] == [("embed", "pairs/s"), ("embed/own-forward", "pairs/s")]
     assert all(row.ratio > 0 for row in rows) and rows[0].ours == rows[1].ours
 
