@@ -16,20 +16,10 @@ def run(function: Callable[..., Any], args: list[str], **defaults: Any) -> Any:
     ``--source raw/*.tar``; an option that is true or false is true where it stands alone. ``defaults`` are those that the
     signature cannot know, such as the command line itself.
     """
-    from jsonargparse import auto_cli
+    from eclipse_pl.arguments import call
 
-    from eclipse_pl.arguments import sentence_parser
-
-    prog = f"python -m data_prep {command_name(function)}"
     flags = {name for name, kind in get_type_hints(function).items() if kind is bool}
-    return auto_cli(
-        function,
-        args=_options(args, flags),
-        as_positional=False,
-        set_defaults=defaults,
-        prog=prog,
-        parser_class=sentence_parser(),
-    )
+    return call(function, _options(args, flags), f"data_prep {command_name(function)}", set_defaults=defaults)
 
 
 def command_line(function: Callable[..., Any], args: list[str]) -> str:

@@ -55,6 +55,18 @@ def sentence_parser() -> type[ArgumentParser]:
     return SentenceParser
 
 
+def call(function: Callable[..., Any], words: Sequence[str] | None, prog: str, **options: Any) -> Any:
+    """Call a function with a command line, by default this process's. Its signature is the options, its docstring the help.
+
+    ``options`` are those of jsonargparse's ``auto_cli``.
+    """
+    from jsonargparse import auto_cli
+
+    words = sys.argv[1:] if words is None else words
+    options = {"as_positional": False, **options}
+    return auto_cli(function, args=list(words), prog=f"python -m {prog}", parser_class=sentence_parser(), **options)
+
+
 def answer_in_one_sentence(parser: Any, words: Any, others: Callable[[], list[str]] = list) -> None:
     """Make a parser answer so, and tell it the words of its command line, in whose files a wrong key stands."""
 

@@ -108,13 +108,10 @@ class PriorCLI(LightningCLI):
         self.problems = Problems()
         with self.problems.noted():
             require_devices(trainer)
-        if not self.problems.found:
-            super().instantiate_classes()
-            return
         try:
             super().instantiate_classes()
         except ValueError as error:
-            if not self.problems.reported:
+            if self.problems.found and not self.problems.reported:
                 with self.problems.noted():
                     raise error
                 self.problems.report()

@@ -29,7 +29,7 @@ def find_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"device is {name!r}, which is not supported; choose {CHOICES}.")
     if device.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        count = gpu_count()
         if not count:
             raise ValueError(f"device is {name!r}, and torch finds no GPU. Use auto or cpu.")
         if device.index is not None and device.index >= count:
@@ -37,9 +37,14 @@ def find_device(name: str) -> torch.device:
     return device
 
 
+def gpu_count() -> int:
+    """The number of GPUs that torch finds."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
 def visible_gpus() -> list[str]:
     """The GPUs of this process, each as CUDA_VISIBLE_DEVICES names it."""
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = gpu_count()
     named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     return named[:count] if named else [str(number) for number in range(count)]
 

@@ -171,9 +171,9 @@ class LitPrior(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         tensors, identity = self.prior.space.state()
         checkpoint["space"] = {"tensors": tensors, "identity": identity}
-        if is_plain(arguments := {**self.prior.arguments, "weights": None}):
+        arguments = {name: None if name == "weights" else value for name, value in self.prior.arguments.items()}
+        if is_plain(arguments):
             kind = type(self.prior)
-            arguments = {name: value for name, value in arguments.items() if name in self.prior.arguments}
             checkpoint["prior"] = {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": arguments}
         checkpoint["trained_for"] = self.prior.trained_for
         checkpoint["training_data"] = self.training_data

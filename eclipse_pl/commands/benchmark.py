@@ -14,6 +14,7 @@ from eclipse_pl.compbench.ranks import Ranks
 from eclipse_pl.compbench.scorecard import Card
 from eclipse_pl.compbench.scorecard_table import scorecard_table
 from eclipse_pl.decoders.decoder import Decoder
+from eclipse_pl.device import gpu_count
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.text_to_image.diffusers_pipeline import DiffusersPipeline
 from eclipse_pl.text_to_image.prior_and_decoder import PriorAndDecoder
@@ -141,5 +142,5 @@ def share(fabric: Any, words: list[str]) -> Card:
 
 def own_gpu(rank: int) -> int | None:
     """The number of a process's GPU: its own while there are enough."""
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = gpu_count()
     return rank % count if count else None

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from eclipse_pl.arguments import sentence_parser
+from eclipse_pl.arguments import call
 from eclipse_pl.encoders.clip_text import text_model_of, tokenizer_of
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.encoders.openclip import OpenClipEncoder
@@ -192,12 +192,4 @@ def write_part(path: Path, content: dict[str, Any]) -> None:
 
 
 def main(args: list[str] | None = None) -> None:
-    from jsonargparse import auto_cli
-
-    auto_cli(
-        export,
-        args=sys.argv[1:] if args is None else args,
-        as_positional=False,
-        prog="python -m eclipse_pl export",
-        parser_class=sentence_parser(),
-    )
+    call(export, args, "eclipse_pl export")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from eclipse_pl.arguments import sentence_parser
+from eclipse_pl.arguments import call
 from eclipse_pl.cli import main as cli
 from eclipse_pl.priors.checkpoint import find_checkpoint
 from eclipse_pl.priors.released import read_released
@@ -51,12 +50,4 @@ def import_prior(weights: str, data: str, experiment: str, folder: str = "runs",
 
 
 def main(args: list[str] | None = None) -> None:
-    from jsonargparse import auto_cli
-
-    auto_cli(
-        import_prior,
-        args=sys.argv[1:] if args is None else args,
-        as_positional=False,
-        prog="python -m eclipse_pl import",
-        parser_class=sentence_parser(),
-    )
+    call(import_prior, args, "eclipse_pl import")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
 import eclipse_pl
-from eclipse_pl.arguments import sentence_parser
+from eclipse_pl.arguments import call
 
 EXPERIMENTS = Path(eclipse_pl.__file__).parent / "experiments"
 """In a wheel a folder; in a checkout a link to ``experiments``."""
@@ -42,11 +41,4 @@ def init(folder: str) -> None:
 
 
 def main(args: list[str] | None = None) -> None:
-    from jsonargparse import auto_cli
-
-    auto_cli(
-        init,
-        args=sys.argv[1:] if args is None else args,
-        prog="python -m eclipse_pl init",
-        parser_class=sentence_parser(),
-    )
+    call(init, args, "eclipse_pl init", as_positional=True)

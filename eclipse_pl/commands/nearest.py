@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from eclipse_pl.arguments import sentence_parser
+from eclipse_pl.arguments import call
 from eclipse_pl.data.manifest import SkippedPair
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.encoders.encoder import Encoder
@@ -159,7 +159,5 @@ def draw(found: list[Neighbours], images: dict[str, Image.Image], split: str, ou
 
 
 def main(args: list[str] | None = None) -> None:
-    from jsonargparse import auto_cli
-
     words = with_typed_prompts(sys.argv[1:] if args is None else args, "--prompt")
-    auto_cli(nearest, args=words, as_positional=False, prog="python -m eclipse_pl nearest", parser_class=sentence_parser())
+    call(nearest, words, "eclipse_pl nearest")

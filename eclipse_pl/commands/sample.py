@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eclipse_pl.arguments import sentence_parser
+from eclipse_pl.arguments import call
 from eclipse_pl.compbench.generation import write_image
 from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.device import find_device
@@ -101,7 +101,5 @@ def write_embeddings(path: Path, embeds: Float[Tensor, "samples dim"]) -> None:
 
 
 def main(args: list[str] | None = None) -> None:
-    from jsonargparse import auto_cli
-
     words = with_typed_prompts(sys.argv[1:] if args is None else args, "--prompt")
-    auto_cli(sample, args=words, as_positional=False, prog="python -m eclipse_pl sample", parser_class=sentence_parser())
+    call(sample, words, "eclipse_pl sample")

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from eclipse_pl.device import gpu_count
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16")
 
@@ -36,7 +37,7 @@ def require_devices(trainer: Any) -> None:
     """Raise ValueError where ``trainer.accelerator`` or ``trainer.devices`` asks for more GPUs than torch finds."""
     if trainer.accelerator not in ("gpu", "cuda"):
         return
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = gpu_count()
     if devices_of(trainer) > count:
         raise ValueError(
             f"trainer.accelerator is {trainer.accelerator} and trainer.devices is {trainer.devices}, and torch finds "
@@ -56,7 +57,7 @@ def processes_of(trainer: Any) -> int:
     """Return the number of processes that the options lead to on this machine: no more than it has GPUs, if it needs GPUs."""
     if trainer.accelerator not in ("gpu", "cuda"):
         return devices_of(trainer)
-    return max(1, min(devices_of(trainer), torch.cuda.device_count() if torch.cuda.is_available() else 0))
+    return max(1, min(devices_of(trainer), gpu_count()))
 
 
 @contextlib.contextmanager
