@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
 from tests.helpers.lower_bounds import lower_bounds
+from tests.helpers.make import dry_run
 from tests.helpers.requirements import CONFIG, extras, name_of, required
 
 ROOT = Path(__file__).parent.parent
@@ -54,12 +54,6 @@ def test_the_oldest_and_the_newest_are_tested_with_every_extra_that_has_tests():
 @pytest.mark.processes
 def test_make_oldest_installs_the_constraints_and_make_newest_does_not():
     for target, constrained in (("oldest", True), ("newest", False)):
-        done = subprocess.run(
-            ["make", "--dry-run", "--always-make", target, "TESTS=tests/test_losses.py"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert ("--constraint" in done.stdout) == constrained
-        assert done.stdout.rstrip().endswith("tests/test_losses.py")
+        commands = dry_run(target, "TESTS=tests/test_losses.py")
+        assert ("--constraint" in commands) == constrained
+        assert commands.rstrip().endswith("tests/test_losses.py")

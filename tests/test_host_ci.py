@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from tests.helpers.make import dry_run
 
 ROOT = Path(__file__).parent.parent
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -23,12 +24,6 @@ def jobs() -> dict[str, Any]:
 
 def commands_of(job: dict[str, Any]) -> list[str]:
     return [step["run"] for step in job["steps"] if "run" in step]
-
-
-def made_by(words: list[str]) -> str:
-    """What make would run, whether or not it has run before."""
-    done = subprocess.run(["make", "--dry-run", "--always-make", *words], cwd=ROOT, capture_output=True, text=True, check=True)
-    return done.stdout
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
@@ -54,9 +49,9 @@ def test_every_job_calls_targets_of_the_makefile():
 @pytest.mark.processes
 def test_the_local_command_runs_what_the_jobs_run():
     words = (ROOT / ".ci/run").read_text().splitlines()[-1].split()
-    local = made_by(words[1:])
+    local = dry_run(*words[1:])
     for target in ("lint", "types", "layers", "tests"):
-        for line in made_by([target]).splitlines():
+        for line in dry_run(target).splitlines():
             assert line in local, f"`{' '.join(words)}` leaves out what `make {target}` runs"
 
 
@@ -66,7 +61,7 @@ def test_the_parts_are_all_tests_once():
     (command,) = commands_of(jobs()["tests"])
     parts = int(re.search(r"PARTS=(\d+)", command)[1])
     assert matrix["part"] == list(range(1, parts + 1))
-    files = [re.findall(r"tests/\S+\.py", made_by(["tests", f"PART={part}", f"PARTS={parts}"])) for part in matrix["part"]]
+    files = [re.findall(r"tests/\S+\.py", dry_run("tests", f"PART={part}", f"PARTS={parts}")) for part in matrix["part"]]
     assert max(map(len, files)) - min(map(len, files)) <= 1
     assert sorted(file for part in files for file in part) == sorted(
         str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("test_*.py")

@@ -1,15 +1,13 @@
 """`make gpu` on a Python that lacks packages ends with the list of all of them."""
 
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.make import run_make
 from tests.helpers.missing_packages import main, missing, needed
-
-ROOT = Path(__file__).parent.parent
 
 
 def test_this_environment_has_all() -> None:
@@ -38,7 +36,7 @@ def test_make_gpu_stops_there(tmp_path: Path) -> None:
     bare = tmp_path / "python"
     bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')  # without its packages
     bare.chmod(0o755)
-    done = subprocess.run(["make", "gpu", f"PYTHON={bare}"], cwd=ROOT, capture_output=True, text=True)
+    done = run_make("gpu", f"PYTHON={bare}", check=False)
     assert done.returncode == 2
     assert "torch>=" in done.stderr and "lightning>=" in done.stderr and "lacks" in done.stderr
     assert "pytest -m gpu" not in done.stdout, "nothing runs after it"
