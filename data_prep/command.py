@@ -12,9 +12,9 @@ from typing import Any, get_type_hints
 def run(function: Callable[..., Any], args: list[str], **defaults: Any) -> Any:
     """Call ``function`` with the options in ``args``.
 
-    ``--batch-size`` may be written for ``--batch_size``, and several words after an option are a list, as a shell makes of
-    ``--source raw/*.tar``; an option that is true or false is true where it stands alone. ``defaults`` are those that the
-    signature cannot know, such as the command line itself.
+    ``--batch-size`` may be written for ``--batch_size``. Several words after an option are a list: a shell expands
+    ``--source raw/*.tar`` to such words. An option that is true or false is true where it has no value. ``defaults`` are
+    values that the signature cannot know, such as the command line itself.
     """
     from eclipse_pl.arguments import call
 

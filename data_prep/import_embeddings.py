@@ -63,7 +63,7 @@ def import_embeddings(
         test: number of pairs for testing, likewise.
         seed: of the draw of both.
         chunk: pairs a record.
-        made_by: the command that the manifest keeps for whoever has to repair the set: this one.
+        made_by: the command that repairs the set: this one. The manifest keeps it.
     """
     if chunk < 1 or val < 0 or test < 0:
         raise ValueError(f"chunk={chunk} must be at least 1, val={val} and test={test} at least 0.")

@@ -144,8 +144,8 @@ def _check(name: str, place: str, content: bytes, suite: str, pinned: bool, acce
     digest, lines = sha256(content).hexdigest(), len(lines_of(text, place))
     if pinned and digest != upstream.sha256.get(name, digest):
         raise ValueError(
-            f"{place} has sha256 {digest}, not {upstream.sha256[name]} as this commit of upstream has. Something between here "
-            "and there changes files; nothing was kept of it."
+            f"{place} has sha256 {digest}, not {upstream.sha256[name]} as this commit of upstream has. A proxy or a mirror "
+            "may have changed the file; it was not kept."
         )
     if name in upstream.lines and lines != upstream.lines[name] and not accept_changed:
         raise ValueError(

@@ -61,7 +61,7 @@ def main(args: list[str] | None = None) -> int:
     except KeyboardInterrupt as stop:  # outside of training, which has an ending of its own
         print(str(stop) or "stopped; the same command continues after what is finished, or starts again", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader of the output, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except ValueError as error:

@@ -9,25 +9,37 @@ from pathlib import Path
 
 import torch
 
-CHOICES = "auto, cpu, cuda, or one of several GPUs: cuda:0, cuda:1 and so on"
+CHOICES = "auto, cpu, cuda, one of several GPUs (cuda:0, cuda:1 and so on) or, on a Mac, mps"
 
 
-def find_device(name: str) -> torch.device:
-    """The device that an option names; ``auto`` is a GPU if there is one.
+def pick_device(name: str, float64: bool = True) -> torch.device:
+    """The device that an option names; ``auto`` is CUDA's GPU where there is one, then Apple's, then the CPU.
 
     ``cuda`` without a number is the GPU of the process that uses it: each rank has its own.
 
+    Args:
+        name: ``auto`` or torch's name of a device.
+        float64: whether the part computes in double precision, which Apple's GPU (``mps``) lacks: ``auto`` avoids it then.
+
     Raises:
-        ValueError: The name is misspelt, or there is no such device.
+        ValueError: The name is misspelt, there is no such device, or it lacks double precision.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        apple = not float64 and torch.backends.mps.is_available()
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if apple else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise ValueError(f"device is {name!r}; choose {CHOICES}.") from error
-    if device.type not in ("cpu", "cuda"):
+    if device.type not in ("cpu", "cuda", "mps"):
         raise ValueError(f"device is {name!r}, which is not supported; choose {CHOICES}.")
+    if device.type == "mps":
+        if not torch.backends.mps.is_available():
+            raise ValueError(f"device is {name!r}, and torch finds no GPU of Apple. Use auto or cpu.")
+        if float64:
+            raise ValueError(
+                f"device is {name!r}, and this part computes in double precision, which mps lacks. Use auto or cpu."
+            )
     if device.type == "cuda":
         count = gpu_count()
         if not count:
@@ -54,6 +66,8 @@ def free_memory(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    if device.type == "mps":
+        torch.mps.empty_cache()
 
 
 def threads_in_words() -> str:
@@ -70,7 +84,7 @@ def describe_machine(device: torch.device) -> dict[str, str | int]:
             line.split(":", 1)[1].strip() for line in information.read_text().splitlines() if line.startswith("model name")
         ]
         cpu = names[0] if names else cpu
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "none used"
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "Apple" if device.type == "mps" else "none used"
     return {
         "cpu": cpu, "cores": os.cpu_count() or 1, "threads": torch.get_num_threads(), "gpu": gpu,
         "torch": torch.__version__, "python": platform.python_version(),

@@ -21,7 +21,7 @@ from eclipse_pl.training.learning_rate import RunLength, make_schedule, wind_for
 
 
 class LitPrior(L.LightningModule):
-    """The thin shell that trains a prior: it logs every loss term by its name and knows nothing of what the prior is.
+    """The thin shell that trains a prior: it logs every loss term by its name, and works with any prior.
 
     Args:
         prior: What is trained. Its space is linked from the data.

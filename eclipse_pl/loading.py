@@ -40,8 +40,8 @@ def load_prior(source: str, encoder: Encoder | None = None) -> Prior:
 def published_encoder(saved: SavedPrior) -> Encoder:
     if saved.dim not in PUBLISHED:
         raise ValueError(
-            f"{saved.source} is {saved.dim} wide and does not say of which CLIP; published priors are "
-            f"{' or '.join(map(str, PUBLISHED))} wide. Say which with --encoder."
+            f"{saved.source} is {saved.dim} wide and names no CLIP; published priors are "
+            f"{' or '.join(map(str, PUBLISHED))} wide. Name its CLIP with --encoder."
         )
     return OpenClipEncoder(*PUBLISHED[saved.dim])
 
@@ -80,11 +80,11 @@ def load_encoder(of: Prior | ClipSpace | str, device: str | None = None) -> Enco
 
 
 def require_encoder(space: ClipSpace) -> None:
-    """Raise ValueError where the tag names a local checkpoint, whose place nobody knows. Nothing is loaded."""
+    """Raise ValueError where the tag names a local checkpoint, because its folder is unknown. Nothing is loaded."""
     if space.encoder != local_dir_tag(FOLDER) and published(space) is None:
         raise ValueError(
-            f"--encoder is needed: nothing says where the CLIP of {space} lies. (In a config: samples.encoder and "
-            "benchmark.encoder.)"
+            f"--encoder is needed: the CLIP of {space} is a local one, and its folder is unknown. (In a config: "
+            "samples.encoder and benchmark.encoder.)"
         )
 
 

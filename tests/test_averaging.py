@@ -17,6 +17,8 @@ from tests.helpers.pipelines import kandinsky
 from tests.helpers.runs import metrics, write_experiment
 from tests.helpers.runs_with_images import PRIOR, PROTOCOL, experiment
 
+pytestmark = pytest.mark.long
+
 AVERAGE = {"class_path": "lightning.pytorch.callbacks.EMAWeightAveraging", "init_args": {"decay": 0.5}}
 FAST = {"model__optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.03}}, "average": AVERAGE}
 """So fast that an average is far from the weights that it averages."""
@@ -58,6 +60,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.*") if path.name not in told}
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("when", ["at validation", "after training"])
 def test_the_benchmark_of_a_run_is_that_of_its_checkpoint(folder: Path, run: Path, when: str) -> None:
     if when == "after training":

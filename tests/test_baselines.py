@@ -169,6 +169,7 @@ def test_ranks_share_their_moments(tmp_path: Path) -> None:
             torch.testing.assert_close(weight, alone.weight, atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.long
 def test_real_pairs(real_data: RealData) -> None:
     """500 MSCOCO pairs of ViT-B/16, 400 to fit and 100 to test, mean of 10 splits: (cosine, R@1 among the 100)."""
     arrays = np.load(real_data("coco500/coco500_clip_vitb16.npz"), allow_pickle=False)

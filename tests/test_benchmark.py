@@ -30,6 +30,8 @@ from tests.helpers.pipelines import kandinsky, stable_diffusion
 from tests.helpers.runs import write_experiment
 from tests.helpers.scorers_for_images import Grey, MeanColour
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -87,6 +89,7 @@ def results(out: Path) -> list[bytes]:
     ]
 
 
+@pytest.mark.processes
 def test_distances_of_all_images_together(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     protocol = yaml.safe_load((folder / "protocol.yaml").read_text())
     arguments = protocol["init_args"]

@@ -26,6 +26,8 @@ from tests.helpers.released_folders import TINY, write_eclipse
 from tests.helpers.runs import metrics
 from tests.helpers.runs_with_images import PROTOCOL, experiment
 
+pytestmark = pytest.mark.processes
+
 OTHER = {"class_path": "tests.helpers.runs_with_images.OtherEncoder"}
 
 
@@ -101,7 +103,6 @@ def test_evaluation_leaves_mode_random_numbers_and_autocast_as_they_were() -> No
     assert module.training and module.dropout.training and not module.frozen.training
 
 
-@pytest.mark.processes
 def test_two_processes_show_and_score_what_one_does(folder: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With Weights & Biases offline: the grids are in its files too."""
     monkeypatch.setenv("HOME", str(folder))

@@ -85,6 +85,7 @@ def test_agreement_is_exact() -> None:
         assert not parse(caption).agrees(scene), caption
 
 
+@pytest.mark.long
 def test_captions_are_varied_and_mostly_of_5_to_20_tokens() -> None:
     captions = [describe(draw_scene(CATEGORIES[i % 6], (3, i)), i) for i in range(1200)]
     tokens = [len(caption.replace(",", " ,").split()) + 2 for caption in captions]

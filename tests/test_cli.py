@@ -16,6 +16,8 @@ from eclipse_pl.run import MetricsFile
 from tests.helpers.runs import metrics, write_experiment
 from tests.helpers.shard_sets import make_shard_set, make_space
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):

@@ -48,6 +48,7 @@ def read(folder: Path, out: Path, **options: Any) -> list[tuple[str, str, list[f
     return found
 
 
+@pytest.mark.long
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=12), st.sampled_from(["{}", "{:02}", "{:04}"]), st.data())
 def test_parts_in_the_order_of_their_numbers(

@@ -10,6 +10,8 @@ from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.world.encoder import WorldEncoder
 from tests.helpers.real_data import RealData
 
+pytestmark = pytest.mark.long
+
 ODD = ["", "A RED Circle", "naïve café — 'quoted'", "it's 3 o'clock & raining", "word " * 100, "日本 🙂"]
 
 

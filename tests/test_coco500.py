@@ -15,6 +15,8 @@ from eclipse_pl.embedding import EmbeddingBatch
 from eclipse_pl.latent_metrics import ALL, measure
 from eclipse_pl.priors.baselines import LinearPrior, MeanImagePrior, TextAsImagePrior
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent
 EXPERIMENTS = ROOT / "experiments"
 

@@ -29,6 +29,7 @@ def values(runs: Path, weight: float, metric: str, subset: str = "all") -> list[
     return [json.loads((run / "latent.json").read_text())["rows"]["this prior"][subset][metric] for run in folders]
 
 
+@pytest.mark.long
 def test_means_differences_and_intervals_are_those_of_the_runs(compared_runs):
     compare(compared_runs, "--csv", "numbers.csv")
     table = numbers()
@@ -93,6 +94,7 @@ def test_what_is_printed(compared_runs, capsys):
     assert f"{statistics.mean(values(compared_runs, 1.0, 'cosine')):.2f}" in printed
 
 
+@pytest.mark.long
 def test_another_reference_turns_the_difference_round(compared_runs, capfd):
     compare(compared_runs, "--csv", "numbers.csv")
     forward = float(numbers()[SECOND, "all", "cosine"]["difference_mean"])
@@ -119,6 +121,7 @@ def test_markdown_is_a_table_with_every_cell(compared_runs, capsys):
     ]  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_plot_of_a_metric_against_a_parameter(compared_runs, capfd):
     compare(compared_runs, "--plot", "plots/weight.png", "--x", "contrastive_weight", "--y", "unseen/cosine")
     with Image.open("plots/weight.png") as image:
@@ -196,6 +199,7 @@ def test_a_schedule_that_was_not_finished_is_said(compared_runs, tmp_path, capsy
     assert said in flowing(capsys) and "was not finished in 1 of 6 runs" in Path("compare.html").read_text()
 
 
+@pytest.mark.long
 def test_a_run_shorter_than_its_schedule_and_one_that_was_stopped(tmp_path, capsys):
     scheduler = {"class_path": "torch.optim.lr_scheduler.OneCycleLR", "init_args": {"max_lr": 1e-3, "total_steps": 6}}
     experiment = write_experiment(tmp_path, model__scheduler=scheduler, trainer__max_steps=4, trainer__val_check_interval=2)
@@ -218,6 +222,7 @@ def test_times_of_different_machines_are_not_compared(compared_runs, tmp_path, c
     assert "Times were measured on 2 machines" in flowing(capsys)
 
 
+@pytest.mark.long
 def test_runs_of_test_take_seeds_and_costs_from_the_run_that_trained(compared_runs, tmp_path, capsys):
     folder = copy(compared_runs, tmp_path / "tested", "weight_0.0_seed_1", "weight_1.0_seed_1")
     for name in ("weight_0.0_seed_1", "weight_1.0_seed_1"):
@@ -236,6 +241,7 @@ def test_runs_of_test_take_seeds_and_costs_from_the_run_that_trained(compared_ru
     assert "polyline" in Path("compare.html").read_text(), "curves of the training run"
 
 
+@pytest.mark.long
 def test_a_prior_measured_with_other_settings_is_another_variant(compared_runs, tmp_path, capsys):
     folder = copy(compared_runs, tmp_path / "sampled", "weight_0.0_seed_0")
     run = folder / "weight_0.0_seed_0"

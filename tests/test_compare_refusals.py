@@ -29,6 +29,7 @@ def other(report: dict) -> dict:
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("what", "told"),
     [
@@ -56,6 +57,7 @@ def test_what_was_measured_otherwise_is_refused_or_marked(compared_runs, tmp_pat
     assert numbers()[SECOND, "all", "cosine"]["marked"] == "yes"
 
 
+@pytest.mark.long
 def test_an_unfinished_run_is_refused_or_shown_as_it_was_last_validated(compared_runs, tmp_path, capfd):
     folder = copy(compared_runs, tmp_path / "runs")
     expected = json.loads((folder / LAST / "latent.json").read_text())["rows"]
@@ -97,6 +99,7 @@ def test_a_table_that_does_not_say_what_it_is_of(compared_runs, tmp_path, capfd)
     assert "python -m eclipse_pl validate" in said
 
 
+@pytest.mark.long
 def test_one_run_twice_is_not_two_seeds(compared_runs, tmp_path, capfd):
     folder = copy(compared_runs, tmp_path / "runs")
     (folder / LAST).rename(folder / "again")
@@ -132,6 +135,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_command_that_is_named_puts_it_right(compared_runs, tmp_path, capfd, fault):
     """Copied from the message and typed; a run that was given its version, as a sweep gives it, is no exception."""

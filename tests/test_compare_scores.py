@@ -150,6 +150,7 @@ def test_markdown_has_the_tables_of_scores(two, capsys):
     assert "| SD 1.4 (published) | 900 |" in printed and "16.31\\*" in printed
 
 
+@pytest.mark.long
 def test_scores_of_runs_are_means_over_trainings_paired_by_seed(scored_runs, capsys):
     compare(scored_runs, "--csv", "numbers.csv")
     runs = {weight: [scored_runs / f"weight_{weight}_seed_{seed}" for seed in SEEDS] for weight in ("0.0", "1.0")}
@@ -170,6 +171,7 @@ def test_scores_of_runs_are_means_over_trainings_paired_by_seed(scored_runs, cap
     assert "What may not be concluded from the latent metrics" in said
 
 
+@pytest.mark.long
 def test_a_benchmark_of_a_run_is_the_score_of_that_run(compared_runs, tmp_path, capsys):
     folder = copy(compared_runs, tmp_path / "runs", "weight_0.0_seed_0", "weight_1.0_seed_0")
     benchmarks = [scored(tmp_path / f"bench_{run.name}", 4 * n, prior(run)) for n, run in enumerate(sorted(folder.iterdir()))]
@@ -185,6 +187,7 @@ def test_a_benchmark_of_a_run_is_the_score_of_that_run(compared_runs, tmp_path, 
     assert f"The scores of {folder / 'weight_0.0_seed_0'} are those of {benchmarks[0]}" in flowing(capsys)
 
 
+@pytest.mark.long
 def test_runs_with_and_without_scores_and_pipelines_stand_in_one_comparison(scored_runs, tmp_path, capsys):
     shutil.rmtree(scored_runs / "weight_1.0_seed_2" / "benchmark")
     (scored_runs / "weight_1.0_seed_2" / "scorecard.json").unlink()
@@ -227,6 +230,7 @@ def test_distances_are_columns_without_intervals(two, capsys):
     assert "20.2" in line
 
 
+@pytest.mark.long
 def test_a_score_against_a_parameter(scored_runs):
     compare(scored_runs, "--plot", "plot.svg", "--x", "contrastive_weight", "--y", COLOR)
     assert Path("plot.svg").read_text().rstrip().endswith("</svg>")

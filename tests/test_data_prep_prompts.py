@@ -338,6 +338,7 @@ def test_an_endless_file(
     assert "color_val.txt is larger than" in error_of(capsys)
 
 
+@pytest.mark.long
 def test_the_real_files(
     out: Path, real_data: RealData, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -264,6 +264,7 @@ def test_a_published_depth_model_lacks_what_nothing_reads(models: Path, tmp_path
         DptDepth(str(copy), device="cpu").load()
 
 
+@pytest.mark.long
 def test_real_models_end_to_end(models: Path) -> None:
     relation, required = Relation("cat", "behind", "dog"), (Required("cat", 2),)
     depth = DptDepth(str(models / "tiny-dpt"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.commands.sample import sample
+from eclipse_pl.decoders.batches import lacks_memory
 from eclipse_pl.decoders.kandinsky import KandinskyDecoder
-from eclipse_pl.device import find_device
+from eclipse_pl.device import pick_device
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.scorers.clip_towers import OpenClip
 from eclipse_pl.text_to_image.diffusers_pipeline import DiffusersPipeline
@@ -37,6 +39,7 @@ TAKERS: dict[str, Callable[[str], object]] = {
 @pytest.fixture(autouse=True)
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", cache(lambda: False))
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -51,20 +54,46 @@ def test_a_device_that_is_misspelt_or_not_there_is_named(taker: str, name: str, 
     assert "choose auto, cpu, cuda" in message or "Use auto or cpu" in message
 
 
+@pytest.fixture
+def apple(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", cache(lambda: True))
+
+
+def test_apples_gpu_is_picked_where_float64_is_not_needed(apple: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pick_device("auto", float64=False) == pick_device("mps", float64=False) == torch.device("mps")
+    assert pick_device("auto") == torch.device("cpu")
+    with pytest.raises(ValueError, match="'mps', and this part computes in double precision"):
+        pick_device("mps")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pick_device("auto", float64=False) == torch.device("cuda")
+
+
+def test_decoders_and_pipelines_work_on_apples_gpu_and_scorers_beside_it(apple: None) -> None:
+    assert KandinskyDecoder("a/repository", "world").device == DiffusersPipeline("a/repository").device == torch.device("mps")
+    assert OpenClip("ViT-B-32", None).device == torch.device("cpu")
+    with pytest.raises(ValueError, match="works on mps, which shares the memory of the CPU: set offload to false"):
+        KandinskyDecoder("a/repository", "world", offload=True)
+
+
+def test_memory_that_apples_gpu_lacks_is_recognised() -> None:
+    assert lacks_memory(RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GiB)"))
+    assert not lacks_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
 def test_of_two_gpus_there_is_no_third(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert [find_device(name) for name in ("auto", "cuda", "cuda:1", "cpu")] == [
+    assert [pick_device(name) for name in ("auto", "cuda", "cuda:1", "cpu")] == [
         torch.device(name) for name in ("cuda", "cuda", "cuda:1", "cpu")
     ]
     with pytest.raises(ValueError, match=r"'cuda:2', and torch finds 2 GPUs, numbered from 0"):
-        find_device("cuda:2")
+        pick_device("cuda:2")
 
 
 @given(st.text(max_size=8) | st.from_regex(r"(cpu|cuda|xpu|mps|meta|auto)(:-?\d{0,3})?", fullmatch=True))
 def test_any_word_is_a_device_or_a_sentence(name: str) -> None:
     try:
-        assert find_device(name).type == "cpu"
+        assert pick_device(name).type == "cpu"
     except ValueError as error:
         assert repr(name) in str(error)
 

@@ -43,6 +43,7 @@ def same(one: Image.Image, other: Image.Image) -> bool:
     return np.array_equal(np.asarray(one), np.asarray(other))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", OPTIONS)
 def test_an_image_depends_on_prompt_and_seed_alone(folders: dict[str, dict[str, str]], name: str) -> None:
     text_to_image = DiffusersPipeline(**folders[name], **OPTIONS[name], batch_size=2, device="cpu")
@@ -108,6 +109,7 @@ def pipeline(fits: int, hidden: list[bool] | None = None) -> Callable[..., Any]:
     return call
 
 
+@pytest.mark.long
 def test_memory_that_does_not_suffice(capfd: pytest.CaptureFixture[str]) -> None:
     text_to_image = DiffusersPipeline("some/model", device="cpu")
     text_to_image._pipeline = pipeline(fits=2)

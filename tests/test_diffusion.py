@@ -139,6 +139,7 @@ def test_loss_is_the_error_at_the_drawn_steps(prediction: str) -> None:
     assert losses.keys() == {"diffusion", "total"}
 
 
+@pytest.mark.long
 def test_captions_are_dropped_in_training_only(monkeypatch: pytest.MonkeyPatch) -> None:
     made, batch = prior(condition_dropout=0.5), batch_of(captions([9] * 400, DIM))
     seen: list[TextCondition] = []
@@ -168,6 +169,7 @@ def test_replaced_equals_selecting_one_by_one() -> None:
         assert torch.equal(replaced.lengths, expected.lengths)
 
 
+@pytest.mark.long
 def test_it_learns_what_the_caption_says() -> None:
     """Two captions, two embeddings: after a little training samples of either lie at its own."""
     made = prior(steps=10, guidance_scale=1.0, condition_dropout=0.0)

@@ -179,6 +179,7 @@ def test_reference_is_kept_with_its_protocol(tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.long
 def test_clip_features_are_raw_embeddings(tmp_path: Path, clip_folder: Path) -> None:
     """Of both libraries' towers; the world's CLIP is one of open_clip's folders."""
     clip = OpenClip(f"local-dir:{clip_folder}", device="cpu")
@@ -229,6 +230,7 @@ def fid_weights() -> dict[str, Tensor]:
 TORCH_FIDELITY = ([0.0, 0.03002, 0.04383, 0.08824, 0.01475, 0.081, 0.00173, 0.00446], 650.41516)
 
 
+@pytest.mark.long
 def test_inception_is_torch_fidelitys(tmp_path: Path) -> None:
     torch.save(fid_weights(), tmp_path / "weights.pth")
     pixels = np.random.default_rng(7).integers(0, 256, (1, 3, 90, 130), dtype=np.uint8)

@@ -26,6 +26,7 @@ from tests.helpers.raw_sets import contents, embed, image_bytes, raw_set, read_a
 from tests.helpers.real_data import RealData
 
 
+@pytest.mark.processes
 def test_coco_images_through_the_front_door(tmp_path: Path, real_data: RealData, capsys: pytest.CaptureFixture[str]) -> None:
     coco = real_data("coco")
     annotations = json.loads((coco / "captions_val2017_subset.json").read_text())["annotations"]

@@ -36,6 +36,7 @@ class Stopping(OpenClipEncoder):
         return super().encode_images(pixels)
 
 
+@pytest.mark.long
 def test_stopped_anywhere_and_started_again(tmp_path: Path, clip_folder: Path, clip_encoder: OpenClipEncoder) -> None:
     sources = raw_set(tmp_path / "raw")
     embed(sources, clip_encoder, tmp_path / "whole")

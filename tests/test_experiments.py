@@ -111,6 +111,7 @@ def weights(working_folder):
     return {"finetune_kandinsky": released, "finetune_world": run}
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=name)
 def test_every_experiment_trains_on_a_small_world(path, working_folder, monkeypatch, weights):
     monkeypatch.chdir(working_folder)
@@ -128,6 +129,7 @@ def test_every_experiment_trains_on_a_small_world(path, working_folder, monkeypa
 KINDS = ("quickstart", "diffusion_karlo", "coco500")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", [overlay for overlay in OVERLAYS if overlay.stem != "smoke"], ids=name)
 @pytest.mark.parametrize("kind", KINDS)
 def test_overlays_parse_over_every_kind_of_experiment(path, kind, capsys):
@@ -150,6 +152,7 @@ def samples(file: SweepFile) -> list[dict]:
     return chosen + [values for values in runs if values not in chosen][: max(0, 3 - len(chosen))]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", SWEEPS, ids=name)
 def test_sweeps_would_run(path, tmp_path, monkeypatch, capsys):
     """From a folder without runs: command lines of every kind are read, base config and parameters included."""

@@ -30,6 +30,8 @@ from eclipse_pl.world.encoder import WorldEncoder
 from tests.helpers.released_folders import KANDINSKY_SCHEDULER, TINY, write_eclipse
 from tests.helpers.runs import write_experiment
 
+pytestmark = pytest.mark.processes
+
 PROMPTS = ["a red star", "two small blue squares and an orange heart"]
 SIZES = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 8}
 

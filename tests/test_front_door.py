@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger
 from PIL import Image
 
 import eclipse_pl
@@ -20,6 +22,8 @@ from eclipse_pl.priors.prior import Prior
 from eclipse_pl.world.datamodule import WorldDataModule
 from eclipse_pl.world.decoder import WorldDecoder
 from eclipse_pl.world.oracle import OracleScorer
+
+pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).parent.parent
 SIZES = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 16}
@@ -35,14 +39,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> WorldDataModule:
 
 
 def trained(prior: Prior, data: WorldDataModule, **options: Any) -> L.Trainer:
-    trainer = L.Trainer(
-        max_steps=2, accelerator="cpu", use_distributed_sampler=False, logger=False, enable_progress_bar=False, **options
-    )
+    quiet = {"logger": False, "enable_progress_bar": False} | options
+    trainer = L.Trainer(max_steps=2, log_every_n_steps=1, accelerator="cpu", use_distributed_sampler=False, **quiet)
     trainer.fit(LitPrior(prior, lambda parameters: torch.optim.AdamW(parameters, lr=1e-3)), data)
     return trainer
 
 
-@pytest.mark.processes
 def test_the_import_loads_no_library() -> None:
     code = "import sys, eclipse_pl; print([name for name in ('torch', 'lightning', 'numpy', 'yaml') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -71,13 +73,26 @@ def test_a_plain_trainer_trains_and_its_checkpoint_is_loaded(
     assert torch.equal(first, second) and first.shape == (2, 128)
 
 
+def test_the_folder_of_a_plain_trainer_stands_for_its_only_checkpoint(world: WorldDataModule, tmp_path: Path) -> None:
+    prior = EclipsePrior(world.space, **SIZES)
+    written = Path(trained(prior, world, logger=CSVLogger(tmp_path)).checkpoint_callback.best_model_path)
+    folder = tmp_path / "lightning_logs" / "version_0"
+    assert written.parent.parent == folder
+    text = load_encoder(prior)(PROMPTS)
+    first, second = (one.eval().sample(text, torch.Generator().manual_seed(0)) for one in (prior, load_prior(str(folder))))
+    assert torch.equal(first, second)
+    shutil.copy(written, written.with_name("another.ckpt"))
+    with pytest.raises(ValueError, match=rf"holds 2 checkpoints. Name one of them: .*another.ckpt, .*{written.name}"):
+        load_prior(str(folder))
+
+
 def test_arguments_that_are_no_plain_data_need_the_config(world: WorldDataModule, tmp_path: Path) -> None:
     class Strange(EclipsePrior):
         def __init__(self, space: ClipSpace, torch_type: Any = torch.float32) -> None:
             super().__init__(space, **SIZES)
 
     trained(Strange(world.space, torch.float64), world, enable_checkpointing=False).save_checkpoint(tmp_path / "strange.ckpt")
-    with pytest.raises(ValueError, match=r"which says what the prior in .*strange\.ckpt is"):
+    with pytest.raises(ValueError, match=r"which names the class of the prior in .*strange\.ckpt"):
         load_prior(str(tmp_path / "strange.ckpt"))
 
 

@@ -65,6 +65,7 @@ def test_one_value_has_no_interval_and_nan_or_equal_ones_have_none():
     assert math.isnan(mean_interval([0.5, math.nan]).mean)
 
 
+@pytest.mark.long
 @given(n=st.integers(2, 8), mean=st.floats(-3, 3), deviation=st.floats(0.01, 10), seed=st.integers(0, 2**32 - 1))
 @settings(deadline=None, max_examples=15)
 def test_the_interval_covers_the_truth_as_often_as_it_says(n, mean, deviation, seed):

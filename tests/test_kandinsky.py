@@ -156,6 +156,7 @@ class Full:
         return ImagePipelineOutput([Image.new("L", (1, 1), seed) for seed in seeds])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "error",
     [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")],

@@ -33,6 +33,7 @@ def report_of(run: Path) -> dict:
     return json.loads((run / "latent.json").read_text())
 
 
+@pytest.mark.long
 def test_a_table_says_what_it_was_measured_on_and_what_it_cost(experiment):
     report = report_of(run_of(experiment))
     assert (report["command"], report["stage"], report["step"], report["trained_steps"]) == ("fit", "val", 6, 6)
@@ -46,6 +47,7 @@ def test_a_table_says_what_it_was_measured_on_and_what_it_cost(experiment):
     assert report["machine"]["cores"] > 0
 
 
+@pytest.mark.long
 def test_validate_and_test_say_the_same_of_their_own_split(experiment):
     run = run_of(experiment)
     reports = {"fit": report_of(run)}
@@ -123,6 +125,7 @@ def test_captions_of_one_image_are_kept_together_and_search_for_it_together(tmp_
     assert report_of(run)["rows"]["upper_bound"]["all"]["R@1"] == 1
 
 
+@pytest.mark.long
 def test_samples_and_seconds_stand_beside_every_validation_and_go_on_after_a_resume(tmp_path):
     experiment = write_experiment(tmp_path, trainer__log_every_n_steps=4)
     for steps in ("5", "10"):

@@ -16,6 +16,8 @@ from eclipse_pl.__main__ import main as command
 from eclipse_pl.training.learning_rate import RunLength, make_schedule
 from tests.helpers.runs import metrics, write_experiment
 
+pytestmark = pytest.mark.long
+
 ONE_CYCLE = {"class_path": "torch.optim.lr_scheduler.OneCycleLR", "init_args": {"max_lr": 1.0e-3, "pct_start": 0.3}}
 
 
@@ -126,7 +128,7 @@ def test_a_schedule_that_cannot_be_is_refused_before_anything_is_made(
 def test_a_run_without_an_end_needs_a_length(tmp_path: Path, capfd: Any) -> None:
     endless = ["--trainer.max_steps=-1", "--trainer.max_epochs=-1", "--trainer.max_time=00:00:10:00"]
     assert command(["fit", "--config", experiment(tmp_path), *endless]) == 2
-    assert "nothing says how long that is: set trainer.max_steps" in capfd.readouterr().err
+    assert "the run has no end: set trainer.max_steps" in capfd.readouterr().err
 
 
 KINDS = {

@@ -35,6 +35,7 @@ LIMITS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("limits", LIMITS.values(), ids=LIMITS.keys())
 def test_a_run_resumed_anywhere_sees_what_the_uninterrupted_run_sees(
     folder: Path, tmp_path: Path, limits: dict[str, Any]

@@ -108,6 +108,7 @@ def test_what_is_no_prior_is_neither_called_nor_imported(run: Path, trap: Path, 
 
 @settings(max_examples=60)
 # setuptools puts its own distutils in the place of Python's whenever somebody looks for it
+@pytest.mark.long
 @given(
     module=st.sampled_from(sorted(sys.stdlib_module_names - {"distutils"})),
     name=st.sampled_from(["main", "run", "Popen", "Prior"]),

@@ -7,6 +7,8 @@ from eclipse_pl.__main__ import main as command
 from eclipse_pl.commands.nearest import nearest
 from tests.helpers.runs import write_experiment
 
+pytestmark = pytest.mark.long
+
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 
 
@@ -26,6 +28,7 @@ def world_run(tmp_path_factory):
     return folder / "runs" / "quickstart" / "version_0"
 
 
+@pytest.mark.processes
 def test_an_image_with_the_neighbours_of_each_prompt(world_run, tmp_path):
     found = nearest(str(world_run), ["a red circle", "two blue stars"], str(tmp_path / "out.png"), count=3)
     assert [one.prompt for one in found] == ["a red circle", "two blue stars"]

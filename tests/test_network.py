@@ -70,6 +70,7 @@ def without_time(reference: PriorTransformer, noise: Tensor, text: TextCondition
     return prediction
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("dim", "layers", "heads", "head_dim", "lengths"),
     [(24, 3, 4, 8, RAGGED), (24, 1, 2, 4, [7, 7, 7]), (768, 10, 16, 32, [3, 77, 13])],

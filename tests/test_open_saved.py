@@ -73,6 +73,7 @@ diffusion_options = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
 @pytest.mark.parametrize("prediction", ["x0", "eps", "v"])
 @settings(max_examples=3)
@@ -98,6 +99,7 @@ def test_an_exported_diffusion_prior_samples_as_before(
             assert torch.equal(samples(folder / "based", dim), expected)
 
 
+@pytest.mark.long
 @settings(max_examples=10)
 @given(
     noise=st.sampled_from(["gaussian", "zero", "learned"]),
@@ -135,6 +137,7 @@ any_prior = st.one_of(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=20)
 @given(made=any_prior, dim=st.integers(2, 20), width=st.integers(1, 20))
 def test_a_run_fills_and_is_built(made: tuple[type[Prior], dict[str, Any]], dim: int, width: int) -> None:
@@ -194,6 +197,7 @@ def test_weights_that_would_mean_something_else(
         DiffusionPrior(space(), **{**options, **change}, weights=linear_eps[source])
 
 
+@pytest.mark.long
 def test_a_fit_and_a_resumed_fit_refuse_them_too(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     prior = {"class_path": "eclipse_pl.priors.diffusion.DiffusionPrior", "init_args": {**SMALL, "steps": 2}}
     fit = ["fit", "--config", str(write_experiment(tmp_path, model__prior=prior, trainer__max_steps=2))]
@@ -211,6 +215,7 @@ def test_a_fit_and_a_resumed_fit_refuse_them_too(tmp_path: Path, capfd: pytest.C
     assert "hold NaN or infinity: 1 of the 16 numbers of prior.network.proj_in.bias" in capfd.readouterr().err
 
 
+@pytest.mark.long
 def test_a_released_priors_scheduler_decides_how_it_samples(tmp_path: Path) -> None:
     """Everything that a scheduler says changes the samples, and equals a prior that is told so."""
     changes: list[tuple[dict[str, Any], dict[str, Any]]] = [

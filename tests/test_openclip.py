@@ -158,6 +158,7 @@ def test_the_image_transform_travels_to_loader_workers(clip_encoder: OpenClipEnc
     assert torch.equal(copy(image), clip_encoder.image_transform(image))
 
 
+@pytest.mark.long
 def test_local_checkpoints_and_random_weights(tmp_path: Path) -> None:
     once, again = (OpenClipEncoder("ViT-S-32-alt", "random", device="cpu") for _ in range(2))
     assert once.tag == again.tag and once.tag.startswith("open_clip:ViT-S-32-alt:random-sha256-")

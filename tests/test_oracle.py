@@ -20,6 +20,7 @@ RED_STAR = SceneObject("red", "star", "plain", "large", 16, 16)
 BLUE_HEART = SceneObject("blue", "heart", "dotted", "small", 45, 40)
 
 
+@pytest.mark.long
 def test_scenes_satisfy_their_captions_and_their_counterparts_do_not() -> None:
     pairs = list(held_out_scenes("test", 600))
     prompts = [world_prompt(f"{i}", pair.scene.category, pair.caption) for i, pair in enumerate(pairs)]

@@ -180,6 +180,7 @@ def test_without_spacy_the_error_names_the_two_commands(
     assert "run `pip install 'eclipse_pl[spacy]'` and `python -m spacy download en_core_web_sm`" in error
 
 
+@pytest.mark.long
 def test_few_of_many_warnings_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine.txt").write_text("".join(f"a red kettle {number}\n" for number in range(1234)))
     arguments = ["--out", str(tmp_path / "out"), "--parser", "eclipse_pl.prompts.parser.NoParser"]

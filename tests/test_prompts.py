@@ -13,6 +13,7 @@ from eclipse_pl.world.scenes import CATEGORIES
 from eclipse_pl.world.splits import training_scenes
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_prompts_are_what_was_asked_for(category: str) -> None:
     trained = {pair.caption for pair in training_scenes(600)}

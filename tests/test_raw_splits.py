@@ -108,6 +108,7 @@ def splits_of(out: Path, tars: dict[str, dict[str, tuple[int, int]]]) -> dict[st
     return {key: draw.split_of(name, pair) for (name, key), pair in samples.items()}
 
 
+@pytest.mark.long
 @settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 15), st.integers(0, 15)), min_size=1, max_size=24), st.data())
 def test_which_tar_a_pair_lies_in_and_when_it_is_read_changes_nothing(pairs: Pairs, data: st.DataObject) -> None:
@@ -248,6 +249,7 @@ def test_what_was_read_of_a_source_that_changed_is_not_used(
     assert contents(out) == contents(tmp_path / "whole")
 
 
+@pytest.mark.processes
 def test_what_a_pipe_gives_is_reported_by_its_bytes(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
     path = write_tar(tmp_path / "raw.tar", {f"{n}": sample(n) for n in range(5)})
     source, out = [f"pipe:cat {path}"], tmp_path / "shards"

@@ -14,6 +14,8 @@ from eclipse_pl.world.drawing import pixels
 from eclipse_pl.world.reading import read
 from eclipse_pl.world.scenes import CATEGORIES, COLOURS, DIAMETER, SHAPES, TEXTURES, Scene, SceneObject, draw_scene
 
+pytestmark = pytest.mark.long
+
 
 def objects(image: np.ndarray) -> Counter[SceneObject]:
     return Counter(reading.thing for reading in read(image))

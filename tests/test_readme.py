@@ -146,6 +146,7 @@ def test_the_file_tree_is_the_tree():
     assert len(comments) == 1, "the comments are not aligned"
 
 
+@pytest.mark.long
 def test_the_prior_in_30_lines_trains(tmp_path, monkeypatch):
     (code,) = [block for block in blocks(ROOT / "README.md", "python") if block.startswith("# my_prior.py")]
     assert len(code.splitlines()) <= 30
@@ -182,6 +183,7 @@ def test_the_readmes_prior_predicts_two_captions(quickstart, capsys):
     assert re.fullmatch(r"tensor\(\[ ?\S+, +\S+\]\)", first) and re.fullmatch(r"tensor\(\S+\)", second)
 
 
+@pytest.mark.processes
 @pytest.mark.filterwarnings("ignore:Starting from v1.9.0")  # Lightning misses TensorBoard
 @pytest.mark.filterwarnings("ignore:The number of training batches")  # there is one here
 def test_the_guides_notebook_trains(tmp_path, monkeypatch):

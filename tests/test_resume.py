@@ -16,6 +16,8 @@ from eclipse_pl.cli import main
 from eclipse_pl.run import read_metrics
 from tests.helpers.runs import metrics, started, wait_for, write_experiment
 
+pytestmark = pytest.mark.long
+
 STEPS = 10  # 8 batches an epoch: one epoch ends inside the run
 
 

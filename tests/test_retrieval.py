@@ -27,6 +27,7 @@ def plain(predicted: Tensor, image: Tensor, group: Tensor) -> list[float]:
     return ranks
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**31),

@@ -43,6 +43,7 @@ def training_orders(draw: st.DrawFn) -> TrainingOrder:
     )
 
 
+@pytest.mark.long
 @given(training_orders(), st.integers(0, 3))
 def test_an_epoch_is_a_permutation_but_for_its_remainder(order: TrainingOrder, epoch: int) -> None:
     split = order.pairs

@@ -113,6 +113,7 @@ def test_unknown_category() -> None:
         draw_scene("color", (0,))
 
 
+@pytest.mark.long
 def test_an_impossible_wish_ends() -> None:
     with pytest.raises(ValueError, match="too few different scenes"):
         draw_scene("shape", (0,), lambda scene: False)

@@ -61,6 +61,7 @@ def test_every_prompt_has_questions(prompts: PromptSet) -> None:
         assert wanted <= kinds, prompt
 
 
+@pytest.mark.long
 def test_the_papers_protocol_fails_no_prompt(prompts: PromptSet) -> None:
     """Failed rows count. Prompts outside of a scorer's protocol do not."""
     for scoring in read_protocol("paper").scorers:

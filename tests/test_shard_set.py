@@ -58,6 +58,7 @@ def random_chunk(seed: int) -> Chunk:
     return made
 
 
+@pytest.mark.long
 @given(st.lists(st.integers(0, 2**32), min_size=1, max_size=4), st.data())
 def test_every_chunk_comes_back_as_it_was(seeds: list[int], data: st.DataObject) -> None:
     written = [random_chunk(seed) for seed in seeds]
@@ -91,6 +92,7 @@ def test_splits_are_whole_records(folder: Path) -> None:
     assert len(shards) == 101
 
 
+@pytest.mark.long
 @given(st.data())
 def test_gather_is_the_rows_asked_for(folder: Path, data: st.DataObject) -> None:
     shards = ShardSet(folder)

@@ -85,6 +85,7 @@ def test_out_that_is_no_folder(tmp_path: Path, clip_encoder: OpenClipEncoder) ->
             embed([str(source)], clip_encoder, out)
 
 
+@pytest.mark.processes
 def test_failed_streams_are_reported(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
     good = write_tar(tmp_path / "good.tar", {"one": sample(0)})
     for source, expected in {

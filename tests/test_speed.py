@@ -53,6 +53,7 @@ def test_step_is_four_times_as_fast_as_diffusers() -> None:
         assert row.ratio > (1 if row.name.endswith("padded-77") else 4), row
 
 
+@pytest.mark.long
 def test_diffusion() -> None:
     sizes = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 16}
     (row,) = speed_priors.diffusion_step("diffusion/step", 32, CPU, captions=8, **sizes)
@@ -80,6 +81,7 @@ def test_constant_keys_and_values_are_two_and_a_half_times_as_fast() -> None:
     assert step.ratio > 0.9 and sample.ratio > 2.5
 
 
+@pytest.mark.processes
 def test_loader(tmp_path: Path) -> None:
     rows = loader(tmp_path, shards=2, records=3, chunk=8, dim=4, batch_size=6)
     assert [(row.name, row.unit) for row in rows] == [
@@ -97,6 +99,7 @@ def test_shards_to_measure_with_are_real(tmp_path: Path) -> None:
     assert len(shards) == 48 and shards.lengths(5).sum() == draw_lengths(8).sum()
 
 
+@pytest.mark.processes
 def test_embed(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
     rows = embed(tmp_path, clip_encoder, pairs=5, batch_size=2)
     assert [(row.name, row.unit) for row in rows] == [("embed", "pairs/s"), ("embed/own-forward", "pairs/s")]

@@ -10,6 +10,7 @@ from eclipse_pl.world.scenes import CATEGORIES
 from eclipse_pl.world.splits import encoder_scenes, held_out_scenes, training_scenes
 
 
+@pytest.mark.long
 def test_splits_share_no_caption_and_no_content() -> None:
     train, val = list(training_scenes(2000, seed=0)), list(held_out_scenes("val", 300, seed=1))
     test = list(held_out_scenes("test", 300, seed=0))
@@ -20,6 +21,7 @@ def test_splits_share_no_caption_and_no_content() -> None:
         assert not {pair.scene.content for pair in one} & {pair.negative.content for pair in other if pair.negative}
 
 
+@pytest.mark.long
 def test_training_never_shows_a_held_out_pair() -> None:
     assert not any(pair.scene.unseen or pair.negative for pair in training_scenes(1000))
 

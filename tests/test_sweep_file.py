@@ -134,6 +134,7 @@ LONG = st.lists(st.text("xy", max_size=90), min_size=1, max_size=3, unique=True)
 
 
 # 1 and 1.0 are one value
+@pytest.mark.long
 @given(st.lists(VALUE, min_size=1, max_size=6, unique_by=(str, lambda value: (isinstance(value, bool), value))), LONG)
 def test_versions_are_unique_short_and_safe(values, others):
     parameters = [Parameter(name, {"values": each}, "random") for name, each in (("a.b", values), ("c", others))]

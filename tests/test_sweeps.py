@@ -32,6 +32,8 @@ from tests.helpers.runs import metrics, started, wait_for, write_experiment
 from tests.helpers.saved_runs import make_run
 from tests.helpers.shard_sets import make_space
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent
 WEIGHT = "model.prior.init_args.contrastive_weight"
 

@@ -164,6 +164,7 @@ def expected_other(name: str) -> bool:
     return bool(own) or any(part.startswith("._") or part == "__MACOSX" for part in parts)
 
 
+@pytest.mark.long
 @settings(max_examples=150)
 @given(st.lists(NAMES, max_size=14), st.sampled_from(["as drawn", "sorted", "grouped"]), st.integers(0, 3))
 def test_every_file_of_a_tar_is_counted(
@@ -243,6 +244,7 @@ def test_text_called_tar(tmp_path: Path) -> None:
     assert "it is not a tar" in read(tmp_path, b"")[1][""]
 
 
+@pytest.mark.processes
 def test_compressed_and_piped_tars(tmp_path: Path) -> None:
     samples = {f"{number}": sample(number) for number in range(3)}
     packed = write_tar(tmp_path / "packed.tar.gz", samples, "w:gz")

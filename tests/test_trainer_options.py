@@ -51,6 +51,7 @@ def test_devices_that_are_misspelt_or_not_there_are_named(tmp_path: Path, capfd:
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16", "32"])
 def test_other_precisions_train_and_resume(tmp_path: Path, recwarn: Any, precision: str) -> None:
     config = str(write_experiment(tmp_path, trainer__precision=precision, trainer__max_steps=4))
@@ -81,6 +82,7 @@ def test_a_fit_that_trains_nothing_says_so_and_fails(tmp_path: Path, capfd: Any,
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.long
 def test_a_development_run_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     scheduler = {"class_path": "torch.optim.lr_scheduler.OneCycleLR", "init_args": {"max_lr": 1.0e-3, "total_steps": 9}}
@@ -89,6 +91,7 @@ def test_a_development_run_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     assert sorted(path.name for path in tmp_path.iterdir()) == ["experiment.yaml", "shards"]
 
 
+@pytest.mark.long
 def test_last_and_best_are_those_of_the_experiment(tmp_path: Path, capfd: Any, caplog: Any) -> None:
     config = str(write_experiment(tmp_path, checkpoint__monitor="val/cosine", trainer__max_steps=7))
     for name in ("last", "best"):

@@ -58,6 +58,7 @@ def seeds_of_variants(*places: object) -> dict[str, str]:
     return {name: row["n"] for (name, subset, metric), row in rows if (subset, metric) == ("all", "cosine") and row["n"]}
 
 
+@pytest.mark.long
 def test_priors_of_two_data_sets_are_two_variants_when_they_are_measured_on_a_common_one(trained: Path) -> None:
     assert seeds_of_variants(trained / "runs" / "measured") == {"training_data=first": "3", "training_data=second": "1"}
     row = numbers()["training_data=second", "all", "cosine"]
@@ -68,6 +69,7 @@ def test_priors_of_two_data_sets_are_two_variants_when_they_are_measured_on_a_co
     assert f"{trained / 'second'} (sha256 {digest[:8]}…)" in page.cells
 
 
+@pytest.mark.long
 def test_one_set_in_two_folders_is_one_variant_and_no_run_twice(trained: Path) -> None:
     measured = trained / "runs" / "measured"
     assert seeds_of_variants(measured / "first_0", measured / "copied_2") == {"tiny": "2"}
@@ -98,6 +100,7 @@ def test_the_hash_is_known_from_the_start_of_the_run_and_goes_with_the_weights(t
     assert RunRecord.read(unfinished).training_data == expected
 
 
+@pytest.mark.long
 def test_a_run_that_is_resumed_on_other_shards_was_trained_on_both(trained: Path, tmp_path: Path) -> None:
     experiment = write_experiment(tmp_path, trainer__max_steps=2, trainer__val_check_interval=2)
     run = tmp_path / "runs" / "tiny" / "version_0"
@@ -124,6 +127,7 @@ def test_a_damaged_file_is_one_sentence(trained: Path, tmp_path: Path, capfd: py
         assert f"{run / 'training_data.json'} is damaged" in refused(capfd, run, "--anyway")
 
 
+@pytest.mark.processes
 def test_a_benchmark_of_two_trainings_is_of_two_variants(tmp_path: Path) -> None:
     """Through ``fit``, ``benchmark --prior`` and ``compare``; the fit's own scorecard says it too."""
     kandinsky(tmp_path / "weights", dim=128)

@@ -35,6 +35,7 @@ def same(one: Any, other: Any) -> bool:
     return np.array_equal(np.asarray(one), np.asarray(other))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", DECODERS)
 def test_an_image_depends_on_embedding_prompt_and_seed_alone(folders: dict[str, Path], name: str) -> None:
     with tiny(folders, name) as decoder:
@@ -50,6 +51,7 @@ def test_an_image_depends_on_embedding_prompt_and_seed_alone(folders: dict[str, 
             decoder.decode(EMBED, TEXTS, range(3), negative_embed=EMBED)
 
 
+@pytest.mark.long
 def test_karlo_generates_what_its_pipeline_generates_after_its_own_prior(folders: dict[str, Path]) -> None:
     """The published index names a module that diffusers no longer has, so the test builds the reference part by part."""
     from diffusers import DiffusionPipeline, PriorTransformer, UnCLIPScheduler

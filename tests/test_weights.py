@@ -28,6 +28,7 @@ def state(run: Path) -> dict[str, torch.Tensor]:
     return weights
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("source", ["", "checkpoints/last.ckpt"], ids=["run", "checkpoint"])
 def test_a_fit_begins_with_the_weights_of_a_run(run: Path, tmp_path: Path, source: str) -> None:
     """A learning rate of 0 shows what it began with."""
@@ -45,6 +46,7 @@ def test_a_fit_begins_with_the_weights_of_a_run(run: Path, tmp_path: Path, sourc
     assert first == pytest.approx(last, abs=1e-5), "it goes on where the run stopped"
 
 
+@pytest.mark.long
 def test_a_fine_tuned_run_needs_its_origin_no_more(run: Path, tmp_path: Path) -> None:
     experiment = write_experiment(tmp_path, model__prior__init_args__weights=str(run), trainer__max_steps=2)
     assert command(["fit", "--config", str(experiment)]) == 0
@@ -75,6 +77,7 @@ def refused(capfd: pytest.CaptureFixture[str], *args: str) -> str:
     return capfd.readouterr().err
 
 
+@pytest.mark.long
 def test_weights_that_do_not_fit(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     experiment = write_experiment(tmp_path, model__prior__init_args__weights=str(run))
     fit = ["fit", "--config", str(experiment)]
@@ -98,5 +101,5 @@ def test_the_encoder_of_a_space() -> None:
     for tag in ("open_clip:local-dir:sha256-0123", "open_clip:ViT-L-14:sha256-0123", "clip-retrieval"):
         space = make_space()
         object.__setattr__(space, "encoder", tag)
-        with pytest.raises(ValueError, match="--encoder is needed: nothing says where the CLIP of tiny"):
+        with pytest.raises(ValueError, match="--encoder is needed: the CLIP of tiny"):
             find_encoder(space)

@@ -37,6 +37,7 @@ def test_three_steps_of_training_make_a_model_that_open_clip_loads(tmp_path: Pat
     assert (tmp_path / "clip" / "tokenizer.json").read_bytes() == (SHIPPED / "tokenizer.json").read_bytes()
 
 
+@pytest.mark.long
 def test_shipped_model_finds_its_images(world: OpenClipEncoder) -> None:
     pairs = list(held_out_scenes("test", 1000))
     assert len({pair.caption for pair in pairs}) == 1000
@@ -48,6 +49,7 @@ def test_shipped_model_is_small() -> None:
     assert sum(path.stat().st_size for path in SHIPPED.iterdir()) <= 4_000_000
 
 
+@pytest.mark.long
 def test_shipped_model_binds_attributes(world: OpenClipEncoder) -> None:
     """A caption is nearer to its image than to the one with two attributes swapped, clearly more often than by chance."""
     pairs = [pair for pair in held_out_scenes("test", 300) if pair.negative]

@@ -10,6 +10,8 @@ from data_prep.__main__ import main as data_prep
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.world.datamodule import WorldDataModule
 
+pytestmark = pytest.mark.processes
+
 SIZES = {"train_pairs": 24, "val_pairs": 8, "test_pairs": 8}
 
 

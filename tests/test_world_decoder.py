@@ -37,7 +37,9 @@ def train(place: Path, steps: int = 4) -> int:
     if not (place / "clip").exists():
         shutil.copytree(CLIP, place / "clip")
     recipe = [f"--decoder.{name}={value}" for name, value in {**RECIPE, "steps": steps}.items()]
-    return main(["world-models", "--out", str(place), "--only", "decoder", "--work", str(place / "work"), *recipe])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("data_prep.world_models.report.STEPS", 2)  # no test looks at these images
+        return main(["world-models", "--out", str(place), "--only", "decoder", "--work", str(place / "work"), *recipe])
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +49,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.mark.long
 def test_four_steps_make_a_pipeline_that_diffusers_loads(trained: Path) -> None:
     pipeline = KandinskyV22Pipeline.from_pretrained(trained / "decoder")
     assert pipeline.unet.config.encoder_hid_dim == 128 and pipeline.unet.dtype == torch.float32
@@ -59,6 +62,7 @@ def test_four_steps_make_a_pipeline_that_diffusers_loads(trained: Path) -> None:
     assert "--only decoder" in readme and "| complex | seen | 1 |" in readme and "\n| 2 |" in readme and "\n| 4 |" in readme
 
 
+@pytest.mark.long
 def test_a_killed_run_goes_on_to_the_same_weights(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(self: Resumable, every: int, **values: float) -> None:
         if self.path.stem == "unet" and self.step == 3:
@@ -84,6 +88,7 @@ def test_the_lowest_level_alone_is_what_the_whole_unet_computes_there() -> None:
     assert features.shape == (3, 64, 4, 4)
 
 
+@pytest.mark.long
 def test_the_lowest_level_learns_the_layout(tmp_path: Path) -> None:
     torch.manual_seed(0)
     unet, embeds = unet_model(128), torch.randn(64, 128)
@@ -113,6 +118,7 @@ def test_an_unwhitened_unet_takes_plain_embeddings() -> None:
         torch.testing.assert_close(predicted(plain, embeds[:4]), predicted(unet, whitening(embeds[:4])), atol=1e-4, rtol=0)
 
 
+@pytest.mark.long
 def test_work_of_other_settings_is_not_mixed_in(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(trained, steps=5) == 2
     assert "unet.pt has other settings" in capsys.readouterr().err
@@ -145,6 +151,7 @@ def test_the_schedule_ends_in_noise_and_the_pipeline_takes_it() -> None:
     assert unet_model(128).config.out_channels == 2 * unet_model(128).config.in_channels
 
 
+@pytest.mark.long
 def test_shipped_weights_are_small_and_quick() -> None:
     assert sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()) <= 8_000_000
     decoder = WorldDecoder(device="cpu")
@@ -158,6 +165,7 @@ def test_shipped_weights_are_small_and_quick() -> None:
     assert min(times) < 4 * 2 * 0.15
 
 
+@pytest.mark.long
 def test_shipped_decoder_generates_what_the_embedding_says() -> None:
     facts = means(scored(FOLDER, WorldEncoder(device="cpu"), 60))
     assert facts["colour"] >= 0.75 and facts["shape"] >= 0.8  # 0.86 and 0.88 on 600: see the table beside the weights

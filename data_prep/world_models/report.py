@@ -21,6 +21,7 @@ from eclipse_pl.world.scenes import CATEGORIES
 from eclipse_pl.world.splits import held_out_scenes
 
 GUIDANCE = 3.0
+STEPS = 20
 FACTS = ("colour", "shape", "texture", "count", "relation", "correct")
 
 
@@ -31,7 +32,7 @@ def scored(folder: Path, encoder: Encoder, count: int) -> list[tuple[Prompt, Sco
     batches = [[p.scene for p in pairs[i : i + 100]] for i in range(0, count, 100)]
     embeds = torch.cat([encoder.encode_images(normalised(scenes)) for scenes in batches])
     zero_image = encoder.encode_images(torch.zeros(1, 3, encoder.image_size, encoder.image_size))
-    with KandinskyDecoder(str(folder), encoder.tag, steps=20, guidance=GUIDANCE, scheduler="own", batch_size=60) as decoder:
+    with KandinskyDecoder(str(folder), encoder.tag, steps=STEPS, guidance=GUIDANCE, scheduler="own", batch_size=60) as decoder:
         images = decoder.decode(embeds, [p.text for p in prompts], range(count), zero_image.expand_as(embeds))
     return list(zip(prompts, OracleScorer().score(images, prompts), strict=True))
 

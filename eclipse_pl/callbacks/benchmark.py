@@ -89,7 +89,7 @@ class Benchmark(L.Callback):
         self._validations += 1
         often = self.every_n_validations
         if trainer.state.fn != "fit" or (often and self._validations % often == 0):
-            # every rank holds the same values already; sync_dist only tells Lightning so
+            # every rank holds the same values already; sync_dist states that to Lightning
             pl_module.log_dict(self._run(trainer, pl_module), sync_dist=True)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -109,7 +109,7 @@ class Benchmark(L.Callback):
         self._validations = state_dict["validations"]
 
     def _run(self, trainer: L.Trainer, module: L.LightningModule) -> dict[str, float]:
-        folder = trainer.log_dir  # rank 0 tells the others, so all must ask
+        folder = trainer.log_dir  # rank 0 broadcasts it, so every rank must read it
         if self.protocol is None or folder is None:
             return {}
         assert isinstance(module, LitPrior) and self.decoder is not None

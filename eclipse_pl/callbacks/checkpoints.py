@@ -61,7 +61,7 @@ class Checkpoints(ModelCheckpoint):
         )
         self.every_n_steps = every_n_steps
         self.then: Callable[[], None] | None = None
-        """Set by whoever wants this step's state at once, whether one is due or not; called when it is written."""
+        """Set by a caller that wants this step's state at once, whether one is due or not; called when it is written."""
         self.last_saved = -1
         self._step: Step | None = None
         self._after_validation = False

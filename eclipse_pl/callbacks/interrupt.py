@@ -64,7 +64,7 @@ class Interrupt(L.Callback):
         self._signals = trainer._signal_connector = Signals(trainer)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        folder = trainer.log_dir  # rank 0 tells the others, so all must ask
+        folder = trainer.log_dir  # rank 0 broadcasts it, so every rank must read it
         if trainer.is_global_zero and folder is not None:
             (Path(folder) / REQUEUED).unlink(missing_ok=True)
 

@@ -85,7 +85,7 @@ class LatentEvaluation(L.Callback):
     def _evaluate(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(pl_module, LitPrior) and isinstance(data, EmbeddingDataModule)
-        folder = trainer.log_dir  # rank 0 tells the others, so all must ask
+        folder = trainer.log_dir  # rank 0 broadcasts it, so every rank must read it
         self._folder = None if folder is None else Path(folder)
         own, predicted = Measured.concatenated(self._parts), torch.cat(self._predicted)
         self._parts, self._predicted = [], []
@@ -113,7 +113,7 @@ class LatentEvaluation(L.Callback):
         logged = {"" if subset == ALL else f"{subset}/": metrics for subset, metrics in table[THIS_PRIOR].items()}
         logged |= {f"{row}/": subsets[ALL] for row, subsets in self._beside.items()}
         for path, metrics in logged.items():
-            # every rank holds the same values already; sync_dist only tells Lightning so
+            # every rank holds the same values already; sync_dist states that to Lightning
             pl_module.log_dict({f"{stage}/{path}{name}": value for name, value in metrics.items()}, sync_dist=True)
 
 

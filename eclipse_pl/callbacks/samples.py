@@ -93,7 +93,7 @@ class SampleImages(L.Callback):
 
     def _generate(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         step = trainer.global_step
-        folder = trainer.log_dir  # rank 0 tells the others, so all must ask
+        folder = trainer.log_dir  # rank 0 broadcasts it, so every rank must read it
         if self._text_to_image is not None and step != self._generated:
             with undisturbed(module, averages_of(trainer)):
                 sheet = self._sheet(self._text_to_image)

@@ -33,7 +33,7 @@ class Throughput(L.Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trains(trainer):
-            # equal on all ranks but for the clock's ticks; sync_dist only tells Lightning so
+            # equal on all ranks but for the clock's ticks; sync_dist states that to Lightning
             self._log_totals(pl_module, sync_dist=True)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -33,7 +33,7 @@ class TrainingDataRecord(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, LitPrior)
-        folder = trainer.log_dir  # rank 0 tells the others, so all must ask
+        folder = trainer.log_dir  # rank 0 broadcasts it, so every rank must read it
         if trainer.is_global_zero and folder is not None:
             write_json(Path(folder) / TRAINING_DATA_FILE, pl_module.training_data)
 

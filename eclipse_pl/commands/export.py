@@ -89,8 +89,8 @@ def write_diffusion(prior: DiffusionPrior, folder: Path, base: str | None) -> No
     write_json(folder / "model_index.json", index)
     if moved := moved_parts(index):
         print(
-            f"diffusers {version('diffusers')} has moved the module {index[moved[0]][0]!r} of {moved[0]}/, so it loads "
-            f"neither {base} nor what is written here. An environment with diffusers below 0.38 loads both.",
+            f"diffusers {version('diffusers')} has moved the module {index[moved[0]][0]!r} of {moved[0]}/, so it can "
+            f"load neither {base} nor this export. An environment with diffusers below 0.38 loads both.",
             file=sys.stderr,
         )
 

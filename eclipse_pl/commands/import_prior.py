@@ -45,7 +45,7 @@ def import_prior(weights: str, data: str, experiment: str, folder: str = "runs",
     run = Path(str(done.trainer.log_dir))
     done.trainer.save_checkpoint(run / "checkpoints" / "last.ckpt", weights_only=True)
     print(
-        f"{run}: go on with `python -m eclipse_pl compare {run} ...`, `sample --prior {run}`, or in a fit with weights: {run}"
+        f"{run}: use it with `python -m eclipse_pl compare {run} ...`, `sample --prior {run}`, or in a fit with weights: {run}"
     )
 
 

@@ -62,7 +62,7 @@ def nearest(
     prompts = prompts_of(prompt, "--prompt")
     checkpoint = find_checkpoint(prior)
     if checkpoint is None:
-        raise ValueError(f"{prior} is not the folder of a run: it holds no checkpoints/last.ckpt.")
+        raise ValueError(f"{prior} is not the folder of a run: it holds no checkpoint.")
     loaded = load_prior(prior, encoder)
     shards = ShardSet(SavedRun(checkpoint, prior).data_folder)
     loaded.space.require_same(shards.space, f"the prior {prior}", f"the shards {shards.folder}")

@@ -12,7 +12,7 @@ from torch import Tensor
 from eclipse_pl.arguments import call
 from eclipse_pl.compbench.generation import write_image
 from eclipse_pl.decoders.decoder import Decoder
-from eclipse_pl.device import find_device
+from eclipse_pl.device import pick_device
 from eclipse_pl.embedding import TextCondition
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.files import write_atomically, write_json
@@ -55,7 +55,7 @@ def sample(
         prompts_of(negative_prompt, "--negative_prompt")
     if count < 1:
         raise ValueError(f"--count is {count}; it must be 1 or more.")
-    place = find_device(device)
+    place = pick_device(device)
     made = load_prior(prior, encoder).to(place)
     encoder = encoder or find_encoder(made.space, str(place))
     if decoder is None and isinstance(encoder, WorldEncoder):

@@ -59,8 +59,8 @@ class ShardSet:
         self.space = ClipSpace.load(self.folder / SPACE_NAME)
         if self.space.identity != self.manifest.space:
             raise ValueError(
-                f"{self.folder / SPACE_NAME} describes another CLIP space than the manifest beside it: {self.space.identity} "
-                f"against {self.manifest.space}. Repair the set with `{self.manifest.made_by}`."
+                f"{self.folder / SPACE_NAME} describes another CLIP space than the manifest in its folder: "
+                f"{self.space.identity} against {self.manifest.space}. Repair the set with `{self.manifest.made_by}`."
             )
         placed = [(number, record) for number, shard in enumerate(self.manifest.shards) for record in shard.records]
         self.entries: list[RecordEntry] = [record for _, record in placed]

@@ -55,5 +55,6 @@ class Batches:
 
 
 def lacks_memory(error: RuntimeError) -> bool:
-    """Return whether memory ran out. The CPU's allocator raises a plain RuntimeError."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """Return whether memory ran out. The allocators of the CPU and of Apple's GPU raise a plain RuntimeError."""
+    sentences = ("can't allocate memory", "MPS backend out of memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(sentence in str(error) for sentence in sentences)

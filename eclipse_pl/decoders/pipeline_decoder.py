@@ -14,7 +14,7 @@ from eclipse_pl.arguments import one_of
 from eclipse_pl.decoders.batches import Batches
 from eclipse_pl.decoders.decoder import Decoder, Embeds
 from eclipse_pl.decoders.pipeline_folder import find_pipeline, is_on_hub, pipeline_hash
-from eclipse_pl.device import find_device, free_memory
+from eclipse_pl.device import free_memory, pick_device
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -55,13 +55,14 @@ class PipelineDecoder(Decoder):
             raise ValueError(f"steps {steps} generates nothing: it must be 1 or more.")
         one_of("precision", precision, ("float32", "bfloat16", "float16"))
         self.model, self.space, self.steps, self.guidance = model, space, steps, guidance
-        self.device = find_device(device)
+        self.device = pick_device(device, float64=False)
         self.precision: torch.dtype = getattr(torch, precision)
         self.attention_slicing, self.offload = attention_slicing, offload
         remedy = "Set precision to float16, attention_slicing or offload to true, or take a smaller size."
         self.batches = Batches(batch_size, model, self.device, remedy)
-        if offload and self.device.type == "cpu":
-            raise ValueError("offload moves parts off the GPU, and this decoder works on the CPU: set offload to false.")
+        if offload and self.device.type != "cuda":
+            place = "the CPU" if self.device.type == "cpu" else f"{self.device}, which shares the memory of the CPU"
+            raise ValueError(f"offload moves parts off the GPU, and this decoder works on {place}: set offload to false.")
         self._pipeline: Any = None
         if not is_on_hub(model):
             self.check()  # an error in a local folder shows before training begins

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from eclipse_pl.device import find_device
+from eclipse_pl.device import pick_device
 from eclipse_pl.embedding import TextCondition
 from eclipse_pl.encoders.cropped import Cropped
 from eclipse_pl.encoders.encoder import Encoder, Tokens
@@ -50,7 +50,7 @@ class OpenClipEncoder(Encoder):
 
         if precision not in PRECISION:
             raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISION)}.")
-        self.device = find_device(device)
+        self.device = pick_device(device, float64=False)
         self.precision = PRECISION[precision]
         _require_causal(model)
         self.model, self.tokenizer, self.tag = load_open_clip(model, pretrained)

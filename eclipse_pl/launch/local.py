@@ -20,7 +20,7 @@ State = Literal["waiting", "running", "stopping", "stopped", "finished", "failed
 
 @dataclass
 class Status:
-    """Where a task stands, for whoever watches."""
+    """The progress of a task, for display."""
 
     task: Task
     state: State = "waiting"

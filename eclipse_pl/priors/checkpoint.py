@@ -19,7 +19,7 @@ TrainingData = list[dict[str, Any]]
 
 
 class SavedRun(SavedPrior):
-    """The prior of a run. Its checkpoint holds weights and space; its config, needed to build it alone, is beside them.
+    """The prior of a run. Its checkpoint holds weights and space. Only to build it, the config in the run's folder is needed.
 
     Args:
         checkpoint: the file.
@@ -50,7 +50,7 @@ class SavedRun(SavedPrior):
         """
         path = Path(self.stated_in)
         if not path.is_file():
-            raise ValueError(f"There is no {path}, which says what the prior in {self.checkpoint} is.")
+            raise ValueError(f"There is no {path}, which names the class of the prior in {self.checkpoint}.")
         return read_config(path)
 
     @property
@@ -101,18 +101,26 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def find_checkpoint(source: str) -> Path | None:
-    """The checkpoint meant by a run's folder or a checkpoint's path; None where ``source`` is neither.
+    """The checkpoint that ``source`` names; None where it is neither a checkpoint nor the folder of a run.
+
+    The folder of a run stands for its ``last.ckpt``, that of a plain Trainer (``lightning_logs/version_0``) for its only
+    checkpoint.
 
     Raises:
-        ValueError: it is the folder of a run that has no checkpoint yet.
+        ValueError: The run has no checkpoint yet, or a plain Trainer wrote several.
     """
     path = Path(source).expanduser()
     if path.suffix == ".ckpt" and path.is_file():
         return path
     last = path / "checkpoints" / "last.ckpt"
-    if not last.is_file() and (path / "config.yaml").is_file():
+    if last.is_file():
+        return last
+    if (path / "config.yaml").is_file():
         raise ValueError(f"The run {source} has no checkpoint: there is no {last}. Train it further, or name a checkpoint.")
-    return last if last.is_file() else None
+    written = sorted(last.parent.glob("*.ckpt"))
+    if len(written) > 1:
+        raise ValueError(f"{source} holds {len(written)} checkpoints. Name one of them: {', '.join(map(str, written))}.")
+    return written[0] if written else None
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class Prior(nn.Module, ABC):
         prior = super().__new__(cls)
         try:
             given = inspect.signature(cls.__init__).bind(prior, *args, **options).arguments
-        except TypeError:  # the constructor says what is wrong; copies and pickles call no constructor
+        except TypeError:  # the constructor reports the error; copies and pickles call no constructor
             return prior
         given = dict(list(given.items())[1:])
         prior.__dict__["arguments"] = {**given, **given.pop("options", {})}
@@ -43,7 +43,7 @@ class Prior(nn.Module, ABC):
     def trained_for(self) -> dict[str, str | int | float | bool]:
         """Options that give weights their meaning though not their shape, by the names of the constructor's arguments.
 
-        Saved beside the weights, and compared before a prior is filled with them.
+        Saved with the weights, and compared before a prior is filled with them.
         """
         return {}
 
@@ -56,8 +56,8 @@ class Prior(nn.Module, ABC):
     def losses(self, batch: EmbeddingBatch) -> dict[str, Tensor]:
         """Scalars by name: ``total``, which is minimised, and every term that goes into it.
 
-        Random numbers come from torch's default generators: whoever wants a resumed run to repeat an uninterrupted one keeps
-        or derives their state. Ranks may talk to each other here in training mode, never in evaluation mode.
+        Random numbers come from torch's default generators: a resumed run repeats an uninterrupted one where the caller keeps
+        or derives their state. Ranks may communicate here in training mode, never in evaluation mode.
         """
 
     @abstractmethod

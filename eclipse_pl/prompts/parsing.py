@@ -1,4 +1,4 @@
-"""The prompts of a file, parsed: from the shipped parses, from the cache beside the file, or by a parser."""
+"""The prompts of a file, parsed: from the shipped parses, from the cache in the file's folder, or by a parser."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class SpacyParser(Parser):
             )
         try:
             self._pipeline = spacy.load(model)
-        except (ValueError, OSError, KeyError) as error:  # a damaged folder, or a component that nobody registered
+        except (ValueError, OSError, KeyError) as error:  # a damaged folder, or an unregistered component
             raise ValueError(f"The spaCy pipeline {model!r} cannot be loaded ({error}).") from error
         meta = self._pipeline.meta
         self._version = f"spacy-{spacy.__version__}/{meta['lang']}_{meta['name']}-{meta['version']}"

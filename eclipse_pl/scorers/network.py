@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from eclipse_pl.arguments import one_of
-from eclipse_pl.device import find_device, free_memory
+from eclipse_pl.device import free_memory, pick_device
 from eclipse_pl.model_folder import find_model_folder, find_weights, read_config, sha256_of_all
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -31,7 +31,7 @@ class ScorerNetwork(ABC):
     """
 
     def __init__(self, device: str = "auto") -> None:
-        self.device = find_device(device)
+        self.device = pick_device(device)
 
     @property
     @abstractmethod
@@ -162,7 +162,7 @@ class PretrainedNetwork(ScorerNetwork):
         except (OSError, ValueError, TypeError, KeyError) as error:
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise ValueError(
-                f"{folder} has no {kind} that can be loaded ({reason}). Copy tokenizer and processor beside the weights."
+                f"{folder} has no {kind} that can be loaded ({reason}). Copy tokenizer and processor into this folder."
             ) from error
 
 

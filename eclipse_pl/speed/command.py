@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from eclipse_pl.arguments import answer_in_one_sentence
-from eclipse_pl.device import describe_machine, find_device
+from eclipse_pl.device import describe_machine, pick_device
 from eclipse_pl.files import write_json
 from eclipse_pl.speed.timing import Timing
 
@@ -40,7 +40,7 @@ def main(args: list[str] | None = None) -> None:
         raise ValueError(f"--only {','.join(unknown)} is not a measurement; choose among {', '.join(MEASUREMENTS)}.")
     if options.json and not options.json.absolute().parent.is_dir():
         raise ValueError(f"--json {options.json}: there is no folder {options.json.absolute().parent}. Create it first.")
-    device = find_device(options.device)
+    device = pick_device(options.device)
     timings = [timing for name in chosen for timing in MEASUREMENTS[name](device)]
     machine = describe_machine(device)
     print_table(timings, machine)

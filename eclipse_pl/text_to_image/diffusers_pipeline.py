@@ -16,7 +16,7 @@ from PIL import Image
 
 from eclipse_pl.decoders.batches import Batches
 from eclipse_pl.decoders.pipeline_folder import CONFIGS, pipeline_hash
-from eclipse_pl.device import find_device, free_memory
+from eclipse_pl.device import free_memory, pick_device
 from eclipse_pl.model_folder import find_model_folder, read_config
 from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.text_to_image.text_to_image import TextToImage
@@ -61,7 +61,7 @@ class DiffusersPipeline(TextToImage):
         options: dict[str, Any] | None = None,
     ) -> None:
         self.model, self.prior, self.precision = model, prior, precision
-        self.device = find_device(device)
+        self.device = pick_device(device, float64=False)
         given = {"num_inference_steps": steps, "guidance_scale": guidance, "height": size, "width": size}
         self.options = {name: value for name, value in given.items() if value is not None} | (options or {})
         self._batches = Batches(batch_size, model, self.device, "Set precision to float16, or take a smaller size.")

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from eclipse_pl.decoders.decoder import Decoder
-from eclipse_pl.device import find_device
+from eclipse_pl.device import pick_device
 from eclipse_pl.embedding import ClipSpace, TextCondition
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.loading import find_encoder, load_prior, require_encoder
@@ -28,7 +28,7 @@ class PriorAndDecoder(TextToImage):
     """
 
     def __init__(self, prior: str, decoder: Decoder, encoder: Encoder | None = None, device: str = "auto") -> None:
-        self._device = find_device(device)
+        self._device = pick_device(device)
         loaded = load_prior(prior, encoder)
         self._of(loaded.to(self._device), {"prior": prior, "training_data": trained_on(prior)}, decoder, encoder)
 

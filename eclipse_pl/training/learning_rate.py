@@ -73,8 +73,7 @@ def one_cycle(build: Any, run: RunLength) -> Build:
     if length is None:
         if math.isinf(run.steps):
             raise ValueError(
-                f"The schedule is as long as the run, but nothing says how long that is: set trainer.max_steps or "
-                f"{OPTIONS}.total_steps."
+                f"The schedule is as long as the run, and the run has no end: set trainer.max_steps or {OPTIONS}.total_steps."
             )
         length = int(run.steps)
         build = partial(build, total_steps=length)

@@ -64,10 +64,10 @@ class Description:
     def agrees(self, scene: Scene) -> bool:
         """Whether the scene has exactly these objects, in this relation."""
         kinds = scene.kinds
-        said = {(p.colour, p.shape, p.texture): p for p in self.phrases}
-        if said.keys() != kinds.keys() or len(said) != len(self.phrases):
+        described = {(p.colour, p.shape, p.texture): p for p in self.phrases}
+        if described.keys() != kinds.keys() or len(described) != len(self.phrases):
             return False
-        for key, phrase in said.items():
+        for key, phrase in described.items():
             if len(kinds[key]) != phrase.count or phrase.size not in (None, kinds[key][0].size):
                 return False
         if self.relation is None:

@@ -66,35 +66,35 @@ class OracleScorer(Scorer):
         return Score(float(value), {**facts, "objects": objects})
 
 
-def compare(said: Description, things: Sequence[SceneObject]) -> dict[str, Any]:
+def compare(described: Description, things: Sequence[SceneObject]) -> dict[str, Any]:
     """Return how far the objects of an image agree with a caption: shares from 0 to 1, and ``correct``."""
-    objects = [phrase for phrase in said.phrases for _ in range(phrase.count)]
+    objects = [phrase for phrase in described.phrases for _ in range(phrase.count)]
     facts: dict[str, Any] = {
         part: _share(((o.shape, getattr(o, part)) for o in objects), ((t.shape, getattr(t, part)) for t in things))
         for part in ("colour", "shape", "texture")
     }
     wanted, seen = Counter(o.shape for o in objects), Counter(t.shape for t in things)
     facts["count"] = sum(seen[shape] == count for shape, count in wanted.items()) / len(wanted)
-    facts["relation"] = None if said.relation is None else float(_related(said, things))
+    facts["relation"] = None if described.relation is None else float(_related(described, things))
     kinds = [Counter((o.colour, o.shape, o.texture) for o in group) for group in (objects, things)]
-    sizes = {(p.colour, p.shape, p.texture): p.size for p in said.phrases if p.size}
+    sizes = {(p.colour, p.shape, p.texture): p.size for p in described.phrases if p.size}
     right_size = all(sizes.get((t.colour, t.shape, t.texture), t.size) == t.size for t in things)
     facts["correct"] = kinds[0] == kinds[1] and right_size and facts["relation"] in (None, 1.0)
     return facts
 
 
-def _share(said: Iterable[tuple[str, ...]], seen: Iterable[tuple[str, ...]]) -> float:
-    """Return the share of what the caption says that the image has. Each object of the image counts once."""
-    wanted = Counter(said)
+def _share(described: Iterable[tuple[str, ...]], seen: Iterable[tuple[str, ...]]) -> float:
+    """Return the share of the described objects that the image shows. Each object of the image counts once."""
+    wanted = Counter(described)
     return (wanted & Counter(seen)).total() / wanted.total()
 
 
-def _related(said: Description, things: Sequence[SceneObject]) -> bool:
+def _related(described: Description, things: Sequence[SceneObject]) -> bool:
     """Whether an object of the first shape has the relation to one of the second. Colour identifies equal shapes."""
-    first, second = said.phrases[:2]
+    first, second = described.phrases[:2]
     parts = ("shape",) if first.shape != second.shape else ("shape", "colour")
     return any(
-        relation(one, other, margin=0) == said.relation
+        relation(one, other, margin=0) == described.relation
         for one, other in permutations(things, 2)
         if all(getattr(one, p) == getattr(first, p) and getattr(other, p) == getattr(second, p) for p in parts)
     )

@@ -56,16 +56,16 @@ def world_prompt(id: str, category: str, text: str, subset: str = "") -> Prompt:
     Raises:
         ValueError: The text is not a caption of the world.
     """
-    said = parse(text)
-    first, *others = (_kind(phrase) for phrase in said.phrases)
+    described = parse(text)
+    first, *others = (_kind(phrase) for phrase in described.phrases)
     return Prompt(
         id,
         category,
         text,
         subset,
-        phrases=tuple(phrase.words(say_plain=False).split(" ", 1)[1] for phrase in said.phrases),
-        relation=Relation(first, said.relation, others[0]) if said.relation else None,
-        required=tuple(Required(phrase.shape, phrase.count, phrase.colour) for phrase in said.phrases),
+        phrases=tuple(phrase.words(say_plain=False).split(" ", 1)[1] for phrase in described.phrases),
+        relation=Relation(first, described.relation, others[0]) if described.relation else None,
+        required=tuple(Required(phrase.shape, phrase.count, phrase.colour) for phrase in described.phrases),
     )
 
 
