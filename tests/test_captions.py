@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from eclipse_pl.world.captions import Description, Phrase, describe, parse
 from eclipse_pl.world.scenes import CATEGORIES, Scene, SceneObject, counterpart, draw_scene
+from tests.helpers.agreement import agrees
 
 # Scenes are drawn inside the tests: beartype uses `random`, which strategies must not.
 seeds = st.tuples(st.sampled_from(CATEGORIES), st.integers(0, 2**32))
@@ -18,7 +19,7 @@ wordings = st.integers(0, 2**31)
 def test_parse_undoes_describe(seed: tuple[str, int], wording: int) -> None:
     scene = draw_scene(seed[0], seed[1:])
     said = parse(describe(scene, wording))
-    assert said.agrees(scene)
+    assert agrees(said, scene)
     assert sum(phrase.count for phrase in said.phrases) == len(scene.objects)
     assert (said.relation is None) == (scene.relation is None)
 
@@ -28,8 +29,8 @@ def test_no_caption_fits_the_counterpart(seed: tuple[str, int], wording: int) ->
     scene = draw_scene(seed[0], seed[1:])
     if other := counterpart(scene):
         assert describe(other, wording) != describe(scene, wording)
-        assert not parse(describe(scene, wording)).agrees(other)
-        assert parse(describe(other, wording)).agrees(other)
+        assert not agrees(parse(describe(scene, wording)), other)
+        assert agrees(parse(describe(other, wording)), other)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,7 @@ def test_agreement_is_exact() -> None:
     right = SceneObject("blue", "star", "striped", "large", 45, 30)
     scene = Scene("spatial", (left, right))
     for caption in ("a red circle left of a striped blue star", "a large striped blue star to the right of a red circle"):
-        assert parse(caption).agrees(scene)
+        assert agrees(parse(caption), scene)
     for caption in (
         "a red circle right of a striped blue star",
         "a red circle above a striped blue star",
@@ -82,7 +83,7 @@ def test_agreement_is_exact() -> None:
         "two red circles and a striped blue star",
         "a red circle",
     ):
-        assert not parse(caption).agrees(scene), caption
+        assert not agrees(parse(caption), scene), caption
 
 
 @pytest.mark.long

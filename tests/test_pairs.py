@@ -15,6 +15,7 @@ from eclipse_pl.world.captions import parse
 from eclipse_pl.world.drawing import pixels
 from eclipse_pl.world.pairs import write_pairs
 from eclipse_pl.world.scenes import Scene, SceneObject
+from tests.helpers.agreement import agrees
 
 
 # webdataset closes its files only when they are collected
@@ -33,7 +34,7 @@ def test_webdataset_reads_them_and_every_fact_fits(tmp_path: Path) -> None:
     for sample, fact in zip(samples, facts, strict=True):
         scene = Scene(fact["scene"]["category"], tuple(SceneObject(**thing) for thing in fact["scene"]["objects"]))
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(sample["png"]))), pixels(scene))
-        assert sample["txt"].decode() == fact["caption"] and parse(fact["caption"]).agrees(scene)
+        assert sample["txt"].decode() == fact["caption"] and agrees(parse(fact["caption"]), scene)
         assert ("negative.png" in sample) == (fact["negative_caption"] is not None)
         assert fact["split"] != "train" or fact["negative_caption"] is None
 

@@ -11,6 +11,7 @@ from eclipse_pl.world.captions import parse
 from eclipse_pl.world.prompts import prompt_scenes, prompt_set, world_prompt
 from eclipse_pl.world.scenes import CATEGORIES
 from eclipse_pl.world.splits import training_scenes
+from tests.helpers.agreement import agrees
 
 
 @pytest.mark.long
@@ -21,7 +22,7 @@ def test_prompts_are_what_was_asked_for(category: str) -> None:
         prompts, scenes = prompt_set(40, [category], [composition]), prompt_scenes(category, composition, 40)
         assert len({prompt.text for prompt in prompts}) == len({prompt.id for prompt in prompts}) == 40
         assert {(prompt.category, prompt.subset) for prompt in prompts} == {(category, composition)}
-        assert all(parse(prompt.text).agrees(scene) for prompt, scene in zip(prompts, scenes, strict=True))
+        assert all(agrees(parse(prompt.text), scene) for prompt, scene in zip(prompts, scenes, strict=True))
         assert all(scene.unseen == (composition == "unseen") for scene in scenes)
         assert not {prompt.text for prompt in prompts} & trained
 

@@ -7,22 +7,11 @@ per prompt, the images of the prompt in line i (from 0) are ``n i`` to ``n i + n
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from eclipse_pl.prompts.prompt import Prompt
 
 LONGEST = 255
 """The longest file name of common file systems, in bytes."""
-
-
-class ImagePlace(NamedTuple):
-    """The prompt and the sample of an image file."""
-
-    text: str
-    line: int
-    """The line of the prompt in its category, from 0."""
-    sample: int
-    """The number of the image among those of its prompt, from 0."""
 
 
 def image_file_name(prompt: Prompt, sample: int, images_per_prompt: int = 10) -> str:
@@ -43,16 +32,3 @@ def image_file_name(prompt: Prompt, sample: int, images_per_prompt: int = 10) ->
     if len(name.encode()) > LONGEST:
         raise ValueError(f"Prompt {prompt.id} is too long for a file name: {len(name.encode())} bytes, at most {LONGEST}.")
     return name
-
-
-def image_place(name: str, images_per_prompt: int = 10) -> ImagePlace:
-    """Return the prompt and the sample that a file name stands for.
-
-    Raises:
-        ValueError: The name has another form.
-    """
-    found = re.fullmatch(r"([^_/]+)_(\d{6,})\.png", name)
-    if found is None:
-        raise ValueError(f"{name!r} is not a file name of T2I-CompBench, such as 'PROMPT_000000.png'.")
-    line, sample = divmod(int(found.group(2)), images_per_prompt)
-    return ImagePlace(found.group(1), line, sample)

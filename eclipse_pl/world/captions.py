@@ -61,23 +61,6 @@ class Description:
     phrases: tuple[Phrase, ...]
     relation: str | None = None
 
-    def agrees(self, scene: Scene) -> bool:
-        """Whether the scene has exactly these objects, in this relation."""
-        kinds = scene.kinds
-        described = {(p.colour, p.shape, p.texture): p for p in self.phrases}
-        if described.keys() != kinds.keys() or len(described) != len(self.phrases):
-            return False
-        for key, phrase in described.items():
-            if len(kinds[key]) != phrase.count or phrase.size not in (None, kinds[key][0].size):
-                return False
-        if self.relation is None:
-            return True
-        sides = [(p.colour, p.shape) for p in self.phrases[:2]]
-        order = [(thing.colour, thing.shape) for thing in scene.objects[:2]]
-        return self.relation == (scene.relation if sides == order else OPPOSITE.get(scene.relation or "")) and (
-            sides in (order, order[::-1])
-        )
-
 
 def describe(scene: Scene, seed: int) -> str:
     """Return the caption of a scene. The seed chooses the wording: similar scenes with one seed have similar captions."""
