@@ -48,6 +48,9 @@ def sentence_parser() -> type[ArgumentParser]:
     from jsonargparse import ArgumentParser
 
     class SentenceParser(ArgumentParser):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **{"allow_abbrev": False, **options})  # otherwise a typo can pass as an abbreviation
+
         def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
             answer_in_one_sentence(self, sys.argv[1:] if args is None else args)
             return super().parse_args(args, *more, **options)

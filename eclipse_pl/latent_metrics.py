@@ -28,6 +28,9 @@ RECALLS = (1, 5, 10)
 AVERAGED = ("cosine", "centred_cosine", "mse", "text_cosine", "norm")
 METRICS = (*AVERAGED, *(f"R@{k}" for k in RECALLS), "hard_negative")
 """The names of all metrics of a split."""
+UNGROUPED = ("lr", "samples_per_second", "samples_seen", "train_seconds")
+"""Metrics of a run that belong to no split."""
+
 ALL = "all"
 ROWS = ("mean_image", "text_as_image", "ridge", "this prior", "upper_bound")
 """The rows of every latent table, in order."""
@@ -120,10 +123,14 @@ def measure_pairs(
     }
 
 
-def require_metric(option: str, name: str) -> None:
-    """Raise ValueError if no run logs a metric of this name. An unknown name can be a loss of a prior."""
+def require_metric(option: str, name: str, others: bool = False) -> None:
+    """Raise ValueError if no run logs a metric of this name. An unknown name can be a loss of a prior.
+
+    ``others``: callbacks of the user may log metrics of another first word.
+    """
     known = [f"val/{metric}" for metric in METRICS]
-    if name.partition("/")[0] not in ("val", "train", "benchmark", "lr"):
+    first, slash, _ = name.partition("/")
+    if first not in ("val", "train", "benchmark", *UNGROUPED) and not (others and slash):
         raise ValueError(
             f"{option} is {name}, which is no metric: names begin with val/, train/ or benchmark/."
             f"{near(f'val/{name}', known) or ' Take val/cosine.'}"

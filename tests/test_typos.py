@@ -53,10 +53,27 @@ def test_options(name: str, capfd: Any) -> None:
         (["speed", "--olny", "step"], "Near it: --only."),
         (["compare", "x", "--csvv", "y"], "Near it: --csv."),
         (["sweep", "x", "--jbos", "2"], "Near it: --jobs."),
+        (["benchmark", "--protoco", "x"], "Near it: --protocol."),
+        (["compare", "x", "--referenc", "y"], "Near it: --reference."),
     ],
 )
 def test_near_options(words: list[str], expected: str, capfd: Any) -> None:
     assert answer(capfd, command, *words).endswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["world", "--shard_pair", "3"], "Near it: --shard_pairs."),
+        (["world-models", "--onyl", "clip"], "Near it: --only."),
+        (["embed", "--sourc", "x.tar"], "Near it: --source."),
+        (["verify", "x", "--batch", "3"], "unrecognized arguments: --batch 3."),
+        (["import-embeddings", "--image_embed", "x.npy"], "Near it: --image_embeds."),
+        (["prompts", "--soruce", "x"], "Near it: --source."),
+    ],
+)
+def test_near_options_of_data_prep(words: list[str], expected: str, capfd: Any) -> None:
+    assert answer(capfd, data_prep, *words).endswith(expected)
 
 
 @pytest.mark.parametrize(

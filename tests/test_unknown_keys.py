@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from eclipse_pl.__main__ import main as command
+from eclipse_pl.latent_metrics import require_metric
 from tests.helpers.runs import write_experiment
 
 
@@ -37,3 +38,19 @@ def test_a_monitor_that_is_no_metric(tmp_path: Path, capfd: Any, monitor: str, n
     said = capfd.readouterr().err
     assert f"checkpoint.monitor is {monitor}, which is no metric" in said and f"Near it: {near}." in said
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("monitor", "near"), [("cosine", "val/cosine"), ("val/cosin", "val/cosine")])
+def test_a_monitor_of_a_callback_that_is_no_metric(tmp_path: Path, capfd: Any, monitor: str, near: str) -> None:
+    callback = {"class_path": "lightning.pytorch.callbacks.EarlyStopping", "init_args": {"monitor": monitor}}
+    assert command(["fit", "--config", str(write_experiment(tmp_path, trainer__callbacks=[callback]))]) == 2
+    said = capfd.readouterr().err
+    assert f"the monitor of EarlyStopping is {monitor}, which is no metric" in said and f"Near it: {near}." in said
+    assert not (tmp_path / "runs").exists()
+
+
+def test_callbacks_may_monitor_all_that_a_run_logs_and_metrics_of_their_own() -> None:
+    for name in ("val/total", "train/total", "benchmark/mean_colour", "lr", "samples_per_second", "mine/score"):
+        require_metric("the monitor of Mine", name, others=True)
+    with pytest.raises(ValueError, match="checkpoint.monitor is mine/score, which is no metric"):
+        require_metric("checkpoint.monitor", "mine/score")

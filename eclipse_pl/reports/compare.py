@@ -23,6 +23,7 @@ def main(args: list[str] | None = None) -> None:
     """Compare, print, and write the files of the options."""
     args = sys.argv[1:] if args is None else args
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="python -m eclipse_pl compare",
         description="Runs that differ in nothing but their seeds are one variant; variants are compared by paired seeds.",
     )

@@ -28,7 +28,9 @@ from eclipse_pl.speed.timing import Timing
 def main(args: list[str] | None = None) -> None:
     """Measure, print the table, and write it with ``--json``."""
     parser = argparse.ArgumentParser(
-        prog="python -m eclipse_pl speed", description="Measure this machine; about seven minutes on two idle cores."
+        allow_abbrev=False,
+        prog="python -m eclipse_pl speed",
+        description="Measure this machine; about seven minutes on two idle cores.",
     )
     parser.add_argument("--only", default=",".join(MEASUREMENTS), help=f"some of {','.join(MEASUREMENTS)} (default: all)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the rows and a description of this machine")

@@ -26,6 +26,7 @@ STOPPED = "stopped; the same command skips finished runs, resumes the others"
 
 def main(args: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="python -m eclipse_pl sweep",
         description="Run a Weights & Biases sweep file (grid or random). Each run is a process with the folder "
         "runs/NAME/VERSION. The same command again skips finished runs and resumes the others. It ends with the table of "
