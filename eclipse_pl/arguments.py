@@ -182,6 +182,8 @@ def sentence(message: str, error: BaseException | None, words: Sequence[str]) ->
         if text and text not in reasons:
             reasons.append(text)
     reasons = what_counts(reasons)
+    if keys and not kind and any(map(UNKNOWN.search, reasons)):
+        kind = class_of(keys[-1], words, files)
     of = f" of {kind.rpartition('.')[2]}" if kind else ""
     head = f"{'.'.join(keys)}{of}: " if keys or of else ""
     reason = "; ".join(reasons)
@@ -227,6 +229,24 @@ def options_of(kind: str) -> set[str] | None:
         return {option for base in bases for option in inspect.signature(base).parameters}
     except (ImportError, AttributeError, ValueError, TypeError):
         return None
+
+
+def class_of(key: str, words: Sequence[str], files: list[Path]) -> str:
+    """The ``class_path`` that a command line or its files give for a key; empty where there is none."""
+    import yaml
+
+    for word in reversed([str(word) for word in words]):
+        option, _, value = word.partition("=")
+        if option in (f"--{key}", f"--{key}.class_path"):
+            return value
+    for path in reversed(files):
+        with contextlib.suppress(yaml.YAMLError, UnicodeDecodeError):
+            for name, value in entries(yaml.compose(path.read_text(encoding="utf-8"))):
+                if name.value == key.rpartition(".")[2] and isinstance(value, yaml.MappingNode):
+                    stated = {one.value: other.value for one, other in value.value}
+                    if "class_path" in stated:
+                        return str(stated["class_path"])
+    return ""
 
 
 def unknown_name(unknown: re.Match[str], kind: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from eclipse_pl.__main__ import main as command
+from eclipse_pl.cli import main as cli
 from eclipse_pl.latent_metrics import require_metric
 from tests.helpers.runs import write_experiment
 
@@ -52,5 +53,21 @@ def test_a_monitor_of_a_callback_that_is_no_metric(tmp_path: Path, capfd: Any, m
 def test_callbacks_may_monitor_all_that_a_run_logs_and_metrics_of_their_own() -> None:
     for name in ("val/total", "train/total", "benchmark/mean_colour", "lr", "samples_per_second", "mine/score"):
         require_metric("the monitor of Mine", name, others=True)
-    with pytest.raises(ValueError, match="checkpoint.monitor is mine/score, which is no metric"):
+    with pytest.raises(ValueError, match=r"checkpoint\.monitor is mine/score, which is no metric"):
         require_metric("checkpoint.monitor", "mine/score")
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["--model.optimizer.init_args.lrr=1"], "model.optimizer of AdamW: Option 'lrr' is not accepted; near it: lr."),
+        (
+            ["--model.optimizer=torch.optim.SGD", "--model.optimizer.momentumm=1"],
+            "model.optimizer of SGD: Option 'momentumm' is not accepted; near it: momentum.",
+        ),
+    ],
+)
+def test_an_option_of_a_class_that_torch_wrote(tmp_path: Path, capfd: Any, words: list[str], answer: str) -> None:
+    with pytest.raises(SystemExit):
+        cli(["fit", "--config", str(write_experiment(tmp_path)), *words])
+    assert answer in capfd.readouterr().err
