@@ -113,6 +113,14 @@ def near_option(parser: Any, message: str) -> str:
     return near(unknown[1], parser._option_string_actions) if unknown else ""
 
 
+class SeveralProblems(ValueError):
+    """Problems that were found together. ``found`` holds the sentence of each."""
+
+    def __init__(self, found: list[str]) -> None:
+        super().__init__(as_list(found))
+        self.found = found
+
+
 class Problems:
     """All that is wrong with a request, found before the work begins and reported at once."""
 
@@ -126,14 +134,16 @@ class Problems:
         try:
             yield
         except ValueError as error:
-            self.found.append(f"{reason_of(error)}{remedy}")
+            reason = reason_of(error)
+            found = reason.found if isinstance(reason, SeveralProblems) else [str(reason)]
+            self.found += [f"{one}{remedy}" for one in found]
 
     def report(self) -> None:
         """Raise one ValueError with all problems, one a line; do nothing where there are none."""
         found = list(dict.fromkeys(self.found))
         self.reported = bool(found)
         if found:
-            raise ValueError(as_list(found))
+            raise SeveralProblems(found)
 
 
 def as_list(problems: Sequence[str]) -> str:

@@ -249,6 +249,16 @@ def test_all_problems_are_reported_at_once(folder: Path, capfd: pytest.CaptureFi
     assert not (folder / "many" / "runs").exists()
 
 
+def test_missing_prompts_are_reported_beside_another_space(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    prompts = {"class_path": "eclipse_pl.prompts.source.PromptFiles", "init_args": {"folder": "no_such_prompts"}}
+    changes = {"decoder__init_args__space": "ViT-L-14/openai", "benchmark__protocol__init_args__prompts": prompts}
+    assert command(["fit", "--config", str(experiment(folder, "two", **changes))]) == 2
+    found = capfd.readouterr().err.partition("error: ")[2].splitlines()
+    assert len(found) == 3 and found[0] == "2 problems:"
+    assert "The decoder decodes embeddings of ViT-L-14/openai" in found[1]
+    assert "There is no folder no_such_prompts" in found[2]
+
+
 def test_what_a_part_says_is_not_buried_in_the_types_that_were_tried(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     missing = experiment(folder, "missing", decoder__init_args__model=str(folder / "decodr"))
     assert command(["fit", "--config", str(missing)]) == 2

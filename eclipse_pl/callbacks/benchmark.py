@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 
+from eclipse_pl.arguments import Problems
 from eclipse_pl.callbacks.averaging import averages_of
 from eclipse_pl.callbacks.undisturbed import undisturbed
 from eclipse_pl.compbench.compbench import CompBench
@@ -80,8 +81,15 @@ class Benchmark(L.Callback):
         assert self.protocol is not None
         if self.decoder is None:
             raise ValueError("The benchmark needs a decoder. Add one to the config: decoder: parts/decoder/world.yaml")
-        require_parts(space, self.decoder, self.encoder)
-        self.protocol.require_ready()
+        problems = Problems()
+        with problems.noted():
+            require_parts(space, self.decoder, self.encoder)
+        with problems.noted():
+            if problems.found:
+                self.protocol.units()  # no scorer is fetched for a run that will not start
+            else:
+                self.protocol.require_ready()
+        problems.report()
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.sanity_checking:
