@@ -47,23 +47,23 @@ def import_embeddings(
     whose norms are all 1 make a normalised space, which decoders refuse.
 
     Args:
-        out: folder of the set of shards.
-        image_embeds: npy file, a row a pair; or safetensors or Parquet.
-        text_embeds: the same of the texts.
-        captions: text file with a caption a line; .json (a list), .jsonl, .csv, .tsv, Parquet, or an npy array of strings.
-        keys: names of the pairs, in the same formats; by default the number of the row.
-        arrays: npz or Parquet with all of these.
-        names: what its arrays, or the columns of tables, are called, for example --names.caption text.
-        clip_retrieval: folder with img_emb/, text_emb/ and metadata/, as clip-retrieval writes it.
-        name: name of the CLIP space; by default that of the file or folder.
-        encoder: what made the embeddings, as exactly as is known: sets and priors of different encoders never meet.
-        context_length: most tokens of a caption in that CLIP.
-        val: number of pairs for validation, or a fraction of all pairs below 1. Pairs of one image, caption or key stay
+        out: Folder of the set of shards.
+        image_embeds: Npy file, a row a pair; or safetensors or Parquet.
+        text_embeds: The same of the texts.
+        captions: Text file with a caption a line; .json (a list), .jsonl, .csv, .tsv, Parquet, or an npy array of strings.
+        keys: Names of the pairs, in the same formats; by default the number of the row.
+        arrays: Npz or Parquet with all of these.
+        names: What its arrays, or the columns of tables, are called, for example --names.caption text.
+        clip_retrieval: Folder with img_emb/, text_emb/ and metadata/, as clip-retrieval writes it.
+        name: Name of the CLIP space; by default that of the file or folder.
+        encoder: What made the embeddings, as exactly as is known: sets and priors of different encoders never meet.
+        context_length: Most tokens of a caption in that CLIP.
+        val: Number of pairs for validation, or a fraction of all pairs below 1. Pairs of one image, caption or key stay
             together, so that there may be fewer (or more, where the smallest group is larger).
-        test: number of pairs for testing, likewise.
-        seed: of the draw of both.
-        chunk: pairs a record.
-        made_by: the command that repairs the set: this one. The manifest keeps it.
+        test: Number of pairs for testing, likewise.
+        seed: Of the draw of both.
+        chunk: Pairs a record.
+        made_by: The command that repairs the set: this one. The manifest keeps it.
     """
     if chunk < 1 or val < 0 or test < 0:
         raise ValueError(f"chunk={chunk} must be at least 1, val={val} and test={test} at least 0.")

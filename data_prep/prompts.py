@@ -40,12 +40,12 @@ def prompts(
     An interrupted run resumes after the last whole file. Files that changed since the last run are refused.
 
     Args:
-        suite: compbench, geneval, or a file or URL of prompts (.txt: one a line; .csv, .tsv, .jsonl: a column Prompt).
-        out: folder for the files and prompts.json.
-        source: folder or URL of a folder that holds the suite's files by upstream's names; {revision} in it is replaced.
-        revision: commit of the upstream repository, instead of the one that this version of eclipse_pl was tested with.
-        accept_changed: take files that differ from those of the last run, or in their number of lines from upstream's.
-        parser: what finds the noun phrases, such as eclipse_pl.prompts.spacy_parser.SpacyParser. By default, the parses of
+        suite: ``compbench``, ``geneval``, or a file or URL of prompts (.txt: one a line; .csv, .tsv, .jsonl: a column Prompt).
+        out: Folder for the files and prompts.json.
+        source: Folder or URL of a folder that holds the suite's files by upstream's names; {revision} in it is replaced.
+        revision: Commit of the upstream repository, instead of the one that this version of eclipse_pl was tested with.
+        accept_changed: Take files that differ from those of the last run, or in their number of lines from upstream's.
+        parser: What finds the noun phrases, such as eclipse_pl.prompts.spacy_parser.SpacyParser. By default, the parses of
             T2I-CompBench's prompts come with the package, GenEval's have their own grammar, and spaCy parses other prompts.
     """
     chosen = parser() if parser else None  # before anything is downloaded

@@ -23,13 +23,13 @@ def world(
     """Write raw pairs of the world in img2dataset's layout: 0000.tar, 0001.tar, ... with .png, .txt and .json members.
 
     Args:
-        out: folder for the tars.
-        train: training pairs, of compositions that are not held out.
-        val: validation pairs, half of them of held-out compositions.
-        test: test pairs, likewise.
-        shard_pairs: pairs in a tar.
-        seed: of all scenes; the splits are disjoint for whatever seeds.
-        colours: only scenes of these, four at the least; all of them if not given.
+        out: Folder for the tars.
+        train: Training pairs, of compositions that are not held out.
+        val: Validation pairs, half of them of held-out compositions.
+        test: Test pairs, likewise.
+        shard_pairs: Pairs in a tar.
+        seed: Of all scenes; the splits are disjoint for whatever seeds.
+        colours: Only scenes of these, four at the least; all of them if not given.
     """
     paths = write_pairs(out, train, val, test, shard_pairs, seed, colours=colours or COLOURS)
     print(f"{train + val + test:,} pairs in {len(paths)} tars: {paths[0]} ... {paths[-1].name}")

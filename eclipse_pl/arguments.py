@@ -323,7 +323,7 @@ def exit_as_error() -> Iterator[None]:
     """Nothing is printed within.
 
     Raises:
-        ValueError: what would have been printed as the error.
+        ValueError: What would have been printed as the error.
     """
     reasons = io.StringIO()
     try:

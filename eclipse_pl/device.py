@@ -19,7 +19,7 @@ def pick_device(name: str, float64: bool = True) -> torch.device:
 
     Args:
         name: ``auto`` or torch's name of a device.
-        float64: whether the part computes in double precision, which Apple's GPU (``mps``) lacks: ``auto`` avoids it then.
+        float64: Whether the part computes in double precision, which Apple's GPU (``mps``) lacks: ``auto`` avoids it then.
 
     Raises:
         ValueError: The name is misspelt, there is no such device, or it lacks double precision.

@@ -50,7 +50,7 @@ def find_encoder(space: ClipSpace, device: str = "auto") -> Encoder:
     """The encoder that ``space.encoder`` names: the world's own, or an open_clip model by its tag.
 
     Raises:
-        ValueError: see `require_encoder`.
+        ValueError: See `require_encoder`.
     """
     require_encoder(space)
     named = published(space)
@@ -64,7 +64,7 @@ def load_encoder(of: Prior | ClipSpace | str, device: str | None = None) -> Enco
 
     Args:
         of: A prior, a space, or the name of a space: ``world``, or ``MODEL/PRETRAINED`` of open_clip (``ViT-L-14/openai``).
-        device: auto, cpu, cuda, cuda:N. Default: where the prior is; auto without a prior.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``. Default: that of the prior; ``auto`` without a prior.
 
     Raises:
         ValueError: The space does not name a CLIP that can be loaded.

@@ -52,7 +52,7 @@ class FailTogether(L.Callback):
         """Around all that the ranks do together.
 
         Raises:
-            SystemExit: the work failed on several ranks; the one that failed first prints why.
+            SystemExit: The work failed on several ranks; the one that failed first prints why.
         """
         try:
             yield

@@ -38,16 +38,16 @@ def benchmark(
     scored; their rows say why.
 
     Args:
-        protocol: what is generated and what scores it, such as experiments/parts/protocol/paper.yaml.
-        out: folder for images, rows and scorecard.
-        prior: folder of a run, or a released prior (folder or hub id).
-        decoder: decodes the prior's embeddings, such as experiments/parts/decoder/kandinsky.yaml.
-        encoder: the CLIP of the prior, where its space does not say where that lies.
-        pipeline: hub id or folder of a text-to-image pipeline, instead of a prior.
-        text_to_image: another text-to-image model instead: DiffusersPipeline with options, or the world's UpperBound.
-        processes: processes that share the work, each with a GPU of its own while there are enough. The result does not
+        protocol: What is generated and what scores it, such as experiments/parts/protocol/paper.yaml.
+        out: Folder for images, rows and scorecard.
+        prior: Folder of a run, or a released prior (folder or hub id).
+        decoder: Decodes the prior's embeddings, such as experiments/parts/decoder/kandinsky.yaml.
+        encoder: The CLIP of the prior, where its space does not say where that lies.
+        pipeline: Hub id or folder of a text-to-image pipeline, instead of a prior.
+        text_to_image: Another text-to-image model instead: DiffusersPipeline with options, or the world's UpperBound.
+        processes: Processes that share the work, each with a GPU of its own while there are enough. The result does not
             depend on them.
-        ranks: this process among them.
+        ranks: This process among them.
     """
     return protocol.run(choose(prior, decoder, encoder, pipeline, text_to_image), Path(out), ranks)
 

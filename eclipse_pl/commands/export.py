@@ -36,10 +36,10 @@ def export(prior: str, out: str, base: str | None = None, encoder: Encoder | Non
     KandinskyV22PriorPipeline or UnCLIPPipeline in which they stand in for the published ones.
 
     Args:
-        prior: folder of a run, or a released prior.
-        out: folder to write; it must not hold anything yet.
-        base: folder or hub id of a pipeline of the same CLIP, whose other parts are taken over.
-        encoder: the CLIP of the prior, where its space does not say where that lies and there is no base.
+        prior: Folder of a run, or a released prior.
+        out: Folder to write; it must not hold anything yet.
+        base: Folder or hub id of a pipeline of the same CLIP, whose other parts are taken over.
+        encoder: The CLIP of the prior, where its space does not say where that lies and there is no base.
     """
     target = Path(out)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):

@@ -18,11 +18,11 @@ def import_prior(weights: str, data: str, experiment: str, folder: str = "runs",
     """Make a run of a released prior: its config, and a checkpoint of its weights, measured on the validation split.
 
     Args:
-        weights: folder or hub id of the prior, or of a pipeline that holds it.
-        data: set of shards encoded by the prior's CLIP.
-        experiment: name of the run's experiment.
-        folder: where all runs lie.
-        wandb: see Run.
+        weights: Folder or hub id of the prior, or of a pipeline that holds it.
+        data: Set of shards encoded by the prior's CLIP.
+        experiment: Name of the run's experiment.
+        folder: Where all runs lie.
+        wandb: See Run.
     """
     if find_checkpoint(weights) is not None:
         raise ValueError(

@@ -19,7 +19,7 @@ def init(folder: str) -> None:
     """Write a copy of the experiments, with their parts, overlays and sweeps, into FOLDER/experiments.
 
     Args:
-        folder: a new folder, or an empty one.
+        folder: A new folder, or an empty one.
     """
     target = Path(folder).expanduser()
     if target.exists() and not target.is_dir():

@@ -50,14 +50,14 @@ def nearest(
     """Show which images lie nearest to the embeddings that a prior predicts for prompts. No decoder is needed.
 
     Args:
-        prior: folder of a run.
-        prompt: any text, or a list of texts; on a command line repeat the option for several.
-        out: the image to write.
-        count: neighbours a prompt.
-        split: the split of the run's shards to search.
-        images: the tars of the images, as `data_prep embed --source` takes them; by default those that the set was made of.
-        encoder: the CLIP of the shards; the world's is found without it.
-        seed: of the prior's noise.
+        prior: Folder of a run.
+        prompt: Any text, or a list of texts; on a command line repeat the option for several.
+        out: The image to write.
+        count: Neighbours a prompt.
+        split: The split of the run's shards to search.
+        images: The tars of the images, as `data_prep embed --source` takes them; by default those that the set was made of.
+        encoder: The CLIP of the shards; the world's is found without it.
+        seed: Of the prior's noise.
     """
     prompts = prompts_of(prompt, "--prompt")
     checkpoint = find_checkpoint(prior)

@@ -40,15 +40,15 @@ def sample(
     With a decoder also an image of each row, ``OUT/0000.png`` ..., and all of them in ``OUT/contact_sheet.png``.
 
     Args:
-        prior: folder of a run, or a released prior (folder or hub id).
-        prompt: any text, or a list of texts; on a command line repeat the option for several.
-        out: folder to write.
-        count: samples a prompt; the k-th has the seed SEED + k, whatever the prompt.
-        seed: of the first sample of every prompt.
-        device: auto (a GPU where there is one), cpu, cuda.
-        encoder: the CLIP of the prior, where its space does not say where that lies.
-        decoder: decodes the embeddings, such as experiments/parts/decoder/world.yaml; the world's is found without it.
-        negative_prompt: what the decoder is led away from, as the prior's embedding of it.
+        prior: Folder of a run, or a released prior (folder or hub id).
+        prompt: Any text, or a list of texts; on a command line repeat the option for several.
+        out: Folder to write.
+        count: Samples a prompt; the k-th has the seed SEED + k, whatever the prompt.
+        seed: Of the first sample of every prompt.
+        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``.
+        encoder: The CLIP of the prior, where its space does not say where that lies.
+        decoder: Decodes the embeddings, such as experiments/parts/decoder/world.yaml; the world's is found without it.
+        negative_prompt: What the decoder is led away from, as the prior's embedding of it.
     """
     prompts = prompts_of(prompt, "--prompt")
     if negative_prompt is not None:

@@ -118,7 +118,7 @@ def supervise(task: Task, lifeline: int, patience: float = GRACE + 30) -> int:
     Else it is the command's exit code, or 1 where the command ended as if all were well.
 
     Raises:
-        ValueError: the try before still runs after ``patience`` seconds.
+        ValueError: The try before still runs after ``patience`` seconds.
     """
     folder = task.path
     folder.mkdir(parents=True, exist_ok=True)

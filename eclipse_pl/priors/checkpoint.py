@@ -22,8 +22,8 @@ class SavedRun(SavedPrior):
     """The prior of a run. Its checkpoint holds weights and space. Only to build it, the config in the run's folder is needed.
 
     Args:
-        checkpoint: the file.
-        source: how the user called it; by default the file.
+        checkpoint: The file.
+        source: How the user called it; by default the file.
     """
 
     space: ClipSpace
@@ -46,7 +46,7 @@ class SavedRun(SavedPrior):
         """What ran.
 
         Raises:
-            ValueError: there is no such file, or it is no config of a run.
+            ValueError: There is no such file, or it is no config of a run.
         """
         path = Path(self.stated_in)
         if not path.is_file():

@@ -85,7 +85,7 @@ def gaussian_noise(
     """N(0, I) of the shape, type and device of ``like``, drawn where the generator lives and moved.
 
     Raises:
-        ValueError: a list of generators does not have one for each row.
+        ValueError: A list of generators does not have one for each row.
     """
     if isinstance(generator, list):
         if len(generator) != len(like):

@@ -29,7 +29,7 @@ def load_prompts(
     Args:
         source: The folder that `python -m data_prep prompts` made, or upstream's own: a folder (T2I-CompBench), a folder with
             ``evaluation_metadata.jsonl`` or that file (GenEval), any file of prompts ('file').
-        suite: compbench, geneval or file.
+        suite: ``compbench``, ``geneval`` or file.
         categories: The categories to read; all if None.
         per_category: The number of prompts of each category; all if None. The choice is stratified and depends only on the
             seed. 8 to 10 are enough for a first impression.

@@ -22,7 +22,7 @@ class PromptFiles(PromptSource):
 
     Args:
         folder: The folder that ``python -m data_prep prompts`` made, upstream's own folder, or a file.
-        suite: compbench, geneval or file.
+        suite: ``compbench``, ``geneval`` or file.
         categories: The categories to read; null for all.
         per_category: The number of prompts of each category, a fixed stratified choice; null for all.
         parser: What finds the noun phrases. Null takes the parses of T2I-CompBench's prompts that come with the package,

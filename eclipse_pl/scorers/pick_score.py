@@ -46,7 +46,7 @@ class HpsScorer(NetworkScorer):
 
     Args:
         checkpoint: ``HPS_v2.1_compressed.pt`` of the hub's ``xswu/HPSv2``, loaded with ``weights_only=True``.
-        model: open_clip's name of its architecture.
+        model: The name of its architecture in open_clip.
         batch_size: Images scored at a time.
         device: ``auto`` takes a GPU where there is one.
     """

@@ -39,7 +39,7 @@ def make_schedule(build: Build, optimizer: Optimizer, run: RunLength) -> tuple[L
     """The schedule of a run, and its length in steps where it has one.
 
     Raises:
-        ValueError: the schedule ends before the run, never leaves its warm-up, or has no step for it.
+        ValueError: The schedule ends before the run, never leaves its warm-up, or has no step for it.
     """
     if stated_class(build) is OneCycleLR:
         build = one_cycle(build, run)

@@ -75,7 +75,7 @@ class Opening(L.Callback):
         """What the first process found, on all of them.
 
         Raises:
-            ValueError: on all of them, what it was refused.
+            ValueError: On all of them, the reason of the refusal.
         """
         found: tuple[Path, Mode, str | None] | str = ""
         if trainer.is_global_zero:

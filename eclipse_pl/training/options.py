@@ -65,7 +65,7 @@ def devices_named(trainer: Any) -> Iterator[None]:
     """Name the options in errors of Lightning's trainer about devices: Lightning seldom does.
 
     Raises:
-        ValueError: the device is misspelt, or not there.
+        ValueError: The device is misspelt, or not there.
     """
     try:
         yield

@@ -12,7 +12,7 @@ class WorldPrompts(PromptSource):
     Args:
         per_category: The number of prompts of each category and composition. A smaller set lies inside a larger one.
         categories: The categories; null for all.
-        compositions: seen, unseen; null for both.
+        compositions: ``seen`` or ``unseen``; null for both.
         seed: The seed of the scenes that they describe.
     """
 
