@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from eclipse_pl.arguments import flat, shortest
@@ -99,6 +99,9 @@ finite = st.floats(-1e6, 1e6)
 
 
 @given(st.lists(finite, min_size=1, max_size=6), st.lists(finite, max_size=4))
+@example([1e6], [999999.9999999999])
+@example([0.0, 5e-324], [])
+@example([1.0, 1.0000000000000002], [])
 @settings(max_examples=200, deadline=None)
 def test_axes_hold_all_values_and_have_a_few_round_ticks(points, bounds):
     scale = axis(points, bounds, 0, 100)

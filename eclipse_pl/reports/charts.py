@@ -223,10 +223,12 @@ def axis(values: Iterable[float], bounds: Iterable[float], first: int, last: int
     """Holds all values; bounds of intervals only as far as they do not squeeze the values into a corner."""
     values = list(values)
     low, high = min(values), max(values)
-    reach = (high - low) / 2 or abs(high) / 10 or 1.0
+    # a spread below this is rounding, and too narrow for ticks
+    least = max(1e-9 * max(abs(low), abs(high)), 1e-100)
+    reach = (high - low) / 2 if high - low > least else abs(high) / 10 if abs(high) > least else 1.0
     known = [bound for bound in bounds if math.isfinite(bound)]
     low, high = max(min([low, *known]), low - reach), min(max([high, *known]), high + reach)
-    room = (high - low) * 0.04 or reach
+    room = (high - low) * 0.04 if high - low > least else reach
     return Axis(low if low == 0 else low - room, high + room, first, last)
 
 
