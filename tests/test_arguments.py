@@ -71,6 +71,7 @@ def test_a_wrong_type_a_wrong_class_and_what_is_no_yaml(tmp_path: Path, old: str
         assert words in str(refused.value)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("group", "written", "said"),
     [

@@ -178,6 +178,7 @@ def test_places_that_hold_no_run(compared_runs, tmp_path, capfd):
     compare(str(compared_runs / "*"))
 
 
+@pytest.mark.long
 def test_files_that_are_damaged(compared_runs, tmp_path, capfd):
     folder = copy(compared_runs, tmp_path / "runs")
     content = {name: (folder / LAST / name).read_bytes() for name in ("config.yaml", "latent.json", "latent_pairs.npz")}
@@ -206,6 +207,7 @@ def test_a_folder_that_cannot_be_read(compared_runs, capfd, monkeypatch):
     assert f"Cannot read {compared_runs} (Permission denied)" in refused(capfd, compared_runs)
 
 
+@pytest.mark.long
 def test_files_that_cannot_be_written(compared_runs, tmp_path, capfd):
     (tmp_path / "file").write_text("")
     said = refused(capfd, compared_runs, "--out", tmp_path / "file" / "page.html")

@@ -50,6 +50,7 @@ def with_decoder(name: str, **settings: object) -> dict:
     return {**identity, "decoder": {**identity["decoder"], **settings}}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("key", ["decoder.guidance", "guidance", "decoder"])
 def test_a_studied_difference_of_decoders_is_named_and_no_problem(tmp_path, capfd, key):
     low, high = (

@@ -161,6 +161,7 @@ def test_name_and_version(models: Path) -> None:
     assert DetectorScorer(dino, DptDepth(str(models / "tiny-dpt"))).version != version
 
 
+@pytest.mark.long
 def test_grounding_dino_agrees_with_transformers(models: Path) -> None:
     """One noun: boxes and confidences of the processor's own post-processing."""
     from transformers import AutoImageProcessor, AutoTokenizer, GroundingDinoForObjectDetection, GroundingDinoProcessor

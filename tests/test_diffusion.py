@@ -59,6 +59,7 @@ def plain_loop(made: DiffusionPrior, text: TextCondition) -> Any:
     return predict
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("guidance_scale", [1.0, 4.0, 0.0])
 @pytest.mark.parametrize("lengths", [LENGTHS, [9], [4, 4, 4], [0, 3]], ids=str)
 def test_constant_keys_and_values_change_nothing(guidance_scale: float, lengths: list[int]) -> None:

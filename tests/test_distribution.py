@@ -243,6 +243,7 @@ def test_inception_is_torch_fidelitys(tmp_path: Path) -> None:
     assert extractor.version.startswith("inception-v3-2015 sha256-")
 
 
+@pytest.mark.long
 def test_weights_of_another_inception(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"There is no file .*none"):
         InceptionFeatures(str(tmp_path / "none")).load()

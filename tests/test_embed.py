@@ -276,6 +276,7 @@ def test_a_worker_that_is_killed_is_reported(tmp_path: Path, clip_folder: Path) 
         embed(raw_set(tmp_path / "raw"), encoder, tmp_path / "shards", workers=1)
 
 
+@pytest.mark.long
 def test_how_images_are_read_is_kept_with_the_set(
     tmp_path: Path, clip_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

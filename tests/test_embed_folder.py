@@ -66,6 +66,7 @@ class Interrupted(Stopping):
         super().__init__(model, None, device="cpu", stop_at=5, error=KeyboardInterrupt)
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_in_one_sentence(tmp_path: Path, clip_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sources, out = raw_set(tmp_path / "raw"), tmp_path / "shards"
     args = ["embed", "--source", *sources, "--out", str(out), "--batch-size", "3", "--workers", "0"]
@@ -128,6 +129,7 @@ def damage_byte(path: Path) -> None:
     path.write_bytes(content)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["0001.tar", "manifest.json", "space.safetensors"])
 @pytest.mark.parametrize("damage", [damage_missing, damage_cut, damage_byte])
 def test_run_again_it_repairs_what_is_damaged_alone(
@@ -211,6 +213,7 @@ def test_a_broken_source_is_named_and_the_others_are_kept(tmp_path: Path, clip_e
     assert contents(out) == contents(tmp_path / "whole")
 
 
+@pytest.mark.long
 def test_full_disk(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
     sources, out = raw_set(tmp_path / "raw", pairs=30), tmp_path / "shards"
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

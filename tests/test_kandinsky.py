@@ -48,6 +48,7 @@ def same(one: Any, other: Any) -> bool:
     return np.array_equal(np.asarray(one), np.asarray(other))
 
 
+@pytest.mark.long
 def test_an_image_depends_on_its_embedding_and_seed_alone(folder: Path) -> None:
     decoder = tiny(folder)
     images = decoder.decode(EMBED, TEXTS, range(5))
@@ -65,6 +66,7 @@ def test_an_image_depends_on_its_embedding_and_seed_alone(folder: Path) -> None:
     assert not same(decoder.decode(EMBED[1:2], TEXTS[:1], [0])[0], images[0])  # another embedding
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scheduler", ["ddpm", "own"])
 def test_the_noise_of_a_stochastic_scheduler_is_the_images_own(folder: Path, scheduler: str) -> None:
     decoder = tiny(folder, scheduler=scheduler, steps=3)
@@ -93,6 +95,7 @@ def test_it_is_diffusers_pipeline(folder: Path) -> None:
     assert all(map(same, tiny(folder).decode(EMBED[:2], TEXTS[:2], [0, 1]), reference))
 
 
+@pytest.mark.long
 def test_guidance_leads_away_from_what_is_given(folder: Path) -> None:
     decoder = tiny(folder)
     default = decoder.decode(EMBED, TEXTS, range(5))
@@ -112,6 +115,7 @@ def test_no_guidance_without_a_zero_image(folder: Path) -> None:
         decoder.decode(EMBED, TEXTS, range(5))
 
 
+@pytest.mark.long
 def test_size_precision_and_slicing(folder: Path) -> None:
     (large,) = tiny(folder, size=48, attention_slicing=True).decode(EMBED[:1], TEXTS[:1], [0])
     assert large.size == (48, 48)
@@ -129,6 +133,7 @@ def test_size_precision_and_slicing(folder: Path) -> None:
         tiny(folder, size=40)
 
 
+@pytest.mark.long
 def test_weights_are_loaded_when_used_and_freed_after(folder: Path) -> None:
     with tiny(folder) as decoder:
         assert decoder._pipeline is None

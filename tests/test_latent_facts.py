@@ -62,6 +62,7 @@ def test_validate_and_test_say_the_same_of_their_own_split(experiment):
     assert [report["command"] for report in reports.values()] == ["fit", "validate", "test"]
 
 
+@pytest.mark.long
 def test_the_values_of_the_pairs_average_to_the_table(experiment):
     run = run_of(experiment)
     row = report_of(run)["rows"]["this prior"]
@@ -104,6 +105,7 @@ def test_a_prediction_depends_on_its_pair_alone(experiment, options):
             assert other[subset] == pytest.approx(metrics, abs=1e-5), (row, subset)
 
 
+@pytest.mark.long
 def test_captions_of_one_image_are_kept_together_and_search_for_it_together(tmp_path):
     """Twenty captions of four images: five of each."""
     rng, space = np.random.default_rng(0), make_space()

@@ -239,6 +239,7 @@ def test_a_module_that_is_not_here(mine: str, tmp_path: Path) -> None:
     assert f"names {mine}.inner.priors.Prior, and this module was not found" in done.stderr and "PYTHONPATH" in done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("config", "said"),
     [

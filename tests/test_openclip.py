@@ -217,6 +217,7 @@ def test_weights_of_another_model_or_of_none(tmp_path: Path, clip_folder: Path) 
             OpenClipEncoder("ViT-S-32-alt", str(file))
 
 
+@pytest.mark.long
 def test_nothing_is_unpickled(tmp_path: Path) -> None:
     class Bomb:
         def __reduce__(self) -> tuple[Any, ...]:

@@ -54,6 +54,7 @@ def test_what_the_paper_concludes_from_them():
         assert below == (["color"] if "CC3M" in eclipse[0] else [])
 
 
+@pytest.mark.long
 def test_every_published_row_is_marked_wherever_it_is_shown(report):
     tables = published_tables(report.scores)
     count = sum(row.kind == "published" for table in tables for row in table.rows)

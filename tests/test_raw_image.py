@@ -163,6 +163,7 @@ def test_images_of_too_many_pixels_are_refused_before_they_are_decoded(monkeypat
     assert reason(encoded(RGB.resize((300, 300)), "JPEG")) == "22,500 pixels are more than 1,000"
 
 
+@pytest.mark.long
 def test_texts_in_a_png_are_bounded() -> None:
     texts = PngImagePlugin.PngInfo()
     texts.add_text("bomb", "x" * (1 << 26), zip=True)

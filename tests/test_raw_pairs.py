@@ -41,6 +41,7 @@ ODD = st.sampled_from(["a\ud83c", "\0", "\u2028", "a"])
 TEXTS = st.text(st.characters(exclude_categories=()), min_size=1, max_size=4) | ODD
 
 
+@pytest.mark.long
 @settings(max_examples=15)
 @given(st.lists(st.tuples(TEXTS, TEXTS, TEXTS, TEXTS, st.booleans()), min_size=1, max_size=6))
 def test_odd_strings_cost_their_pairs_alone(

@@ -39,6 +39,7 @@ ROWS = st.lists(
 )
 
 
+@pytest.mark.long
 @given(ROWS, st.floats(0, 0.5), st.floats(0, 0.5), st.randoms(use_true_random=False))
 def test_what_belongs_together_lies_in_one_split(
     rows: list[tuple[int, int, int | None, int]], val: float, test: float, random: object
@@ -138,6 +139,7 @@ def five_captions(folder: Path, images: int = 12) -> str:
     return f"{folder}/*.tar"
 
 
+@pytest.mark.long
 def test_one_image_of_several_captions_lies_in_one_split(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
     manifest = embed([five_captions(tmp_path / "raw")], clip_encoder, tmp_path / "shards", val=0.2, test=0.2)
     assert set(manifest.splits) == set(SPLITS)
@@ -177,6 +179,7 @@ def test_sources_are_read_for_the_draw_when_it_is_needed(
         embed([named, free], clip_encoder, tmp_path / "both")
 
 
+@pytest.mark.long
 def test_a_run_that_is_started_again_does_not_read_twice(
     tmp_path: Path, clip_folder: Path, clip_encoder: OpenClipEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +195,7 @@ def test_a_run_that_is_started_again_does_not_read_twice(
     assert embed([source], clip_encoder, tmp_path / "whole") and contents(out) == contents(tmp_path / "whole")
 
 
+@pytest.mark.long
 def test_an_empty_split_is_reported(tmp_path: Path, clip_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_tar(tmp_path / "raw.tar", {"0": sample(0), "1": sample(1)})
     args = ["embed", "--source", f"{tmp_path}/raw.tar", "--workers", "0", "--encoder.model", f"local-dir:{clip_folder}"]

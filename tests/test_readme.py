@@ -74,6 +74,7 @@ def reader():
     return ArgumentReader()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("line", commands())
 def test_commands_are_understood(line, reader, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)

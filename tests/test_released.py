@@ -32,6 +32,7 @@ def space(dim: int = 16) -> ClipSpace:
     return replace(make_space(dim, dim), image_mean=torch.ones(dim), image_std=torch.full((dim,), 2.0))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("dim", "count"), [(768, 33_143_040), (1280, 34_193_152)], ids=["Karlo", "Kandinsky"])
 def test_eclipse_of_the_published_size_there_and_back(tmp_path: Path, dim: int, count: int) -> None:
     folder = write_eclipse(tmp_path / "published", embedding_dim=dim)

@@ -102,6 +102,7 @@ def test_timesteps_are_those_of_karlo_and_kandinsky() -> None:
         assert schedule.timesteps(steps) == reference.timesteps.tolist()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("steps", [2, 5, 25, 100, 1000])
 @pytest.mark.parametrize(("prediction", "clamp"), [("x0", None), ("x0", 0.8), ("eps", 0.8)])
 def test_ancestral_sampling_is_unclips(steps: int, clamp: float | None, prediction: str, noise: Tensor) -> None:
@@ -120,6 +121,7 @@ def test_as_published_unclip_is_less_exact_at_its_first_steps(noise: Tensor) -> 
 
 
 # all spacings of 1,000 steps are one, which test_timesteps_are_diffusers shows
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("steps", "spacing"), [(1000, "leading"), *product((2, 25, 100), ("linspace", "leading", "trailing"))]
 )

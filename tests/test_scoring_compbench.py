@@ -40,6 +40,7 @@ def prompts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return load_prompts(write_compbench(tmp_path_factory.mktemp("compbench")), "compbench", parser=RuleParser())
 
 
+@pytest.mark.long
 def test_scorers_find_what_they_ask_for(prompts: PromptSet) -> None:
     blip = BlipVqaScorer("nowhere")
     detector = DetectorScorer(GroundingDino("nowhere"), DptDepth("nowhere"))
@@ -72,6 +73,7 @@ def test_the_papers_protocol_fails_no_prompt(prompts: PromptSet) -> None:
             assert left_out == {"action"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["coco", "paper", "quick", "standard", "world", "world_quick"])
 def test_presets_are_built(name: str) -> None:
     assert read_protocol(name).scorers

@@ -26,6 +26,7 @@ def test_training_never_shows_a_held_out_pair() -> None:
     assert not any(pair.scene.unseen or pair.negative for pair in training_scenes(1000))
 
 
+@pytest.mark.long
 def test_held_out_splits_are_balanced_and_distinct() -> None:
     pairs = list(held_out_scenes("test", 240))
     assert [pair.scene.category for pair in pairs[:6]] == list(CATEGORIES)
@@ -35,18 +36,21 @@ def test_held_out_splits_are_balanced_and_distinct() -> None:
     assert all((pair.negative is None) == (pair.negative_caption is None) for pair in pairs)
 
 
+@pytest.mark.long
 def test_a_longer_run_begins_like_a_shorter_one() -> None:
     assert list(training_scenes(50, 3)) == list(training_scenes(80, 3))[:50]
     assert list(training_scenes(50, 3)) != list(training_scenes(50, 4))
     assert list(held_out_scenes("val", 50, 3)) == list(held_out_scenes("val", 80, 3))[:50]
 
 
+@pytest.mark.long
 def test_the_encoder_never_sees_the_test_split() -> None:
     drawn = list(islice(encoder_scenes(), 1000))
     assert {pair.scene.split for pair in drawn} == {"train", "val"}
     assert {pair.subset for pair in drawn} == {"seen", "unseen"}
 
 
+@pytest.mark.long
 def test_a_world_of_part_of_the_colours() -> None:
     warm = ("red", "orange", "yellow", "purple")
     for pairs in (list(training_scenes(60, colours=warm)), list(held_out_scenes("val", 60, colours=warm))):

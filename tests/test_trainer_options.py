@@ -20,6 +20,7 @@ def error(capfd: Any) -> str:
 FSDP = {"class_path": "lightning.pytorch.strategies.FSDPStrategy"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("option", "value"),
     [

@@ -66,6 +66,7 @@ keys = st.lists(words, min_size=1, max_size=4).map(".".join)
 values = st.one_of(st.integers(-3, 3), st.floats(-1, 1), st.none(), st.booleans(), st.sampled_from(["a", "b.C"]))
 
 
+@pytest.mark.long
 @given(st.lists(st.dictionaries(keys, values, max_size=4), min_size=1, max_size=6))
 @settings(max_examples=100, deadline=None)
 def test_no_two_variants_share_a_name(settings_of_all):
