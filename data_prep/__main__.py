@@ -32,7 +32,7 @@ def main(args: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; what is finished stays, and the same command resumes after it", file=sys.stderr)
+        print("stopped; finished work stays, and the same command resumes after it", file=sys.stderr)
         return 130
     return 0
 

@@ -14,7 +14,7 @@ import numpy as np
 from eclipse_pl.formats.file_kind import PACKED, kind_of
 
 Arrays = dict[str, Callable[[], "np.ndarray | list[Any]"]]
-"""What a file holds, by name, and how each is read: an array, or the values of a column. A lone array is called ``""``."""
+"""The content of a file by name, each with its reader: an array, or the values of a column. A lone array is called ``""``."""
 SAFE = "npy, npz, safetensors and Parquet are read"
 REMEDIES = {
     "PyTorch": "That is a pickle, which can run code when it is read. Where you trust it: numpy.save('NEW.npy', "

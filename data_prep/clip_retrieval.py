@@ -13,7 +13,7 @@ from data_prep.array_files import embeddings, parquet
 from data_prep.text_columns import CAPTION, KEY, Column, chosen, column, of_array
 
 KINDS = {"img_emb": "npy", "text_emb": "npy", "metadata": "parquet"}
-"""Folder, and what the names of its files begin with: suffix of these."""
+"""Folders, with whose names their files' names begin, and the suffix of these files."""
 WRITTEN_BY = {"img_emb": "--enable_image True", "text_emb": "--enable_text True", "metadata": "captions of the images"}
 KEY_COLUMN = "image_path"
 

@@ -23,7 +23,7 @@ def run(function: Callable[..., Any], args: list[str], **defaults: Any) -> Any:
 
 
 def command_line(function: Callable[..., Any], args: list[str]) -> str:
-    """What to type to run this again."""
+    """The command line that runs this again."""
     return shlex.join(["python", "-m", "data_prep", command_name(function), *args])
 
 

@@ -15,7 +15,7 @@ from data_prep.text_columns import CAPTION, KEY, Column, column, load_column, of
 
 @dataclass(frozen=True)
 class ArrayNames:
-    """What the arrays of a file, or the columns of a table, are called. With ``key`` null the rows are numbered."""
+    """Names of the arrays of a file, or of the columns of a table. With ``key`` null the rows are numbered."""
 
     image_embed: str = "image_embed"
     text_embed: str = "text_embed"

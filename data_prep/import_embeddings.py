@@ -53,10 +53,10 @@ def import_embeddings(
         captions: Text file with a caption a line; .json (a list), .jsonl, .csv, .tsv, Parquet, or an npy array of strings.
         keys: Names of the pairs, in the same formats; by default the number of the row.
         arrays: Npz or Parquet with all of these.
-        names: What its arrays, or the columns of tables, are called, for example --names.caption text.
+        names: Names of its arrays, or of the columns of tables, for example --names.caption text.
         clip_retrieval: Folder with img_emb/, text_emb/ and metadata/, as clip-retrieval writes it.
         name: Name of the CLIP space; by default that of the file or folder.
-        encoder: What made the embeddings, as exactly as is known: sets and priors of different encoders never meet.
+        encoder: The CLIP that made the embeddings, as exactly as is known: sets and priors of different encoders never meet.
         context_length: Most tokens of a caption in that CLIP.
         val: Number of pairs for validation, or a fraction of all pairs below 1. Pairs of one image, caption or key stay
             together, so that there may be fewer (or more, where the smallest group is larger).
@@ -136,7 +136,7 @@ def split_whole(together: Int[np.ndarray, " pairs"], val: int, test: int, seed: 
     for number in drawn:
         if not any(left.values()):
             break
-        # The first split with room for the whole group; what fits nowhere is for training.
+        # The first split with room for the whole group; groups that fit nowhere are for training.
         split = next((name for name, room in left.items() if sizes[number] <= room), None)
         if split is not None:
             splits[order[bounds[number] : bounds[number + 1]]] = split
@@ -175,7 +175,7 @@ def _files(
 
 
 def _good_rows(files: EmbeddingFiles) -> tuple[np.ndarray, list[SkippedPair], bool]:
-    """Rows that can be stored, what is left out and why, and whether the embeddings are normalised."""
+    """Rows that can be stored, rows that are left out with their reasons, and whether the embeddings are normalised."""
     bad = dict(files.bad)
     unit = {"image": True, "text": True}
     for start in range(0, len(files), SHARD_PAIRS):

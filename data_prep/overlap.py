@@ -32,8 +32,8 @@ def overlap(sets: Mapping[str, ShardSet]) -> Overlap:
     """Compare the held-out splits of all sets with each other and with all training pairs.
 
     Two pairs show one image where they are of one group, where their image embeddings are stored as the same bytes, or
-    where they have one key and nearly the same embedding. What two sets have in the *same* split (both for training, both
-    for testing) is no overlap. Memory holds the held-out pairs only.
+    where they have one key and nearly the same embedding. Pairs that two sets have in the *same* split (both for training,
+    both for testing) are no overlap. Memory holds the held-out pairs only.
     """
     found = Overlap()
     captions: dict[str, tuple[str, str]] = {}

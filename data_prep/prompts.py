@@ -45,7 +45,7 @@ def prompts(
         source: Folder or URL of a folder that holds the suite's files by upstream's names; {revision} in it is replaced.
         revision: Commit of the upstream repository, instead of the one that this version of eclipse_pl was tested with.
         accept_changed: Take files that differ from those of the last run, or in their number of lines from upstream's.
-        parser: What finds the noun phrases, such as eclipse_pl.prompts.spacy_parser.SpacyParser. By default, the parses of
+        parser: Finds the noun phrases, such as eclipse_pl.prompts.spacy_parser.SpacyParser. By default, the parses of
             T2I-CompBench's prompts come with the package, GenEval's have their own grammar, and spaCy parses other prompts.
     """
     chosen = parser() if parser else None  # before anything is downloaded
@@ -164,7 +164,7 @@ def _require_unchanged(path: Path, place: str, known: FileEntry | None, content:
         )
     if path.is_file() and file_sha256(path) != digest:
         raise ValueError(
-            f"{path} is not what {place} holds: it was changed on this machine, or comes from somewhere else. "
+            f"{path} differs from {place}: it was changed on this machine, or comes from somewhere else. "
             "Choose another folder; --accept-changed overwrites it."
         )
 

@@ -19,7 +19,7 @@ from eclipse_pl.raw.reasons import BAD_CAPTION, NO_CAPTION, ODD_TEXT
 
 @dataclass(frozen=True)
 class Kind:
-    """What a column is for: its name in sentences, where its name is set, names that it has elsewhere, and its numbers."""
+    """The use of a column: its name in sentences, where its name is set, names that it has elsewhere, and its numbers."""
 
     name: str
     option: str
@@ -43,7 +43,7 @@ class Column:
     strings: list[str] = field(default_factory=list)
     bad: dict[int, str] = field(default_factory=dict)
     remark: str = ""
-    """What explains that there are more rows than elsewhere."""
+    """A sentence that explains why there are more rows than elsewhere."""
 
     def extend(self, other: Column) -> None:
         start = len(self.strings)
@@ -80,7 +80,7 @@ def column(values: Iterable[Any], kind: Kind, place: str) -> Column:
 
 
 def of_array(array: np.ndarray | list[Any], kind: Kind, place: str) -> Column:
-    """Strings of an array, or of a column's values. ValueError for several strings a row, and for what is no text."""
+    """Strings of an array, or of a column's values. ValueError for several strings a row, and for values that are no text."""
     if isinstance(array, np.ndarray):
         if array.dtype.kind not in ("U", "S", *("iu" if kind.numbers else "")):
             raise ValueError(f"{place} is an array of {array.dtype}; {kind.expected}: numpy.array(strings).")
@@ -92,7 +92,7 @@ def of_array(array: np.ndarray | list[Any], kind: Kind, place: str) -> Column:
         try:
             array = array.reshape(-1).tolist()
         except ValueError as error:  # numpy keeps four bytes a character, whatever they are
-            raise ValueError(f"{place} holds what is no text ({error}).") from error
+            raise ValueError(f"{place} holds a value that is no text ({error}).") from error
     return column(array, kind, place)
 
 

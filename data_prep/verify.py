@@ -1,4 +1,4 @@
-"""python -m data_prep verify: read a set of shards to its last byte and tell what is in it and what is wrong with it."""
+"""python -m data_prep verify: read a set of shards to its last byte, and report its content and its errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Finding:
     repair: str = ""
     """The command that puts it right, where there is one."""
     warning: bool = False
-    """Not wrong, but perhaps not what was meant."""
+    """No errors, but perhaps not intended."""
     folder: str = ""
     """The set; empty where several are compared."""
 
@@ -58,7 +58,7 @@ def verify(folders: list[str]) -> list[Finding]:
 
 
 def _one_set(folder: Path) -> tuple[list[Finding], ShardSet | None]:
-    """What was found, and the open set where it can be read."""
+    """The findings, and the open set where it can be read."""
     try:
         manifest = Manifest.load(folder)
     except ValueError as error:
@@ -119,7 +119,7 @@ def _header_problem(folder: Path, shard: ShardEntry) -> str | None:
 
 
 def _contents(shards: ShardSet) -> Iterator[Finding]:
-    """What the arrays hold."""
+    """The content of the arrays."""
     repair = shards.manifest.made_by
     nothing: list[np.ndarray] = [np.empty(0)]  # of any dtype: numpy 2.5 takes it for one of float64 otherwise
     image_norms, text_norms, lengths, matched, mismatched = (nothing.copy() for _ in range(5))

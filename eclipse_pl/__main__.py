@@ -38,11 +38,11 @@ COMMANDS = {
 }
 
 NOT_A_DEFECT = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
-"""What the machine refuses: full disks, quotas, permissions."""
+"""Refusals of the machine: full disks, quotas, permissions."""
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run one command; what the user got wrong becomes one sentence and exit code 2."""
+    """Run one command. A mistake of the user becomes one sentence and exit code 2."""
     args = sys.argv[1:] if args is None else args
     if not args or args[0] in ("-h", "--help"):
         print("usage: python -m eclipse_pl COMMAND ...\n")

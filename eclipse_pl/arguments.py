@@ -1,4 +1,4 @@
-"""What a parser of arguments answers before it ends the process: one sentence that names the key, its file and its line."""
+"""The answer of a parser of arguments before it ends the process: one sentence that names the key, its file and its line."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def _raised_in(error: BaseException, library: str) -> bool:
 
 
 def sentence(message: str, error: BaseException | None, words: Sequence[str]) -> str:
-    """What is wrong with which key of which file, from the nested list of all that was tried."""
+    """The error, its key and its file, from the nested list of all types that were tried."""
     if missing := NO_CONFIG.search(message):
         absolute = Path(missing[1])
         path = str(absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute)
@@ -201,7 +201,7 @@ def sentence(message: str, error: BaseException | None, words: Sequence[str]) ->
 
 
 def what_counts(reasons: list[str]) -> list[str]:
-    """A word was tried as a path, as what is in that file, and as a class."""
+    """Drop reasons of no use: a word was tried as a path, as the content of that file, and as a class."""
     for path in [found[1] for found in map(NO_FILE.fullmatch, reasons) if found]:
         if Path(path).suffix in (".yaml", ".yml", ".json") and not Path(path).is_file():
             return [f"there is no file {path}.{near_file(path)}".rstrip(".")]
@@ -323,7 +323,7 @@ def exit_as_error() -> Iterator[None]:
     """Nothing is printed within.
 
     Raises:
-        ValueError: What would have been printed as the error.
+        ValueError: The error that would have been printed.
     """
     reasons = io.StringIO()
     try:

@@ -30,7 +30,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class ClipSpace:
-    """Which CLIP an embedding belongs to, and what is known of its embeddings.
+    """The CLIP of an embedding, and the statistics of its embeddings.
 
     Two parts belong together when their ``identity`` is equal. The statistics are those of one set of shards and do not
     enter the identity: two data sets encoded by one CLIP lie in one space.
@@ -45,7 +45,7 @@ class ClipSpace:
     context_length: int
     """Most tokens a caption can have (77 for OpenAI's CLIP)."""
     encoder: str
-    """What made the embeddings, to the last weight: model name and pretrained tag, or the hash of a local checkpoint."""
+    """The encoder of the embeddings, to the last weight: model name and pretrained tag, or the hash of a local checkpoint."""
     normalised: bool
     """True where embeddings were divided by their norm, as clip-retrieval stores them. Decoders refuse such a space."""
     image_mean: Float[Tensor, " dim"]
@@ -117,7 +117,7 @@ class ClipSpace:
             raise ValueError(f"{path} is no CLIP space ({error}). Write it again with `python -m data_prep embed`.") from error
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """Tensors, but for the covariance, and everything else as strings: what checkpoints hold of a space."""
+        """Tensors, but for the covariance, and everything else as strings: the part of a space that checkpoints hold."""
         names = [f.name for f in fields(self) if f.name != "image_covariance"]
         tensors = {name: value for name in names if isinstance(value := getattr(self, name), Tensor)}
         return {k: v.contiguous() for k, v in tensors.items()}, {k: str(v) for k, v in self.identity.items()}

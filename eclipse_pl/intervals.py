@@ -64,7 +64,7 @@ class Estimate:
 
 
 NOTHING = Estimate.without(math.nan, 0)
-"""The estimate of what cannot be known."""
+"""The estimate of an unknown value."""
 
 
 def mean_interval(values: Sequence[float], resolution: float = 0.0) -> Estimate:
@@ -241,7 +241,7 @@ def wilson(share: float, n: float) -> tuple[float, float]:
 def studentised_interval(parts: Sequence[Groups]) -> Estimate:
     """Mean of scores: the studentised bootstrap (bootstrap-t, Efron 1982) over groups.
 
-    ``scipy.stats.bootstrap`` has neither this method nor groups of several rows. What is resampled is the mean's deviation in
+    ``scipy.stats.bootstrap`` has neither this method nor groups of several rows. This one resamples the mean's deviation in
     units of its own standard error, so that the interval leans to the side to which scores are skewed. On neither side is it
     narrower than Student's t: each is too narrow for distributions that the other covers. Several parts, such as categories,
     weigh equally, and each is resampled by itself.

@@ -24,7 +24,7 @@ class LitPrior(L.LightningModule):
     """The thin shell that trains a prior: it logs every loss term by its name, and works with any prior.
 
     Args:
-        prior: What is trained. Its space is linked from the data.
+        prior: The prior to train. Its space is linked from the data.
         optimizer: From parameters to an optimizer. No default, because the choice belongs in the experiment.
         scheduler: From the optimizer to a learning-rate scheduler, which steps with every batch. OneCycleLR without
             ``total_steps`` is as long as the run.
@@ -98,7 +98,7 @@ class LitPrior(L.LightningModule):
     def require_finite(self, loss: Tensor, batch: EmbeddingBatch) -> None:
         """Raise ValueError on all ranks before the non-finite loss of any of them reaches the weights.
 
-        This is the one place where it is looked for: what is read of the device here is read once a batch.
+        This is the only place that looks for it, so the device is read once a batch.
         """
         finite = torch.isfinite(loss.detach())
         strategy = self.trainer.strategy

@@ -8,7 +8,7 @@ LATE = 10**9
 
 
 class Averaging(L.Callback):
-    """What Lightning's WeightAveraging must not average; it does nothing where weights are not averaged."""
+    """Keeps tensors that must not be averaged out of Lightning's WeightAveraging; without weight averaging it does nothing."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         averages = averages_of(trainer)

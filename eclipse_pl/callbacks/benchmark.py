@@ -29,7 +29,7 @@ class Benchmark(L.Callback):
     after.
 
     Args:
-        protocol: What is generated and what scores it; null is no benchmark.
+        protocol: Prompts, samples per prompt and scorers; null is no benchmark.
         every_n_validations: Score at every n-th validation of a fit; 0 is none of them.
         after_training: At the end of a fit, on its last weights.
         decoder: Of the prior's space; linked from the top of the config.
@@ -140,7 +140,7 @@ class Benchmark(L.Callback):
 
 
 def make_room(place: Path, weights: str) -> None:
-    """Remove what an earlier try began to generate at this step: a resumed run may have other weights, by rounding."""
+    """Remove images that an earlier try generated at this step: a resumed run may have other weights, by rounding."""
     stated = place / "benchmark.json"
     if stated.is_file() and json.loads(stated.read_text(encoding="utf-8"))["text_to_image"]["weights"] != weights:
         shutil.rmtree(place)

@@ -137,7 +137,7 @@ class Checkpoints(ModelCheckpoint):
         if self._in_batch and step_is_fresh(trainer):  # another callback failed before this one's hook
             self._remember(trainer)
             log_step(trainer)
-        with contextlib.suppress(OSError):  # a full disk may be what the run died of
+        with contextlib.suppress(OSError):  # a full disk may be the reason of the failure
             self.rescue(trainer)
 
     def rescue(self, trainer: L.Trainer, copied: bool = False) -> None:
@@ -149,7 +149,7 @@ class Checkpoints(ModelCheckpoint):
         if not trainer.is_global_zero or type(trainer.strategy) not in (SingleDeviceStrategy, DDPStrategy):
             return  # with weights in parts, all ranks would have to write
         trained = any(parameter.requires_grad for parameter in trainer.lightning_module.parameters())
-        if step is None or step.number == saved or not trained:  # what is fitted in closed form changes with every batch
+        if step is None or step.number == saved or not trained:  # a prior in closed form changes with every batch
             return
 
         def is_at_hand() -> bool:
@@ -195,7 +195,7 @@ class Checkpoints(ModelCheckpoint):
         self._rows_before = checkpoint["metrics_rows"]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if state_dict["dirpath"] == self.dirpath:  # what was best in another run's folder is not this run's best
+        if state_dict["dirpath"] == self.dirpath:  # the best checkpoint of another run's folder is not this run's best
             super().load_state_dict(state_dict)
 
     def save_last_state(self, trainer: L.Trainer) -> None:

@@ -25,7 +25,7 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Signals(_SignalConnector):
     """In place of Lightning's handlers, which end a run by SIGTERM with exit code 0 and without a checkpoint.
 
-    The first signal is only noted, for the end of the step; the same signal again does what it did before.
+    The first signal is only noted, for the end of the step; the same signal again has its usual effect.
     """
 
     received = 0
@@ -77,7 +77,7 @@ class Interrupt(L.Callback):
             self._agree(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Nothing is left to be saved, so what follows is ended at once."""
+        """Nothing is left to be saved, so a signal ends the rest at once."""
         self._signals.teardown()
 
     def _agree(self, trainer: L.Trainer) -> None:
@@ -108,7 +108,7 @@ REQUEUED = "requeued.json"
 
 
 def requeue(run: Path) -> str:
-    """Queue this job again, for the run in the folder ``run``; what came of it."""
+    """Queue this job again, for the run in the folder ``run``. Returns a sentence with the result."""
     job = slurm_job()
     (run / REQUEUED).write_text(json.dumps({"job": job}))
     try:

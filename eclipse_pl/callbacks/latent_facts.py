@@ -19,7 +19,7 @@ from eclipse_pl.lit_prior import LitPrior
 
 
 def facts_of(trainer: L.Trainer, module: LitPrior, index: Int[Tensor, " pairs"], own: int) -> dict[str, Any]:
-    """What was measured, on what, and what sampling cost.
+    """The facts of a measurement: the prior, the pairs, and the cost of sampling.
 
     ``index`` numbers all pairs that were measured, and ``own`` counts those that this rank predicted itself.
 

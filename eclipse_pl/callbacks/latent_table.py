@@ -30,5 +30,5 @@ def latent_table(report: dict[str, Any]) -> None:
 
 
 def cell(value: float) -> str:
-    """Three decimals, or a dash for what cannot be measured (no counterpart in the split)."""
+    """Three decimals, or a dash where there is no value (no counterpart in the split)."""
     return "-" if math.isnan(value) else f"{value:.3f}"

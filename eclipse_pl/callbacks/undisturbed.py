@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 
 @contextmanager
 def undisturbed(module: L.LightningModule, averages: Sequence[WeightAveraging] = ()) -> Iterator[None]:
-    """Evaluation in the middle of training: mode, random numbers and weights are afterwards what they were.
+    """Evaluation in the middle of training: mode, random numbers and weights are the same afterwards.
 
     Inside, autocast is off, and where weights are averaged the module holds the averaged ones: those that a validation
     measures and a checkpoint's ``state_dict`` holds.

@@ -38,7 +38,7 @@ def benchmark(
     scored; their rows say why.
 
     Args:
-        protocol: What is generated and what scores it, such as experiments/parts/protocol/paper.yaml.
+        protocol: Prompts, samples per prompt and scorers, such as experiments/parts/protocol/paper.yaml.
         out: Folder for images, rows and scorecard.
         prior: Folder of a run, or a released prior (folder or hub id).
         decoder: Decodes the prior's embeddings, such as experiments/parts/decoder/kandinsky.yaml.
@@ -98,7 +98,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 def run(words: list[str], ranks: Ranks) -> Card:
-    """Build what the command line names, in this process, and run it."""
+    """Build the parts that the command line names, in this process, and run the benchmark."""
     options = build_parser().instantiate(arguments(words)).as_dict()
     del options["config"]  # its options are read
     return benchmark(**options, ranks=ranks)
@@ -136,7 +136,7 @@ def shared(words: list[str], processes: int) -> Card:
 def share(fabric: Any, words: list[str]) -> Card:
     own = own_gpu(fabric.global_rank)
     if own is not None:
-        torch.cuda.set_device(own)  # what is `cuda` to everything that this process builds
+        torch.cuda.set_device(own)  # `cuda` means this GPU to every part that this process builds
     return run(words, Ranks(fabric.global_rank, fabric.world_size, fabric.barrier, fabric.broadcast))
 
 

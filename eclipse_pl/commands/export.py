@@ -152,7 +152,7 @@ def named_part(named: object) -> bool:
 
 
 def require_parts(root: Path, parts: list[str], base: str) -> None:
-    """Raise ValueError for a part that would be missing, or lack its weights, in what is written."""
+    """Raise ValueError for a part that would be missing in the export, or would lack its weights."""
     for part in parts:
         files = [path.suffix for path in (root / part).glob("*")]
         if not files:

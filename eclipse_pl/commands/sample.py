@@ -48,7 +48,7 @@ def sample(
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``.
         encoder: The CLIP of the prior, where its space does not say where that lies.
         decoder: Decodes the embeddings, such as experiments/parts/decoder/world.yaml; the world's is found without it.
-        negative_prompt: What the decoder is led away from, as the prior's embedding of it.
+        negative_prompt: A text that the images should not show. The decoder gets the prior's embedding of it.
     """
     prompts = prompts_of(prompt, "--prompt")
     if negative_prompt is not None:

@@ -63,7 +63,7 @@ Watch = Callable[[Sequence[Status]], None]
 
 
 def run_local(statuses: Sequence[Status], jobs: int, watch: Watch, gpus: Sequence[str] = ()) -> None:
-    """Run what is not finished yet, ``jobs`` at once, each with its share of the GPUs. A failed task does not stop the others.
+    """Run the unfinished tasks, ``jobs`` at once, each with its share of the GPUs. A failed task does not stop the others.
 
     An interruption stops all of them (SIGINT, and time to write a checkpoint) before it reaches the caller.
     """
@@ -104,7 +104,7 @@ def gpu_shares(gpus: Sequence[str], count: int) -> list[list[str]]:
 
 
 def start_supervisor(task: Task, gpus: Sequence[str] = ()) -> subprocess.Popen[str]:
-    """A session of its own keeps the terminal's Ctrl-C away: the closing of its input is what stops it, and its task.
+    """A session of its own keeps the terminal's Ctrl-C away: closing its input stops it, and its task.
 
     Without ``gpus`` the task sees those that this process sees.
     """

@@ -18,12 +18,12 @@ RETRIES = 10
 def run_on_ray(
     statuses: Sequence[Status], watch: Watch, address: str | None = None, cpus: float = 1.0, gpus: float = 0.0
 ) -> None:
-    """Run what is not finished yet, as many at once as the cluster has resources for. A failed task does not stop the others.
+    """Run the unfinished tasks, as many at once as the cluster has resources for. A failed task does not stop the others.
 
     A task whose worker dies is started again elsewhere, and resumes from its checkpoint.
 
     Args:
-        statuses: What to run.
+        statuses: The tasks.
         watch: Called with all of them, a few times a second.
         address: Of the cluster; without it, one is started on this machine for as long as this takes.
         cpus: Processors of each task.

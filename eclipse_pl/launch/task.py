@@ -65,7 +65,7 @@ class Task:
         return Path(self.folder) / LOG
 
     def words(self) -> list[str]:
-        """What would run now."""
+        """The command that would run now."""
         words = [sys.executable if word == INTERPRETER else word for word in self.command]
         return [*words, *(self.resume if self.goes_on else [])]
 
@@ -95,7 +95,7 @@ class Task:
 
 @dataclass
 class Record:
-    """``task.json``: the command and what became of it. ``exit_code`` is None from its start to its end."""
+    """``task.json``: the command and its result. ``exit_code`` is None from its start to its end."""
 
     command: list[str]
     tries: int = 0
@@ -154,7 +154,7 @@ def acquire(lock: int, task: Task, patience: float) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Remove what a try left that cannot be gone on from."""
+    """Remove the files of a try that cannot be resumed."""
     for path in folder.iterdir():
         if path.name not in OWN:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -210,7 +210,7 @@ def send(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
 if __name__ == "__main__":
     for number in FORWARDED:  # until there is a command
         signal.signal(number, lambda number, frame: sys.exit(128 + number))
-    # the command inherits what this process does with signals: Ray's workers block SIGINT, and background jobs ignore it
+    # the command inherits the signal handling of this process: Ray's workers block SIGINT, and background jobs ignore it
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:

@@ -1,1 +1,1 @@
-"""What Lightning's Trainer does otherwise in a run of ours."""
+"""Changes to Lightning's Trainer for runs of this project."""

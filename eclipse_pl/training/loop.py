@@ -94,7 +94,7 @@ class TrainingLoop(_FitLoop):
 
     @property
     def over(self) -> bool:
-        """What `done` is, without its messages."""
+        """The value of `done`, without its messages."""
         loop, most = self.epoch_loop, self.max_epochs
         return (
             0 <= loop.max_steps <= loop.global_step

@@ -17,7 +17,7 @@ from eclipse_pl.training.wandb_account import Mode, wandb_identity, wandb_logger
 
 
 class Opening(L.Callback):
-    """Makes the run's folder and starts its loggers when set-up has passed: what is refused before leaves nothing behind.
+    """Makes the run's folder and starts its loggers when set-up has passed: a run that is refused before leaves no files.
 
     Until then ``trainer.log_dir`` is None, unless the run has a name or is resumed; callbacks that write ask for it only then.
 
@@ -72,7 +72,7 @@ class Opening(L.Callback):
             logger.log_hyperparams(yaml.safe_load(stated))
 
     def _agreed(self, trainer: L.Trainer) -> tuple[Path, Mode, str | None]:
-        """What the first process found, on all of them.
+        """The result of the first process, on all of them.
 
         Raises:
             ValueError: On all of them, the reason of the refusal.
