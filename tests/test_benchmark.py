@@ -149,7 +149,7 @@ def test_what_is_finished_is_not_done_again(folder: Path, scored: Path) -> None:
 
 
 @pytest.mark.processes
-def test_a_killed_run_goes_on(folder: Path, scored: Path) -> None:
+def test_a_killed_run_resumes(folder: Path, scored: Path) -> None:
     out = folder / "killed"
     with subprocess.Popen(
         [sys.executable, "-m", "eclipse_pl", *words(folder, "killed")], cwd=Path(__file__).parents[1]

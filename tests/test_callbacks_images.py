@@ -249,7 +249,7 @@ def test_all_problems_are_reported_at_once(folder: Path, capfd: pytest.CaptureFi
     assert not (folder / "many" / "runs").exists()
 
 
-def test_missing_prompts_are_reported_beside_another_space(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_missing_prompts_are_reported_together_with_another_space(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     prompts = {"class_path": "eclipse_pl.prompts.source.PromptFiles", "init_args": {"folder": "no_such_prompts"}}
     changes = {"decoder__init_args__space": "ViT-L-14/openai", "benchmark__protocol__init_args__prompts": prompts}
     assert command(["fit", "--config", str(experiment(folder, "two", **changes))]) == 2

@@ -212,7 +212,7 @@ def test_nan_in_embeddings_stops_before_the_weights(tmp_path, capfd):
     assert "data_prep verify" in said
 
 
-def test_divergence_is_told_apart_from_bad_data(tmp_path, capfd):
+def test_divergence_is_distinguished_from_bad_data(tmp_path, capfd):
     experiment = write_experiment(tmp_path, model__optimizer__init_args__lr=1e30)
     assert "training diverged" in refused(capfd, "fit", "--config", str(experiment))
 

@@ -157,7 +157,7 @@ def test_unequal_seeds_are_paired_over_the_common_ones(compared_runs, tmp_path, 
     assert "share no seed" in flowing(capsys)
 
 
-def test_equal_runs_are_told_to_be_equal_and_not_better(compared_runs, tmp_path, capsys):
+def test_equal_runs_are_reported_as_equal_and_not_better(compared_runs, tmp_path, capsys):
     folder = copy(compared_runs, tmp_path / "twins", *(f"weight_0.0_seed_{seed}" for seed in SEEDS))
     for seed in SEEDS:
         shutil.copytree(folder / f"weight_0.0_seed_{seed}", folder / f"weight_9_seed_{seed}")

@@ -205,7 +205,7 @@ def test_runs_with_and_without_scores_and_pipelines_stand_in_one_comparison(scor
     assert "Whole systems are compared here" in said and "some-pipeline as a whole pipeline" in said
 
 
-def test_two_of_one_name_are_told_apart_by_their_options(tmp_path, capsys):
+def test_two_of_one_name_are_distinguished_by_their_options(tmp_path, capsys):
     fast, slow = (scored(tmp_path / f"s{n}", n, pipeline("org/model", num_inference_steps=n)) for n in (2, 50))
     compare(fast, slow, "--csv", "numbers.csv")
     assert {name for name, *_ in numbers()} == {

@@ -156,7 +156,7 @@ def test_a_commit_is_not_downloaded_again(server: Server, out: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", [cut_off, hang_up, fail])
-def test_an_interrupted_transfer_goes_on_behind_the_last_whole_file(
+def test_an_interrupted_transfer_continues_after_the_last_whole_file(
     server: Server, out: Path, capsys: pytest.CaptureFixture[str], broken: Callable[[BaseHTTPRequestHandler, bytes], None]
 ) -> None:
     arguments = ["--source", f"{server.url}/{COMMIT}"]

@@ -37,7 +37,7 @@ def test_a_dependency_without_a_bound_is_named(tmp_path):
         lower_bounds(config)
 
 
-def test_every_dependency_has_its_reason_beside_it():
+def test_every_dependency_has_its_reason_above_it():
     lines = CONFIG.read_text(encoding="utf-8").splitlines()
     for line in all_requirements():
         before = lines[lines.index(f"    {line}") - 1]

@@ -68,7 +68,7 @@ def test_apples_gpu_is_picked_where_float64_is_not_needed(apple: None, monkeypat
     assert pick_device("auto", float64=False) == torch.device("cuda")
 
 
-def test_decoders_and_pipelines_work_on_apples_gpu_and_scorers_beside_it(apple: None) -> None:
+def test_decoders_and_pipelines_work_on_apples_gpu_and_scorers_on_the_cpu(apple: None) -> None:
     assert KandinskyDecoder("a/repository", "world").device == DiffusersPipeline("a/repository").device == torch.device("mps")
     assert OpenClip("ViT-B-32", None).device == torch.device("cpu")
     with pytest.raises(ValueError, match="works on mps, which shares the memory of the CPU: set offload to false"):

@@ -104,7 +104,7 @@ def test_position_against_the_entry_that_it_names() -> None:
     assert failures(left, {"kite": [at(0, 0)]}) == ["0 of sink, 1 wanted", "nothing for kite to be left of"]
 
 
-def test_an_entry_that_failed_places_nobody() -> None:
+def test_an_entry_that_failed_places_no_pair() -> None:
     chain = asking(
         Required("sink", 1), Required("kite", 1, None, ("left of", 0)), Required("bear", 1, None, ("above", 1)), tag="position"
     )

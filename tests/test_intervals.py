@@ -191,7 +191,7 @@ def test_rows_of_a_group_that_are_alike_are_worth_one():
     assert alone.high - alone.low < 0.4 * (ten.high - ten.low)
 
 
-def test_rows_of_a_group_that_are_not_alike_tell_more():
+def test_rows_of_a_group_that_differ_hold_more_information():
     rng = np.random.default_rng(0)
     ours, theirs = rng.integers(0, 2, (2, 400))
     names = np.repeat(np.arange(40), 10)

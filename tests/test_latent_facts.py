@@ -128,7 +128,7 @@ def test_captions_of_one_image_are_kept_together_and_search_for_it_together(tmp_
 
 
 @pytest.mark.long
-def test_samples_and_seconds_stand_beside_every_validation_and_go_on_after_a_resume(tmp_path):
+def test_every_validation_has_samples_and_seconds_and_a_resume_continues_them(tmp_path):
     experiment = write_experiment(tmp_path, trainer__log_every_n_steps=4)
     for steps in ("5", "10"):
         more = ["--ckpt_path", str(run_of(experiment))] if steps == "10" else []

@@ -121,7 +121,7 @@ def test_a_command_that_does_not_exist(tmp_path):
     assert "cannot start no-such-program" in status.last_words
 
 
-def test_a_task_goes_on_from_its_checkpoint(tmp_path):
+def test_a_task_resumes_from_its_checkpoint(tmp_path):
     code = f"import sys; open(r'{tmp_path}/one/checkpoint', 'w'); print(sys.argv[1:]); exit('--resume' not in sys.argv)"
     task = make_task(tmp_path, code)
     assert [run(task)[0].state for _ in range(2)] == ["failed", "finished"]
@@ -168,7 +168,7 @@ except KeyboardInterrupt:
 """
 
 
-def test_an_interruption_stops_every_command_and_goes_on(tmp_path):
+def test_an_interruption_stops_every_command_and_the_next_start_resumes(tmp_path):
     tasks = [make_task(tmp_path, SAY_WHEN_STOPPED.format(str(tmp_path / name)), name) for name in "abc"]
     statuses = [Status.of(task) for task in tasks]
 

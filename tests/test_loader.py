@@ -169,7 +169,7 @@ def test_a_damaged_member_is_one_sentence(tmp_path: Path, workers: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.processes)])
-def test_batches_tell_which_pairs_share_an_image(folder: Path, workers: int) -> None:
+def test_batches_state_which_pairs_share_an_image(folder: Path, workers: int) -> None:
     shards = ShardSet(folder)
     groups = np.concatenate([shards.read_chunk(record).group for record in range(len(shards.entries))])
     data = data_of(folder, workers=workers)

@@ -20,7 +20,7 @@ def test_one_row_a_step_and_columns_that_come_later(tmp_path):
     assert (file.name, file.version) == ("exp", "version_0")
 
 
-def test_a_resumed_run_goes_on_in_the_file_and_replaces_what_it_makes_again(tmp_path):
+def test_a_resumed_run_continues_the_file_and_replaces_repeated_rows(tmp_path):
     log(MetricsFile(tmp_path), range(1, 8), loss=0.0)
     log(MetricsFile(tmp_path), range(5, 10), loss=100.0, extra=0.0)
     rows = read_metrics(tmp_path / "metrics.csv")

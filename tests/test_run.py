@@ -27,7 +27,7 @@ def test_a_folder_that_lies_ready_is_taken(tmp_path):
     assert Run("exp", str(tmp_path), version="mine").open("fit", None) == tmp_path / "exp" / "mine"
 
 
-def test_a_run_goes_on_in_its_own_folder_only(tmp_path):
+def test_a_run_resumes_in_its_own_folder_only(tmp_path):
     first = Run("exp", str(tmp_path))
     path = first.open("fit", None)
     checkpoint = path / "checkpoints" / "last.ckpt"

@@ -130,7 +130,7 @@ def test_unknown_split(tmp_path: Path) -> None:
         writer.write(chunk_of(5), "dev")
 
 
-def test_images_are_told_by_what_is_stored_of_them() -> None:
+def test_images_are_identified_by_their_stored_embeddings() -> None:
     one, other = np.random.default_rng(0).normal(size=(2, 8))
     images = np.stack([one, other, one, one * (1 + 1e-7), other])
     images[2, 3] = images[0, 3] = 0.0

@@ -258,12 +258,12 @@ def test_checkpoints_of_several_seeds_are_repetitions(tmp_path, capfd, monkeypat
         ([float("nan")], "–"),
     ],
 )
-def test_decimals_tell_the_interval(values, shown):
+def test_decimals_show_the_interval(values, shown):
     estimate = over_seeds(values) if values else NOTHING
     assert estimate_text(estimate, decimals_of([estimate])) == shown
 
 
-def test_a_metric_that_no_run_logs_is_told(tmp_path, capfd):
+def test_a_metric_that_no_run_logs_is_reported(tmp_path, capfd):
     path = write_sweep(tmp_path, metric={"name": "val/cosin"})
     finish(path, [0.1, 0.2, 0.3, 0.4])
     assert command(["sweep", str(path)]) == 0
@@ -326,7 +326,7 @@ def test_more_threads_than_cores_are_warned_of(tmp_path, capfd, monkeypatch):
         assert warned in err and bool(warned) == ("warning: --jobs" in err)
 
 
-def test_ctrl_c_tells_what_the_same_command_does(tmp_path, capfd, monkeypatch):
+def test_ctrl_c_states_what_the_same_command_does(tmp_path, capfd, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
@@ -426,6 +426,6 @@ def test_options_that_mean_nothing_are_refused(tmp_path, capfd, options):
     assert options.split()[-2] in refused(capfd, write_sweep(tmp_path), *options.split())
 
 
-def test_ray_that_is_not_installed_is_told(tmp_path, capfd, monkeypatch):
+def test_ray_that_is_not_installed_is_reported(tmp_path, capfd, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     assert "pip install 'eclipse_pl[ray]'" in refused(capfd, write_sweep(tmp_path), "--engine", "ray")

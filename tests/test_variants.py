@@ -114,7 +114,7 @@ def test_axes_hold_all_values_and_have_a_few_round_ticks(points, bounds):
 
 
 @given(st.lists(st.tuples(st.floats(1e-4, 100), st.floats(1e-5, 10)), min_size=1, max_size=5))
-def test_intervals_are_told_in_two_digits(pairs):
+def test_intervals_are_printed_with_two_digits(pairs):
     estimates = [Estimate(mean, mean - half, mean + half, 3) for mean, half in pairs]
     halves = sorted(half for _, half in pairs)
     typical = halves[len(halves) // 2]

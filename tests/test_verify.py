@@ -267,7 +267,7 @@ def test_overlap_between_sets(tmp_path: Path) -> None:
     assert not any(row.wrong for row in verify([str(train), str(same)])), "two sets may both train on a pair"
 
 
-def test_skipped_and_cut_are_told(tmp_path: Path, folder: Path) -> None:
+def test_skipped_and_cut_are_reported(tmp_path: Path, folder: Path) -> None:
     manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
     manifest["shards"][0] |= {
         "cut": 3,

@@ -63,7 +63,7 @@ def test_four_steps_make_a_pipeline_that_diffusers_loads(trained: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_killed_run_goes_on_to_the_same_weights(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_resumes_to_the_same_weights(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(self: Resumable, every: int, **values: float) -> None:
         if self.path.stem == "unet" and self.step == 3:
             raise KeyboardInterrupt
