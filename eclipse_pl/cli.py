@@ -143,13 +143,13 @@ class PriorCLI(LightningCLI):
             with problems.noted(NO_IMAGES):
                 benchmark.require_ready(space)
         monitor = settings.checkpoint.monitor or ""
-        monitored = {"checkpoint.monitor": monitor} if monitor else {}
-        for callback in settings.trainer.callbacks or []:
-            if name := getattr(callback, "monitor", None):
-                monitored[f"the monitor of {type(callback).__name__}"] = name
-        for option, name in monitored.items() if command == "fit" else ():
+        if command == "fit" and monitor:
             with problems.noted():
-                require_metric(option, name, others=option != "checkpoint.monitor")
+                require_metric("checkpoint.monitor", monitor)
+        for callback in (settings.trainer.callbacks or []) if command == "fit" else []:
+            if name := getattr(callback, "monitor", None):
+                with problems.noted():
+                    require_metric(f"the monitor of {type(callback).__name__}", name, others=True)
         if command == "fit" and monitor.startswith("benchmark/") and not benchmark.runs_in(command):
             problems.found.append(f"checkpoint.monitor is {monitor}, and this run has no benchmark. Monitor a metric of val/.")
         problems.report()

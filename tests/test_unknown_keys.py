@@ -50,6 +50,13 @@ def test_a_monitor_of_a_callback_that_is_no_metric(tmp_path: Path, capfd: Any, m
     assert not (tmp_path / "runs").exists()
 
 
+def test_every_callback_of_one_class_is_checked(tmp_path: Path, capfd: Any) -> None:
+    early = "lightning.pytorch.callbacks.EarlyStopping"
+    callbacks = [{"class_path": early, "init_args": {"monitor": name}} for name in ("val/cosin", "val/cosine")]
+    assert command(["fit", "--config", str(write_experiment(tmp_path, trainer__callbacks=callbacks))]) == 2
+    assert "the monitor of EarlyStopping is val/cosin, which is no metric" in capfd.readouterr().err
+
+
 def test_callbacks_may_monitor_all_that_a_run_logs_and_metrics_of_their_own() -> None:
     for name in ("val/total", "train/total", "benchmark/mean_colour", "lr", "samples_per_second", "mine/score"):
         require_metric("the monitor of Mine", name, others=True)
