@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from eclipse_pl.formats.file_kind import PACKED, kind_of
+from eclipse_pl.formats.parquet import first_line, parquet
 
 Arrays = dict[str, Callable[[], "np.ndarray | list[Any]"]]
 """The content of a file by name, each with its reader: an array, or the values of a column. A lone array is called ``""``."""
@@ -67,49 +68,6 @@ def numbers(array: np.ndarray | list[Any], place: str) -> np.ndarray:
     return array
 
 
-def parquet(path: str) -> Arrays:
-    """Columns of a Parquet file: lists of numbers as one array, anything else as Python's values."""
-    try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import ParquetFile
-    except ImportError as error:
-        raise ValueError(f"{path} is Parquet, which pyarrow reads: pip install 'eclipse_pl[parquet]'.") from error
-    try:
-        names = ParquetFile(path).schema_arrow.names
-    except (ArrowException, OSError) as error:
-        raise ValueError(f"{path} cannot be read as Parquet ({_first_line(error)}). Write it or copy it again.") from error
-    return {name: partial(_column, path, name) for name in names}
-
-
-def _column(path: str, name: str) -> np.ndarray | list[Any]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    from pyarrow.parquet import ParquetFile
-
-    try:
-        (column,) = ParquetFile(path).read([name], use_threads=False).columns
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise ValueError(f"Column {name!r} of {path} cannot be read ({_first_line(error)}).") from error
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    kind = column.type
-    if _is_list(kind) and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
-        lengths = pc.unique(pc.list_value_length(column)).to_pylist()
-        if len(lengths) == 1 and lengths[0] is not None:
-            flat = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
-            return np.concatenate(flat).reshape(len(column), lengths[0])
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        column = column.cast(pa.large_binary())  # Arrow does not check that strings are UTF-8; `bytes` of a row are checked
-    values: list[Any] = column.to_pylist()
-    return values
-
-
-def _is_list(kind: Any) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
-
-
 def _npy(path: str) -> Arrays:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -144,21 +102,17 @@ def _safetensors(path: str) -> Arrays:
         with safe_open(path, framework="pt") as file:
             names = list(file.keys())
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as safetensors ({_first_line(error)}). Write it or copy it again.") from error
+        raise ValueError(f"{path} cannot be read as safetensors ({first_line(error)}). Write it or copy it again.") from error
     return {name: partial(read, name) for name in names}
 
 
 def _unreadable(place: str, error: Exception) -> str:
     if "object" in str(error).lower():
         return (
-            f"{place} holds Python objects, which cannot be read without unpickling ({_first_line(error)}). "
+            f"{place} holds Python objects, which cannot be read without unpickling ({first_line(error)}). "
             "Save plain numbers and plain strings: numpy.save('NEW.npy', array.astype(str)), or a text file."
         )
-    return f"{place} is damaged or was cut off ({_first_line(error)}). Write it or copy it again."
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return f"{place} is damaged or was cut off ({first_line(error)}). Write it or copy it again."
 
 
 def _is_text(path: str) -> bool:

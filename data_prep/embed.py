@@ -1,4 +1,4 @@
-"""python -m data_prep embed: images and captions in webdataset tars -> a set of embedding shards."""
+"""python -m data_prep embed: images and captions -> a set of embedding shards."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from eclipse_pl.embed.embed_shards import embed_shards
 from eclipse_pl.embed.progress import left_out
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.encoders.openclip import OpenClipEncoder
+from eclipse_pl.raw.find_sources import find_sources
 from eclipse_pl.raw.image import Background, ImageReader
-from eclipse_pl.raw.sources import find_sources
+from eclipse_pl.raw.source import Source
 
 
 def embed(
-    source: str | list[str],
+    source: Source | str | list[str],
     out: str,
     encoder: Callable[[], Encoder] = OpenClipEncoder,
     chunk: int = 1024,
@@ -28,12 +29,15 @@ def embed(
     background: Background = "white",
     made_by: str = "python -m data_prep embed",
 ) -> None:
-    """Turn webdataset tars of images and captions (img2dataset's layout) into a set of embedding shards.
+    """Turn images and captions into a set of embedding shards.
 
     A killed run resumes after the last finished shard. A run into a finished set embeds missing and damaged shards again.
 
     Args:
-        source: The tars, in quotes: 'raw/{0000..0009}.tar', 'raw/*.tar', a URL that webdataset opens, or a list of these.
+        source: Webdataset tars in quotes ('raw/{0000..0009}.tar', 'raw/*.tar', or URLs), a folder of images with text files, a
+            table that names image files (CSV, TSV, JSON lines, Parquet), MSCOCO's captions (.json), or a data set of the
+            Hugging Face hub (hf://datasets/OWNER/NAME); or several of these. For options of a source, name its class: --source Table
+            --source.path FILE --source.caption COLUMN (or ImageFolder, Coco, HuggingFace; --source.help CLASS lists them).
         out: Folder of the set of shards.
         encoder: The CLIP, for example --encoder.model ViT-bigG-14 --encoder.pretrained laion2b_s39b_b160k.
         chunk: Pairs per record.
@@ -46,8 +50,8 @@ def embed(
         background: Colour behind transparent images. "none" drops their transparency.
         made_by: Command that repairs the set, for the manifest. The default is this command.
     """
-    sources = [source] if isinstance(source, str) else source
-    find_sources(sources)  # before an encoder is downloaded
+    sources = find_sources([source] if isinstance(source, str | Source) else source)  # before an encoder is downloaded
+    print("\n".join(sources.lines))
     manifest = embed_shards(
         sources=sources,
         encoder=encoder(),

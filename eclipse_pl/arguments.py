@@ -205,7 +205,8 @@ def what_counts(reasons: list[str]) -> list[str]:
     for path in [found[1] for found in map(NO_FILE.fullmatch, reasons) if found]:
         if Path(path).suffix in (".yaml", ".yml", ".json") and not Path(path).is_file():
             return [f"there is no file {path}.{near_file(path)}".rstrip(".")]
-    return [text for text in reasons if not NO_FILE.fullmatch(text)] or reasons
+    no_use = [text for text in reasons if NO_FILE.fullmatch(text) or text == "Expected a <class 'str'>"]
+    return [text for text in reasons if text not in no_use] or reasons
 
 
 def without_loop(message: str, error: BaseException | None) -> str:

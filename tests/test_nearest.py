@@ -54,7 +54,7 @@ def test_mistakes(world_run, tmp_path, capfd):
         (["--prior", str(world_run), "--split", "dev"], "has no split 'dev'"),
         (
             ["--prior", str(world_run), "--images", str(tmp_path / "*.tar")],
-            "Give the tars that the shards were made of: --images",
+            "Give the source that the shards were made of, for example --images",
         ),
     ):
         assert command(["nearest", "--prompt", "a red circle", *arguments]) == 2

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from data_prep.verify import verify
 from eclipse_pl.encoders.openclip import OpenClipEncoder
-from eclipse_pl.raw.sources import find_sources
+from eclipse_pl.raw.tar_patterns import find_tars
 from tests.helpers.raw_sets import embed, image_bytes, read_all, sample, write_tar
 
 
@@ -18,8 +18,8 @@ def test_a_split_of_another_name_costs_its_pair(tmp_path: Path, clip_encoder: Op
     samples = {"one": sample(0, split="validation"), "two": sample(1, split=["val"]), "three": sample(2, split="val")}
     manifest = embed([str(write_tar(tmp_path / "raw.tar", samples))], clip_encoder, tmp_path / "shards")
     assert {pair.key: pair.reason for pair in manifest.shards[0].skipped} == {
-        "one": "its json names an unknown split ('validation'; the splits are train, val, test)",
-        "two": "its json names an unknown split (['val']; the splits are train, val, test)",
+        "one": "it names an unknown split ('validation'; the splits are train, val, test)",
+        "two": "it names an unknown split (['val']; the splits are train, val, test)",
     }
     assert manifest.splits == {"val": 1}
 
@@ -82,18 +82,18 @@ def test_sources_are_found_and_named(tmp_path: Path) -> None:
     for name in ("0000", "0001", "cc.v2-0002"):
         write_tar(tmp_path / f"{name}.tar", {})
     (tmp_path / "0003.tar.gz").touch()
-    assert list(find_sources([f"{tmp_path}/{{0000..0001}}.tar"])) == ["0000.tar", "0001.tar"]
-    assert list(find_sources([f"{tmp_path}/*.tar"])) == ["0000.tar", "0001.tar", "cc_v2-0002.tar"]
-    assert find_sources([f"{tmp_path}/0003.tar.gz"]) == {"0003.tar": f"{tmp_path}/0003.tar.gz"}
+    assert list(find_tars([f"{tmp_path}/{{0000..0001}}.tar"])) == ["0000.tar", "0001.tar"]
+    assert list(find_tars([f"{tmp_path}/*.tar"])) == ["0000.tar", "0001.tar", "cc_v2-0002.tar"]
+    assert find_tars([f"{tmp_path}/0003.tar.gz"]) == {"0003.tar": f"{tmp_path}/0003.tar.gz"}
     remote = ["https://host/set/{00..01}.tar?key=3", "pipe:aws s3 cp s3://bucket/02.tar -"]
-    assert list(find_sources(remote)) == ["00.tar", "01.tar", "02.tar"]
+    assert list(find_tars(remote)) == ["00.tar", "01.tar", "02.tar"]
     with pytest.raises(ValueError, match=r"There is no source .*0002.tar"):
-        find_sources([f"{tmp_path}/{{0000..0002}}.tar"])
+        find_tars([f"{tmp_path}/{{0000..0002}}.tar"])
     with pytest.raises(ValueError, match=r"There is no source .*none"):
-        find_sources([f"{tmp_path}/none*.tar"])
+        find_tars([f"{tmp_path}/none*.tar"])
     with pytest.raises(ValueError, match=r"does not end in .tar"):
-        find_sources(["https://host/page.html"])
+        find_tars(["https://host/page.html"])
     with pytest.raises(ValueError, match=r"would both become the shard 0000.tar"):
-        find_sources([f"{tmp_path}/0000.tar", "https://host/0000.tar"])
+        find_tars([f"{tmp_path}/0000.tar", "https://host/0000.tar"])
     with pytest.raises(ValueError, match="No source"):
-        find_sources([])
+        find_tars([])

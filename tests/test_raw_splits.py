@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+from collections.abc import Iterable
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,10 +19,9 @@ from eclipse_pl.data.chunk import content_number
 from eclipse_pl.data.manifest import SPLITS, Manifest
 from eclipse_pl.data.together import components
 from eclipse_pl.encoders.openclip import OpenClipEncoder
-from eclipse_pl.raw import splits as raw_splits
 from eclipse_pl.raw.pairs import RawPair
-from eclipse_pl.raw.source_version import version_of
 from eclipse_pl.raw.splits import OPEN, PairNames, SplitDraw, draw_splits
+from eclipse_pl.raw.tars import TarPart
 from tests.helpers.raw_sets import contents, embed, image_bytes, read_all, sample, write_tar
 
 # ---- the draw
@@ -100,7 +100,7 @@ def splits_of(out: Path, tars: dict[str, dict[str, tuple[int, int]]]) -> dict[st
     named, samples = {}, {}
     for name, pairs in tars.items():
         members = {key: {"png": b"image %d" % image, "txt": b"caption %d" % text} for key, (image, text) in pairs.items()}
-        named[name] = str(write_tar(out / f"raw_{name}", members))
+        named[name] = TarPart(str(write_tar(out / f"raw_{name}", members)))
         samples |= {
             (name, key): RawPair(key, f"caption {text}", b"", None, None, None, "", content_number(b"image %d" % image))
             for key, (image, text) in pairs.items()
@@ -163,8 +163,11 @@ class ReadTwice(Exception):
     pass
 
 
-def refuse(source: str) -> None:
-    raise ReadTwice(source)
+def refuse(pairs: Iterable[RawPair]) -> PairNames:
+    """In place of `PairNames.of`: the pairs of a source must not be read; the empty list is no source."""
+    if isinstance(pairs, list):
+        return PairNames(*np.zeros((4, 0), dtype=np.int64))
+    raise ReadTwice
 
 
 def test_sources_are_read_for_the_draw_when_it_is_needed(
@@ -172,7 +175,7 @@ def test_sources_are_read_for_the_draw_when_it_is_needed(
 ) -> None:
     named = str(write_tar(tmp_path / "named.tar", {f"{n}": sample(n, split="train") for n in range(3)}))
     free = str(write_tar(tmp_path / "open.tar", {f"{n}": sample(n) for n in range(3)}))
-    monkeypatch.setattr(raw_splits, "TarSamples", refuse)
+    monkeypatch.setattr(PairNames, "of", refuse)
     assert embed([named], clip_encoder, tmp_path / "named").splits == {"train": 3}
     assert embed([free], clip_encoder, tmp_path / "none", val=0.0, test=0.0).splits == {"train": 3}
     with pytest.raises(ReadTwice):
@@ -190,7 +193,7 @@ def test_a_run_that_is_started_again_does_not_read_twice(
         embed([source], Stopping(f"local-dir:{clip_folder}", None, device="cpu", stop_at=12), out)
     assert sorted(path.name for path in out.glob("*.npz")) == ["0000.tar.pairs.npz", "0001.tar.pairs.npz"]
     with monkeypatch.context() as patch:
-        patch.setattr(raw_splits, "TarSamples", refuse)
+        patch.setattr(PairNames, "of", refuse)
         embed([source], clip_encoder, out)
     assert embed([source], clip_encoder, tmp_path / "whole") and contents(out) == contents(tmp_path / "whole")
 
@@ -299,10 +302,10 @@ def test_what_a_server_says_of_a_file(tmp_path: Path) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/a.tar"
-        first = version_of(url)
-        assert first.startswith("3 bytes, ") and version_of(url) == first
+        first = TarPart(url).version()
+        assert first.startswith("3 bytes, ") and TarPart(url).version() == first
         (tmp_path / "a.tar").write_bytes(b"three")
-        assert version_of(url) not in (first, "")
-        assert version_of(url.replace("a.tar", "b.tar")) == ""
+        assert TarPart(url).version() not in (first, "")
+        assert TarPart(url.replace("a.tar", "b.tar")).version() == ""
         server.shutdown()
-    assert version_of(url) == version_of("pipe:cat a.tar") == ""
+    assert TarPart(url).version() == TarPart("pipe:cat a.tar").version() == ""

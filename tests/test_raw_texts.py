@@ -47,13 +47,11 @@ def test_what_is_no_caption_is_named() -> None:
         == reason(b"  ", b'{"caption": "", "text": []}')
         == "no caption: "
     )
-    assert reason(None, b'{"url": "http://x", "alt": "a cat"}') == "no caption: its json has alt, url"
-    assert reason(None, b'{"caption": 12}') == "its caption is no text: its json's 'caption' is a number"
-    assert reason(None, b'{"TEXT": true}') == "its caption is no text: its json's 'TEXT' is true or false"
-    assert reason(None, b'{"caption": {"en": "a cat"}}') == "its caption is no text: its json's 'caption' is an object"
-    assert (
-        reason(None, b'{"caption": ["a cat", 3.5]}') == "its caption is no text: its json's 'caption' is a list with a number"
-    )
+    assert reason(None, b'{"url": "http://x", "alt": "a cat"}') == "no caption: its fields are alt, url"
+    assert reason(None, b'{"caption": 12}') == "its caption is no text: its 'caption' is a number"
+    assert reason(None, b'{"TEXT": true}') == "its caption is no text: its 'TEXT' is true or false"
+    assert reason(None, b'{"caption": {"en": "a cat"}}') == "its caption is no text: its 'caption' is an object"
+    assert reason(None, b'{"caption": ["a cat", 3.5]}') == "its caption is no text: its 'caption' is a list with a number"
     assert reason(b"caf\xe9", None) == "its caption is no text: its txt is no UTF-8"
     assert reason(b"\xff\xfea", None) == "its caption is no text: its txt is no UTF-16"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +21,8 @@ from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.loading import find_encoder, load_prior
 from eclipse_pl.priors.checkpoint import SavedRun, find_checkpoint
 from eclipse_pl.prompts.typed import prompts_of, with_typed_prompts
-from eclipse_pl.raw.pairs import raw_pairs
-from eclipse_pl.raw.sources import find_sources
-from eclipse_pl.raw.tar_samples import TarSample, TarSamples
+from eclipse_pl.raw.find_sources import Given, find_sources
+from eclipse_pl.raw.source import Source
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ def nearest(
     out: str = "nearest.png",
     count: int = 5,
     split: str = "test",
-    images: str | list[str] | None = None,
+    images: Source | str | list[str] | None = None,
     encoder: Encoder | None = None,
     seed: int = 0,
 ) -> list[Neighbours]:
@@ -55,7 +55,7 @@ def nearest(
         out: The image to write.
         count: Neighbours a prompt.
         split: The split of the run's shards to search.
-        images: The tars of the images, as `data_prep embed --source` takes them; by default those that the set was made of.
+        images: The source of the images, as `data_prep embed --source` takes it; by default those that the set was made of.
         encoder: The CLIP of the shards; the world's is found without it.
         seed: Of the prior's noise.
     """
@@ -70,7 +70,7 @@ def nearest(
     text = encoder.encode_text(prompts).to("cpu")
     embeds = loaded.sample(text, [torch.Generator().manual_seed(seed + row) for row in range(len(prompts))])
     found = search(shards, split, embeds, prompts, text.lengths.tolist(), count)
-    sources = [images] if isinstance(images, str) else images or shards.manifest.sources
+    sources = shards.manifest.sources if images is None else [images] if isinstance(images, str | Source) else list(images)
     draw(found, read_images(sources, {key for one in found for key in one.keys}), split, Path(out))
     for one in found:
         print(one.prompt)
@@ -97,27 +97,27 @@ def search(
     ]
 
 
-def read_images(sources: list[str], keys: set[str]) -> dict[str, Image.Image]:
-    """The images of these keys, from webdataset tars.
+def read_images(sources: Sequence[Given], keys: set[str]) -> dict[str, Image.Image]:
+    """The images of these keys, from the sources of a set.
 
     Raises:
         ValueError: A source or an image is missing.
     """
-    remedy = "Give the tars that the shards were made of: --images 'raw/*.tar'."
+    remedy = "Give the source that the shards were made of, for example --images 'raw/*.tar'."
     try:
-        tars = list(find_sources(sources).values())
+        parts = list(find_sources(sources).parts.values())
     except ValueError as error:
         raise ValueError(f"{error} {remedy}") from error
-    images = {}
-    for tar in tars:
-        for sample in TarSamples(tar):
-            if not isinstance(sample, TarSample) or isinstance(pairs := raw_pairs(sample), SkippedPair):
-                continue
-            for pair in pairs:
+    images: dict[str, Image.Image] = {}
+    for part in parts:
+        if keys <= images.keys():
+            break
+        for found in part.read():
+            for pair in [] if isinstance(found, SkippedPair) else found:
                 if pair.key in keys:
                     images[pair.key] = Image.open(io.BytesIO(pair.image)).convert("RGB")
     if missing := sorted(keys - images.keys()):
-        raise ValueError(f"No image of {missing[0]} in {', '.join(tars)}. {remedy}")
+        raise ValueError(f"No image of {missing[0]} in {', '.join(map(str, parts))}. {remedy}")
     return images
 
 

@@ -154,8 +154,8 @@ class Manifest:
     shards: list[ShardEntry] = field(default_factory=list)
     asked: dict[str, float] = field(default_factory=dict)
     images: dict[str, str | bool] = field(default_factory=dict)
-    sources: list[str] = field(default_factory=list)
-    """The values of ``embed --source``; empty if embeddings were imported."""
+    sources: list[str | dict[str, Any]] = field(default_factory=list)
+    """The sources that were embedded: paths and patterns, or a class with its options. Empty if embeddings were imported."""
 
     @property
     def pairs(self) -> int:
@@ -242,7 +242,7 @@ class Manifest:
                 shards=[ShardEntry.from_json(row) for row in content["shards"]],
                 asked={str(split): float(asked) for split, asked in content["asked"].items()},
                 images=dict(content["images"]),
-                sources=[str(source) for source in content["sources"]],
+                sources=list(content["sources"]),
             )
             totals = {"pairs": manifest.pairs, "tokens": manifest.tokens, "splits": manifest.splits}
             wrong = [name for name, total in totals.items() if content[name] != total]

@@ -1,4 +1,4 @@
-"""Raw pairs -> encoder -> a set of embedding shards (`data.manifest`), one shard per source tar.
+"""Raw pairs -> encoder -> a set of embedding shards (`data.manifest`), one shard per part of the sources.
 
 A killed run resumes after the last finished shard, and the set gets the same bytes as from an uninterrupted run. A run into
 a finished set repairs it: it embeds missing and damaged shards again, and those whose source has changed.
@@ -22,16 +22,15 @@ from eclipse_pl.embed.progress import EmbedProgress
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.files import write_json
 from eclipse_pl.raw.batches import ImageBatch, ImageBatches
+from eclipse_pl.raw.find_sources import FoundSources
 from eclipse_pl.raw.image import AS_SHOWN, ImageReader
 from eclipse_pl.raw.reasons import skipped
-from eclipse_pl.raw.source_version import unchanged
-from eclipse_pl.raw.sources import find_sources
+from eclipse_pl.raw.source import BrokenSourceError, Part
 from eclipse_pl.raw.splits import SplitDraw
-from eclipse_pl.raw.tar_files import BrokenSourceError
 
 
 def embed_shards(
-    sources: list[str],
+    sources: FoundSources,
     encoder: Encoder,
     out: str | Path,
     made_by: str,
@@ -42,13 +41,13 @@ def embed_shards(
     workers: int = 1,
     reader: ImageReader = AS_SHOWN,
 ) -> Manifest:
-    """Encode all pairs of the source tars, write the set of shards, and return its manifest.
+    """Encode all pairs of the sources, write the set of shards, and return its manifest.
 
     A pair without caption, with an undecodable image or with a non-finite embedding is skipped and listed in the manifest. A
     source that cannot be read to its end gives no shard. The other sources are embedded before the error.
 
     Args:
-        sources: Patterns, paths and URLs of webdataset tars (`raw.sources`).
+        sources: The sources, found by `raw.find_sources`.
         encoder: The CLIP.
         out: Folder of the set.
         made_by: Command that repairs the set, for the manifest.
@@ -69,7 +68,7 @@ def embed_shards(
             raise ValueError(f"{option} must be at least {least}, got {value}.")
     if not (0 <= val <= 1 and 0 <= test <= 1 and val + test <= 1):
         raise ValueError(f"val={val} and test={test} are fractions of the pairs: each in 0...1, together at most 1.")
-    named, out = find_sources(sources), Path(out)
+    named, out = sources.parts, Path(out)
     with only_run(out):
         space = encoder.space(torch.zeros(encoder.dim), torch.ones(encoder.dim))
         settings = {"schema": SCHEMA, "space": space.identity, "chunk": chunk, "val": val, "test": test, **asdict(reader)}
@@ -77,7 +76,7 @@ def embed_shards(
         entries = finished_shards(out)
         draw = SplitDraw(named, out, val, test)
         problems = forget_changed(entries, named, draw)
-        missing = {name: source for name, source in named.items() if name not in entries and source not in problems}
+        missing = {name: part for name, part in named.items() if name not in entries and str(part) not in problems}
         batches = ImageBatches(missing, encoder.image_transform, reader, batch_size, workers)
         with EmbedProgress(missing, len(entries)) as progress, _memory_errors(batches):
             draw.note = progress.note
@@ -86,7 +85,7 @@ def embed_shards(
                     entries[name] = _write_shard(out / name, of_source, encoder, chunk, draw, progress)
                     write_json(out / f"{name}.json", entries[name].to_json())
                 except BrokenSourceError as error:
-                    problems[named[name]] = str(error)
+                    problems[str(named[name])] = str(error)
                 progress.source_done(name, entries.get(name))
         if problems:
             listed = "; ".join(f"{source} ({problem})" for source, problem in problems.items())
@@ -96,10 +95,10 @@ def embed_shards(
             )
         shards = [entries[name] for name in named]
         asked = {"val": val, "test": test} if any(shard.source and shard.source.drawn for shard in shards) else {}
-        return finish_set(out, space, Manifest(space.identity, made_by, shards, asked, asdict(reader), list(sources)))
+        return finish_set(out, space, Manifest(space.identity, made_by, shards, asked, asdict(reader), sources.given))
 
 
-def forget_changed(entries: dict[str, ShardEntry], named: dict[str, str], draw: SplitDraw) -> dict[str, str]:
+def forget_changed(entries: dict[str, ShardEntry], named: dict[str, Part], draw: SplitDraw) -> dict[str, str]:
     """Remove from ``entries`` the shards that must be embedded again; return {unreadable source: reason}.
 
     A shard must be embedded again where its source has changed, or where new sources have changed the splits of its pairs.
@@ -109,12 +108,12 @@ def forget_changed(entries: dict[str, ShardEntry], named: dict[str, str], draw: 
         entry = entries.pop(name)
         assert entry.source is not None
         try:
-            if source := unchanged(named[name], entry.source):
+            if source := named[name].unchanged(entry.source):
                 entries[name] = replace(entry, source=source)
             else:
                 print(f"{name} is embedded again, because {named[name]} has changed.")
         except BrokenSourceError as error:
-            problems[named[name]] = str(error)
+            problems[str(named[name])] = str(error)
     if len(entries) < len(named) and any(entry.source and entry.source.drawn for entry in entries.values()):
         print(f"All {len(named)} sources are read to draw the splits again.")
         draw.draw()

@@ -99,6 +99,7 @@ def _start(batch: ImageBatch, encoder: Encoder) -> EmbeddedBatch:
     text = encoder.encode_tokens(tokens)  # before the images, because it waits for the GPU to count its tokens
     image = encoder.encode_images(batch.pixels)
     negative = encoder.encode_images(batch.negative_pixels) if batch.negative_rows else image[:0]
+    image = image[batch.image_rows]
     tensors = [image.float(), text.text_embed.float(), negative.float(), text.text_states.half(), text.lengths]
     return EmbeddedBatch(batch, tokens.cut, *_to_host(tensors))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
@@ -12,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from eclipse_pl.data.manifest import ShardEntry
 from eclipse_pl.raw.reasons import by_kind
+from eclipse_pl.raw.source import Part
 
 
 def left_out(entries: Sequence[ShardEntry]) -> str:
@@ -25,15 +25,15 @@ def left_out(entries: Sequence[ShardEntry]) -> str:
 class EmbedProgress:
     """Shows pairs per second, finished shards and the remaining time.
 
-    The bar counts bytes of local sources. Where a source is remote, it counts shards.
+    The bar counts what the parts count: bytes of tars, images of lists. If one of them is unknown, it counts shards.
     """
 
-    def __init__(self, sources: dict[str, str], finished: int) -> None:
+    def __init__(self, parts: dict[str, Part], finished: int) -> None:
         self.console = Console(highlight=False)
-        local = {name: Path(source).stat().st_size for name, source in sources.items() if Path(source).is_file()}
-        self.sizes = local if len(local) == len(sources) else dict.fromkeys(sources, 1)
-        self.by_bytes = len(local) == len(sources)
-        self.finished, self.shards = finished, finished + len(sources)
+        known = {name: size for name, part in parts.items() if (size := part.size) is not None}
+        self.by_size = len(known) == len(parts)
+        self.sizes = known if self.by_size else dict.fromkeys(parts, 1)
+        self.finished, self.shards = finished, finished + len(parts)
         self.before = self.pairs = 0
         self.noted = False
         self.started = time.perf_counter()
@@ -57,9 +57,9 @@ class EmbedProgress:
         return self.pairs / max(time.perf_counter() - self.started, 1e-9)
 
     def batch(self, pairs: int, position: int) -> None:
-        """Count ``pairs`` more embedded pairs. The source was read up to ``position`` bytes."""
+        """Count ``pairs`` more embedded pairs. The part was read up to ``position``."""
         self.pairs += pairs
-        self.bar.update(self.task, completed=self.before + position * self.by_bytes, rate=self.rate, description=self.title)
+        self.bar.update(self.task, completed=self.before + position * self.by_size, rate=self.rate, description=self.title)
 
     def note(self, activity: str) -> None:
         """Show an activity other than embedding, until the next batch. Without a terminal only the first one is printed."""

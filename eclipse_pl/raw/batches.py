@@ -1,4 +1,4 @@
-"""Batches of raw pairs: the main process reads the tars in order, worker processes decode the images."""
+"""Batches of raw pairs: the main process reads the sources in order, worker processes decode the images."""
 
 from __future__ import annotations
 
@@ -15,11 +15,8 @@ from torch.utils.data import DataLoader
 from eclipse_pl.data.manifest import SkippedPair, SourceEntry
 from eclipse_pl.raw.decoder import DecodedBatch, EncodedBatch, ImageDecoder
 from eclipse_pl.raw.image import ImageReader, is_memory_error
-from eclipse_pl.raw.pairs import raw_pairs
 from eclipse_pl.raw.reasons import shown
-from eclipse_pl.raw.source_version import version_of
-from eclipse_pl.raw.tar_files import BrokenSourceError
-from eclipse_pl.raw.tar_samples import TarSamples
+from eclipse_pl.raw.source import BrokenSourceError, Part
 
 MOST_BYTES = 1 << 28
 """Most bytes of the encoded images of a batch."""
@@ -31,25 +28,27 @@ _LOWER = "Lower --workers or --batch-size, and run the command again: the finish
 
 
 class ImageBatch(NamedTuple):
-    """Decoded pairs of one source. The pairs of ``content`` have lost their encoded images."""
+    """Decoded pairs of one part. The pairs of ``content`` have lost their encoded images."""
 
     content: EncodedBatch
-    pixels: Float[Tensor, "pairs 3 height width"]
+    image_rows: list[int]
+    """Row of ``pixels`` of each pair. Captions of one image share a row."""
+    pixels: Float[Tensor, "images 3 height width"]
     negative_pixels: Float[Tensor, "negatives 3 height width"]
     negative_rows: list[int]
     """Rows of the pairs that ``negative_pixels`` belong to."""
 
 
 class ImageBatches:
-    """All pairs of all sources in order, at most ``batch_size`` at a time, decoded by ``workers`` processes (0: this one).
+    """All pairs of all parts in order, at most ``batch_size`` at a time, decoded by ``workers`` processes (0: this one).
 
-    A batch never spans two sources, so that a shard does not depend on earlier shards. The main process reads the tars and
-    sends their bytes to the workers: it can read any stream, and it keeps the order of the tars.
+    A batch never spans two parts, so that a shard does not depend on earlier shards. The main process reads the sources and
+    sends their bytes to the workers: it can read any stream, and it keeps the order of the pairs.
     """
 
     def __init__(
         self,
-        named: dict[str, str],
+        named: dict[str, Part],
         transform: Callable[[Image.Image], Tensor],
         reader: ImageReader,
         batch_size: int,
@@ -71,7 +70,8 @@ class ImageBatches:
         for decoded in loader:
             if decoded.out_of_memory:
                 raise MemoryError(f"at the image of {shown(decoded.out_of_memory)}")
-            yield ImageBatch(decoded.batch, *self._decoder.opened(decoded), decoded.negative_rows)
+            pixels, negative_pixels = self._decoder.opened(decoded)
+            yield ImageBatch(decoded.batch, decoded.image_rows, pixels, negative_pixels, decoded.negative_rows)
             del decoded  # frees its slot
             self._in_work.popleft()
 
@@ -90,34 +90,41 @@ class ImageBatches:
         return None
 
     def _encoded(self) -> Iterator[EncodedBatch]:
-        for shard, source in self._named.items():
-            for batch in encoded_batches(shard, source, self._batch_size):
+        for shard, part in self._named.items():
+            for batch in encoded_batches(shard, part, self._batch_size):
                 batch.slot = None if self._decoder.slots is None else self._decoder.slots.take()
                 self._in_work.append(shard)
                 yield batch
 
 
-def encoded_batches(shard: str, source: str, batch_size: int) -> Iterator[EncodedBatch]:
-    """Yield the batches of a source, of at most ``batch_size`` pairs and MOST_BYTES."""
-    version = version_of(source)  # before reading, so that a later change shows
-    samples = TarSamples(source)
+def encoded_batches(shard: str, part: Part, batch_size: int) -> Iterator[EncodedBatch]:
+    """Yield the batches of a part, of at most ``batch_size`` pairs and MOST_BYTES.
+
+    All captions of an image are in one batch, unless they are more than ``batch_size``, so that it is encoded once.
+    """
+    version = part.version()  # before reading, so that a later change shows
+    reading = part.read()
     batch = EncodedBatch(shard)
     try:
-        for sample in samples:
-            found = sample if isinstance(sample, SkippedPair) else raw_pairs(sample)
-            for pair in [] if isinstance(found, SkippedPair) else found:
-                batch.pairs.append(pair)
-                batch.bytes += len(pair.image) + len(pair.negative or b"")
-                if len(batch.pairs) == batch_size or batch.bytes > MOST_BYTES:
-                    batch.position = samples.position
-                    yield batch
-                    batch = EncodedBatch(shard)
+        for found in reading:
             if isinstance(found, SkippedPair):
                 batch.skipped.append(found)
+                continue
+            if batch.pairs and len(batch.pairs) + len(found) > batch_size:
+                batch.position = reading.position
+                yield batch
+                batch = EncodedBatch(shard)
+            for pair in found:
+                batch.pairs.append(pair)
+                batch.bytes += len(pair.image) * (pair is found[0]) + len(pair.negative or b"")
+                if len(batch.pairs) == batch_size or batch.bytes > MOST_BYTES:
+                    batch.position = reading.position
+                    yield batch
+                    batch = EncodedBatch(shard)
     except BrokenSourceError as error:
         batch.problem = str(error)
-    batch.position, batch.others = samples.position, samples.others
-    batch.source = SourceEntry(version, samples.sha256)
+    batch.position, batch.others = reading.position, reading.others
+    batch.source = SourceEntry(version, reading.sha256)
     yield batch
 
 

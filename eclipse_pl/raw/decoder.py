@@ -24,21 +24,21 @@ from eclipse_pl.raw.reasons import BAD_IMAGE, BAD_NEGATIVE, skipped
 
 @dataclass
 class EncodedBatch:
-    """Pairs of one source, in its order."""
+    """Pairs of one part, in its order."""
 
     shard: str
     pairs: list[RawPair] = field(default_factory=list)
     skipped: list[SkippedPair] = field(default_factory=list)
     others: int = 0
-    """Other files that tars often hold, counted with the source's last batch."""
+    """Entries that are no samples, counted with the part's last batch."""
     position: int = 0
-    """Bytes of the tar read so far."""
+    """How much of the part was read so far."""
     bytes: int = 0
     """Size of the encoded images."""
     source: SourceEntry | None = None
-    """Version of the source, with its last batch."""
+    """State of the part, with its last batch."""
     problem: str | None = None
-    """Reason why a broken source ends early."""
+    """Reason why a broken part ends early."""
     slot: int | None = None
     """Memory for a worker's pixels, if a slot is free."""
 
@@ -48,8 +48,10 @@ class DecodedBatch:
     """``batch`` without its encoded images and without undecodable pairs. Pixels in the batch's slot are None."""
 
     batch: EncodedBatch
+    image_rows: list[int]
+    """Row of ``pixels`` of each pair."""
     negative_rows: list[int]
-    pixels: Float[np.ndarray, "pairs 3 height width"] | None = None
+    pixels: Float[np.ndarray, "images 3 height width"] | None = None
     negative_pixels: Float[np.ndarray, "negatives 3 height width"] | None = None
     out_of_memory: str = ""
     """Key of the pair whose image exceeded the memory."""
@@ -78,30 +80,35 @@ class ImageDecoder(Dataset[DecodedBatch]):
         assert self.slots is not None and decoded.batch.slot is not None
         numbers = self.slots.open(decoded.batch.slot).view(torch.float32)
         room = numbers[: int(np.prod(self.shape))].view(self.shape)
-        return room[: len(decoded.batch.pairs)], room[self.batch_size :][: len(decoded.negative_rows)]
+        return room[: max(decoded.image_rows, default=-1) + 1], room[self.batch_size :][: len(decoded.negative_rows)]
 
     def __getitem__(self, batch: EncodedBatch) -> DecodedBatch:
         room = self.memory(batch.slot)
         pairs: list[RawPair] = []
+        image_rows: list[int] = []
         rows: list[int] = []
+        row_of: dict[int, int] = {}
         left_out = list(batch.skipped)
         kept = replace(batch, pairs=pairs, skipped=left_out)
         for pair in batch.pairs:
             kind = BAD_IMAGE
             try:
-                self._decode(pair.image, room[len(pairs)])
+                if pair.image_number not in row_of:
+                    self._decode(pair.image, room[len(row_of)])
+                    row_of[pair.image_number] = len(row_of)
                 kind = BAD_NEGATIVE
                 if pair.negative is not None:
                     self._decode(pair.negative, room[self.batch_size + len(rows)])
                     rows.append(len(pairs))
                 pairs.append(replace(pair, image=b"", negative=None))
+                image_rows.append(row_of[pair.image_number])
             except BadImageError as error:
                 left_out.append(skipped(pair.key, kind, str(error)))
             except MemoryError:
-                return DecodedBatch(kept, rows, room[:0], room[:0], pair.key)
+                return DecodedBatch(kept, image_rows, rows, room[:0], room[:0], pair.key)
         if self.slots is not None and batch.slot is not None:
-            return DecodedBatch(kept, rows)
-        return DecodedBatch(kept, rows, room[: len(pairs)], room[self.batch_size :][: len(rows)])
+            return DecodedBatch(kept, image_rows, rows)
+        return DecodedBatch(kept, image_rows, rows, room[: len(row_of)], room[self.batch_size :][: len(rows)])
 
     def _decode(self, content: bytes, row: Float[np.ndarray, "3 height width"]) -> None:
         image = self.reader(content)

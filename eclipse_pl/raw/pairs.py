@@ -1,11 +1,6 @@
-"""RawPair: one image and its caption in a webdataset tar, as img2dataset writes them.
+"""RawPair: one encoded image and one caption.
 
-KEY.png | .jpg | .webp ...       image (suffixes of `names.IMAGES`, in any case)
-KEY.txt                          caption; if it is missing or blank, KEY.json holds the caption (`texts`)
-KEY.json                         optional: captions; "split" (train, val or test), "group" and "subset" of the pair
-KEY.negative.png (or .jpg ...)   optional: hard negative, the image of a caption with swapped attributes
-
-Each caption of a list in KEY.json gives a pair: KEY, KEY#1, KEY#2 ...
+Each sample of a source is an image with one or several captions. Each caption gives a pair: KEY, KEY#1, KEY#2 ...
 """
 
 from __future__ import annotations
@@ -15,17 +10,15 @@ from typing import Any
 
 from eclipse_pl.data.chunk import content_number
 from eclipse_pl.data.manifest import SPLITS, SkippedPair
-from eclipse_pl.raw.names import IMAGES
-from eclipse_pl.raw.reasons import BAD_JSON, BAD_SPLIT, skipped
-from eclipse_pl.raw.tar_samples import TarSample
-from eclipse_pl.raw.texts import NoPairError, about_of, captions_of, kind_of, require_plain
+from eclipse_pl.raw.reasons import BAD_FIELD, BAD_SPLIT, skipped
+from eclipse_pl.raw.texts import NoPairError, captions_of, kind_of, require_plain
 
 
 @dataclass(frozen=True)
 class RawPair:
     """One pair of a source, with its encoded image.
 
-    ``split`` and ``group`` come from KEY.json. ``image_number`` is a hash of the image, equal for all its pairs.
+    ``split`` and ``group`` are those that the source names. ``image_number`` is a hash of the image, equal for all its pairs.
     """
 
     key: str
@@ -43,17 +36,24 @@ def normal_caption(caption: str) -> str:
     return " ".join(caption.lower().split())
 
 
-def raw_pairs(sample: TarSample) -> list[RawPair] | SkippedPair:
-    """Return one pair per caption of a sample with an image, or the reason why there is none."""
-    image = next(sample.files[suffix] for suffix in IMAGES if suffix in sample.files)
-    negative = next((content for suffix in IMAGES if (content := sample.files.get(f"negative.{suffix}")) is not None), None)
+def pairs_of(
+    key: str, image: bytes, about: dict[str, Any], txt: bytes | None = None, negative: bytes | None = None
+) -> list[RawPair] | SkippedPair:
+    """Return one pair per caption, or the reason why the sample gives none.
+
+    Args:
+        key: Name of the sample.
+        image: The encoded image.
+        about: Its captions (`texts.captions_of`), and optional "split" (train, val or test), "group" and "subset".
+        txt: Content of a text file with the caption, which comes first if it is not blank.
+        negative: Encoded hard negative, the image of a caption with swapped attributes.
+    """
     try:
-        key = require_plain(sample.key, "name")
-        about = about_of(sample.files.get("json"))
-        captions = captions_of(sample.files.get("txt"), about)
+        require_plain(key, "name")
+        captions = captions_of(txt, about)
         split, group, subset = _split(about.get("split")), _name(about, "group"), _name(about, "subset") or ""
     except NoPairError as error:
-        return skipped(sample.key, error.kind, error.detail)
+        return skipped(key, error.kind, error.detail)
     keys, number = [key, *(f"{key}#{number}" for number in range(1, len(captions)))], content_number(image)
     return [
         RawPair(name, caption, image, negative, split, group, subset, number)
@@ -72,5 +72,5 @@ def _name(about: dict[str, Any], field: str) -> str | None:
     if found is None:
         return None
     if isinstance(found, bool | dict | list):
-        raise NoPairError(BAD_JSON, f"its {field!r} is {kind_of(found)}, and text is expected")
+        raise NoPairError(BAD_FIELD, f"its {field!r} is {kind_of(found)}, and text is expected")
     return require_plain(str(found), field)

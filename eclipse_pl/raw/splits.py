@@ -16,10 +16,8 @@ from eclipse_pl.data.chunk import content_number
 from eclipse_pl.data.manifest import SPLITS, SkippedPair
 from eclipse_pl.data.together import components
 from eclipse_pl.files import atomic_path
-from eclipse_pl.raw.pairs import RawPair, normal_caption, raw_pairs
-from eclipse_pl.raw.source_version import version_of
-from eclipse_pl.raw.tar_files import BrokenSourceError
-from eclipse_pl.raw.tar_samples import TarSample, TarSamples
+from eclipse_pl.raw.pairs import RawPair, normal_caption
+from eclipse_pl.raw.source import BrokenSourceError, Part
 
 CACHE = ".pairs.npz"
 """SHARD.tar.pairs.npz keeps the names of a source's pairs until the set is finished."""
@@ -105,13 +103,13 @@ class SplitDraw:
     A resumed run does not read a source twice, because ``out`` keeps the names of its pairs.
 
     Args:
-        named: {shard: source}.
+        named: {shard: part}.
         out: Folder of the set.
         val: Fraction for validation.
         test: Fraction for testing.
     """
 
-    def __init__(self, named: dict[str, str], out: Path, val: float, test: float) -> None:
+    def __init__(self, named: dict[str, Part], out: Path, val: float, test: float) -> None:
         self.named, self.out, self.val, self.test = named, out, val, test
         self.note: Callable[[str], object] = str
         """Called with the present activity."""
@@ -144,36 +142,31 @@ class SplitDraw:
         return self._drawn
 
     def _draw(self) -> Draw:
-        parts: dict[str, PairNames] = {}
+        names_of: dict[str, PairNames] = {}
         unread: dict[str, str] = {}
-        for number, (shard, source) in enumerate(self.named.items(), 1):
+        for number, (shard, part) in enumerate(self.named.items(), 1):
             self.note(f"reading all sources to draw the splits, {number} of {len(self.named)}")
             try:
-                parts[shard] = self._names(shard, source)
+                names_of[shard] = self._names(shard, part)
             except BrokenSourceError as error:
                 unread[shard] = str(error)
-        names = PairNames(*np.concatenate([PairNames.of([]).table, *(part.table for part in parts.values())], axis=1))
+        names = PairNames(*np.concatenate([PairNames.of([]).table, *(one.table for one in names_of.values())], axis=1))
         splits, is_open = draw_splits(names, self.val, self.test), names.split == OPEN
         digests, first = {}, 0
-        for shard, part in parts.items():
-            end = first + len(part.split)
+        for shard, of_part in names_of.items():
+            end = first + len(of_part.split)
             drawn = splits[first:end][is_open[first:end]]
             digests[shard] = hashlib.sha256(drawn.astype(np.uint8).tobytes()).hexdigest()[:16] if len(drawn) else ""
             first = end
         images, rows = np.unique(names.image[is_open], return_index=True)
         return Draw(images, splits[is_open][rows], digests, unread)
 
-    def _names(self, shard: str, source: str) -> PairNames:
-        path, version = self.out / f"{shard}{CACHE}", version_of(source)
+    def _names(self, shard: str, part: Part) -> PairNames:
+        path, version = self.out / f"{shard}{CACHE}", part.version()
         with suppress(OSError, ValueError, KeyError, BadZipFile), np.load(path, allow_pickle=False) as kept:
             if version and str(kept["version"]) == version:
                 return PairNames(*kept["table"])
-        names = PairNames.of(pair for sample in TarSamples(source) for pair in _pairs(sample))
+        names = PairNames.of(pair for found in part.read() if not isinstance(found, SkippedPair) for pair in found)
         with atomic_path(path) as partial, partial.open("wb") as file:
             np.savez(file, version=np.array(version), table=names.table)
         return names
-
-
-def _pairs(sample: TarSample | SkippedPair) -> list[RawPair]:
-    found = sample if isinstance(sample, SkippedPair) else raw_pairs(sample)
-    return [] if isinstance(found, SkippedPair) else found

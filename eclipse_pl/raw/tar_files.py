@@ -14,15 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from eclipse_pl.raw.remote_file import opened
+from eclipse_pl.raw.source import BrokenSourceError
+
 MOST_BYTES = 1 << 28
 """Most bytes of one file. A larger file is no image or caption, and is not read."""
 _MOST_HEADER_BYTES = 1 << 20
 _PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x5d\0\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _CURL = {6: "there is no such host", 7: "no connection", 22: "the server answers with an error", 28: "it took too long"}
-
-
-class BrokenSourceError(ValueError):
-    """A source tar that cannot be read to its end, or contradicts itself."""
 
 
 class TarFile(NamedTuple):
@@ -97,10 +96,14 @@ def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> TarFile:
 @contextmanager
 def _opened(source: str) -> Iterator[Any]:
     """Open a source for reading. OSError describes a failed command of a stream."""
-    from webdataset.gopen import Pipe, gopen
+    from webdataset.gopen import Pipe, gopen, gopen_schemes
 
     if Path(source).is_file():
         with open(source, "rb") as file:
+            yield file
+        return
+    if source.partition(":")[0] not in gopen_schemes:
+        with opened(source) as file:
             yield file
         return
     stream = gopen(source)

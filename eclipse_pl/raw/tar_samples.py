@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from eclipse_pl.data.manifest import SkippedPair
 from eclipse_pl.raw.names import IMAGES, is_expected, is_statistics, known_name, other_name
 from eclipse_pl.raw.reasons import APART, NO_CAPTION, NO_IMAGE, NOT_READ, TWICE, skipped
-from eclipse_pl.raw.tar_files import BrokenSourceError, TarFiles
+from eclipse_pl.raw.source import BrokenSourceError
+from eclipse_pl.raw.tar_files import TarFiles
 
 
 @dataclass
@@ -108,7 +109,7 @@ class TarSamples:
         unknown.clear()
 
     def _closed(self, sample: TarSample) -> Iterator[TarSample | SkippedPair]:
-        if not _is_whole(sample.known):
+        if not is_whole(sample.known):
             sample.files = dict.fromkeys(sample.files, b"")  # only the suffixes are needed
             self._partial.setdefault(sample.key, []).append(sample)
         elif sample.key in self._whole:
@@ -127,7 +128,7 @@ class TarSamples:
                 self.others += 1
             elif key in self._whole and known <= self._whole[key]:
                 yield skipped(key, TWICE)
-            elif key in self._whole or _is_whole(known):
+            elif key in self._whole or is_whole(known):
                 torn += 1
                 yield skipped(key, APART, held=suffixes)
             else:
@@ -139,5 +140,5 @@ class TarSamples:
             )
 
 
-def _is_whole(suffixes: set[str]) -> bool:
+def is_whole(suffixes: set[str]) -> bool:
     return not suffixes.isdisjoint(IMAGES) and not suffixes.isdisjoint(("txt", "json"))

@@ -1,8 +1,8 @@
-"""Read captions and metadata from a sample's .txt and .json.
+"""Read captions and metadata from a sample's .txt and .json, or from a row of a table.
 
 KEY.txt holds the caption. If it is missing or blank, the first of "caption", "captions", "text" and "TEXT" in KEY.json that
 is neither null nor blank does: one string, or a list of strings for several captions. Both files are UTF-8, or UTF-16 or
-UTF-32 with a byte order mark.
+UTF-32 with a byte order mark. A row of a table takes the place of KEY.json.
 """
 
 from __future__ import annotations
@@ -14,7 +14,15 @@ from eclipse_pl.formats.text_file import MARKS
 from eclipse_pl.raw.reasons import BAD_CAPTION, BAD_JSON, NO_CAPTION, ODD_TEXT
 
 CAPTIONS = ("caption", "captions", "text", "TEXT")
-_KINDS = {bool: "true or false", int: "a number", float: "a number", dict: "an object", list: "a list", type(None): "null"}
+_KINDS = {
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    dict: "an object",
+    list: "a list",
+    type(None): "null",
+    bytes: "no UTF-8",
+}
 
 
 class NoPairError(Exception):
@@ -30,7 +38,7 @@ def captions_of(txt: bytes | None, about: dict[str, Any]) -> list[str]:
     written = "" if txt is None else decoded(txt, "txt", BAD_CAPTION).strip()
     captions = [written] if written else next((found for name in CAPTIONS if (found := _listed(about, name))), [])
     if not captions:
-        named = "" if not about or about.keys() & set(CAPTIONS) else f"its json has {', '.join(sorted(about)[:6])}"
+        named = "" if not about or about.keys() & set(CAPTIONS) else f"its fields are {', '.join(sorted(about)[:6])}"
         raise NoPairError(NO_CAPTION, named)
     for caption in captions:
         require_plain(caption, "caption")
@@ -80,7 +88,7 @@ def _listed(about: dict[str, Any], name: str) -> list[str]:
     for one in several:
         if not isinstance(one, str):
             where = "a list with " if isinstance(found, list) else ""
-            raise NoPairError(BAD_CAPTION, f"its json's {name!r} is {where}{kind_of(one)}")
+            raise NoPairError(BAD_CAPTION, f"its {name!r} is {where}{kind_of(one)}")
     return [one.strip() for one in several if one.strip()]
 
 

@@ -60,6 +60,7 @@ def embed(folder: Path, encoder: OpenClipEncoder, pairs: int, batch_size: int = 
     the second row is the encoder's own forward pass, and shows the cost of decoding and writing.
     """
     from eclipse_pl.embed.embed_shards import embed_shards
+    from eclipse_pl.raw.find_sources import find_sources
 
     device = encoder.device
     captions = write_images(folder / "0000.tar", pairs)
@@ -78,9 +79,11 @@ def embed(folder: Path, encoder: OpenClipEncoder, pairs: int, batch_size: int = 
             encoder.encode_images(pixels[: len(tokens.ids)])
             encoder.encode_tokens(tokens)
 
+    sources = find_sources([str(folder / "0000.tar")])
+
     def ours() -> None:
         with tempfile.TemporaryDirectory(dir=folder) as out:
-            embed_shards([str(folder / "0000.tar")], encoder, out, "python -m eclipse_pl speed", batch_size=batch_size)
+            embed_shards(sources, encoder, out, "python -m eclipse_pl speed", batch_size=batch_size)
 
     seconds, peer, own = in_turns([ours, bare, own_forward], device)
     return [

@@ -12,6 +12,7 @@ from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.data.manifest import MANIFEST_NAME, Manifest
 from eclipse_pl.embed.embed_shards import embed_shards
 from eclipse_pl.open_clip_model import local_dir_tag
+from eclipse_pl.raw.find_sources import find_sources
 from eclipse_pl.world.encoder import FOLDER, WorldEncoder
 from eclipse_pl.world.pairs import write_pairs
 from eclipse_pl.world.scenes import COLOURS
@@ -62,7 +63,7 @@ class WorldDataModule(EmbeddingDataModule):
         tars, where, shards = (shlex.quote(str(path)) for path in (raw / "*.tar", raw, folder))
         write_pairs(raw, self.splits["train"], self.splits["val"], self.splits["test"], colours=self.colours)
         embed_shards(
-            sources=sorted(str(path) for path in raw.glob("*.tar")),
+            sources=find_sources(sorted(str(path) for path in raw.glob("*.tar"))),
             encoder=WorldEncoder(),
             out=folder,
             made_by=f"python -m data_prep world --out {where} {self._options} && "

@@ -16,6 +16,7 @@ from eclipse_pl.data.manifest import Manifest
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.embed.embed_shards import embed_shards
 from eclipse_pl.encoders.openclip import OpenClipEncoder
+from eclipse_pl.raw.find_sources import find_sources
 
 MADE_BY = "python -m data_prep embed --source raw/*.tar --out shards"
 
@@ -54,7 +55,11 @@ def raw_set(folder: Path, tars: int = 3, pairs: int = 7) -> list[str]:
 
 def embed(sources: list[str], encoder: OpenClipEncoder, out: Path, **options: Any) -> Manifest:
     return embed_shards(
-        sources, encoder, out, MADE_BY, **{"chunk": 4, "batch_size": 3, "workers": 0, "val": 0.2, "test": 0.1} | options
+        find_sources(sources),
+        encoder,
+        out,
+        MADE_BY,
+        **{"chunk": 4, "batch_size": 3, "workers": 0, "val": 0.2, "test": 0.1} | options,
     )
 
 

@@ -1,4 +1,4 @@
-"""Sources: webdataset tars by patterns, paths and URLs."""
+"""Webdataset tars by patterns, paths and URLs."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ import re
 from collections.abc import Sequence
 from urllib.request import url2pathname
 
+from eclipse_pl.raw.remote_file import is_known, urls_of
+
 _TAR = r"\.(?:tar(?:\.\w+)?|tgz)"
 _IN_URL = re.compile(rf"([^/\s=?'\"]+){_TAR}\b", re.IGNORECASE)
 _IN_PATH = re.compile(rf"([^/]+){_TAR}\Z", re.IGNORECASE)
 
 
-def find_sources(patterns: Sequence[str]) -> dict[str, str]:
-    """Return {name of the new shard: source} for all tars of the patterns.
+def find_tars(patterns: Sequence[str]) -> dict[str, str]:
+    """Return {name of the new shard: tar} for all tars of the patterns.
 
     Braces (``{0000..0009}``) and, for local files, ``* ? [`` and ``~`` are expanded. An existing path is not expanded. URLs
-    are webdataset's (``https:``, ``gs:``, ``hf:``, ``pipe:``) and ``file:``.
+    are webdataset's (``https:``, ``gs:``, ``hf:``, ``pipe:``), fsspec's (``s3:``, where ``*`` and ``?`` are expanded too) and
+    ``file:``.
 
     Raises:
-        ValueError: A local file is missing, webdataset does not open a URL, or two sources have the same name.
+        ValueError: A file is missing, nothing opens a URL, or two tars have the same name.
     """
     sources = [source for pattern in patterns for source in _expanded(pattern)]
     named: dict[str, str] = {}
@@ -48,7 +51,9 @@ def find_sources(patterns: Sequence[str]) -> dict[str, str]:
 
 def _expanded(pattern: str) -> list[str]:
     if _is_url(pattern):
-        return _braces(pattern)
+        urls = _braces(pattern)
+        by_fsspec = pattern.partition(":")[0] not in gopen_schemes()
+        return [one for url in urls for one in (urls_of(url) if by_fsspec and not {"*", "?"}.isdisjoint(url) else [url])]
     path = _local(pattern)
     if os.path.lexists(path) and not _has_stars(path):
         return [_require_file(path)]
@@ -93,20 +98,25 @@ def _is_url(source: str) -> bool:
     """Return whether a source is a URL. ``file:`` and folders with a colon in their name are paths.
 
     Raises:
-        ValueError: webdataset does not open the URL.
+        ValueError: Nothing opens the URL.
     """
-    from webdataset.gopen import gopen_schemes
-
     scheme = re.match(r"([a-z0-9]{2,}):", source)
     if not scheme or scheme[1] == "file" or os.path.lexists(source.partition("/")[0]):
         return False
-    if scheme[1] not in gopen_schemes:
-        known = ", ".join(f"{name}:" for name in gopen_schemes if not name.startswith("_"))
+    if scheme[1] not in gopen_schemes() and not is_known(scheme[1]):
+        known = ", ".join(f"{name}:" for name in [*gopen_schemes(), "s3"])
         raise ValueError(
-            f"The source {source} is a URL that webdataset does not open; it opens {known}. For others use a command that "
-            "prints the tar: 'pipe:aws s3 cp s3://bucket/0000.tar -'."
+            f"The source {source} is a URL that nothing here opens; known are {known} and those of fsspec. For others use a "
+            "command that prints the tar: 'pipe:aws s3 cp s3://bucket/0000.tar -'."
         )
     return True
+
+
+def gopen_schemes() -> list[str]:
+    """Schemes of the URLs that webdataset opens."""
+    from webdataset.gopen import gopen_schemes as schemes
+
+    return [name for name in schemes if not name.startswith("_")]
 
 
 def _local(source: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from data_prep.__main__ import main
 from eclipse_pl.encoders.openclip import OpenClipEncoder
-from eclipse_pl.raw.sources import find_sources
+from eclipse_pl.raw.tar_patterns import find_tars
 from tests.helpers.raw_sets import embed, sample, write_tar
 
 NAMES = [
@@ -33,27 +33,27 @@ def test_a_folder_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     for place in (folder, f"{tmp_path}/{folder}", f"./{folder}"):
         both = {name: f"{place}/{name}" for name in ("0000.tar", "0001.tar")}
-        assert find_sources([f"{place}/0000.tar", f"{place}/0001.tar"]) == both
-        assert find_sources([f"{place}/*.tar"]) == find_sources([f"{place}/{{0000..0001}}.tar"]) == both
-        assert find_sources([f"{place}/000[01].tar", f"{place}/0001.tar"]) == both, "one that is named twice is taken once"
+        assert find_tars([f"{place}/0000.tar", f"{place}/0001.tar"]) == both
+        assert find_tars([f"{place}/*.tar"]) == find_tars([f"{place}/{{0000..0001}}.tar"]) == both
+        assert find_tars([f"{place}/000[01].tar", f"{place}/0001.tar"]) == both, "one that is named twice is taken once"
 
 
 def test_patterns_are_patterns_where_no_such_name_is_there(tmp_path: Path) -> None:
     for name in ("part1/0.tar", "part2/1.tar", "part[12]/2.tar", "*.tar", "3.tar"):
         write_tar(tmp_path / name, {})
-    assert list(find_sources([f"{tmp_path}/part[12]/*.tar"])) == ["0.tar", "1.tar", "2.tar"]
-    assert list(find_sources([f"{tmp_path}/*.tar"])) == ["*.tar", "3.tar"]
+    assert list(find_tars([f"{tmp_path}/part[12]/*.tar"])) == ["0.tar", "1.tar", "2.tar"]
+    assert list(find_tars([f"{tmp_path}/*.tar"])) == ["*.tar", "3.tar"]
 
 
 def test_paths_of_other_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_tar(tmp_path / "a b.tar", {})
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert find_sources(["~/a b.tar"]) == find_sources(["~/*.tar"]) == {"a b.tar": f"{tmp_path}/a b.tar"}
+    assert find_tars(["~/a b.tar"]) == find_tars(["~/*.tar"]) == {"a b.tar": f"{tmp_path}/a b.tar"}
     for url in (f"file:{tmp_path}/a b.tar", f"file://{tmp_path}/a%20b.tar", f"file://localhost{tmp_path}/a%20b.tar"):
-        assert list(find_sources([url]).values()) == [f"{tmp_path}/a b.tar"]
+        assert list(find_tars([url]).values()) == [f"{tmp_path}/a b.tar"]
     for name in ("0000.TAR", "0001.Tar.gz", "0002.tgz", "0003.tar.zst"):
         (tmp_path / name).touch()
-        assert list(find_sources([str(tmp_path / name)])) == [f"{name[:4]}.tar"]
+        assert list(find_tars([str(tmp_path / name)])) == [f"{name[:4]}.tar"]
 
 
 def test_invalid_sources_are_reported_in_one_sentence(tmp_path: Path) -> None:
@@ -71,10 +71,11 @@ def test_invalid_sources_are_reported_in_one_sentence(tmp_path: Path) -> None:
         "caf\udce9.tar": r"caf\\udce9.tar' is not UTF-8. Rename it",
     }.items():
         with pytest.raises(ValueError, match=expected):
-            find_sources([f"{tmp_path}/{pattern}"])
-    expected = r"s3://bucket/.*.tar is a URL that webdataset does not open; it opens pipe:, http:.*'pipe:aws s3 cp"
-    with pytest.raises(ValueError, match=expected):
-        find_sources(["s3://bucket/{0..3}.tar"])
+            find_tars([f"{tmp_path}/{pattern}"])
+    with pytest.raises(
+        ValueError, match=r"nas://disk/.*.tar is a URL that nothing here opens; known are pipe:, http:.*'pipe:aws s3"
+    ):
+        find_tars(["nas://disk/{0..3}.tar"])
 
 
 def test_out_that_is_no_folder(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:

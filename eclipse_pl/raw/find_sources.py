@@ -1,0 +1,137 @@
+"""Find sources: from what a user names (a path, a URL, a pattern, or a Source) to the parts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eclipse_pl.formats.file_kind import kind_of
+from eclipse_pl.formats.text_table import DELIMITERS, JSON_LINES
+from eclipse_pl.raw.coco import Coco
+from eclipse_pl.raw.hugging_face import HuggingFace
+from eclipse_pl.raw.image_folder import ImageFolder
+from eclipse_pl.raw.source import Part, Source
+from eclipse_pl.raw.table import Table
+from eclipse_pl.raw.tars import Tars
+
+HUB = "hf://datasets/"
+KINDS: dict[str, type[Source]] = {kind.__name__: kind for kind in (Tars, ImageFolder, Table, Coco, HuggingFace)}
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+"""Tables that the hub's image folders hold."""
+_TABLES = (*DELIMITERS, *JSON_LINES)
+_TAR_LIKE = re.compile(r"\.(?:tar(?:\.\w+)?|tgz)\b", re.IGNORECASE)
+
+Given = str | Mapping[str, Any] | Source
+"""A path, URL or pattern; or a Source; or its class and options from a manifest."""
+
+
+@dataclass(frozen=True)
+class FoundSources:
+    """The parts of all sources."""
+
+    parts: dict[str, Part]
+    """{name of the new shard: part}."""
+    lines: list[str]
+    """A line for the user on each source."""
+    given: list[str | dict[str, Any]]
+    """The sources for a manifest, from which `find_sources` finds them again."""
+
+
+def find_sources(given: Sequence[Given]) -> FoundSources:
+    """Find the parts of all sources.
+
+    Raises:
+        ValueError: A source is missing or of no known kind, or two parts have the same name.
+    """
+    if not given:
+        raise ValueError("No source was given. `source` takes tars such as 'raw/*.tar', a folder, a table or COCO's JSON.")
+    sources = [source if isinstance(source, Source | str) else _from_manifest(source) for source in given]
+    strings = [source for source in sources if isinstance(source, str)]
+    tars = [one for one in strings if _is_tars(one)]
+    kinds = [source if isinstance(source, Source) else source_of(source) for source in sources if source not in tars]
+    parts: dict[str, Part] = {}
+    lines = []
+    for source in ([Tars(tars)] if tars else []) + kinds:
+        listing = source.listing()
+        if twice := listing.parts.keys() & parts.keys():
+            name = min(twice)
+            raise ValueError(
+                f"The sources {parts[name]} and {listing.parts[name]} would both become the shard {name}. Rename one of them, "
+                "or embed them into two folders."
+            )
+        parts |= listing.parts
+        lines.append(f"found {listing.found}")
+    return FoundSources(parts, lines, [one if isinstance(one, str) else one.to_json() for one in sources])
+
+
+def source_of(path: str) -> Source:
+    """The source at a path, by what lies there.
+
+    Raises:
+        ValueError: Nothing lies there, or it is of no known kind.
+    """
+    if path.startswith(HUB):
+        return HuggingFace(path.removeprefix(HUB))
+    place = Path(path).expanduser()
+    if place.is_dir():
+        return _folder(place)
+    suffix = place.suffix.lower()
+    if not place.is_file():
+        raise ValueError(
+            f"There is no source {path}. `source` takes webdataset tars ('raw/{{0000..0009}}.tar', 'raw/*.tar', or URLs), a "
+            f"folder of images with text files, a table ({', '.join(_TABLES)}, Parquet), MSCOCO's captions (.json), or a data "
+            f"set of the Hugging Face hub ({HUB}OWNER/NAME)."
+        )
+    if kind_of(place) == "Parquet":
+        return HuggingFace(str(place.parent)) if _holds_images(place) else Table(str(place))
+    if suffix in _TABLES:
+        return Table(str(place))
+    if suffix == ".json":
+        return Coco(str(place))
+    raise ValueError(
+        f"The source {path} is of no known kind. Sources are webdataset tars, tables ({', '.join(_TABLES)}, Parquet), "
+        "MSCOCO's captions (.json) and folders. An archive of images with text files is unpacked first."
+    )
+
+
+def _is_tars(source: str) -> bool:
+    """Return whether a string names tars: its end says so, unless a folder has this name."""
+    return bool(_TAR_LIKE.search(source)) or source.startswith("pipe:")
+
+
+def _folder(folder: Path) -> Source:
+    names = {path.name for path in folder.iterdir()}
+    suffixes = {Path(name).suffix.lower() for name in names}
+    if table := next((name for name in METADATA if name in names), None):
+        return Table(str(folder / table))
+    if names & {"state.json", "dataset_dict.json"} or any(
+        next(folder.rglob(f"*{kind}"), None) for kind in (".parquet", ".arrow")
+    ):
+        return HuggingFace(str(folder))
+    if ".tar" in suffixes:
+        return Tars([f"{folder}/*.tar"])
+    return ImageFolder(str(folder))
+
+
+def _holds_images(path: Path) -> bool:
+    """Return whether a Parquet file holds the images themselves."""
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetFile
+
+    kinds = {field.name.lower(): field.type for field in ParquetFile(path).schema_arrow}
+    return any(
+        pa.types.is_struct(kinds[name]) or pa.types.is_binary(kinds[name]) for name in kinds if name in ("image", "img")
+    )
+
+
+def _from_manifest(saved: Mapping[str, Any]) -> Source:
+    options = {name: value for name, value in saved.items() if name != "class"}
+    try:
+        return KINDS[saved["class"]](**options)
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"The manifest names the source {dict(saved)}, which this eclipse_pl does not know ({error})."
+        ) from error

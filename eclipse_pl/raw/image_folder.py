@@ -1,0 +1,82 @@
+"""ImageFolder: a folder of images with their captions in files of the same name, at any depth."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from eclipse_pl.data.manifest import SkippedPair
+from eclipse_pl.raw.listed import FolderFiles, Sample, cut_in_parts
+from eclipse_pl.raw.names import IMAGES, is_expected, known_name
+from eclipse_pl.raw.pairs import RawPair
+from eclipse_pl.raw.reasons import NO_CAPTION, NO_IMAGE, NOT_READ, skipped
+from eclipse_pl.raw.source import Listing, Source
+from eclipse_pl.raw.tar_samples import TarSample, is_whole
+from eclipse_pl.raw.tars import sample_pairs
+
+
+@dataclass(frozen=True)
+class ImageFolder(Source):
+    """A folder of images with a ``.txt`` (or ``.json``) of the same name beside each one.
+
+    The files are those of a webdataset tar (see `tars`).
+
+    Args:
+        folder: The folder. Folders inside it are read too; links to folders are not followed.
+        shard_images: Images of a shard.
+    """
+
+    folder: str
+    shard_images: int = 10_000
+
+    def listing(self) -> Listing:
+        samples, others = self._samples()
+        if not samples:
+            raise ValueError(
+                f"{self.folder} holds no image with a caption: {others} files of other kinds. An image folder has "
+                "KEY.jpg (or .png, .webp ...) and KEY.txt. Other sources are tars, tables, COCO's JSON, data sets of the hub."
+            )
+        images = sum(not sample.files.keys().isdisjoint(IMAGES) for sample in samples)
+        stem = Path(self.folder).resolve().name
+        parts = cut_in_parts(samples, self.folder, stem, self.shard_images, others)
+        return Listing(f"an image folder: {images:,} images", parts)
+
+    def _samples(self) -> tuple[list[FolderSample], int]:
+        """All samples by key, and the number of other files."""
+        root, others = Path(self.folder), 0
+        files: dict[str, dict[str, Path]] = {}
+        for folder, folders, names in os.walk(root):
+            folders.sort()
+            for name in sorted(names):
+                path = Path(folder) / name
+                known = None if is_expected(name) else known_name(str(path.relative_to(root)))
+                if known is None:
+                    others += 1
+                else:
+                    files.setdefault(known[0], {})[known[1]] = path
+        return [FolderSample(key, files[key]) for key in sorted(files)], others
+
+
+@dataclass(frozen=True, eq=False)
+class FolderSample(Sample):
+    """The files of one key, by their suffix."""
+
+    key: str
+    files: dict[str, Path]
+
+    def stamp(self) -> str:
+        reader = FolderFiles(Path())
+        return " ".join(f"{suffix} {reader.stamp(str(path))}" for suffix, path in self.files.items())
+
+    def pairs(self) -> list[RawPair] | SkippedPair:
+        if not is_whole(set(self.files)):
+            missing = NO_IMAGE if self.files.keys().isdisjoint(IMAGES) else NO_CAPTION
+            return skipped(self.key, missing, held=sorted(self.files))
+        reader, contents = FolderFiles(Path()), {}
+        for suffix, path in self.files.items():
+            try:
+                contents[suffix] = reader.read(str(path))
+            except OSError as error:
+                return skipped(self.key, NOT_READ, f"its {suffix} is not: {error.strerror or error}")
+        return sample_pairs(TarSample(self.key, contents))

@@ -1,0 +1,527 @@
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data_prep.__main__ import main
+from eclipse_pl.data.manifest import Manifest, SkippedPair
+from eclipse_pl.data.shard_set import ShardSet
+from eclipse_pl.encoders.openclip import OpenClipEncoder
+from eclipse_pl.raw import listed
+from eclipse_pl.raw.coco import Coco
+from eclipse_pl.raw.find_sources import find_sources, source_of
+from eclipse_pl.raw.hugging_face import HuggingFace
+from eclipse_pl.raw.image_folder import ImageFolder
+from eclipse_pl.raw.pairs import RawPair
+from eclipse_pl.raw.source import Source
+from eclipse_pl.raw.table import Table
+from eclipse_pl.raw.tars import Tars
+from tests.helpers.raw_sets import contents, embed, image_bytes, read_all, sample, write_tar
+from tests.helpers.real_data import RealData
+
+
+def write_images(folder: Path, numbers: range, kind: str = "png") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in numbers:
+        (folder / f"{number}.{kind}").write_bytes(image_bytes(number))
+    return folder
+
+
+def read(source: str | Source) -> tuple[dict[str, RawPair], list[SkippedPair], list[str]]:
+    """The pairs by key, the skipped pairs and the lines for the user."""
+    found = find_sources([source])
+    read = [one for part in found.parts.values() for one in part.read()]
+    pairs = [pair for one in read if isinstance(one, list) for pair in one]
+    assert len({pair.key for pair in pairs}) == len(pairs)
+    return {pair.key: pair for pair in pairs}, [one for one in read if isinstance(one, SkippedPair)], found.lines
+
+
+# ---- what a path is taken for
+
+
+def test_what_lies_at_a_path_decides(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    pa = pytest.importorskip("pyarrow")
+    parquet.write_table(pa.table({"image": ["0.png"], "caption": ["a"]}), tmp_path / "paths.parquet")
+    (tmp_path / "held").mkdir()
+    parquet.write_table(pa.table({"image": [{"bytes": b"x", "path": None}], "text": ["a"]}), tmp_path / "held" / "0.parquet")
+    for name in (
+        "a.csv",
+        "a.tsv",
+        "a.jsonl",
+        "a.ndjson",
+        "a.json",
+        "a.zip",
+        "images/0.png",
+        "set/metadata.jsonl",
+        "tars/0.tar",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    kinds = {
+        name: type(source_of(f"{tmp_path}/{name}")) for name in ("a.csv", "a.tsv", "a.jsonl", "a.ndjson", "paths.parquet")
+    }
+    assert set(kinds.values()) == {Table} == {type(source_of(f"{tmp_path}/set"))}
+    assert isinstance(source_of(f"{tmp_path}/a.json"), Coco) and isinstance(source_of(f"{tmp_path}/images"), ImageFolder)
+    assert source_of(f"{tmp_path}/held/0.parquet") == source_of(f"{tmp_path}/held") == HuggingFace(f"{tmp_path}/held")
+    assert source_of("hf://datasets/owner/name") == HuggingFace("owner/name")
+    assert source_of(f"{tmp_path}/tars") == Tars([f"{tmp_path}/tars/*.tar"])
+    with pytest.raises(ValueError, match=r"a.zip is of no known kind. Sources are webdataset tars, tables \(.csv"):
+        source_of(f"{tmp_path}/a.zip")
+    with pytest.raises(ValueError, match=r"There is no source nowhere.*hf://datasets/OWNER/NAME"):
+        source_of("nowhere")
+
+
+def test_a_manifest_names_its_sources_so_that_they_are_found_again(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
+    folder = write_images(tmp_path / "images", range(4))
+    for number in range(4):
+        (folder / f"{number}.txt").write_text(f"image {number}")
+    given: list[str | Source] = [
+        ImageFolder(str(folder), shard_images=3),
+        str(write_tar(tmp_path / "a.tar", {"9": sample(9)})),
+    ]
+    embed(given, clip_encoder, tmp_path / "set", val=0.0, test=0.0)
+    saved = Manifest.load(tmp_path / "set").sources
+    assert saved[0] == {"class": "ImageFolder", "folder": str(folder), "shard_images": 3} and saved[1] == given[1]
+    found = find_sources(saved)
+    assert list(found.parts) == ["a.tar", "images_00000.tar", "images_00001.tar"] and found.given == saved
+    with pytest.raises(ValueError, match=r"names the source {'class': 'Oracle'}, which this eclipse_pl does not know"):
+        find_sources([{"class": "Oracle"}])
+
+
+def test_two_sources_of_one_name(tmp_path: Path) -> None:
+    for number in range(2):
+        folder = write_images(tmp_path / str(number) / "images", range(1))
+        (folder / "0.txt").write_text("a")
+    with pytest.raises(ValueError, match=r"would both become the shard images_00000.tar. Rename one of them"):
+        find_sources([f"{tmp_path}/0/images", f"{tmp_path}/1/images"])
+
+
+# ---- folders
+
+
+def test_a_folder_of_images_at_any_depth(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "my images.v2", range(3))
+    deep = write_images(folder / "deep" / "er", range(3, 5), "JPG")
+    for path in (*folder.glob("*.png"), *deep.glob("*.JPG")):
+        path.with_suffix(".txt").write_text(f"caption of {path.stem}")
+    (folder / "1.txt").unlink()
+    (folder / "1.json").write_text(json.dumps({"captions": ["one", "two"], "split": "test", "group": "g"}))
+    (folder / "2.txt").unlink()
+    (folder / "lost.txt").write_text("no image")
+    (folder / "notes.md").write_text("more")
+    (folder / ".DS_Store").write_bytes(b"")
+    pairs, skipped, lines = read(str(folder))
+    assert {key: pair.caption for key, pair in pairs.items()} == {
+        "0": "caption of 0",
+        "1": "one",
+        "1#1": "two",
+        "deep/er/3": "caption of 3",
+        "deep/er/4": "caption of 4",
+    }
+    assert pairs["1"].split == "test" and pairs["1"].group == "g" and pairs["1"].image == image_bytes(1)
+    assert {pair.key: pair.reason for pair in skipped} == {
+        "2": "no caption (there are: png)",
+        "lost": "no image (there are: txt)",
+    }
+    assert lines == ["found an image folder: 5 images"]
+    (part,) = find_sources([str(folder)]).parts.values()
+    reading = part.read()
+    assert len(list(reading)) == part.size == 6 and reading.others == 2
+
+
+def test_a_folder_without_images(tmp_path: Path) -> None:
+    (tmp_path / "notes.md").touch()
+    with pytest.raises(ValueError, match=r"holds no image with a caption: 1 files of other kinds"):
+        find_sources([str(tmp_path)])
+
+
+# ---- tables
+
+
+def rows_of(folder: Path, **columns: list[Any]) -> dict[str, Path]:
+    """The same table in five formats."""
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+    paths = {kind: folder / f"table.{kind}" for kind in ("csv", "tsv", "jsonl", "parquet")}
+    for kind, mark in (("csv", ","), ("tsv", "\t")):
+        lines = [mark.join(columns), *(mark.join(str(cell) for cell in row.values()) for row in rows)]
+        paths[kind].write_text("\n".join(lines) + "\n")
+    paths["jsonl"].write_text("".join(json.dumps(row) + "\n" for row in rows))
+    parquet.write_table(pa.table(columns), paths["parquet"])
+    return paths
+
+
+def test_a_table_in_any_format(tmp_path: Path) -> None:
+    write_images(tmp_path / "a", range(3))
+    names = ["a/0.png", "a/1.png", "a/0.png", "a/2.png"]
+    tables = rows_of(
+        tmp_path,
+        image_path=names,
+        caption=["zero", "one", "zero again", "two"],
+        split=["test", "train", "test", "val"],
+        group=["g", "h", "g", "i"],
+    )
+    expected = {"a/0.png": "zero", "a/0.png#1": "zero again", "a/1.png": "one", "a/2.png": "two"}
+    for path in tables.values():
+        pairs, skipped, lines = read(str(path))
+        assert {key: pair.caption for key, pair in pairs.items()} == expected and not skipped
+        assert pairs["a/0.png#1"].split == "test" and pairs["a/2.png"].group == "i"
+        assert pairs["a/0.png"].image_number == pairs["a/0.png#1"].image_number
+        assert lines == ["found a table: 3 images, 4 captions"]
+
+
+def test_lists_of_captions_and_values_that_are_none(tmp_path: Path) -> None:
+    write_images(tmp_path, range(6))
+    captions = [["one", "two"], "three", None, 4, ["five", None], {"en": "six"}]
+    rows: list[dict[str, Any]] = [{"file_name": f"{number}.png", "text": caption} for number, caption in enumerate(captions)]
+    rows += [{"file_name": None, "text": "seven"}, {"file_name": 8, "text": "eight"}]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pairs, skipped, _ = read(str(tmp_path / "t.jsonl"))
+    assert {key: pair.caption for key, pair in pairs.items()} == {"0.png": "one", "0.png#1": "two", "1.png": "three"}
+    assert {pair.key: pair.reason for pair in skipped} == {
+        "2.png": "no caption",
+        "3.png": "its caption is no text (its 'caption' is a list with a number)",
+        "4.png": "its caption is no text (its 'caption' is a list with null)",
+        "5.png": "its caption is no text (its 'caption' is a list with an object)",
+        "line 7": "no image",
+        "line 8": "no image",
+    }
+
+
+def test_columns_are_named_or_guessed(tmp_path: Path) -> None:
+    write_images(tmp_path / "images", range(1))
+    path = tmp_path / "t.csv"
+    path.write_text("id,photo,alt,long\n7,0.png,short words,many words\n")
+    with pytest.raises(ValueError, match=r"columns id, photo, alt, long; one of image, image_path"):
+        find_sources([str(path)])
+    path.write_text("id,photo,caption,text\n7,0.png,short words,many words\n")
+    with pytest.raises(ValueError, match=r"none of them has a usual name of images. Name it with --source.image COLUMN"):
+        find_sources([str(path)])
+    with pytest.raises(ValueError, match=r"several columns that may hold the captions: caption, text"):
+        find_sources([Table(str(path), image="photo")])
+    with pytest.raises(ValueError, match=r"has no column 'foto' \(--source.image\); it has id, photo, caption, text"):
+        find_sources([Table(str(path), image="foto")])
+    pairs, _, _ = read(Table(str(path), image="photo", caption="text", key="id", folder=str(tmp_path / "images")))
+    assert {key: pair.caption for key, pair in pairs.items()} == {"7": "many words"}
+
+
+def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
+    write_images(tmp_path, range(8))
+    path = tmp_path / "t.csv"
+    path.write_text("image,caption\n" + "".join(f"{number}.png,caption {number}\n" for number in range(10)))
+    with pytest.raises(ValueError, match=rf"missing: 2 of its 10, first 8.png. Paths begin at {tmp_path}; .*most_missing=0.1"):
+        find_sources([str(path)])
+    pairs, skipped, _ = read(Table(str(path), most_missing=0.2))
+    assert len(pairs) == 8
+    assert [(pair.key, pair.reason) for pair in skipped] == [
+        (f"{n}.png", f"its image file is missing ({n}.png)") for n in (8, 9)
+    ]
+    with pytest.raises(ValueError, match=r"most_missing is 2.0; it is a share"):
+        find_sources([Table(str(path), most_missing=2.0)])
+    path.write_text("url,caption\nhttps://host/0.png,one\n")
+    with pytest.raises(ValueError, match=r"line 2: https://host/0.png is the URL of a web server. Download the images first"):
+        find_sources([str(path)])
+    path.write_text(f"url,caption\nfile://{tmp_path}/0.png,one\n{tmp_path}/1.png,two\n")
+    assert [pair.image for pair in read(str(path))[0].values()] == [image_bytes(0), image_bytes(1)]
+
+
+def test_odd_files_cost_their_pairs_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listed, "MOST_BYTES", 1 << 20)
+    write_images(tmp_path, range(1))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "large.png").write_bytes(bytes(1 + (1 << 20)))
+    rows = ["0.png", "folder", "large.png", "nul\0.png", "sur\ud800.png", "x" * 5000]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps({"image": name, "caption": "a"}) + "\n" for name in rows))
+    pairs, skipped, _ = read(Table(f"{tmp_path}/t.jsonl", most_missing=1.0))
+    assert list(pairs) == ["0.png"] and len(skipped) == 5
+    reasons = [pair.reason.partition(" (")[0] for pair in skipped]
+    assert reasons[0] == reasons[1] == "one of its files is not read" and "it is a folder" in skipped[0].reason
+    assert "larger than 1 MiB" in skipped[1].reason
+
+
+# ---- MSCOCO
+
+
+def test_coco_with_five_captions_an_image(tmp_path: Path, real_data: RealData, capsys: pytest.CaptureFixture[str]) -> None:
+    coco = real_data("coco")
+    annotations = json.loads((coco / "captions_val2017_subset.json").read_text())
+    (tmp_path / "annotations").mkdir()
+    path = tmp_path / "annotations" / "captions_val2017.json"
+    shutil.copy(coco / "captions_val2017_subset.json", path)
+    with pytest.raises(ValueError, match=r"missing: 57 of its 57, first 0000.*jpg. Give the folder or the zip archive"):
+        find_sources([str(path)])
+    with zipfile.ZipFile(tmp_path / "val2017.zip", "w") as archive:
+        for image in (coco / "val2017").glob("*.jpg"):
+            archive.write(image, f"val2017/{image.name}")
+    by_zip, _, lines = read(str(path))
+    shutil.copytree(coco / "val2017", tmp_path / "val2017")
+    by_folder, _, _ = read(Coco(str(path), str(tmp_path / "val2017")))
+    (tmp_path / "val2017.zip").unlink()
+    guessed, _, _ = read(str(path))
+    assert by_zip == by_folder == guessed
+    assert lines == [f"found MSCOCO: 57 images, {len(annotations['annotations'])} captions"]
+    written = {}
+    for row in annotations["annotations"]:
+        written.setdefault(f"{row['image_id']:012d}", []).append(row["caption"].strip())
+    assert {key: pair.caption for key, pair in by_zip.items()} == {
+        f"{stem}#{number}" if number else stem: text for stem, texts in written.items() for number, text in enumerate(texts)
+    }
+    encoder = ["--encoder.model", "ViT-S-32-alt", "--encoder.pretrained", "random", "--workers", "0"]
+    assert main(["embed", "--source", str(path), "--out", f"{tmp_path}/set", "--val", "0.2", *encoder]) == 0
+    assert "found MSCOCO: 57 images" in capsys.readouterr().out
+    shards = ShardSet(tmp_path / "set")
+    assert sum(entry.images for entry in shards.entries) == 57 and len(shards) == len(annotations["annotations"])
+    assert main(["verify", f"{tmp_path}/set"]) == 0 and "more than one split" not in capsys.readouterr().err
+
+
+def test_splits_of_karpathy(tmp_path: Path) -> None:
+    write_images(tmp_path / "train2014", range(2))
+    write_images(tmp_path / "val2014", range(2, 4))
+    images = [
+        {
+            "filepath": f"{where}2014",
+            "filename": f"{n}.png",
+            "split": split,
+            "sentences": [{"raw": f"a {n}"}, {"raw": f"b {n}"}],
+        }
+        for n, (where, split) in enumerate([("train", "train"), ("train", "train"), ("val", "restval"), ("val", "test")])
+    ]
+    path = tmp_path / "dataset_coco.json"
+    path.write_text(json.dumps({"images": images, "dataset": "coco"}))
+    pairs, skipped, _ = read(str(path))
+    assert not skipped and {key: (pair.caption, pair.split) for key, pair in pairs.items() if "#" in key} == {
+        "0#1": ("b 0", "train"),
+        "1#1": ("b 1", "train"),
+        "2#1": ("b 2", "train"),
+        "3#1": ("b 3", "test"),
+    }
+    assert {pair.split for pair in read(Coco(str(path), split="val"))[0].values()} == {"val"}
+
+
+def test_what_is_not_cocos_json(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    boxes = {"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": [{"image_id": 1, "bbox": [0, 0, 1, 1]}]}
+    lost = {"images": [], "annotations": [{"image_id": 1, "caption": "a"}]}
+    for content, expected in [
+        ("{", "is no JSON"),
+        ("[]", "is not MSCOCO's JSON"),
+        ('{"images": []}', "has no list of annotations; its entries are images"),
+        (json.dumps(boxes), r"lacks 'caption'. captions_\*.json holds the captions"),
+        (json.dumps(lost), "captions of 1 images that it does not name, first 1"),
+    ]:
+        path.write_text(content)
+        with pytest.raises(ValueError, match=expected):
+            find_sources([str(path)])
+    (tmp_path / "b.zip").write_bytes(b"PK\3\4 cut off")
+    path.write_text(json.dumps({"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": []}))
+    with pytest.raises(ValueError, match=r"b.zip is no zip archive, or it is damaged"):
+        find_sources([Coco(str(path), str(tmp_path / "b.zip"))])
+    with pytest.raises(ValueError, match=r"There is no nowhere \(--source.images\)"):
+        find_sources([Coco(str(path), "nowhere")])
+
+
+def test_a_zip_may_be_a_bomb_or_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listed, "MOST_BYTES", 1 << 20)
+    named = [{"id": number, "file_name": f"{number}.png"} for number in range(3)]
+    captions = [{"image_id": number, "caption": f"caption {number}"} for number in range(3)]
+    (tmp_path / "c.json").write_text(json.dumps({"images": named, "annotations": captions}))
+    with zipfile.ZipFile(tmp_path / "images.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("0.png", bytes(1 << 24))
+        archive.writestr("1.png", image_bytes(1))
+        archive.writestr("2.png", image_bytes(2))
+        place = archive.getinfo("2.png").header_offset
+    content = bytearray((tmp_path / "images.zip").read_bytes())
+    content[place + 200] ^= 255
+    (tmp_path / "images.zip").write_bytes(content)
+    pairs, skipped, _ = read(f"{tmp_path}/c.json")
+    assert list(pairs) == ["1"]
+    assert "larger than 1 MiB" in skipped[0].reason and "images.zip does not give it" in skipped[1].reason
+
+
+# ---- Hugging Face
+
+
+def test_data_sets_of_hugging_face(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    features = datasets.Features({"picture": datasets.Image(), "text": datasets.Value("string"), "n": datasets.Value("int64")})
+
+    def rows(numbers: range) -> Any:
+        images = [{"bytes": image_bytes(number), "path": None} for number in numbers]
+        texts = [None if number == 1 else f"caption {number}" for number in numbers]
+        return datasets.Dataset.from_dict({"picture": images, "text": texts, "n": list(numbers)}, features=features)
+
+    parts = {"train": range(4), "validation": range(4, 6), "test": range(6, 8)}
+    datasets.DatasetDict({name: rows(numbers) for name, numbers in parts.items()}).save_to_disk(tmp_path / "saved")
+    for name, numbers in parts.items():
+        rows(numbers).to_parquet(tmp_path / "parquet" / f"{name}-00000-of-00002.parquet")
+    rows(range(8, 10)).to_parquet(tmp_path / "parquet" / "train-00001-of-00002.parquet")
+    for name, more in (("saved", 0), ("parquet", 2)):
+        pairs, skipped, lines = read(str(tmp_path / name))
+        assert len(pairs) == 7 + more and len(skipped) == 1 and skipped[0].reason == "no caption"
+        assert {pair.caption: pair.image for pair in pairs.values()} == {
+            f"caption {n}": image_bytes(n) for n in (0, *range(2, 8 + more))
+        }
+        assert {pair.caption: pair.split for pair in pairs.values()}["caption 5"] == "val"
+        assert lines[0].startswith(f"found a data set of Hugging Face, in {3 + bool(more)} parts: ")
+    only = HuggingFace(str(tmp_path / "saved"), split="train", key="n", shard_images=2)
+    found = find_sources([only])
+    assert list(found.parts) == ["saved_train_00000.tar", "saved_train_00001.tar"]
+    pairs, _, _ = read(only)
+    assert {key: pair.split for key, pair in pairs.items()} == {"0": None, "2": None, "3": None}
+    part = found.parts["saved_train_00000.tar"]
+    reading = part.read()
+    assert len(list(reading)) == 2 and reading.sha256 == part.sha256() and part.version() == part.version() != ""
+    with pytest.raises(ValueError, match=r"has no split 'dev'; it has train, validation, test"):
+        find_sources([HuggingFace(str(tmp_path / "saved"), split="dev")])
+    with pytest.raises(ValueError, match=r"has no column 'caption' \(--source.caption\); it has picture, text, n"):
+        find_sources([HuggingFace(str(tmp_path / "saved"), caption="caption")])
+    with pytest.raises(ValueError, match=r"The data set owner/nothing cannot be opened"):
+        find_sources(["hf://datasets/owner/nothing"])
+    table = tmp_path / "images"
+    write_images(table, range(2))
+    (table / "metadata.csv").write_text("file_name,text\n0.png,zero\n1.png,one\n")
+    assert [pair.caption for pair in read(str(table))[0].values()] == ["zero", "one"]
+
+
+def test_a_hugging_face_set_is_embedded_and_resumed(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    images = [{"bytes": image_bytes(number), "path": None} for number in range(6)]
+    features = datasets.Features({"image": datasets.Image(), "caption": datasets.Value("string")})
+    rows = {"image": images, "caption": [f"caption {number}" for number in range(6)]}
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "saved")
+    source = HuggingFace(str(tmp_path / "saved"), shard_images=2)
+    embed([source], clip_encoder, tmp_path / "whole")
+    embed([source], clip_encoder, tmp_path / "set")
+    (tmp_path / "set" / "saved_train_00001.tar").unlink()
+    embed([source], clip_encoder, tmp_path / "set")
+    assert contents(tmp_path / "set") == contents(tmp_path / "whole")
+
+
+# ---- one image, several captions
+
+
+def test_an_image_is_encoded_once_for_all_its_captions(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
+    tars = {
+        f"{number}": {
+            "png": image_bytes(number),
+            "json": json.dumps({"captions": [f"{n} of {number}" for n in range(5)]}).encode(),
+        }
+        for number in range(6)
+    }
+    write_tar(tmp_path / "raw.tar", tars)
+    seen: list[int] = []
+
+    class Counting(OpenClipEncoder):
+        def __init__(self) -> None:
+            self.__dict__ |= clip_encoder.__dict__
+
+        def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
+            seen.append(len(pixels))
+            return super().encode_images(pixels)
+
+    embed([str(tmp_path / "raw.tar")], Counting(), tmp_path / "set", batch_size=12, chunk=64, val=0.0, test=0.0)
+    assert sum(seen[1:]) == 6, "the first image is that of the space"
+    pairs = read_all(tmp_path / "set")
+    alone = embed([str(tmp_path / "raw.tar")], clip_encoder, tmp_path / "alone", batch_size=1, chunk=64, val=0.0, test=0.0)
+    assert alone.pairs == len(pairs) == 30
+    for key, pair in read_all(tmp_path / "alone").items():
+        torch.testing.assert_close(pairs[key]["image"], pair["image"], rtol=2e-3, atol=2e-3)
+        torch.testing.assert_close(pairs[key]["text"], pair["text"], rtol=2e-3, atol=2e-3)
+    assert [entry.images for entry in ShardSet(tmp_path / "set").entries] == [6]
+
+
+# ---- the front door
+
+
+def test_a_source_of_a_class(tmp_path: Path, clip_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_images(tmp_path / "images", range(5))
+    (tmp_path / "t.csv").write_text("photo,words\n" + "".join(f"{n}.png,caption {n}\n" for n in range(5)))
+    args = ["embed", "--out", f"{tmp_path}/set", "--encoder.model", f"local-dir:{clip_folder}", "--encoder.pretrained", "null"]
+    table = ["--source", "Table", "--source.path", f"{tmp_path}/t.csv"]
+    options = ["--source.image", "photo", "--source.folder", f"{tmp_path}/images", "--workers", "0"]
+    assert main([*args, *table, *options, "--source.caption", "words"]) == 0, capsys.readouterr().err
+    assert "found a table: 5 images, 5 captions" in capsys.readouterr().out
+    made = Manifest.load(tmp_path / "set")
+    assert made.pairs == 5 and f"--source Table --source.path {tmp_path}/t.csv" in made.made_by
+    with pytest.raises(SystemExit):
+        main([*args, *table, *options, "--source.captoin", "words"])
+    assert capsys.readouterr().err.endswith("source of Table: Option 'captoin' is not accepted; near it: caption.\n")
+
+
+@pytest.mark.processes
+def test_tars_in_s3(tmp_path: Path, clip_encoder: OpenClipEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    server_of = pytest.importorskip("moto.server")
+    pytest.importorskip("s3fs")
+    import boto3
+
+    for name, value in (("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b"), ("AWS_DEFAULT_REGION", "us-east-1")):
+        monkeypatch.setenv(name, value)
+    tars = [write_tar(tmp_path / f"{number}.tar", {f"{number}": sample(number)}) for number in range(3)]
+    server = server_of.ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        address = "http://{}:{}".format(*server.get_host_and_port())
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        client = boto3.client("s3", endpoint_url=address)
+        client.create_bucket(Bucket="raw")
+        for tar in tars:
+            client.upload_file(str(tar), "raw", f"set/{tar.name}")
+        options = {"val": 0.0, "test": 0.0}
+        local = embed([f"{tmp_path}/{{0..2}}.tar"], clip_encoder, tmp_path / "local", **options)
+        for number, pattern in enumerate(("s3://raw/set/*.tar", "s3://raw/set/{0..2}.tar")):
+            remote = embed([pattern], clip_encoder, tmp_path / f"remote{number}", **options)
+            assert [shard.sha256 for shard in remote.shards] == [shard.sha256 for shard in local.shards]
+        again = embed(["s3://raw/set/*.tar"], clip_encoder, tmp_path / "remote0", **options)
+        assert again == Manifest.load(tmp_path / "remote0")
+        with pytest.raises(ValueError, match=r"There is no source s3://raw/none/\*.tar"):
+            find_sources(["s3://raw/none/*.tar"])
+        with pytest.raises(ValueError, match=r"1 of 1 sources could not be read to their end: s3://raw/set/9.tar \("):
+            embed(["s3://raw/set/9.tar"], clip_encoder, tmp_path / "none", **options)
+    finally:
+        server.stop()
+
+
+def test_pixels_of_all_kinds_come_through(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
+    """Sources other than tars decode as tars do: CMYK, 16 bits, palettes with transparency, animations, EXIF."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 9, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.convert("CMYK").save(folder / "cmyk.jpg")
+    Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(folder / "deep.png")
+    image.convert("P").save(folder / "palette.png", transparency=0)
+    image.save(folder / "moving.gif", save_all=True, append_images=[image.rotate(90)])
+    image.save(folder / "turned.jpg", exif=exif)
+    Image.new("RGB", (1, 1)).save(folder / "one.png")
+    samples = {}
+    for path in sorted(folder.iterdir()):
+        samples[path.stem] = {path.suffix[1:]: path.read_bytes(), "txt": path.stem.encode()}
+        path.with_suffix(".txt").write_text(path.stem)
+    write_tar(tmp_path / "raw.tar", samples)
+    content = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(content, "PNG")
+    (folder / "huge.png").write_bytes(content.getvalue())
+    (folder / "huge.txt").write_text("huge")
+    options = {"val": 0.0, "test": 0.0, "batch_size": 8}
+    by_folder = embed([str(folder)], clip_encoder, tmp_path / "by_folder", **options)
+    embed([str(tmp_path / "raw.tar")], clip_encoder, tmp_path / "by_tar", **options)
+    ours, theirs = read_all(tmp_path / "by_folder"), read_all(tmp_path / "by_tar")
+    assert ours.keys() == theirs.keys() == samples.keys()
+    for key, pair in theirs.items():
+        torch.testing.assert_close(ours[key]["image"], pair["image"], rtol=2e-3, atol=2e-3)
+    (huge,) = by_folder.shards[0].skipped
+    assert huge.key == "huge" and "400000000 pixels" in huge.reason
