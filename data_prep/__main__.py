@@ -30,7 +30,7 @@ def main(args: list[str] | None = None) -> int:
         import_module(COMMANDS[command]).main(rest)
     except (ValueError, OSError) as error:  # OSError: a full disk, a folder that must not be written
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return getattr(error, "exit_code", 2)
     except KeyboardInterrupt:
         print("stopped; finished work stays, and the same command resumes after it", file=sys.stderr)
         return 130

@@ -6,14 +6,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from data_prep.command import command_line, run
+from data_prep.command import command_line, run, without_options
+from data_prep.tasks import Engine, finish_task, run_tasks
+from eclipse_pl.data.manifest import Manifest
 from eclipse_pl.embed.embed_shards import embed_shards
 from eclipse_pl.embed.progress import left_out
+from eclipse_pl.embed.share import Share
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.raw.find_sources import find_sources
 from eclipse_pl.raw.image import Background, ImageReader
 from eclipse_pl.raw.source import Source
+
+ENGINE_OPTIONS = ("engine", "tasks", "jobs", "ray_address", "cpus", "gpus", "task_index", "task_count")
+"""Options that do not change the set, so its manifest does not hold them."""
 
 
 def embed(
@@ -27,7 +33,16 @@ def embed(
     workers: int = 1,
     upright: bool = True,
     background: Background = "white",
+    engine: Engine | None = None,
+    tasks: int | None = None,
+    jobs: int | None = None,
+    ray_address: str | None = None,
+    cpus: float | None = None,
+    gpus: float | None = None,
+    task_index: int | None = None,
+    task_count: int | None = None,
     made_by: str = "python -m data_prep embed",
+    words: list[str] | None = None,
 ) -> None:
     """Turn images and captions into a set of embedding shards.
 
@@ -48,10 +63,31 @@ def embed(
         workers: Processes that decode images. 0 decodes in the main process.
         upright: Turn images as their EXIF data state.
         background: Colour behind transparent images. "none" drops their transparency.
+        engine: Embed by tasks, each a process that makes some of the shards: local on this machine, ray on a Ray cluster whose
+            nodes share the folders. A task that dies is started again.
+        tasks: Number of tasks of the engine; by default one a shard.
+        jobs: Local tasks at a time, which share processors and GPUs (default: 1).
+        ray_address: The Ray cluster (default: one on this machine).
+        cpus: Processors of a task on Ray (default: 1).
+        gpus: GPUs of a task on Ray (default: 0).
+        task_index: Make this share of the shards alone, from 0; in a job array of SLURM by default SLURM_ARRAY_TASK_ID. The
+            task that ends last writes the manifest.
+        task_count: Number of shares.
         made_by: Command that repairs the set, for the manifest. The default is this command.
+        words: Options of the tasks. The default is those of this command.
     """
     sources = find_sources([source] if isinstance(source, str | Source) else source)  # before an encoder is downloaded
     print("\n".join(sources.lines))
+    share = Share.of_options(task_index, task_count)
+    if engine is not None:
+        if task_count is not None:
+            raise ValueError(f"--task-count has no effect with --engine {engine}, which runs all tasks (--tasks).")
+        count = tasks or len(sources.parts)
+        run_tasks(words or [], Path(out), min(count, len(sources.parts)), engine, jobs, ray_address, cpus, gpus)
+        return summarise(Manifest.load(out), out)
+    of_engine = {"tasks": tasks, "jobs": jobs, "ray_address": ray_address, "cpus": cpus, "gpus": gpus}
+    if given := next((name for name, value in of_engine.items() if value is not None), None):
+        raise ValueError(f"--{given.replace('_', '-')} has no effect without --engine local or --engine ray.")
     manifest = embed_shards(
         sources=sources,
         encoder=encoder(),
@@ -63,7 +99,15 @@ def embed(
         batch_size=batch_size,
         workers=workers,
         reader=ImageReader(upright, background),
+        share=share,
     )
+    finish_task(Path(out), share)
+    if manifest is not None:
+        summarise(manifest, out)
+
+
+def summarise(manifest: Manifest, out: str) -> None:
+    """Print the content of a finished set."""
     cut = sum(shard.cut for shard in manifest.shards)
     splits = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())
     pairs = f"{manifest.pairs} pairs ({splits}) in {len(manifest.shards)} shards"
@@ -75,7 +119,8 @@ def embed(
 def main(args: list[str] | None = None) -> None:
     args = sys.argv[1:] if args is None else args
     try:
-        run(embed, args, made_by=command_line(embed, args))
+        words = without_options(args, ENGINE_OPTIONS)
+        run(embed, args, made_by=command_line(embed, words), words=words)
     except KeyboardInterrupt:
         print("\nInterrupted. The finished shards are kept: run the same command again to continue.", file=sys.stderr)
         raise SystemExit(130) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,13 +17,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     If the block fails or is interrupted, the temporary file is removed and ``path`` does not change.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = partial_path(path)
     try:
         yield partial
         os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def partial_path(path: Path) -> Path:
+    """A temporary name beside ``path`` that no other process has, on this node or on another."""
+    return path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -57,15 +63,15 @@ def disk_error(error: OSError, folder: Path) -> ValueError:
 
 
 @contextmanager
-def only_process(folder: Path, name: str, busy: str) -> Iterator[None]:
-    """Hold ``folder`` by a lock file ``name`` until the block or the process ends.
+def only_process(folder: Path, name: str, busy: str, seconds: float = 0.0) -> Iterator[None]:
+    """Hold ``folder`` by a lock file ``name`` until the block or the process ends. Wait ``seconds`` for another process.
 
     Raises:
         ValueError: ``busy`` if another process holds it, or the folder cannot be written.
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / name, timeout=0)
+    lock = FileLock(folder / name, timeout=seconds)
     blocking = next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), None)
     if blocking is not None:
         raise ValueError(f"{blocking} is a file, so {folder} cannot be a folder. Choose another.")

@@ -17,7 +17,7 @@ import numpy as np
 
 from eclipse_pl.data.chunk import CAPTIONS_MEMBER, MEMBERS, Chunk, image_numbers, member_name
 from eclipse_pl.data.manifest import SPLITS, RecordEntry, ShardEntry, SkippedPair, SourceEntry
-from eclipse_pl.files import disk_error
+from eclipse_pl.files import disk_error, partial_path
 
 
 class ShardWriter:
@@ -34,7 +34,7 @@ class ShardWriter:
             raise ValueError(
                 f"A shard is called NAME.tar, with no other dot in it (webdataset's rule), not {self.path.name!r}"
             )
-        self._partial = self.path.with_name(self.path.name + ".partial")
+        self._partial = partial_path(self.path)
         self._hash = hashlib.sha256()
         self._position = 0
         self._records: list[RecordEntry] = []

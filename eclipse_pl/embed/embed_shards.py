@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -17,8 +17,9 @@ import torch
 from eclipse_pl.data.manifest import SCHEMA, Manifest, ShardEntry
 from eclipse_pl.data.shards import ShardWriter
 from eclipse_pl.embed.embedded_pairs import EmbeddedPair, chunk_of, embedded_batches
-from eclipse_pl.embed.folder import finish_set, finished_shards, only_run, require_same_settings
+from eclipse_pl.embed.folder import WHOLE, finish_set, finished_shards, finishing, only_run, require_same_settings
 from eclipse_pl.embed.progress import EmbedProgress
+from eclipse_pl.embed.share import Share
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.files import write_json
 from eclipse_pl.raw.batches import ImageBatch, ImageBatches
@@ -40,8 +41,11 @@ def embed_shards(
     batch_size: int = 64,
     workers: int = 1,
     reader: ImageReader = AS_SHOWN,
-) -> Manifest:
+    share: Share = WHOLE,
+) -> Manifest | None:
     """Encode all pairs of the sources, write the set of shards, and return its manifest.
+
+    With a share of the shards, the process that ends last writes the manifest, and the others return None.
 
     A pair without caption, with an undecodable image or with a non-finite embedding is skipped and listed in the manifest. A
     source that cannot be read to its end gives no shard. The other sources are embedded before the error.
@@ -58,6 +62,7 @@ def embed_shards(
         batch_size: Pairs encoded at a time.
         workers: Processes that decode images. 0 decodes in this process.
         reader: How images are decoded. The manifest keeps it.
+        share: The shards that this process makes.
 
     Raises:
         ValueError: A source is missing or broken, the shards in ``out`` have other settings, another run embeds into ``out``,
@@ -69,16 +74,17 @@ def embed_shards(
     if not (0 <= val <= 1 and 0 <= test <= 1 and val + test <= 1):
         raise ValueError(f"val={val} and test={test} are fractions of the pairs: each in 0...1, together at most 1.")
     named, out = sources.parts, Path(out)
-    with only_run(out):
+    mine = share.of(list(named))
+    with only_run(out, share):
         space = encoder.space(torch.zeros(encoder.dim), torch.ones(encoder.dim))
         settings = {"schema": SCHEMA, "space": space.identity, "chunk": chunk, "val": val, "test": test, **asdict(reader)}
         require_same_settings(out, settings, named)
-        entries = finished_shards(out)
-        draw = SplitDraw(named, out, val, test)
-        problems = forget_changed(entries, named, draw)
-        missing = {name: part for name, part in named.items() if name not in entries and str(part) not in problems}
+        entries = finished_shards(out, mine)
+        draw = SplitDraw(named, out, val, test, share.first_of(list(named)))
+        problems = forget_changed(entries, named, mine, draw)
+        missing = {name: named[name] for name in mine if name not in entries and str(named[name]) not in problems}
         batches = ImageBatches(missing, encoder.image_transform, reader, batch_size, workers)
-        with EmbedProgress(missing, len(entries)) as progress, _memory_errors(batches):
+        with EmbedProgress(missing, len(mine) - len(missing)) as progress, _memory_errors(batches):
             draw.note = progress.note
             for name, of_source in itertools.groupby(batches, key=lambda batch: batch.content.shard):
                 try:
@@ -90,21 +96,29 @@ def embed_shards(
         if problems:
             listed = "; ".join(f"{source} ({problem})" for source, problem in problems.items())
             raise ValueError(
-                f"{len(problems)} of {len(named)} sources could not be read to their end: {listed}. The shards of the other "
+                f"{len(problems)} of {len(mine)} sources could not be read to their end: {listed}. The shards of the other "
                 "sources are kept. Replace or remove these sources, and run the command again."
             )
-        shards = [entries[name] for name in named]
-        asked = {"val": val, "test": test} if any(shard.source and shard.source.drawn for shard in shards) else {}
-        return finish_set(out, space, Manifest(space.identity, made_by, shards, asked, asdict(reader), sources.given))
+        with contextlib.nullcontext() if share.is_whole else finishing(out):
+            if not share.is_whole:
+                entries |= {name: entry for name, entry in finished_shards(out, ()).items() if name not in mine}
+            if missing_shards := len(named) - sum(name in entries for name in named):
+                print(f"Task {share} is done. {missing_shards} of {len(named)} shards are missing, which other tasks make.")
+                return None
+            shards = [entries[name] for name in named]
+            asked = {"val": val, "test": test} if any(shard.source and shard.source.drawn for shard in shards) else {}
+            return finish_set(out, space, Manifest(space.identity, made_by, shards, asked, asdict(reader), sources.given))
 
 
-def forget_changed(entries: dict[str, ShardEntry], named: dict[str, Part], draw: SplitDraw) -> dict[str, str]:
-    """Remove from ``entries`` the shards that must be embedded again; return {unreadable source: reason}.
+def forget_changed(
+    entries: dict[str, ShardEntry], named: dict[str, Part], mine: Sequence[str], draw: SplitDraw
+) -> dict[str, str]:
+    """Remove from ``entries`` those shards of ``mine`` that must be embedded again; return {unreadable source: reason}.
 
     A shard must be embedded again where its source has changed, or where new sources have changed the splits of its pairs.
     """
     problems = {}
-    for name in [name for name in named if name in entries]:
+    for name in [name for name in mine if name in entries]:
         entry = entries.pop(name)
         assert entry.source is not None
         try:
@@ -114,10 +128,11 @@ def forget_changed(entries: dict[str, ShardEntry], named: dict[str, Part], draw:
                 print(f"{name} is embedded again, because {named[name]} has changed.")
         except BrokenSourceError as error:
             problems[str(named[name])] = str(error)
-    if len(entries) < len(named) and any(entry.source and entry.source.drawn for entry in entries.values()):
+    drawn = {name: entry.source.drawn for name, entry in entries.items() if entry.source and entry.source.drawn}
+    if len(entries) < len(named) and drawn:
         print(f"All {len(named)} sources are read to draw the splits again.")
         draw.draw()
-        for name in [name for name, entry in entries.items() if entry.source and entry.source.drawn != draw.digest(name)]:
+        for name in [name for name in mine if name in drawn and drawn[name] != draw.digest(name)]:
             print(f"{name} is embedded again, because the other sources change the splits of its pairs.")
             del entries[name]
     return problems
@@ -129,8 +144,8 @@ def _memory_errors(batches: ImageBatches) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # torch raises RuntimeErrors for a GPU's memory and for its workers
-        if sentence := batches.memory_problem(error):
-            raise ValueError(sentence) from error
+        if problem := batches.memory_problem(error):
+            raise problem from error
         raise
 
 

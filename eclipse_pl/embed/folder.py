@@ -21,7 +21,8 @@ from rich.progress import track
 from torch import Tensor
 
 from eclipse_pl.data.chunk import member_name
-from eclipse_pl.data.manifest import MANIFEST_NAME, SPACE_NAME, Manifest, RecordEntry, ShardEntry
+from eclipse_pl.data.manifest import MANIFEST_NAME, SPACE_NAME, Check, Manifest, RecordEntry, ShardEntry
+from eclipse_pl.embed.share import Share
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.files import disk_error, only_process, write_atomically, write_json
 from eclipse_pl.raw.reasons import by_kind
@@ -30,17 +31,25 @@ from eclipse_pl.raw.splits import CACHE
 SETTINGS_NAME = "embed.json"
 """Settings that all shards of a set share: space, chunk and the fractions of the splits."""
 LOCK_NAME = "embed.lock"
+WHOLE = Share()
+"""All shards."""
 STATISTICS_BLOCK = 4096
 """Embeddings converted to float64 at a time."""
 
 
-def only_run(out: Path) -> AbstractContextManager[None]:
-    """Lock ``out`` for this process.
+def only_run(out: Path, share: Share = WHOLE) -> AbstractContextManager[None]:
+    """Lock ``out``, or one share of its shards, for this process.
 
     Raises:
         ValueError: Another process embeds into it.
     """
-    return only_process(out, LOCK_NAME, f"Another run is embedding into {out}. Wait for it, or choose another folder.")
+    name = LOCK_NAME if share.is_whole else f"embed.{share}.lock"
+    return only_process(out, name, f"Another run is embedding into {out}. Wait for it, or choose another folder.")
+
+
+def finishing(out: Path) -> AbstractContextManager[None]:
+    """Lock ``out`` to write its manifest. It waits for other processes, which write the same manifest."""
+    return only_process(out, LOCK_NAME, f"Another run is embedding into {out} for an hour. Run the command again.", 3600.0)
 
 
 def require_same_settings(out: Path, settings: dict[str, Any], named: Collection[str]) -> None:
@@ -75,8 +84,13 @@ def require_same_settings(out: Path, settings: dict[str, Any], named: Collection
         )
 
 
-def finished_shards(out: Path) -> dict[str, ShardEntry]:
-    """Return the shards of a set, finished or not, whose bytes are right, by name."""
+def finished_shards(out: Path, hashed: Collection[str] | None = None) -> dict[str, ShardEntry]:
+    """Return the shards of a set, finished or not, whose bytes are right, by name.
+
+    Args:
+        out: Folder of the set.
+        hashed: Names of the shards whose bytes are read. Of the others the size alone is checked. None reads all.
+    """
     try:
         entries = {shard.name: shard for shard in Manifest.load(out).shards}
     except ValueError:  # missing or damaged: only shards with an entry of their own are kept
@@ -84,10 +98,13 @@ def finished_shards(out: Path) -> dict[str, ShardEntry]:
     for path in sorted(out.glob("*.tar.json")):
         try:
             entries[path.name.removesuffix(".json")] = ShardEntry.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:  # another process has finished the set
+            continue
         except (ValueError, KeyError, TypeError, AttributeError):
             path.unlink()
     checked = track(entries.values(), "reading finished shards", disable=not (entries and sys.stdout.isatty()))
-    return {entry.name: entry for entry in checked if not entry.problem(out)}
+    checks: dict[bool, Check] = {True: "sha256", False: "size"}
+    return {one.name: one for one in checked if not one.problem(out, checks[hashed is None or one.name in hashed])}
 
 
 class ImageStatistics(NamedTuple):
@@ -143,8 +160,9 @@ def finish_set(out: Path, space: ClipSpace, manifest: Manifest) -> Manifest:
         unchanged = False
     if not unchanged:
         manifest.save(out)
-    for temporary in [*out.glob("*.tar.json"), *out.glob(f"*.tar{CACHE}")]:
-        temporary.unlink()
+    for pattern in ("*.tar.json", f"*.tar{CACHE}", "*.partial"):
+        for temporary in out.glob(pattern):
+            temporary.unlink(missing_ok=True)
     return manifest
 
 

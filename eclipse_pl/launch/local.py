@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -26,6 +27,9 @@ class Status:
     state: State = "waiting"
     message: str = ""
     started: float = 0.0
+    was_killed: bool = False
+    """Whether the last try was ended by SIGKILL: that of its command, or that of its supervisor."""
+    restarts: int = 0
 
     @classmethod
     def of(cls, task: Task) -> Status:
@@ -40,7 +44,15 @@ class Status:
         if exit_code and not message and record is not None and record.exit_code == 0:
             message = f"exit code 0, but it did not write {self.task.finished_by}"
         self.message = message or f"exit code {exit_code}"
+        self.was_killed = exit_code in (-signal.SIGKILL, 128 + signal.SIGKILL)
         self.state = "finished" if exit_code == 0 else "stopped" if self.state == "stopping" else "failed"
+
+    def start_again(self, most: int) -> bool:
+        """Put a task that was killed back among the waiting ones, at most ``most`` times."""
+        if self.state != "failed" or not self.was_killed or self.restarts >= most:
+            return False
+        self.restarts, self.state = self.restarts + 1, "waiting"
+        return True
 
     @property
     def seconds(self) -> float:
@@ -62,8 +74,10 @@ Watch = Callable[[Sequence[Status]], None]
 """Called with all tasks at every change, and a few times a second."""
 
 
-def run_local(statuses: Sequence[Status], jobs: int, watch: Watch, gpus: Sequence[str] = ()) -> None:
+def run_local(statuses: Sequence[Status], jobs: int, watch: Watch, gpus: Sequence[str] = (), restarts: int = 0) -> None:
     """Run the unfinished tasks, ``jobs`` at once, each with its share of the GPUs. A failed task does not stop the others.
+
+    A task that is killed (SIGKILL) is started again, at most ``restarts`` times.
 
     An interruption stops all of them (SIGINT, and time to write a checkpoint) before it reaches the caller.
     """
@@ -81,8 +95,11 @@ def run_local(statuses: Sequence[Status], jobs: int, watch: Watch, gpus: Sequenc
             watch(statuses)
             time.sleep(0.2)
             for process in [process for process in running if process.poll() is not None]:
-                running.pop(process).end(*outcome(process))
+                status = running.pop(process)
+                status.end(*outcome(process))
                 free.append(taken.pop(process))
+                if status.start_again(restarts):
+                    waiting.append(status)
     finally:
         for process, status in running.items():
             status.state = "stopping"

@@ -16,7 +16,12 @@ RETRIES = 10
 
 
 def run_on_ray(
-    statuses: Sequence[Status], watch: Watch, address: str | None = None, cpus: float = 1.0, gpus: float = 0.0
+    statuses: Sequence[Status],
+    watch: Watch,
+    address: str | None = None,
+    cpus: float = 1.0,
+    gpus: float = 0.0,
+    restarts: int = 0,
 ) -> None:
     """Run the unfinished tasks, as many at once as the cluster has resources for. A failed task does not stop the others.
 
@@ -28,6 +33,7 @@ def run_on_ray(
         address: Of the cluster; without it, one is started on this machine for as long as this takes.
         cpus: Processors of each task.
         gpus: GPUs of each task, which are all that it sees.
+        restarts: How often a task is started again whose command was killed (SIGKILL).
     """
     ray = import_ray()
     try:
@@ -38,19 +44,23 @@ def run_on_ray(
         raise ValueError(f"There is no Ray at {address or 'local'}: {error}") from error
     try:
         require_resources(ray.nodes(), cpus, gpus)
-        attend_all(ray, statuses, watch, ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(attend))
+        remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(attend)
+        attend_all(ray, statuses, watch, remote, restarts)
     finally:
         ray.shutdown()
 
 
-def attend_all(ray: Any, statuses: Sequence[Status], watch: Watch, remote: Any) -> None:
+def attend_all(ray: Any, statuses: Sequence[Status], watch: Watch, remote: Any, restarts: int = 0) -> None:
     tries = {status.task.name: tries_of(status.task) for status in statuses}
     pending = {remote.remote(status.task): status for status in statuses if status.state == "waiting"}
     try:
         while pending:
             ended, _ = ray.wait(list(pending), timeout=0.5)
             for reference in ended:
-                pending.pop(reference).end(*result(ray, reference))
+                status = pending.pop(reference)
+                status.end(*result(ray, reference))
+                if status.start_again(restarts):
+                    pending[remote.remote(status.task)] = status
             for status in pending.values():
                 if status.state == "waiting" and tries_of(status.task) > tries[status.task.name]:
                     status.begin()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -25,6 +26,13 @@ PREFETCH = 2
 HELD = 3
 """Batches that the caller may use at a time. Pixels of further batches pass through a pipe."""
 _LOWER = "Lower --workers or --batch-size, and run the command again: the finished shards are kept."
+
+
+class KilledWorkerError(ValueError):
+    """A process that decodes images was ended from outside. A launcher may start the command again."""
+
+    exit_code = 128 + signal.SIGKILL
+    """The exit code of the command, as a shell reports a killed process."""
 
 
 class ImageBatch(NamedTuple):
@@ -75,15 +83,15 @@ class ImageBatches:
             del decoded  # frees its slot
             self._in_work.popleft()
 
-    def memory_problem(self, error: BaseException) -> str | None:
-        """Describe an error of too little memory in one sentence; return None for other errors."""
+    def memory_problem(self, error: BaseException) -> ValueError | None:
+        """Describe an error of too little memory, or of a killed worker, in one sentence; return None for other errors."""
         shards = " and ".join(dict.fromkeys(self._in_work)) or "the sources"
         if is_memory_error(error):
             reason = str(error).strip().split("\n")[0][:200]
-            return f"Memory ran out while {shards} was embedded{f' ({reason})' * bool(reason)}. {_LOWER}"
+            return ValueError(f"Memory ran out while {shards} was embedded{f' ({reason})' * bool(reason)}. {_LOWER}")
         if worker := re.match(r"DataLoader worker \(pid.*?\) (?:is killed by signal: (\w+)|exited)", str(error)):
             how = f"killed ({worker[1]})" if worker[1] else "ended"
-            return (
+            return KilledWorkerError(
                 f"A process that decodes images was {how} from outside while {shards} was embedded. Systems do so when "
                 f"memory runs out. {_LOWER}"
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,10 +107,13 @@ class SplitDraw:
         out: Folder of the set.
         val: Fraction for validation.
         test: Fraction for testing.
+        order: Order in which the parts are read. Processes with different orders share the work, because each reads what
+            the others have not read yet.
     """
 
-    def __init__(self, named: dict[str, Part], out: Path, val: float, test: float) -> None:
+    def __init__(self, named: dict[str, Part], out: Path, val: float, test: float, order: Sequence[str] = ()) -> None:
         self.named, self.out, self.val, self.test = named, out, val, test
+        self.order = order or list(named)
         self.note: Callable[[str], object] = str
         """Called with the present activity."""
         self._drawn: Draw | None = None
@@ -142,14 +145,15 @@ class SplitDraw:
         return self._drawn
 
     def _draw(self) -> Draw:
-        names_of: dict[str, PairNames] = {}
+        read: dict[str, PairNames] = {}
         unread: dict[str, str] = {}
-        for number, (shard, part) in enumerate(self.named.items(), 1):
+        for number, shard in enumerate(self.order, 1):
             self.note(f"reading all sources to draw the splits, {number} of {len(self.named)}")
             try:
-                names_of[shard] = self._names(shard, part)
+                read[shard] = self._names(shard, self.named[shard])
             except BrokenSourceError as error:
                 unread[shard] = str(error)
+        names_of = {shard: read[shard] for shard in self.named if shard in read}
         names = PairNames(*np.concatenate([PairNames.of([]).table, *(one.table for one in names_of.values())], axis=1))
         splits, is_open = draw_splits(names, self.val, self.test), names.split == OPEN
         digests, first = {}, 0

@@ -78,6 +78,7 @@ def sweep(options: argparse.Namespace) -> None:
     if options.dry_run:
         return print_commands(plan, statuses)
     from eclipse_pl.device import visible_gpus
+    from eclipse_pl.launch.progress import report_failures
     from eclipse_pl.sweeps.progress import SweepProgress
     from eclipse_pl.sweeps.results import SweepResults
 
@@ -97,7 +98,7 @@ def sweep(options: argparse.Namespace) -> None:
             path = results.write()
         show(results, progress.console)
     print(f"All runs and their metrics: {path}")
-    report_failures(statuses)
+    report_failures(statuses, "run")
 
 
 def show(results: SweepResults, console: Console) -> None:
@@ -152,14 +153,3 @@ def print_commands(plan: SweepPlan, statuses: Sequence[Status]) -> None:
         settings = [f"{name}={value}" for name, value in status.task.environment.items()]
         finished = f"# finished: {status.task.folder}"
         print(finished if status.state == "finished" else shlex.join([*settings, *status.task.words()]))
-
-
-def report_failures(statuses: Sequence[Status]) -> None:
-    """Print the runs that failed with their logs, and end with exit code 1 if there are any."""
-    failed = [status for status in statuses if status.state == "failed"]
-    if not failed:
-        return
-    print(f"{len(failed)} of {len(statuses)} runs failed; the same command runs them again:", file=sys.stderr)
-    for status in failed:
-        print("  " + ": ".join(filter(None, (str(status.task.log), status.message, status.last_words))), file=sys.stderr)
-    raise SystemExit(1)

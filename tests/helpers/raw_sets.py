@@ -54,13 +54,15 @@ def raw_set(folder: Path, tars: int = 3, pairs: int = 7) -> list[str]:
 
 
 def embed(sources: list[str], encoder: OpenClipEncoder, out: Path, **options: Any) -> Manifest:
-    return embed_shards(
+    made = embed_shards(
         find_sources(sources),
         encoder,
         out,
         MADE_BY,
         **{"chunk": 4, "batch_size": 3, "workers": 0, "val": 0.2, "test": 0.1} | options,
     )
+    assert made is not None
+    return made
 
 
 def contents(folder: Path) -> dict[str, bytes]:
