@@ -10,6 +10,7 @@ import pytest
 from eclipse_pl.data.chunk import MEMBERS, Chunk, image_numbers, shared_images
 from eclipse_pl.data.manifest import SkippedPair
 from eclipse_pl.data.shards import ShardWriter
+from eclipse_pl.files import partial_path
 from tests.helpers.shard_sets import make_chunk, make_shard_set
 
 
@@ -84,7 +85,7 @@ def test_nothing_is_left_of_a_shard_that_failed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pairs", [5, 2000])  # the disk is full when the file is closed, or while it is written
 def test_full_disk(tmp_path: Path, pairs: int) -> None:
-    (tmp_path / "0000.tar.partial").symlink_to("/dev/full")
+    partial_path(tmp_path / "0000.tar").symlink_to("/dev/full")
     full = pytest.raises(ValueError, match=f"Could not write to {tmp_path} .No space left on device")
     with full, ShardWriter(tmp_path / "0000.tar") as writer:
         writer.write(chunk_of(pairs), "train")
