@@ -42,7 +42,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def commands() -> list[str]:
     texts = [block.replace("\\\n", " ") for page in PAGES for block in blocks(page, "bash")]
-    lines = [line.split("#")[0].strip() for text in texts for line in text.splitlines()]
+    lines = [line.split("#")[0].strip().removeprefix("srun ") for text in texts for line in text.splitlines()]
     inline = [line for page in INLINE for line in re.findall(r"`(python -m [^`]+)`", page.read_text()) if whole(line)]
     return [line for line in dict.fromkeys([*lines, *inline]) if line]
 
