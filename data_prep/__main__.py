@@ -10,9 +10,11 @@ from eclipse_pl.arguments import no_command
 COMMANDS = {
     "world": "data_prep.world",
     "world-models": "data_prep.world_models.command",
+    "plan": "data_prep.plan",
     "embed": "data_prep.embed",
     "verify": "data_prep.verify",
     "import-embeddings": "data_prep.import_embeddings",
+    "merge": "data_prep.merge",
     "prompts": "data_prep.prompts",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,21 @@ def load_open_clip(model: str, pretrained: str | None) -> tuple[Any, Any, str]:
 def open_clip_tag(model: str, pretrained: str | None) -> str:
     """The tag that names the weights, without loading them. For ``random`` weights it lacks their hash."""
     return _find(model, pretrained)[1]
+
+
+def model_config(model: str) -> dict[str, Any]:
+    """The config that open_clip builds the model from: ``embed_dim``, ``vision_cfg``, ``text_cfg`` and others.
+
+    Raises:
+        ValueError: There is no such model.
+    """
+    import open_clip
+
+    if model.startswith(LOCAL):
+        local_dir_tag(folder := Path(model.removeprefix(LOCAL)))
+        return dict(json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))["model_cfg"])
+    _built_in(model, "random")
+    return open_clip.get_model_config(model)
 
 
 def local_dir_tag(folder: Path) -> str:

@@ -13,7 +13,7 @@ from eclipse_pl.device import pick_device
 from eclipse_pl.embedding import TextCondition
 from eclipse_pl.encoders.cropped import Cropped
 from eclipse_pl.encoders.encoder import Encoder, Tokens
-from eclipse_pl.open_clip_model import LOCAL, load_open_clip
+from eclipse_pl.open_clip_model import LOCAL, load_open_clip, model_config
 
 _OTHER_TOWER = (
     "The text tower of {} is not causal, or is not pooled at its end token, so its token states differ from CLIP's. "
@@ -52,11 +52,11 @@ class OpenClipEncoder(Encoder):
             raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISION)}.")
         self.device = pick_device(device, float64=False)
         self.precision = PRECISION[precision]
-        _require_causal(model)
+        require_causal(model)
         self.model, self.tokenizer, self.tag = load_open_clip(model, pretrained)
         folder = Path(model.removeprefix(LOCAL)).resolve().name
         self.name = name or (folder if model.startswith(LOCAL) else f"{model}/{Path(pretrained or '').stem}")
-        self.tower = _text_tower(self.model, model)
+        self.tower = text_tower(self.model, model)
         self.model.requires_grad_(False).eval()
         self._placed = False
         preprocess = PreprocessCfg(**self.model.visual.preprocess_cfg)
@@ -123,7 +123,7 @@ class OpenClipEncoder(Encoder):
         return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
 
 
-def _text_tower(model: Any, name: str) -> Any:
+def text_tower(model: Any, name: str) -> Any:
     """The module that holds the text tower's parts: CLIP itself, or its ``text`` in the newer layout."""
     tower = model if hasattr(model, "token_embedding") else getattr(model, "text", None)
     pool = getattr(tower, "pool_type", getattr(tower, "text_pool_type", None))
@@ -133,13 +133,9 @@ def _text_tower(model: Any, name: str) -> Any:
     return tower
 
 
-def _require_causal(name: str) -> None:
-    """Before a download, raise ValueError for a built-in model whose config has another text tower."""
-    import open_clip
-
-    config = None if name.startswith(LOCAL) else open_clip.get_model_config(name)
-    if config is None:
-        return
-    text = config["text_cfg"]
-    if "hf_model_name" in text or text.get("no_causal_mask") or text.get("pool_type", "argmax") not in ("argmax", "eos"):
+def require_causal(name: str) -> None:
+    """Raise ValueError for a model whose config has another text tower, before its weights are downloaded."""
+    text = model_config(name)["text_cfg"]
+    other = any(text.get(option) for option in ("hf_model_name", "no_causal_mask", "embed_cls"))
+    if other or text.get("pool_type", "argmax") not in ("argmax", "eos"):
         raise ValueError(_OTHER_TOWER.format(name))

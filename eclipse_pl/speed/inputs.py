@@ -25,10 +25,20 @@ WORDS = ["a", "the", "of", "in", "on", "with", "man", "dog", "cat", "bus", "red"
 
 def draw_lengths(captions: int, seed: int = 0) -> Int[Tensor, " captions"]:
     """Draw token counts from the histogram of MSCOCO in the package (mean 13.5, with start and end token)."""
+    lengths, weights = _histogram()
+    return lengths[torch.multinomial(weights, captions, replacement=True, generator=torch.Generator().manual_seed(seed))]
+
+
+def mean_length() -> float:
+    """Mean number of tokens of MSCOCO's captions."""
+    lengths, weights = _histogram()
+    return float((lengths * weights).sum() / weights.sum())
+
+
+def _histogram() -> tuple[Int[Tensor, " lengths"], Float[Tensor, " lengths"]]:
+    """The lengths of MSCOCO's captions, and the number of captions of each."""
     histogram = json.loads(Path(__file__).with_name("caption_lengths.json").read_text())["captions"]
-    weights = torch.tensor(list(histogram.values()), dtype=torch.float64)
-    drawn = torch.multinomial(weights, captions, replacement=True, generator=torch.Generator().manual_seed(seed))
-    return torch.tensor([int(length) for length in histogram])[drawn]
+    return torch.tensor([int(length) for length in histogram]), torch.tensor(list(histogram.values()), dtype=torch.float64)
 
 
 def write_shards(folder: Path, shards: int, records: int, chunk: int, dim: int) -> list[ShardEntry]:
@@ -76,9 +86,11 @@ def smooth_image(side: int, seed: int) -> Image.Image:
     return coarse.resize((side, side), Image.Resampling.BICUBIC)
 
 
-def random_space(dim: int) -> ClipSpace:
-    statistics = (torch.zeros(dim), torch.ones(dim), torch.randn(2, dim), torch.randn(dim))
-    return ClipSpace("speed", dim, dim, CONTEXT, "speed", False, *statistics)
+def random_space(dim: int, width: int | None = None) -> ClipSpace:
+    """A space whose token states are ``width`` wide, by default as wide as its embeddings."""
+    width = dim if width is None else width
+    statistics = (torch.zeros(dim), torch.ones(dim), torch.randn(2, width), torch.randn(dim))
+    return ClipSpace("speed", dim, width, CONTEXT, "speed", False, *statistics)
 
 
 def random_text(dim: int, lengths: Int[Tensor, " captions"]) -> TextCondition:
