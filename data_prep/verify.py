@@ -15,6 +15,7 @@ from data_prep.overlap import overlap
 from eclipse_pl.arguments import sentence_parser
 from eclipse_pl.data.chunk import Chunk
 from eclipse_pl.data.manifest import Manifest, ShardEntry
+from eclipse_pl.data.remote_folder import is_url
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.embed.folder import SETTINGS_NAME, image_statistics
 from eclipse_pl.raw.reasons import by_kind, shown
@@ -46,6 +47,11 @@ def verify(folders: list[str]) -> list[Finding]:
     findings: list[Finding] = []
     sets: dict[str, ShardSet] = {}
     for folder in folders:
+        if is_url(folder):
+            raise ValueError(
+                f"{folder} is a URL, and `verify` reads local folders. Verify a set before you upload it; a run tests the "
+                "checksum of every record that it downloads."
+            )
         if not Path(folder).is_dir():
             raise ValueError(f"There is no folder {folder}. `verify` takes the folders of sets of shards.")
         of_folder, shards = _one_set(Path(folder))
@@ -181,7 +187,7 @@ def _lengths(lengths: np.ndarray, context_length: int) -> str:
 def _space(shards: ShardSet) -> Finding:
     """The statistics are those of the training pairs, and everything in it is finite."""
     space = shards.space
-    statistics = image_statistics(shards.folder, shards.manifest.shards, space.dim)
+    statistics = image_statistics(Path(shards.folder), shards.manifest.shards, space.dim)
     wrong = [name for name, tensor in space.state()[0].items() if not bool(tensor.isfinite().all())]
     largest = float(statistics.image_std.max())
     for name, counted in statistics._asdict().items():

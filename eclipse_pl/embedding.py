@@ -100,19 +100,24 @@ class ClipSpace:
 
     @classmethod
     def load(cls, path: str | Path) -> ClipSpace:
-        from safetensors import SafetensorError, safe_open
-
         if not Path(path).is_file():
             raise ValueError(
                 f"There is no {path}. A set of shards is a folder with manifest.json and space.safetensors; "
                 "`python -m data_prep embed` writes one."
             )
+        return cls.from_bytes(Path(path).read_bytes(), path)
+
+    @classmethod
+    def from_bytes(cls, content: bytes, path: str | Path) -> ClipSpace:
+        """The space in the bytes of a ``space.safetensors``, which come from ``path``."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
         try:
-            with safe_open(str(path), "pt") as file:
-                identity = json.loads((file.metadata() or {})["identity"])
-                # copies: the file is mapped, and another process may replace it
-                tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
-                return cls.from_state(tensors, identity)
+            tensors = load(content)
+            # safetensors gives no metadata of bytes in memory; a JSON header of that length stands before the tensors
+            header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+            return cls.from_state(tensors, json.loads(header.get("__metadata__", {})["identity"]))
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is no CLIP space ({error}). Write it again with `python -m data_prep embed`.") from error
 

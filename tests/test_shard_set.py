@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eclipse_pl.data import shard_set
+from eclipse_pl.data import shard_files
 from eclipse_pl.data.chunk import MEMBERS, Chunk, image_numbers
 from eclipse_pl.data.manifest import Manifest
 from eclipse_pl.data.shard_set import ShardSet
@@ -139,11 +139,11 @@ def test_few_files_stay_open(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     whole = ShardSet(folder)
     records = np.searchsorted(whole.record_starts, numbers, side="right") - 1
     rows = numbers - whole.record_starts[records]
-    monkeypatch.setattr(shard_set, "OPEN_SHARDS", 1)
-    monkeypatch.setattr(shard_set, "OPEN_RECORDS", 1)
+    monkeypatch.setattr(shard_files, "OPEN_SHARDS", 1)
+    monkeypatch.setattr(shard_files, "OPEN_RECORDS", 1)
     few = ShardSet(folder)
     assert torch.equal(few.gather(records, rows).image_embed, whole.gather(records, rows).image_embed)
-    assert (len(few._files), len(few._records)) == (1, 1)
+    assert (len(few._files._maps), len(few._records)) == (1, 1)
 
 
 def test_pickles_without_its_maps(folder: Path) -> None:

@@ -13,6 +13,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from eclipse_pl.data.loader import EvaluationLoader, Position, TrainingLoader
 from eclipse_pl.data.manifest import MANIFEST_NAME, Check
+from eclipse_pl.data.remote_folder import is_url
+from eclipse_pl.data.remote_shards import Downloads
 from eclipse_pl.data.sampler import EvaluationOrder, SplitPairs, TrainingOrder
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch
@@ -22,7 +24,7 @@ class EmbeddingDataModule(L.LightningDataModule):
     """Batches of embedding shards. Their number is equal on all ranks, and (seed, epoch) determine their order.
 
     Args:
-        folder: Folder of the shards that ``python -m data_prep embed`` wrote.
+        folder: Folder of the shards that ``python -m data_prep embed`` wrote, or its URL (``s3://bucket/karlo``).
         batch_size: Number of pairs in a batch of one process.
         pairs: Number of training pairs; null uses all. A smaller set is part of every larger one.
         window: Number of records whose pairs are shuffled together. A larger window mixes better and keeps more files open.
@@ -34,6 +36,11 @@ class EmbeddingDataModule(L.LightningDataModule):
             first read. "sha256": the checksum of every shard before the run, which reads every byte.
         multiprocessing_context: Start method of the workers; null takes Python's default.
         val_batch_size: Number of pairs in a batch of validation and test; null takes ``batch_size``.
+        cache: Folder on a local disk where the records of a URL are kept. All processes of a node and all runs may share it.
+            null takes ``~/.cache/eclipse_pl/shards``.
+        cache_gb: Limit of its size, in GB; null takes 50. The least recently used records are removed first.
+        ahead: Number of records of a URL that are downloaded before their use; null takes two windows.
+        connections: Number of downloads of a URL at a time; null takes 8.
     """
 
     def __init__(
@@ -48,6 +55,10 @@ class EmbeddingDataModule(L.LightningDataModule):
         check: Check = "size",
         multiprocessing_context: Literal["fork", "spawn", "forkserver"] | None = None,
         val_batch_size: int | None = None,
+        cache: str | None = None,
+        cache_gb: float | None = None,
+        ahead: int | None = None,
+        connections: int | None = None,
     ) -> None:
         super().__init__()
         least = {"batch_size": (batch_size, 1), "window": (window, 1), "workers": (workers, 0), "seed": (seed or 0, 0)}
@@ -60,6 +71,15 @@ class EmbeddingDataModule(L.LightningDataModule):
                 f"data.multiprocessing_context is {multiprocessing_context!r}, but data.workers is 0. "
                 "Set data.workers to 1 or more, or leave the context null."
             )
+        options = {"cache": cache, "cache_gb": cache_gb, "ahead": ahead, "connections": connections}
+        given: dict[str, Any] = {name: option for name, option in options.items() if option is not None}
+        if given and not is_url(folder):
+            name = next(iter(given))
+            raise ValueError(
+                f"data.{name} is {given[name]!r}, but data.folder {folder} is a local folder, from which nothing is "
+                f"downloaded. Leave data.{name} null, or give the URL of a set of shards."
+            )
+        self.downloads = Downloads(window=window, **given)
         self.folder = folder
         self.batch_size = batch_size
         self.pairs = pairs
@@ -79,9 +99,9 @@ class EmbeddingDataModule(L.LightningDataModule):
     def shards(self) -> ShardSet:
         """The set of shards, opened and checked at first use. If it is missing, ``prepare_data`` may build it."""
         if self._shards is None:
-            if not (Path(self.folder) / MANIFEST_NAME).is_file():
+            if not is_url(self.folder) and not (Path(self.folder) / MANIFEST_NAME).is_file():
                 self.prepare_data()
-            self._shards = ShardSet(self.folder, self.check)
+            self._shards = ShardSet(self.folder, self.check, self.downloads)
         return self._shards
 
     @property
@@ -142,9 +162,10 @@ class EmbeddingDataModule(L.LightningDataModule):
         wanted = self.pairs if pairs is None else min(pairs, self.shards.manifest.splits.get("train", 0))
         chosen = self._split("train", wanted)
         numbers = chosen.numbers(chosen.records)
-        for first in range(0, len(numbers), self.batch_size):
-            places = chosen.locate(numbers[first : first + self.batch_size])
-            yield self.shards.gather(*places, with_states=with_states).to("cpu")
+        with self.shards.read_ahead(chosen.records[chosen.counts(chosen.records) > 0]):
+            for first in range(0, len(numbers), self.batch_size):
+                places = chosen.locate(numbers[first : first + self.batch_size])
+                yield self.shards.gather(*places, with_states=with_states).to("cpu")
 
     def transfer_batch_to_device(self, batch: EmbeddingBatch, device: torch.device, dataloader_idx: int) -> EmbeddingBatch:
         """Copy each array once, in float16. The device converts it to float32."""

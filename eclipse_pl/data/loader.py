@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -112,7 +113,7 @@ class TrainingLoader:
             rank_batch = order.global_batch // order.world_size
             longest = numbers_of(rank_batch, rank_batch * self._space.context_length, self._space)
             self._slots = Slots(PREFETCH * workers + HELD, longest)
-        self._places = _Places(order, rank, self._slots)
+        self._places = _Places(shards, order, rank, self._slots)
         self._loader: DataLoader[Made] | None = DataLoader(
             BatchDataset(shards, self._slots),
             batch_size=None,
@@ -164,8 +165,9 @@ class TrainingLoader:
         return min(len(self), self._limit())
 
     def close(self) -> None:
-        """Stop the workers."""
+        """Stop the workers, and downloads ahead of use."""
         self._loader = None
+        self._places.close()
 
     def state_dict(self) -> dict[str, Any]:
         """Empty: the data module keeps the position, because Lightning restores it before any loader is made.
@@ -191,25 +193,43 @@ class EvaluationLoader:
         return len(self._order)
 
     def __iter__(self) -> Iterator[EmbeddingBatch]:
-        for places in self._order.batches(self._rank):
-            batch = self._shards.gather(*places, with_captions=True)
-            yield batch.pin_memory() if self._pin_memory else batch
+        with self._shards.read_ahead(self._order.pairs.records):
+            for places in self._order.batches(self._rank):
+                batch = self._shards.gather(*places, with_captions=True)
+                yield batch.pin_memory() if self._pin_memory else batch
 
 
 class _Places(Sampler[tuple[int | None, Batch]]):
     """The rest of an epoch from ``position``: a free slot for each batch, and the places of its pairs."""
 
-    def __init__(self, order: TrainingOrder, rank: int, slots: Slots | None) -> None:
+    def __init__(self, shards: ShardSet, order: TrainingOrder, rank: int, slots: Slots | None) -> None:
+        self.shards = shards
         self.order = order
         self.rank = rank
         self.slots = slots
         self.position = Position()
+        self._ahead = ExitStack()
+        self._following: Position | None = None
 
     def __iter__(self) -> Iterator[tuple[int | None, Batch]]:
         if self.slots is not None:
             self.slots.forget_in_flight()
-        for places in self.order.batches(self.position.epoch, self.rank, self.position.batches):
+        epoch, start = self.position.epoch, self.position.batches
+        if self.position != self._following:  # otherwise the records of this epoch are read ahead already
+            self.close()
+            self._ahead.enter_context(self.shards.read_ahead(self.order.records(epoch, start)))
+        self._following = None
+        ready: set[int] = set()
+        for places in self.order.batches(epoch, self.rank, start):
+            needed = set(places[0].tolist())
+            self.shards.prepare(needed - ready)
+            ready = needed
             yield None if self.slots is None else self.slots.take(), places
+        self._following = Position(epoch + 1)
+
+    def close(self) -> None:
+        self._ahead.close()
+        self._following = None
 
     def __len__(self) -> int:
         return len(self.order) - self.position.batches

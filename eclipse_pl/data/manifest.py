@@ -25,6 +25,10 @@ SCHEMA = 2
 MANIFEST_NAME = "manifest.json"
 SPACE_NAME = "space.safetensors"
 SPLITS = ("train", "val", "test")
+WHAT_A_SET_IS = (
+    f"A set of shards is a folder with {MANIFEST_NAME} and {SPACE_NAME}; "
+    "`python -m data_prep embed --source ... --encoder ... --out FOLDER` writes one."
+)
 Check = Literal["size", "record", "sha256"]
 """The check against the manifest: sizes only, also each record's checksum when it is first read, or every byte at once."""
 
@@ -53,11 +57,17 @@ class RecordEntry:
     sha256: str
     members: dict[str, tuple[int, int]]
 
-    def is_whole(self, shard: bytes | mmap.mmap) -> bool:
-        """True if this record has the bytes that were written. Only its bytes of ``shard`` are read."""
+    @property
+    def span(self) -> tuple[int, int]:
+        """The first byte of its first member in the shard, and the byte after its last member."""
+        places = self.members.values()
+        return min(offset for offset, _ in places), max(offset + size for offset, size in places)
+
+    def is_whole(self, memory: bytes | mmap.mmap, first: int = 0) -> bool:
+        """True if this record has the bytes that were written. ``memory`` holds the shard from its byte ``first``."""
         digest = hashlib.sha256()
         for offset, size in sorted(self.members.values()):
-            digest.update(memoryview(shard)[offset : offset + size])
+            digest.update(memoryview(memory)[offset - first : offset - first + size])
         return digest.hexdigest() == self.sha256
 
 
@@ -215,12 +225,15 @@ class Manifest:
         """Read ``folder/manifest.json``. ValueError if it is missing, of another schema, or not a manifest."""
         path = Path(folder) / MANIFEST_NAME
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            return cls.parse(path.read_bytes(), path)
         except (FileNotFoundError, NotADirectoryError):
-            raise ValueError(
-                f"There is no {path}. A set of shards is a folder with {MANIFEST_NAME} and {SPACE_NAME}; "
-                "`python -m data_prep embed --source ... --encoder ... --out FOLDER` writes one."
-            ) from None
+            raise ValueError(f"There is no {path}. {WHAT_A_SET_IS}") from None
+
+    @classmethod
+    def parse(cls, written: bytes, path: Path | str) -> Manifest:
+        """Read the bytes of a manifest, which come from ``path``. ValueError if it is of another schema, or not a manifest."""
+        try:
+            content = json.loads(written.decode("utf-8"))
         except ValueError as error:
             raise ValueError(f"{path} is not JSON ({error}). Run the `data_prep` command that made the set again.") from None
         schema = content.get("schema") if isinstance(content, dict) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -57,6 +58,12 @@ class SplitPairs:
             return np.concatenate([np.arange(first, last) for first, last in ranges])
         cuts = [np.searchsorted(self._selected, limits) for limits in ranges]
         return np.concatenate([self._selected[first:last] for first, last in cuts])
+
+    def counts(self, records: Int[np.ndarray, " records"]) -> Int[np.ndarray, " records"]:
+        """Number of the pairs of each of these records."""
+        limits = self.starts[records], self.starts[records + 1]
+        first, last = limits if self._selected is None else (np.searchsorted(self._selected, limit) for limit in limits)
+        return last - first
 
     def lengths(self, numbers: Int[np.ndarray, " pairs"]) -> Int[np.ndarray, " pairs"]:
         """Numbers of real tokens of the captions of these pairs."""
@@ -128,6 +135,15 @@ class TrainingOrder:
                     yield self.pairs.locate(np.sort(batch))
             passed += count
 
+    def records(self, epoch: int, start: int = 0) -> Iterator[np.integer]:
+        """The records in the order of their use, from the window of the batch ``start`` on, epoch after epoch without end."""
+        for later in itertools.count(epoch):
+            records = self._random(later).permutation(self.pairs.records)
+            counts = self.pairs.counts(records)
+            done = np.cumsum(np.add.reduceat(counts, np.arange(0, len(records), self.window))) // self.global_batch
+            window = int(np.searchsorted(done, start if later == epoch else 0, side="right"))
+            yield from records[window * self.window :][counts[window * self.window :] > 0]
+
     def _random(self, *place: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, *place])
 
@@ -155,10 +171,13 @@ class EvaluationOrder:
 
     def batches(self, rank: int = 0) -> Iterator[Batch]:
         numbers = self.pairs.numbers(self.pairs.records)
-        # sorted inside blocks, so that a batch touches few records of a large split
-        blocks = np.arange(len(numbers)) // (16 * self.batch_size * self.world_size)
-        numbers = numbers[np.lexsort((self.pairs.lengths(numbers), blocks))]
+        # sorted inside blocks, so that a batch touches few records of a large split; each block when it is reached
+        block, ready = 16 * self.batch_size * self.world_size, 0
         pieces = len(self) * self.world_size
         bounds = np.arange(pieces + 1) * len(numbers) // pieces
         for piece in range(rank, pieces, self.world_size):
+            while ready < bounds[piece + 1]:
+                part = numbers[ready : ready + block]
+                part[:] = part[np.argsort(self.pairs.lengths(part), kind="stable")]
+                ready += block
             yield self.pairs.locate(np.sort(numbers[bounds[piece] : bounds[piece + 1]]))

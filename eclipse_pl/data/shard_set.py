@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-import mmap
 from collections import OrderedDict
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,11 +17,11 @@ from jaxtyping import Float16, Int, Int16
 from torch import Tensor
 
 from eclipse_pl.data.chunk import CAPTIONS_MEMBER, DECLARED, MEMBERS, Chunk, member_name
-from eclipse_pl.data.manifest import SPACE_NAME, Check, Manifest, RecordEntry, ShardEntry
+from eclipse_pl.data.manifest import SPACE_NAME, Check, RecordEntry
+from eclipse_pl.data.remote_folder import is_url
+from eclipse_pl.data.remote_shards import Downloads, RemoteShards
+from eclipse_pl.data.shard_files import LocalShards, RecordMemory, ShardFiles, places_of
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
-
-# Enough for two windows of records, and far below the usual limit of 1,024 open files.
-OPEN_SHARDS, OPEN_RECORDS = 128, 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +33,7 @@ class MappedRecord:
 
     arrays: dict[str, np.ndarray]
     token_starts: np.ndarray
+    memory: RecordMemory
 
     def image_rows(self, pairs: np.ndarray) -> np.ndarray:
         """Their rows of image_embed."""
@@ -44,47 +46,62 @@ class ShardSet:
     The number of a record is its place in the manifest.
 
     Args:
-        folder: Folder of the set.
+        folder: Folder of the set, or its URL (see `remote_folder`).
         check: "size" checks existence and size of every shard. "record" also checks each record's checksum when a process
-            first reads it. "sha256" reads every byte of the set at once.
+            first reads it. "sha256" reads every byte of the set at once. The records of a URL are checked when they arrive.
+        downloads: Cache and connections of a URL.
 
     Raises:
         ValueError: A check failed. The message names the shard, the record and the command that repairs it.
     """
 
-    def __init__(self, folder: str | Path, check: Check = "size") -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, check: Check = "size", downloads: Downloads | None = None) -> None:
         self.check = check
-        self.manifest = Manifest.load(self.folder)
-        self.space = ClipSpace.load(self.folder / SPACE_NAME)
+        self.folder: Path | str = str(folder) if is_url(folder) else Path(folder)
+        self._files: ShardFiles
+        if isinstance(self.folder, str):
+            self._files = RemoteShards(self.folder, check, downloads or Downloads())
+        else:
+            self._files = LocalShards(self.folder, check)
+        self.manifest = self._files.manifest
+        self.space = self._files.space
         if self.space.identity != self.manifest.space:
             raise ValueError(
-                f"{self.folder / SPACE_NAME} describes another CLIP space than the manifest in its folder: "
+                f"{self._files.place(SPACE_NAME)} describes another CLIP space than the manifest in its folder: "
                 f"{self.space.identity} against {self.manifest.space}. Repair the set with `{self.manifest.made_by}`."
             )
-        placed = [(number, record) for number, shard in enumerate(self.manifest.shards) for record in shard.records]
-        self.entries: list[RecordEntry] = [record for _, record in placed]
-        self.shard_numbers = np.array([number for number, _ in placed], dtype=np.int64)
+        self._places, self.shard_numbers = places_of(self.manifest)
+        self.entries: list[RecordEntry] = [record for _, record in self._places]
         self.record_pairs = np.array([record.pairs for record in self.entries], dtype=np.int64)
         self.record_starts = np.concatenate([[0], np.cumsum(self.record_pairs)]).astype(np.int64)
         """Number of each record's first pair in the set, and one last entry: the number of pairs."""
-        self._files: OrderedDict[int, mmap.mmap] = OrderedDict()
         self._records: OrderedDict[int, MappedRecord] = OrderedDict()
         self._checked: set[int] = set()
         self._require_readable()
-        for shard in self.manifest.shards:
-            self._require_sound(shard, check)
 
     def __len__(self) -> int:
         """Pairs in the set."""
         return int(self.record_starts[-1])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_files": OrderedDict(), "_records": OrderedDict(), "_checked": set()}
+        return {**self.__dict__, "_records": OrderedDict(), "_checked": set()}
 
     def records(self, split: str) -> Int[np.ndarray, "records"]:
         """Numbers of the records of a split; empty if the set has none."""
         return np.array([number for number, entry in enumerate(self.entries) if entry.split == split], dtype=np.int64)
+
+    def read_ahead(self, records: Iterable[int | np.integer]) -> AbstractContextManager[Any]:
+        """While the block lasts, records of a URL are downloaded in this order, before their use. It may be endless."""
+        return self._files.read_ahead(self._places[int(record)] for record in records)
+
+    def prepare(self, records: Iterable[int | np.integer]) -> None:
+        """Make records of a URL ready for the other processes of this node. Local ones are."""
+        if isinstance(self._files, LocalShards):
+            return
+        for record in map(int, records):
+            if record in self._records:
+                self._files.passed(self._places[record])
+            self._record(record)
 
     def lengths(self, record: int | np.integer) -> Int16[np.ndarray, " pairs"]:
         """Number of real tokens of each caption of a record."""
@@ -166,19 +183,20 @@ class ShardSet:
                 f"The records of {self.folder} hold {unread}, {why}: upgrade eclipse_pl, or make the set again without it."
             )
 
-    def _require_whole(self, record: int) -> None:
-        entry, number = self.entries[record], int(self.shard_numbers[record])
-        if not entry.is_whole(self._open(number)):
-            place = f"The record {entry.key} of the shard {self.folder / self.manifest.shards[number].name}"
-            raise ValueError(f"{place} has other bytes than were written (sha256 differs). {self._remedy}")
-
-    def _require_sound(self, shard: ShardEntry, check: Check) -> None:
-        if problem := shard.problem(self.folder, check):
-            raise ValueError(f"The shard {self.folder / shard.name} {problem}. {self._remedy}")
+    def _require_whole(self, record: int, memory: RecordMemory) -> None:
+        entry = self.entries[record]
+        if not entry.is_whole(*memory):
+            raise ValueError(
+                f"The record {entry.key} of the shard {self._place(record)} has other bytes than were written "
+                f"(sha256 differs). {self._remedy}"
+            )
 
     @property
     def _remedy(self) -> str:
         return f"Repair it with `{self.manifest.made_by}`."
+
+    def _place(self, record: int) -> str:
+        return self._files.place(self._places[record][0].name)
 
     def _gather_texts(self, parts: list[tuple[int, np.ndarray]], rows: np.ndarray) -> dict[str, list[str]]:
         count = len(rows)
@@ -193,7 +211,7 @@ class ShardSet:
     def _texts(self, record: int) -> dict[str, list[str]]:
         """The strings of a record: captions, keys, and subsets if there are any."""
         try:
-            texts = json.loads(bytes(self._member(record, CAPTIONS_MEMBER)))
+            texts = json.loads(bytes(self._member(record, self._record(record).memory, CAPTIONS_MEMBER)))
             texts = {name: texts[name] for name in ("captions", "keys", "subsets") if name != "subsets" or name in texts}
             fits = all(len(values) == self.entries[record].pairs for values in texts.values())
         except (ValueError, KeyError, TypeError) as error:
@@ -206,14 +224,15 @@ class ShardSet:
         if record in self._records:
             self._records.move_to_end(record)
             return self._records[record]
+        memory = self._files.record(self._places[record])
         if self.check == "record" and record not in self._checked:
-            self._require_whole(record)
+            self._require_whole(record, memory)
             self._checked.add(record)
         entry = self.entries[record]
         sizes = {"dim": self.space.dim, "width": self.space.text_width}
         sizes |= {"pairs": entry.pairs, "images": entry.images, "tokens": entry.tokens, "subjects": entry.subjects}
         arrays = {
-            name: self._array(record, name, tuple(sizes[size] if isinstance(size, str) else size for size in member.shape))
+            name: self._array(record, memory, name, tuple(sizes[of] if isinstance(of, str) else of for of in member.shape))
             for name, member in MEMBERS.items()
             if not member.optional or member_name(name) in entry.members
         }
@@ -227,15 +246,15 @@ class ShardSet:
         if image_rows is not None and not 0 <= image_rows.min() <= image_rows.max() < entry.images:
             raise self._damaged(record, "image_rows.npy", f"names an image beyond the {entry.images} of the record")
         starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        self._records[record] = MappedRecord(arrays, starts)
-        if len(self._records) > OPEN_RECORDS:
+        self._records[record] = MappedRecord(arrays, starts, memory)
+        if len(self._records) > self._files.open_records:
             self._records.popitem(last=False)
         return self._records[record]
 
-    def _array(self, record: int, field: str, shape: tuple[int, ...]) -> np.ndarray:
+    def _array(self, record: int, memory: RecordMemory, field: str, shape: tuple[int, ...]) -> np.ndarray:
         """A view on one member, after a check of its header against the manifest. Nothing is unpickled."""
         name, dtype = member_name(field), MEMBERS[field].dtype
-        content = self._member(record, name)
+        content = self._member(record, memory, name)
         header = io.BytesIO(content[:1024])
         try:
             if np.lib.format.read_magic(header) != (1, 0):
@@ -249,31 +268,21 @@ class ShardSet:
             raise self._damaged(record, name, f"has {len(content)} bytes, which does not fit its shape {shape}")
         return np.frombuffer(content, dtype, offset=header.tell()).reshape(shape)
 
-    def _member(self, record: int, name: str) -> memoryview:
+    def _member(self, record: int, memory: RecordMemory, name: str) -> memoryview:
         if name not in self.entries[record].members:
             raise self._damaged(record, name, "is missing from the manifest")
         offset, size = self.entries[record].members[name]
-        file = self._open(int(self.shard_numbers[record]))
-        if not 0 <= offset <= offset + size <= len(file):
-            raise self._damaged(record, name, f"lies outside the shard, at bytes {offset} to {offset + size} of {len(file)}")
-        return memoryview(file)[offset : offset + size]
-
-    def _open(self, number: int) -> mmap.mmap:
-        if number in self._files:
-            self._files.move_to_end(number)
-            return self._files[number]
-        shard = self.manifest.shards[number]
-        self._require_sound(shard, "size")  # again: a read beyond the end of a file that shrank kills the process
-        with open(self.folder / shard.name, "rb") as file:
-            self._files[number] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        if len(self._files) > OPEN_SHARDS:
-            self._files.popitem(last=False)
-        return self._files[number]
+        start, end = offset - memory.first, offset - memory.first + size
+        if not 0 <= start <= end <= len(memory.bytes):
+            end_of_shard = memory.first + len(memory.bytes)
+            raise self._damaged(
+                record, name, f"lies outside the shard, at bytes {offset} to {offset + size} of {end_of_shard}"
+            )
+        return memoryview(memory.bytes)[start:end]
 
     def _damaged(self, record: int, member: str, what: str) -> ValueError:
-        shard = self.manifest.shards[int(self.shard_numbers[record])]
         key = self.entries[record].key
-        return ValueError(f"The member {key}.{member} of the shard {self.folder / shard.name} {what}. {self._remedy}")
+        return ValueError(f"The member {key}.{member} of the shard {self._place(record)} {what}. {self._remedy}")
 
 
 Numbers = TypeVar("Numbers", np.ndarray, Tensor)

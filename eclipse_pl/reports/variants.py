@@ -18,7 +18,8 @@ NOT_COUNTED = (
     "trainer.log_every_n_steps", "trainer.num_sanity_val_steps", "trainer.val_check_interval",
     "trainer.check_val_every_n_epoch", "trainer.limit_val_batches", "trainer.limit_test_batches",
     "data.init_args.folder", "data.init_args.workers", "data.init_args.check", "data.init_args.multiprocessing_context",
-    "data.init_args.val_batch_size",
+    "data.init_args.val_batch_size", "data.init_args.cache", "data.init_args.cache_gb", "data.init_args.ahead",
+    "data.init_args.connections",
 )  # fmt: skip
 """Keys, or groups of keys, of where, how and how often a run is stored, logged and measured. They do not change its result.
 

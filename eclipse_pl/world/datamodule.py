@@ -10,6 +10,7 @@ from filelock import FileLock
 
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.data.manifest import MANIFEST_NAME, Manifest
+from eclipse_pl.data.remote_folder import is_url
 from eclipse_pl.embed.embed_shards import embed_shards
 from eclipse_pl.open_clip_model import local_dir_tag
 from eclipse_pl.raw.find_sources import find_sources
@@ -43,6 +44,11 @@ class WorldDataModule(EmbeddingDataModule):
         **options: Any,
     ) -> None:
         super().__init__(folder, **options)
+        if is_url(folder):
+            raise ValueError(
+                f"data.folder is {folder}, but WorldDataModule makes its shards, in a local folder. Use EmbeddingDataModule "
+                "to train on shards behind a URL."
+            )
         self.colours = COLOURS if colours is None else tuple(colours)
         require_colours(self.colours)
         self.splits = {"train": train_pairs, "val": val_pairs, "test": test_pairs}
