@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from data_prep.command import command_line, run, without_options
 from data_prep.tasks import Engine, finish_task, run_tasks
 from eclipse_pl.data.manifest import Manifest
 from eclipse_pl.embed.embed_shards import embed_shards
 from eclipse_pl.embed.progress import left_out
+from eclipse_pl.embed.remote_set import work_folder
 from eclipse_pl.embed.share import Share
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.encoders.openclip import OpenClipEncoder
@@ -53,7 +53,7 @@ def embed(
             table that names image files (CSV, TSV, JSON lines, Parquet), MSCOCO's captions (.json), or a data set of the
             Hugging Face hub (hf://datasets/OWNER/NAME); or several of these. For options of a source, name its class (Table,
             ImageFolder, Coco, HuggingFace): --source Table --source.path FILE --source.caption COLUMN.
-        out: Folder of the set of shards.
+        out: Folder of the set of shards, or its URL (s3://bucket/set).
         encoder: The CLIP, for example --encoder.model ViT-bigG-14 --encoder.pretrained laion2b_s39b_b160k.
         chunk: Pairs per record.
         val: Fraction for validation of the pairs without a split. Pairs of one image, caption or group stay together, so all
@@ -83,8 +83,8 @@ def embed(
         if task_count is not None:
             raise ValueError(f"--task-count has no effect with --engine {engine}, which runs all tasks (--tasks).")
         count = tasks or len(sources.parts)
-        run_tasks(words or [], Path(out), min(count, len(sources.parts)), engine, jobs, ray_address, cpus, gpus)
-        return summarise(Manifest.load(out), out)
+        run_tasks(words or [], work_folder(out), min(count, len(sources.parts)), engine, jobs, ray_address, cpus, gpus)
+        return summarise(Manifest.load(work_folder(out)), out)
     of_engine = {"tasks": tasks, "jobs": jobs, "ray_address": ray_address, "cpus": cpus, "gpus": gpus}
     if given := next((name for name, value in of_engine.items() if value is not None), None):
         raise ValueError(f"--{given.replace('_', '-')} has no effect without --engine local or --engine ray.")
@@ -101,7 +101,7 @@ def embed(
         reader=ImageReader(upright, background),
         share=share,
     )
-    finish_task(Path(out), share)
+    finish_task(work_folder(out), share)
     if manifest is not None:
         summarise(manifest, out)
 
@@ -111,7 +111,7 @@ def summarise(manifest: Manifest, out: str) -> None:
     cut = sum(shard.cut for shard in manifest.shards)
     splits = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())
     pairs = f"{manifest.pairs} pairs ({splits}) in {len(manifest.shards)} shards"
-    print(f"{Path(out)}: {pairs}{left_out(manifest.shards)}; {cut} cut")
+    print(f"{out}: {pairs}{left_out(manifest.shards)}; {cut} cut")
     for warning in manifest.warnings:
         print(f"warning: {warning}", file=sys.stderr)
 

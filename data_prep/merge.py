@@ -49,7 +49,7 @@ def merge(sets: list[str], out: str, anyway: bool = False, made_by: str = "pytho
         with suppress(ValueError):  # a manifest of other shards must not stand beside the new links
             if Manifest.load(folder) != manifest:
                 (folder / MANIFEST_NAME).unlink()
-        kinds = Counter(link(shards.folder / shard.name, folder / name) for name, (shards, shard) in placed.items())
+        kinds = Counter(link(Path(shards.folder) / shard.name, folder / name) for name, (shards, shard) in placed.items())
         spaces = [shards.space for shards in opened.values()]
         # The encoded empty prompt is missing where embeddings were imported.
         space = next((space for space in spaces if space.empty_embed is not None), spaces[0])

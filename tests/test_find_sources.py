@@ -27,6 +27,7 @@ from eclipse_pl.raw.table import Table
 from eclipse_pl.raw.tars import Tars
 from tests.helpers.raw_sets import contents, embed, image_bytes, read_all, sample, write_tar
 from tests.helpers.real_data import RealData
+from tests.helpers.s3_server import s3_bucket
 
 
 def write_images(folder: Path, numbers: range, kind: str = "png") -> Path:
@@ -462,20 +463,8 @@ def test_a_source_of_a_class(tmp_path: Path, clip_folder: Path, capsys: pytest.C
 
 @pytest.mark.processes
 def test_tars_in_s3(tmp_path: Path, clip_encoder: OpenClipEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    server_of = pytest.importorskip("moto.server")
-    pytest.importorskip("s3fs")
-    import boto3
-
-    for name, value in (("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b"), ("AWS_DEFAULT_REGION", "us-east-1")):
-        monkeypatch.setenv(name, value)
     tars = [write_tar(tmp_path / f"{number}.tar", {f"{number}": sample(number)}) for number in range(3)]
-    server = server_of.ThreadedMotoServer(port=0)
-    server.start()
-    try:
-        address = "http://{}:{}".format(*server.get_host_and_port())
-        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
-        client = boto3.client("s3", endpoint_url=address)
-        client.create_bucket(Bucket="raw")
+    with s3_bucket("raw", monkeypatch) as client:
         for tar in tars:
             client.upload_file(str(tar), "raw", f"set/{tar.name}")
         options = {"val": 0.0, "test": 0.0}
@@ -489,8 +478,6 @@ def test_tars_in_s3(tmp_path: Path, clip_encoder: OpenClipEncoder, monkeypatch: 
             find_sources(["s3://raw/none/*.tar"])
         with pytest.raises(ValueError, match=r"1 of 1 sources could not be read to their end: s3://raw/set/9.tar \("):
             embed(["s3://raw/set/9.tar"], clip_encoder, tmp_path / "none", **options)
-    finally:
-        server.stop()
 
 
 def test_pixels_of_all_kinds_come_through(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:

@@ -7,6 +7,8 @@ import random
 import re
 import threading
 from collections.abc import Callable, Generator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)
@@ -93,6 +95,31 @@ class RemoteFolder:
         with self._fs.open(self.place(name), "rb", block_size=0, size=1) as file:  # with a size no request asks for it
             while block := file.read(STREAM_BLOCK):
                 yield block
+
+    def files(self) -> dict[str, int]:
+        """The bytes of each file in the folder, by name; empty if there is no such folder. Errors are those of `read`."""
+
+        def request() -> dict[str, int]:
+            try:
+                found = self._fs.ls(self.url, detail=True, refresh=True)
+            except FileNotFoundError:
+                return {}
+            return {one["name"].rpartition("/")[2]: one["size"] for one in found if one["type"] == "file"}
+
+        return self.try_often("", request)
+
+    def write(self, name: str, path: Path) -> None:
+        """Upload a local file. Errors are those of `read`."""
+        self.try_often(name, lambda: self._fs.put_file(str(path), self.place(name)))
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there. Errors are those of `read`."""
+
+        def request() -> None:
+            with suppress(FileNotFoundError):
+                self._fs.rm_file(self.place(name))
+
+        self.try_often(name, request)
 
     def try_often(
         self,
@@ -183,6 +210,8 @@ class RemoteFolder:
             return f"{place} needs a package that is missing ({described(error)}): {remedy}."
         if isinstance(error, ValueError) and "not known" in str(error):
             return f"{place} cannot be read: {described(error)}. Use s3://, gs://, https:// or hf://, or a local folder."
+        if isinstance(error, NotImplementedError):
+            return f"{place} cannot be written: files behind {self._scheme}: can only be read. Use s3:// or gs://."
         if isinstance(error, FileNotFoundError) or status == 404:
             return f"There is no {place} ({described(error)}). Check the URL{_or_token(scheme)}."
         if isinstance(error, PermissionError) or type(error).__name__ in _NO_CREDENTIALS or status in (401, 403):

@@ -15,10 +15,12 @@ from pathlib import Path
 import torch
 
 from eclipse_pl.data.manifest import SCHEMA, Manifest, ShardEntry
+from eclipse_pl.data.remote_folder import is_url
 from eclipse_pl.data.shards import ShardWriter
 from eclipse_pl.embed.embedded_pairs import EmbeddedPair, chunk_of, embedded_batches
 from eclipse_pl.embed.folder import WHOLE, finish_set, finished_shards, finishing, only_run, require_same_settings
 from eclipse_pl.embed.progress import EmbedProgress
+from eclipse_pl.embed.remote_set import SETTINGS_NAME, RemoteSet, work_folder
 from eclipse_pl.embed.share import Share
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.files import write_json
@@ -53,7 +55,7 @@ def embed_shards(
     Args:
         sources: The sources, found by `raw.find_sources`.
         encoder: The CLIP.
-        out: Folder of the set.
+        out: Folder of the set, or its URL (s3:, gs:). There each shard is uploaded when it is finished.
         made_by: Command that repairs the set, for the manifest.
         chunk: Pairs per record.
         val: Fraction for validation of the pairs without a split. Pairs that share an image, a caption or a group get the
@@ -73,13 +75,17 @@ def embed_shards(
             raise ValueError(f"{option} must be at least {least}, got {value}.")
     if not (0 <= val <= 1 and 0 <= test <= 1 and val + test <= 1):
         raise ValueError(f"val={val} and test={test} are fractions of the pairs: each in 0...1, together at most 1.")
-    named, out = sources.parts, Path(out)
+    remote = RemoteSet(str(out)) if is_url(out) else None
+    named, out = sources.parts, work_folder(out)
     mine = share.of(list(named))
     with only_run(out, share):
         space = encoder.space(torch.zeros(encoder.dim), torch.ones(encoder.dim))
         settings = {"schema": SCHEMA, "space": space.identity, "chunk": chunk, "val": val, "test": test, **asdict(reader)}
-        require_same_settings(out, settings, named)
-        entries = finished_shards(out, mine)
+        sizes = None if remote is None else remote.fetch()
+        require_same_settings(out, settings, named, sizes)
+        if remote is not None:
+            remote.put(SETTINGS_NAME)
+        entries = finished_shards(out, mine, sizes)
         draw = SplitDraw(named, out, val, test, share.first_of(list(named)))
         problems = forget_changed(entries, named, mine, draw)
         missing = {name: named[name] for name in mine if name not in entries and str(named[name]) not in problems}
@@ -90,6 +96,8 @@ def embed_shards(
                 try:
                     entries[name] = _write_shard(out / name, of_source, encoder, chunk, draw, progress)
                     write_json(out / f"{name}.json", entries[name].to_json())
+                    if remote is not None:
+                        remote.put_shard(name)
                 except BrokenSourceError as error:
                     problems[str(named[name])] = str(error)
                 progress.source_done(name, entries.get(name))
@@ -101,13 +109,18 @@ def embed_shards(
             )
         with contextlib.nullcontext() if share.is_whole else finishing(out):
             if not share.is_whole:
-                entries |= {name: entry for name, entry in finished_shards(out, ()).items() if name not in mine}
+                others = finished_shards(out, (), None if remote is None else remote.fetch())
+                entries |= {name: entry for name, entry in others.items() if name not in mine}
             if missing_shards := len(named) - sum(name in entries for name in named):
                 print(f"Task {share} is done. {missing_shards} of {len(named)} shards are missing, which other tasks make.")
                 return None
             shards = [entries[name] for name in named]
             asked = {"val": val, "test": test} if any(shard.source and shard.source.drawn for shard in shards) else {}
-            return finish_set(out, space, Manifest(space.identity, made_by, shards, asked, asdict(reader), sources.given))
+            manifest = Manifest(space.identity, made_by, shards, asked, asdict(reader), sources.given)
+            finish_set(out, space, manifest, None if remote is None else remote.read)
+            if remote is not None:
+                remote.finish(named)
+            return manifest
 
 
 def forget_changed(

@@ -6,11 +6,13 @@ exists and whose bytes are right. At the end the entries are joined in manifest.
 
 from __future__ import annotations
 
+import io
 import json
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,14 +24,13 @@ from torch import Tensor
 
 from eclipse_pl.data.chunk import member_name
 from eclipse_pl.data.manifest import MANIFEST_NAME, SPACE_NAME, Check, Manifest, RecordEntry, ShardEntry
+from eclipse_pl.embed.remote_set import SETTINGS_NAME
 from eclipse_pl.embed.share import Share
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.files import disk_error, only_process, write_atomically, write_json
 from eclipse_pl.raw.reasons import by_kind
 from eclipse_pl.raw.splits import CACHE
 
-SETTINGS_NAME = "embed.json"
-"""Settings that all shards of a set share: space, chunk and the fractions of the splits."""
 LOCK_NAME = "embed.lock"
 WHOLE = Share()
 """All shards."""
@@ -52,14 +53,18 @@ def finishing(out: Path) -> AbstractContextManager[None]:
     return only_process(out, LOCK_NAME, f"Another run is embedding into {out} for an hour. Run the command again.", 3600.0)
 
 
-def require_same_settings(out: Path, settings: dict[str, Any], named: Collection[str]) -> None:
+def require_same_settings(
+    out: Path, settings: dict[str, Any], named: Collection[str], remote: Collection[str] | None = None
+) -> None:
     """Check that every shard in ``out`` is among ``named`` and was made with these settings.
+
+    ``remote`` names the shards of a set behind a URL.
 
     Raises:
         ValueError: A shard is not, or the file of settings is damaged.
     """
     path = out / SETTINGS_NAME
-    shards = sorted(file.name for file in out.glob("*.tar"))
+    shards = sorted((file.name for file in out.glob("*.tar")) if remote is None else remote)
     if not path.is_file():
         if shards or (out / MANIFEST_NAME).exists():
             raise ValueError(
@@ -84,12 +89,15 @@ def require_same_settings(out: Path, settings: dict[str, Any], named: Collection
         )
 
 
-def finished_shards(out: Path, hashed: Collection[str] | None = None) -> dict[str, ShardEntry]:
+def finished_shards(
+    out: Path, hashed: Collection[str] | None = None, remote: Mapping[str, int] | None = None
+) -> dict[str, ShardEntry]:
     """Return the shards of a set, finished or not, whose bytes are right, by name.
 
     Args:
         out: Folder of the set.
         hashed: Names of the shards whose bytes are read. Of the others the size alone is checked. None reads all.
+        remote: Sizes of the shards of a set behind a URL, which are all that is checked of them.
     """
     try:
         entries = {shard.name: shard for shard in Manifest.load(out).shards}
@@ -102,6 +110,8 @@ def finished_shards(out: Path, hashed: Collection[str] | None = None) -> dict[st
             continue
         except (ValueError, KeyError, TypeError, AttributeError):
             path.unlink()
+    if remote is not None:
+        return {name: entry for name, entry in entries.items() if remote.get(name) == entry.bytes}
     checked = track(entries.values(), "reading finished shards", disable=not (entries and sys.stdout.isatty()))
     checks: dict[bool, Check] = {True: "sha256", False: "size"}
     return {one.name: one for one in checked if not one.problem(out, checks[hashed is None or one.name in hashed])}
@@ -115,23 +125,29 @@ class ImageStatistics(NamedTuple):
     image_covariance: Float[Tensor, "dim dim"]
 
 
-def image_statistics(folder: Path, shards: list[ShardEntry], dim: int) -> ImageStatistics:
+ReadBytes = Callable[[str, int, int], bytes]
+"""From the name of a shard to its bytes from one place to another."""
+
+
+def image_statistics(folder: str | Path, shards: list[ShardEntry], dim: int, read: ReadBytes | None = None) -> ImageStatistics:
     """Compute mean, standard deviation and covariance of the training pairs' stored image embeddings, in float64.
 
-    An image counts once for each of its pairs. In a set without a training split all pairs count.
+    An image counts once for each of its pairs. In a set without a training split all pairs count. ``read`` reads shards that
+    are not in the folder.
 
     Raises:
         ValueError: The set is empty.
     """
-    records = [(folder / shard.name, record) for shard in shards for record in shard.records]
-    training = [(path, record) for path, record in records if record.split == "train"] or records
+    read = read or partial(read_file, Path(folder))
+    records = [(shard.name, record) for shard in shards for record in shard.records]
+    training = [(name, record) for name, record in records if record.split == "train"] or records
     if not training:
         raise ValueError(f"{folder} holds no pair, so its space has no statistics.")
     count, total, products = 0, np.zeros(dim), np.zeros((dim, dim))
-    for path, record in training:
-        image_embed = read_array(path, record, "image_embed")
+    for name, record in training:
+        image_embed = read_array(read, name, record, "image_embed")
         if member_name("image_rows") in record.members:
-            image_embed = image_embed[read_array(path, record, "image_rows")]
+            image_embed = image_embed[read_array(read, name, record, "image_rows")]
         for first in range(0, len(image_embed), STATISTICS_BLOCK):
             block = image_embed[first : first + STATISTICS_BLOCK].astype(np.float64)
             count, total, products = count + len(block), total + block.sum(0), products + block.T @ block
@@ -141,19 +157,28 @@ def image_statistics(folder: Path, shards: list[ShardEntry], dim: int) -> ImageS
     return ImageStatistics(*(torch.from_numpy(numbers).float() for numbers in (mean, std, covariance)))
 
 
-def read_array(path: Path, record: RecordEntry, field: str) -> np.ndarray:
+def read_array(read: ReadBytes, shard: str, record: RecordEntry, field: str) -> np.ndarray:
     """Read one array of a record, without unpickling."""
-    with path.open("rb") as file:
-        file.seek(record.members[member_name(field)][0])
-        return np.lib.format.read_array(file, allow_pickle=False)
+    start, size = record.members[member_name(field)]
+    return np.lib.format.read_array(io.BytesIO(read(shard, start, start + size)), allow_pickle=False)
 
 
-def finish_set(out: Path, space: ClipSpace, manifest: Manifest) -> Manifest:
-    """Write space and manifest, and remove the files of the unfinished set. Files that would not change are kept."""
+def read_file(folder: Path, name: str, start: int, stop: int) -> bytes:
+    """Bytes of a local file."""
+    with (folder / name).open("rb") as file:
+        file.seek(start)
+        return file.read(stop - start)
+
+
+def finish_set(out: Path, space: ClipSpace, manifest: Manifest, read: ReadBytes | None = None) -> Manifest:
+    """Write space and manifest, and remove the files of the unfinished set. Files that would not change are kept.
+
+    ``read`` reads shards that are not in ``out``.
+    """
     if not manifest.pairs:
         reasons = by_kind(pair for shard in manifest.shards for pair in shard.skipped)
         raise ValueError(f"The sources hold no pair that could be embedded ({reasons or 'they are empty'}).")
-    write_space(out, replace(space, **image_statistics(out, manifest.shards, space.dim)._asdict()))
+    write_space(out, replace(space, **image_statistics(out, manifest.shards, space.dim, read)._asdict()))
     try:
         unchanged = Manifest.load(out) == manifest
     except ValueError:

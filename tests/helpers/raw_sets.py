@@ -53,7 +53,7 @@ def raw_set(folder: Path, tars: int = 3, pairs: int = 7) -> list[str]:
     return [str(folder / f"{{0000..{tars - 1:04d}}}.tar")]
 
 
-def embed(sources: list[str], encoder: OpenClipEncoder, out: Path, **options: Any) -> Manifest:
+def embed(sources: list[str], encoder: OpenClipEncoder, out: str | Path, **options: Any) -> Manifest:
     made = embed_shards(
         find_sources(sources),
         encoder,
