@@ -108,6 +108,20 @@ class RemoteFolder:
 
         return self.try_often("", request)
 
+    def glob(self, pattern: str) -> list[str]:
+        """The sorted URLs that match a pattern of the folder, with ``*`` and ``?``. Errors are those of `read`."""
+
+        def request() -> list[str]:
+            return sorted(self._fs.unstrip_protocol(path) for path in self._fs.glob(self.place(pattern)))
+
+        return self.try_often(pattern, request)
+
+    def state(self, name: str) -> tuple[int, str]:
+        """The bytes of a file, and the server's stamp of its present state or "". Errors are those of `read`."""
+        info = self.try_often(name, lambda: self._fs.info(self.place(name)))
+        stamps = (info.get(key) for key in ("ETag", "etag", "md5Hash", "LastModified", "mtime"))
+        return int(info["size"]), next((str(stamp) for stamp in stamps if stamp), "")
+
     def write(self, name: str, path: Path) -> None:
         """Upload a local file. Errors are those of `read`."""
         self.try_often(name, lambda: self._fs.put_file(str(path), self.place(name)))

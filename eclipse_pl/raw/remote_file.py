@@ -1,13 +1,14 @@
-"""Remote files by URLs that fsspec opens and webdataset does not, such as ``s3:``."""
+"""RemoteFile: a file behind a URL that fsspec reads and webdataset does not, such as ``s3:``, read by ranges of bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import io
 from typing import Any
 
-EXTRAS = {"s3": "s3", "s3a": "s3", "gcs": "gcs", "gs": "gcs"}
-"""The extra of this package that brings fsspec's part for a scheme."""
+from eclipse_pl.data.remote_folder import RemoteFolder
+
+BLOCK = 1 << 24
+"""Bytes of a request. Each request is repeated where it fails."""
 
 
 def is_known(scheme: str) -> bool:
@@ -23,54 +24,50 @@ def urls_of(pattern: str) -> list[str]:
     Raises:
         ValueError: There are none, or the server does not answer.
     """
-    system, path = _system(pattern)
-    try:
-        found = sorted(system.unstrip_protocol(one) for one in system.glob(path))
-    except Exception as error:  # each file system has error classes of its own
-        raise ValueError(f"The source {pattern} cannot be listed ({_reason(error)}).") from error
-    if not found:
-        raise ValueError(f"There is no source {pattern}.")
-    return found
+    folder, _, name = pattern.rpartition("/")
+    if found := RemoteFolder(folder).glob(name):
+        return found
+    raise ValueError(f"There is no source {pattern}.")
 
 
-def info_of(url: str) -> str:
+def state_of(url: str) -> str:
     """The server's description of a file's present state, or "" where it gives none."""
+    folder, _, name = url.rpartition("/")
     try:
-        system, path = _system(url)
-        info = system.info(path)
-    except Exception:
+        size, stamp = RemoteFolder(folder).state(name)
+    except ValueError:
         return ""
-    stamp = next((str(info[name]) for name in ("ETag", "etag", "md5Hash", "LastModified", "mtime") if info.get(name)), "")
-    return f"{info.get('size')} bytes, {stamp}" if stamp else ""
+    return f"{size} bytes, {stamp}" if stamp else ""
 
 
-@contextmanager
-def opened(url: str) -> Iterator[Any]:
-    """Open a file for reading. OSError describes all that goes wrong."""
-    system, path = _system(url)
-    try:
-        with system.open(path, "rb", block_size=1 << 24, cache_type="readahead") as file:
-            yield file
-    except (OSError, ValueError):
-        raise
-    except Exception as error:
-        if not type(error).__module__.startswith(("botocore", "aiobotocore", "aiohttp", "gcsfs", "google", "fsspec")):
-            raise
-        raise OSError(f"{url} cannot be read ({_reason(error)})") from error
+class RemoteFile(io.RawIOBase):
+    """The bytes of a remote file, from its beginning.
 
+    Raises:
+        OSError: All tries of a request failed. The message is one sentence.
+    """
 
-def _system(url: str) -> tuple[Any, str]:
-    from fsspec.core import url_to_fs
+    def __init__(self, url: str) -> None:
+        folder, _, self._name = url.rpartition("/")
+        self._folder = RemoteFolder(folder)
+        self._block, self._start = memoryview(b""), 0
+        try:
+            self._size, _ = self._folder.state(self._name)
+        except ValueError as error:
+            raise OSError(str(error).rstrip(".")) from error
 
-    scheme = url.partition(":")[0]
-    try:
-        system, path = url_to_fs(url)
-    except ImportError as error:
-        package = f"pip install 'eclipse_pl[{EXTRAS[scheme]}]'" if scheme in EXTRAS else str(error)
-        raise ValueError(f"The source {url} needs a package that is missing: {package}.") from error
-    return system, path
+    def readable(self) -> bool:
+        return True
 
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())[:200] or type(error).__name__
-    return f"{text}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" if "credentials" in text.lower() else text
+    def readinto(self, buffer: Any) -> int:
+        if not self._block and self._start < self._size:
+            stop = min(self._start + BLOCK, self._size)
+            try:
+                self._block = memoryview(self._folder.read(self._name, self._start, stop))
+            except ValueError as error:
+                raise OSError(str(error).rstrip(".")) from error
+            self._start = stop
+        taken = self._block[: len(buffer)]
+        buffer[: len(taken)] = taken
+        self._block = self._block[len(taken) :]
+        return len(taken)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from eclipse_pl.raw.remote_file import opened
+from eclipse_pl.raw.remote_file import RemoteFile
 from eclipse_pl.raw.source import BrokenSourceError
 
 MOST_BYTES = 1 << 28
@@ -103,7 +103,7 @@ def _opened(source: str) -> Iterator[Any]:
             yield file
         return
     if source.partition(":")[0] not in gopen_schemes:
-        with opened(source) as file:
+        with RemoteFile(source) as file:
             yield file
         return
     stream = gopen(source)

@@ -21,7 +21,7 @@ from eclipse_pl.data.manifest import SkippedPair
 from eclipse_pl.raw.names import IMAGES
 from eclipse_pl.raw.pairs import RawPair, pairs_of
 from eclipse_pl.raw.reasons import skipped
-from eclipse_pl.raw.remote_file import info_of
+from eclipse_pl.raw.remote_file import state_of
 from eclipse_pl.raw.source import Listing, Part, Reading, Source
 from eclipse_pl.raw.tar_files import source_sha256
 from eclipse_pl.raw.tar_patterns import find_tars
@@ -71,7 +71,7 @@ class TarPart(Part):
             status = path.stat()
             return f"{status.st_size} bytes, modified {status.st_mtime_ns}"
         if not re.match(r"https?://", self.tar):
-            return "" if self.tar.startswith("pipe:") else info_of(self.tar)
+            return "" if self.tar.startswith("pipe:") else state_of(self.tar)
         try:
             with urllib.request.urlopen(urllib.request.Request(self.tar, method="HEAD"), timeout=SECONDS) as answer:
                 stamp = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
