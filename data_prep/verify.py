@@ -7,6 +7,7 @@ import sys
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,14 @@ from eclipse_pl.data.chunk import Chunk
 from eclipse_pl.data.manifest import Manifest, ShardEntry
 from eclipse_pl.data.remote_folder import is_url
 from eclipse_pl.data.shard_set import ShardSet
-from eclipse_pl.embed.folder import SETTINGS_NAME, image_statistics
+from eclipse_pl.embed.folder import image_statistics
+from eclipse_pl.embed.remote_set import SETTINGS_NAME
+from eclipse_pl.launch.calls import Engine
 from eclipse_pl.raw.reasons import by_kind, shown
 
 NORMALISED_WITHIN = 0.01
 STATISTICS_WITHIN = 1e-3
+HERE = Engine()
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,11 @@ class Finding:
     """The set; empty where several are compared."""
 
 
-def verify(folders: list[str]) -> list[Finding]:
+def verify(folders: list[str], engine: Engine = HERE) -> list[Finding]:
     """Check sets of shards, and whether they share captions or images across splits. Nothing is ever unpickled.
 
-    ValueError for a folder that does not exist; whatever is wrong inside of one is a finding.
+    The files of the shards are read by ``engine``, a shard a call. ValueError for a folder that does not exist; whatever is
+    wrong inside of one is a finding.
     """
     findings: list[Finding] = []
     sets: dict[str, ShardSet] = {}
@@ -54,7 +59,7 @@ def verify(folders: list[str]) -> list[Finding]:
             )
         if not Path(folder).is_dir():
             raise ValueError(f"There is no folder {folder}. `verify` takes the folders of sets of shards.")
-        of_folder, shards = _one_set(Path(folder))
+        of_folder, shards = _one_set(Path(folder), engine)
         findings += [replace(finding, folder=folder) for finding in of_folder]
         if shards is not None:
             sets[folder] = shards
@@ -63,14 +68,14 @@ def verify(folders: list[str]) -> list[Finding]:
     return findings
 
 
-def _one_set(folder: Path) -> tuple[list[Finding], ShardSet | None]:
+def _one_set(folder: Path, engine: Engine) -> tuple[list[Finding], ShardSet | None]:
     """The findings, and the open set where it can be read."""
     try:
         manifest = Manifest.load(folder)
     except ValueError as error:
         unfinished = " The set is not finished." if (folder / SETTINGS_NAME).exists() else ""
         return [Finding("manifest", f"{error}{unfinished}", wrong=True)], None
-    findings = list(_files(folder, manifest))
+    findings = list(_files(folder, manifest, engine))
     if any(finding.wrong for finding in findings):
         return [*findings, Finding("contents", "not looked at before the shards are repaired")], None
     try:
@@ -80,7 +85,7 @@ def _one_set(folder: Path) -> tuple[list[Finding], ShardSet | None]:
         return [*findings, Finding("reading", str(error), wrong=True, repair=manifest.made_by)], None
 
 
-def _files(folder: Path, manifest: Manifest) -> Iterator[Finding]:
+def _files(folder: Path, manifest: Manifest, engine: Engine) -> Iterator[Finding]:
     """Bytes of the shards, and the tars' own headers against the manifest."""
     splits = ", ".join(f"{count:,} {split}" for split, count in manifest.splits.items())
     yield Finding(
@@ -90,11 +95,11 @@ def _files(folder: Path, manifest: Manifest) -> Iterator[Finding]:
     for warning in manifest.warnings:
         yield Finding("splits", warning, warning=True)
     sound = 0
-    for shard in manifest.shards:
-        problem = shard.problem(folder) or _header_problem(folder, shard)
+    problems = engine.each(partial(file_problem, folder), manifest.shards)
+    for shard, problem in zip(manifest.shards, problems, strict=True):
         sound += problem is None
         if problem:
-            yield Finding(f"shard {shard.name}", problem + _damaged(folder, shard), wrong=True, repair=manifest.made_by)
+            yield Finding(f"shard {shard.name}", problem, wrong=True, repair=manifest.made_by)
     size = sum(shard.bytes for shard in manifest.shards) / 1e6
     yield Finding("shards", f"{sound} of {len(manifest.shards)} have the right bytes (sha256), {size:,.1f} MB in all")
     skipped = [pair for shard in manifest.shards for pair in shard.skipped]
@@ -102,6 +107,12 @@ def _files(folder: Path, manifest: Manifest) -> Iterator[Finding]:
         yield Finding("skipped", f"{len(skipped):,} pairs of the source ({by_kind(skipped)}); first {skipped[0].key}")
     if cut := sum(shard.cut for shard in manifest.shards):
         yield Finding("cut", f"{cut:,} captions were longer than the context and lost their last words")
+
+
+def file_problem(folder: Path, shard: ShardEntry) -> str | None:
+    """The problem of a shard's file, with the records that it concerns, or None."""
+    problem = shard.problem(folder) or _header_problem(folder, shard)
+    return None if problem is None else problem + _damaged(folder, shard)
 
 
 def _damaged(folder: Path, shard: ShardEntry) -> str:
@@ -224,7 +235,11 @@ def main(args: list[str] | None = None) -> None:
 
     parser = sentence_parser()(prog="python -m data_prep verify", description="Check sets of shards, each to its last byte.")
     parser.add_argument("folders", nargs="+", type=str, help="folders of sets of shards")
-    findings = verify(parser.parse_args(sys.argv[1:] if args is None else args).folders)
+    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="this machine (default), or a Ray cluster")
+    parser.add_argument("--jobs", type=int, help="local processes that read shards (default: 1)")
+    parser.add_argument("--ray_address", "--ray-address", help="a cluster whose nodes see the folders (default: one here)")
+    options = parser.parse_args(sys.argv[1:] if args is None else args)
+    findings = verify(options.folders, Engine(options.engine, options.jobs, options.ray_address))
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
     for folder in dict.fromkeys(finding.folder for finding in findings):
         table = Table("check", "found", "", title=Text(folder or "between the splits"), title_justify="left")

@@ -18,6 +18,7 @@ from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.data.shards import ShardWriter
 from eclipse_pl.embed.folder import image_statistics
 from eclipse_pl.embedding import ClipSpace
+from eclipse_pl.launch.calls import Engine
 from tests.helpers.shard_sets import MADE_BY, make_chunk, make_shard_set, make_space, overwrite
 
 SPLITS = {"train": 64, "val": 20, "test": 20}
@@ -276,3 +277,16 @@ def test_skipped_and_cut_are_reported(tmp_path: Path, folder: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
     assert found(folder, "skipped") == "2 pairs of the source (1: no caption, 1: no image); first k7"
     assert found(folder, "cut").startswith("3 captions") and not wrong(folder)
+
+
+@pytest.mark.processes
+def test_several_processes_find_what_one_finds(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    overwrite(folder, 1, "text_embed.npy", b"other bytes", 300)
+    alone = verify([str(folder)])
+    assert any(finding.check.startswith("shard 0") and finding.wrong for finding in alone)
+    assert verify([str(folder)], Engine("local", 2)) == alone
+    assert main(["verify", str(folder), "--jobs", "0"]) == 2 and "--jobs is 0" in capsys.readouterr().err
+    assert main(["verify", str(folder), "--ray-address", "head:1"]) == 2
+    assert "--ray-address has no effect with --engine local" in capsys.readouterr().err
+    assert main(["verify", str(folder), "--engine", "ray", "--jobs", "2"]) == 2
+    assert "--jobs has no effect with --engine ray" in capsys.readouterr().err

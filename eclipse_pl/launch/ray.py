@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from eclipse_pl.launch.local import Status, Watch, outcome, start_supervisor
@@ -35,6 +36,19 @@ def run_on_ray(
         gpus: GPUs of each task, which are all that it sees.
         restarts: How often a task is started again whose command was killed (SIGKILL).
     """
+    with connected(address) as ray:
+        require_resources(ray.nodes(), cpus, gpus)
+        remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(attend)
+        attend_all(ray, statuses, watch, remote, restarts)
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[Any]:
+    """Ray, connected to a cluster; without an address one is started on this machine.
+
+    Raises:
+        ValueError: Ray is not installed, or the cluster does not answer.
+    """
     ray = import_ray()
     try:
         if match := re.fullmatch(r"(?:ray://)?([^/:]+):(\d+)", address or ""):  # Ray itself would try for ten minutes
@@ -43,9 +57,7 @@ def run_on_ray(
     except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(f"There is no Ray at {address or 'local'}: {error}") from error
     try:
-        require_resources(ray.nodes(), cpus, gpus)
-        remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(attend)
-        attend_all(ray, statuses, watch, remote, restarts)
+        yield ray
     finally:
         ray.shutdown()
 
