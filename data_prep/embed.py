@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data_prep.command import command_line, run
+from eclipse_pl.data.states import States
 from eclipse_pl.embed.embed_shards import embed_shards
 from eclipse_pl.embed.progress import left_out
 from eclipse_pl.encoders.encoder import Encoder
@@ -26,6 +27,7 @@ def embed(
     workers: int = 1,
     upright: bool = True,
     background: Background = "white",
+    states: States = "float16",
     made_by: str = "python -m data_prep embed",
 ) -> None:
     """Turn webdataset tars of images and captions (img2dataset's layout) into a set of embedding shards.
@@ -44,6 +46,8 @@ def embed(
         workers: Processes that decode images. 0 decodes in the main process.
         upright: Turn images as their EXIF data state.
         background: Colour behind transparent images. "none" drops their transparency.
+        states: How captions are stored. "int8" takes half the bytes of "float16". "tokens" stores token ids alone: the text
+            tower then runs in training (data.init_args.encoder).
         made_by: Command that repairs the set, for the manifest. The default is this command.
     """
     sources = [source] if isinstance(source, str) else source
@@ -59,6 +63,7 @@ def embed(
         batch_size=batch_size,
         workers=workers,
         reader=ImageReader(upright, background),
+        states=states,
     )
     cut = sum(shard.cut for shard in manifest.shards)
     splits = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())

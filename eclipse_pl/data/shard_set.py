@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Float16, Int, Int16
 from torch import Tensor
 
-from eclipse_pl.data.chunk import CAPTIONS_MEMBER, DECLARED, MEMBERS, Chunk, member_name
+from eclipse_pl.data.chunk import CAPTIONS_MEMBER, STORED, Chunk, member_name
 from eclipse_pl.data.manifest import SPACE_NAME, Check, Manifest, RecordEntry, ShardEntry
+from eclipse_pl.data.states import STATES, from_int8
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
 
 # Enough for two windows of records, and far below the usual limit of 1,024 open files.
@@ -25,9 +26,9 @@ OPEN_SHARDS, OPEN_RECORDS = 128, 512
 
 @dataclass(frozen=True, eq=False)
 class MappedRecord:
-    """Views on the arrays of one record, by their field of Chunk. image_embed has one row for each stored image.
+    """Views on the stored arrays of one record, by their name. image_embed has one row for each stored image.
 
-    ``token_starts[i]`` is the first row of pair i in text_states.
+    ``token_starts[i]`` is the first token of pair i.
     """
 
     arrays: dict[str, np.ndarray]
@@ -36,6 +37,18 @@ class MappedRecord:
     def image_rows(self, pairs: np.ndarray) -> np.ndarray:
         """Their rows of image_embed."""
         return self.arrays["image_rows"][pairs] if "image_rows" in self.arrays else pairs
+
+    def copy_states(self, out: np.ndarray, places: np.ndarray, tokens: np.ndarray) -> None:
+        """Write the states of the record's ``tokens`` to the rows ``places`` of ``out``."""
+        if "text_states" in self.arrays:
+            _copy(out, places, self.arrays["text_states"], tokens)
+        elif len(places):
+            stored, scale = self.arrays["text_states_int8"][tokens], self.arrays["text_states_scale"][tokens]
+            first, last = int(places[0]), int(places[-1]) + 1
+            if last - first == len(places):
+                from_int8(stored, scale, out[first:last])
+            else:
+                out[places] = from_int8(stored, scale)
 
 
 class ShardSet:
@@ -56,6 +69,7 @@ class ShardSet:
         self.folder = Path(folder)
         self.check = check
         self.manifest = Manifest.load(self.folder)
+        self.states = self.manifest.states
         self.space = ClipSpace.load(self.folder / SPACE_NAME)
         if self.space.identity != self.manifest.space:
             raise ValueError(
@@ -90,10 +104,19 @@ class ShardSet:
         """Number of real tokens of each caption of a record."""
         return self._record(int(record)).arrays["lengths"]
 
-    def read_chunk(self, record: int | np.integer) -> Chunk:
-        """All pairs of a record. The arrays are read-only; most are views on the mapped file."""
+    def read_chunk(self, record: int | np.integer, with_states: bool = True) -> Chunk:
+        """All pairs of a record. The arrays are read-only; most are views on the mapped file.
+
+        Without ``with_states`` text_states is None. Only int8 states take time to read.
+        """
         record = int(record)
-        parts: dict[str, Any] = {**self._record(record).arrays, **self._texts(record)}
+        parts: dict[str, Any] = {"text_states": None, **self._record(record).arrays, **self._texts(record)}
+        states, scale = parts.pop("text_states_int8", None), parts.pop("text_states_scale", None)
+        if not with_states:
+            parts["text_states"] = None
+        elif states is not None:
+            parts["text_states"] = from_int8(states.copy(), scale.copy())
+            parts["text_states"].flags.writeable = False
         if "image_rows" in parts:
             parts["image_embed"] = parts["image_embed"][parts["image_rows"]]
             parts["image_embed"].flags.writeable = False
@@ -143,7 +166,7 @@ class ShardSet:
                 _copy(negative_embed, places, mapped.arrays["negative_embed"], taken)
             tokens = lengths[places]
             source = _token_rows(mapped.token_starts[taken], tokens)
-            _copy(text_states, _token_rows(starts[places], tokens), mapped.arrays["text_states"], source)
+            mapped.copy_states(text_states, _token_rows(starts[places], tokens), source)
         texts = self._gather_texts(parts, rows) if with_captions else {}
         return EmbeddingBatch(
             text=TextCondition(torch.from_numpy(text_embed), torch.from_numpy(text_states), torch.from_numpy(lengths)),
@@ -158,12 +181,12 @@ class ShardSet:
 
     def _require_readable(self) -> None:
         """Raise ValueError for members that this version cannot read, so that their content is not lost silently."""
-        known = {CAPTIONS_MEMBER, *map(member_name, MEMBERS)}
+        known = {CAPTIONS_MEMBER, *map(member_name, STORED)}
         unread = next((name for entry in self.entries for name in entry.members if name not in known), None)
         if unread is not None:
-            why = "which is declared but not read yet" if unread in map(member_name, DECLARED) else "which is unknown"
             raise ValueError(
-                f"The records of {self.folder} hold {unread}, {why}: upgrade eclipse_pl, or make the set again without it."
+                f"The records of {self.folder} hold {unread}, which is unknown: upgrade eclipse_pl, or make the set again "
+                "without it."
             )
 
     def _require_whole(self, record: int) -> None:
@@ -214,8 +237,8 @@ class ShardSet:
         sizes |= {"pairs": entry.pairs, "images": entry.images, "tokens": entry.tokens, "subjects": entry.subjects}
         arrays = {
             name: self._array(record, name, tuple(sizes[size] if isinstance(size, str) else size for size in member.shape))
-            for name, member in MEMBERS.items()
-            if not member.optional or member_name(name) in entry.members
+            for name, member in STORED.items()
+            if not member.optional or name in STATES[self.states] or member_name(name) in entry.members
         }
         lengths, image_rows = arrays["lengths"], arrays.get("image_rows")
         if lengths.min() < 0 or lengths.sum() != entry.tokens:
@@ -234,7 +257,7 @@ class ShardSet:
 
     def _array(self, record: int, field: str, shape: tuple[int, ...]) -> np.ndarray:
         """A view on one member, after a check of its header against the manifest. Nothing is unpickled."""
-        name, dtype = member_name(field), MEMBERS[field].dtype
+        name, dtype = member_name(field), STORED[field].dtype
         content = self._member(record, name)
         header = io.BytesIO(content[:1024])
         try:

@@ -24,6 +24,10 @@ class Tokens:
     cut: Bool[Tensor, " batch"]
     """True if the caption was longer than the context and lost its last words. Its end token is kept, as in CLIP."""
 
+    def packed_ids(self) -> Int[Tensor, " tokens"]:
+        """The ids of the real tokens, one caption after another."""
+        return self.ids[torch.arange(self.ids.shape[1], device=self.ids.device) < self.lengths[:, None]]
+
 
 class Encoder(ABC):
     """Both towers of one CLIP with their preprocessing. Embeddings are raw: not divided by their norm."""
