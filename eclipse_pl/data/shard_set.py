@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float16, Int, Int16
+from jaxtyping import Float16, Int, Int16, Int32, Int64
 from torch import Tensor
 
 from eclipse_pl.data.chunk import CAPTIONS_MEMBER, STORED, Chunk, member_name
@@ -42,13 +42,21 @@ class MappedRecord:
         """Write the states of the record's ``tokens`` to the rows ``places`` of ``out``."""
         if "text_states" in self.arrays:
             _copy(out, places, self.arrays["text_states"], tokens)
-        elif len(places):
+        elif "text_states_int8" in self.arrays and len(places):
             stored, scale = self.arrays["text_states_int8"][tokens], self.arrays["text_states_scale"][tokens]
             first, last = int(places[0]), int(places[-1]) + 1
             if last - first == len(places):
                 from_int8(stored, scale, out[first:last])
             else:
                 out[places] = from_int8(stored, scale)
+
+
+@dataclass(frozen=True, eq=False)
+class CaptionIds:
+    """Captions as the ids of their real tokens, one caption after another."""
+
+    ids: Int32[np.ndarray, " tokens"]
+    lengths: Int64[np.ndarray, " batch"]
 
 
 class ShardSet:
@@ -136,12 +144,16 @@ class ShardSet:
         ``with_captions`` adds captions, keys, subsets and negative_embed. Without ``with_states`` the token states are not
         read, and lengths are 0. If ``memory`` is given and large enough, image_embed, text_embed and text_states are written
         into it, one after another (see `in_memory`). Otherwise new memory is used.
+
+        Raises:
+            ValueError: The set has no token states, but token ids (`gather_ids`).
         """
-        if not len(rows) or rows.min() < 0 or (rows >= self.record_pairs[record_ids]).any():
-            raise IndexError(f"A row lies outside its record, or none was asked for ({len(rows)} rows).")
-        order = np.argsort(record_ids, kind="stable")
-        cuts = np.flatnonzero(np.diff(record_ids[order])) + 1
-        parts = [(int(record_ids[places[0]]), places) for places in np.split(order, cuts)]
+        if with_states and self.states == "tokens":
+            raise ValueError(
+                f"{self.folder} holds token ids instead of token states. Read it through a data module with an encoder: "
+                f"EmbeddingDataModule({str(self.folder)!r}, encoder=...)."
+            )
+        parts = self._parts(record_ids, rows)
         count, dim = len(rows), self.space.dim
         lengths = np.zeros(count, dtype=np.int64)
         if with_states:
@@ -178,6 +190,28 @@ class ShardSet:
             keys=texts.get("keys"),
             subsets=texts.get("subsets"),
         )
+
+    def gather_ids(self, record_ids: Int[np.ndarray, " batch"], rows: Int[np.ndarray, " batch"]) -> CaptionIds:
+        """The captions of these pairs, in a set of token ids."""
+        parts = self._parts(record_ids, rows)
+        lengths = np.zeros(len(rows), dtype=np.int64)
+        for record, places in parts:
+            lengths[places] = self.lengths(record)[rows[places]]
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        ids = np.empty(int(starts[-1]), dtype=np.int32)
+        for record, places in parts:
+            mapped, tokens = self._record(record), lengths[places]
+            source = _token_rows(mapped.token_starts[rows[places]], tokens)
+            _copy(ids, _token_rows(starts[places], tokens), mapped.arrays["token_ids"], source)
+        return CaptionIds(ids, lengths)
+
+    def _parts(self, record_ids: np.ndarray, rows: np.ndarray) -> list[tuple[int, np.ndarray]]:
+        """Each record with the places of its pairs in the batch."""
+        if not len(rows) or rows.min() < 0 or (rows >= self.record_pairs[record_ids]).any():
+            raise IndexError(f"A row lies outside its record, or none was asked for ({len(rows)} rows).")
+        order = np.argsort(record_ids, kind="stable")
+        cuts = np.flatnonzero(np.diff(record_ids[order])) + 1
+        return [(int(record_ids[places[0]]), places) for places in np.split(order, cuts)]
 
     def _require_readable(self) -> None:
         """Raise ValueError for members that this version cannot read, so that their content is not lost silently."""

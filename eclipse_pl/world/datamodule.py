@@ -30,7 +30,7 @@ class WorldDataModule(EmbeddingDataModule):
         val_pairs: The number of validation scenes. Half of them are compositions that are not in the training scenes.
         test_pairs: The number of test scenes, likewise.
         colours: The colours of the scenes, at least four, for another domain; null for all colours.
-        states: How the captions are stored, as in `data_prep embed --states`.
+        states: How the captions are stored, as in `data_prep embed --states`. With "tokens" the encoder is the world's.
         **options: The options of EmbeddingDataModule.
     """
 
@@ -44,6 +44,8 @@ class WorldDataModule(EmbeddingDataModule):
         states: States = "float16",
         **options: Any,
     ) -> None:
+        if states == "tokens" and options.get("encoder") is None:
+            options["encoder"] = WorldEncoder()
         super().__init__(folder, **options)
         self.colours = COLOURS if colours is None else tuple(colours)
         require_colours(self.colours)
