@@ -8,6 +8,7 @@ from collections.abc import Callable
 from data_prep.command import command_line, run, without_options
 from data_prep.tasks import Engine, finish_task, run_tasks
 from eclipse_pl.data.manifest import Manifest
+from eclipse_pl.data.states import States
 from eclipse_pl.embed.embed_shards import embed_shards
 from eclipse_pl.embed.progress import left_out
 from eclipse_pl.embed.remote_set import work_folder
@@ -33,6 +34,7 @@ def embed(
     workers: int = 1,
     upright: bool = True,
     background: Background = "white",
+    states: States = "float16",
     engine: Engine | None = None,
     tasks: int | None = None,
     jobs: int | None = None,
@@ -63,6 +65,8 @@ def embed(
         workers: Processes that decode images. 0 decodes in the main process.
         upright: Turn images as their EXIF data state.
         background: Colour behind transparent images. "none" drops their transparency.
+        states: How captions are stored. "int8" takes half the bytes of "float16". "tokens" stores token ids alone: the text
+            tower then runs in training (data.init_args.encoder).
         engine: Embed by tasks, each a process that makes some of the shards: local on this machine, ray on a Ray cluster whose
             nodes share the folders. A task that dies is started again.
         tasks: Number of tasks of the engine; by default one a shard.
@@ -99,6 +103,7 @@ def embed(
         batch_size=batch_size,
         workers=workers,
         reader=ImageReader(upright, background),
+        states=states,
         share=share,
     )
     finish_task(work_folder(out), share)

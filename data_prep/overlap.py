@@ -43,7 +43,7 @@ def overlap(sets: Mapping[str, ShardSet]) -> Overlap:
         for name, shards in sets.items():
             place = f"{name} {split}" if len(sets) > 1 else split
             for record in shards.records(split):
-                chunk = shards.read_chunk(int(record))
+                chunk = shards.read_chunk(int(record), with_states=False)
                 assert chunk.group is not None
                 stored = image_numbers(chunk.image_embed)
                 stored = np.where(chunk.image_embed.any(1), stored, chunk.group)  # zero vectors look all the same

@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from eclipse_pl.data.chunk import DECLARED, MEMBERS
+from eclipse_pl.data.chunk import STORED as MEMBERS
 
 STORED = {
     "states, float16": ("text_states",),
@@ -43,8 +43,7 @@ class ShardBytes:
     def of_record(self, pairs: int, of_tokens: Iterable[str]) -> int:
         """Bytes of one record."""
         sizes = {"pairs": pairs, "images": pairs, "tokens": round(pairs * self.tokens), "dim": self.dim, "width": self.width}
-        members = {**MEMBERS, **DECLARED}
-        arrays = [members[name] for name in (*COMMON, *of_tokens)]
+        arrays = [MEMBERS[name] for name in (*COMMON, *of_tokens)]
         contents = [
             NPY_HEADER + array.dtype.itemsize * math.prod(sizes[str(size)] for size in array.shape) for array in arrays
         ]

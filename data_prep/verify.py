@@ -88,9 +88,10 @@ def _one_set(folder: Path, engine: Engine) -> tuple[list[Finding], ShardSet | No
 def _files(folder: Path, manifest: Manifest, engine: Engine) -> Iterator[Finding]:
     """Bytes of the shards, and the tars' own headers against the manifest."""
     splits = ", ".join(f"{count:,} {split}" for split, count in manifest.splits.items())
+    stored = {"float16": "", "int8": " as int8 states", "tokens": " as ids"}[manifest.states]
     yield Finding(
         "manifest",
-        f"{manifest.pairs:,} pairs ({splits}), {manifest.tokens:,} tokens, {len(manifest.shards)} shards",
+        f"{manifest.pairs:,} pairs ({splits}), {manifest.tokens:,} tokens{stored}, {len(manifest.shards)} shards",
     )
     for warning in manifest.warnings:
         yield Finding("splits", warning, warning=True)
@@ -182,7 +183,8 @@ def _record_problem(chunk: Chunk) -> str | None:
         return None
     owners = np.repeat(np.arange(len(chunk)), chunk.lengths)
     finite = np.isfinite(chunk.image_embed).all(1) & np.isfinite(chunk.text_embed).all(1)
-    finite[owners[~np.isfinite(chunk.text_states).all(1)]] = False
+    if chunk.text_states is not None:
+        finite[owners[~np.isfinite(chunk.text_states).all(1)]] = False
     keys = [shown(key) for key, good in zip(chunk.keys, finite, strict=True) if not good]
     return problem + (f" (pairs {', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})" if keys else "")
 

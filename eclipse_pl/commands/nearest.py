@@ -86,7 +86,7 @@ def search(
     records = shards.records(split)
     if not len(records):
         raise ValueError(f"{shards.folder} has no split {split!r}; it has {', '.join(shards.manifest.splits)}.")
-    chunks = [shards.read_chunk(int(record)) for record in records]
+    chunks = [shards.read_chunk(int(record), with_states=False) for record in records]
     gallery = torch.from_numpy(np.concatenate([chunk.image_embed for chunk in chunks]).astype(np.float32))
     keys = [key for chunk in chunks for key in chunk.keys]
     captions = [caption for chunk in chunks for caption in chunk.captions]

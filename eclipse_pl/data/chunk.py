@@ -4,6 +4,7 @@ KEY.image_embed.npy     (I, E)  float16  one row for each stored image; I = n wi
 KEY.image_rows.npy      (n,)    int32    optional: each pair's row of image_embed, where several captions share one image
 KEY.text_embed.npy      (n, E)  float16
 KEY.text_states.npy     (T, W)  float16  T = sum of lengths; real tokens only, one caption after another
+KEY.token_ids.npy       (T,)    int32    in a set that stores token ids, in place of text_states
 KEY.lengths.npy         (n,)    int16    all 0 in a set without token states; then T = 0
 KEY.group.npy           (n,)    int64    number of each pair's image: equal in the whole set if the image is the same
 KEY.captions.json                        {"captions": n strings, "keys": n strings, "subsets": n strings (optional)}
@@ -13,10 +14,9 @@ KEY.subject_counts.npy  (n,)    int16    optional, and the next two with it: num
 KEY.subject_spans.npy   (S, 2)  int16    first token of the subject in its caption, and the token after its last
 KEY.subject_embed.npy   (S, E)  float16  image embedding of the subject alone
 
-Declared. The reader refuses these, because nothing writes them yet:
+A set of int8 states holds these two in place of text_states (see `states`):
 
-KEY.token_ids.npy         (T,)    int32    tokens instead of their states
-KEY.text_states_int8.npy  (T, W)  int8     token states as int8, with
+KEY.text_states_int8.npy  (T, W)  int8
 KEY.text_states_scale.npy (T,)    float16  the factor of each row
 """
 
@@ -42,7 +42,8 @@ _HALF, _SHORT = np.dtype(np.float16), np.dtype(np.int16)
 MEMBERS = {
     "image_embed": Member(_HALF, ("images", "dim")),
     "text_embed": Member(_HALF, ("pairs", "dim")),
-    "text_states": Member(_HALF, ("tokens", "width")),
+    "text_states": Member(_HALF, ("tokens", "width"), optional=True),
+    "token_ids": Member(np.dtype(np.int32), ("tokens",), optional=True),
     "lengths": Member(_SHORT, ("pairs",)),
     "group": Member(np.dtype(np.int64), ("pairs",)),
     "image_rows": Member(np.dtype(np.int32), ("pairs",), optional=True),
@@ -53,12 +54,12 @@ MEMBERS = {
     "subject_embed": Member(_HALF, ("subjects", "dim"), optional=True),
 }
 """The arrays, by their field of Chunk; each is stored as KEY.FIELD.npy."""
-DECLARED = {
-    "token_ids": Member(np.dtype(np.int32), ("tokens",)),
-    "text_states_int8": Member(np.dtype(np.int8), ("tokens", "width")),
-    "text_states_scale": Member(_HALF, ("tokens",)),
+INT8_MEMBERS = {
+    "text_states_int8": Member(np.dtype(np.int8), ("tokens", "width"), optional=True),
+    "text_states_scale": Member(_HALF, ("tokens",), optional=True),
 }
-"""Arrays that the format reserves and that nothing reads yet."""
+"""The arrays that hold text_states in a set of int8 states."""
+STORED = {**MEMBERS, **INT8_MEMBERS}
 CAPTIONS_MEMBER = "captions.json"
 SUBJECTS = ("subject_counts", "subject_spans", "subject_embed")
 
@@ -70,11 +71,12 @@ def member_name(field: str) -> str:
 
 @dataclass(eq=False)
 class Chunk:
-    """The pairs of one record. Every array but text_states, subject_spans and subject_embed has one row for each pair."""
+    """The pairs of one record. Every array has one row for each pair, but those of tokens and of subjects."""
 
     image_embed: Float[np.ndarray, "pairs dim"]
     text_embed: Float[np.ndarray, "pairs dim"]
-    text_states: Float[np.ndarray, "tokens width"]
+    text_states: Float[np.ndarray, "tokens width"] | None
+    """None if there are token ids, or if the states were not read."""
     lengths: Integer[np.ndarray, " pairs"]
     captions: list[str]
     keys: list[str]
@@ -90,6 +92,7 @@ class Chunk:
     subject_counts: Integer[np.ndarray, " pairs"] | None = None
     subject_spans: Integer[np.ndarray, "subjects 2"] | None = None
     subject_embed: Float[np.ndarray, "subjects dim"] | None = None
+    token_ids: Integer[np.ndarray, " tokens"] | None = None
 
     def __len__(self) -> int:
         return len(self.image_embed)
@@ -98,6 +101,10 @@ class Chunk:
     def images(self) -> int:
         """Number of stored image embeddings."""
         return len(self) if self.image_rows is None else int(self.image_rows.max(initial=-1)) + 1
+
+    @property
+    def tokens(self) -> int:
+        return int(self.lengths.sum())
 
     @property
     def subjects(self) -> int:
@@ -111,8 +118,14 @@ class Chunk:
                 return f"{name} has {len(values)} entries for {len(self)} pairs"
         if not len(self):
             return "it holds no pair"
-        if self.lengths.min() < 0 or self.lengths.sum() != len(self.text_states):
-            return f"lengths add up to {self.lengths.sum()}, but text_states has {len(self.text_states)} rows"
+        held = {name: len(array) for name in ("text_states", "token_ids") if (array := getattr(self, name)) is not None}
+        if len(held) != 1:
+            return f"it holds {' and '.join(held) or 'neither text_states nor token_ids'}; it needs one of them"
+        name, rows = held.popitem()
+        if self.lengths.min() < 0 or self.tokens != rows:
+            return f"lengths add up to {self.tokens}, but {name} has {rows} rows"
+        if self.token_ids is not None and self.token_ids.min(initial=0) < 0:
+            return "token_ids holds negative numbers"
         for name in ("image_embed", "text_embed", "text_states", "subject_embed"):
             array = getattr(self, name)
             if array is not None and not np.isfinite(array).all():

@@ -17,7 +17,9 @@ from eclipse_pl.data.remote_folder import is_url
 from eclipse_pl.data.remote_shards import Downloads
 from eclipse_pl.data.sampler import EvaluationOrder, SplitPairs, TrainingOrder
 from eclipse_pl.data.shard_set import ShardSet
+from eclipse_pl.data.text_tower import TextTower, gather_encoded, text_tower_of
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch
+from eclipse_pl.encoders.encoder import Encoder
 
 
 class EmbeddingDataModule(L.LightningDataModule):
@@ -36,6 +38,8 @@ class EmbeddingDataModule(L.LightningDataModule):
             first read. "sha256": the checksum of every shard before the run, which reads every byte.
         multiprocessing_context: Start method of the workers; null takes Python's default.
         val_batch_size: Number of pairs in a batch of validation and test; null takes ``batch_size``.
+        encoder: The CLIP of shards that hold token ids (``embed --states tokens``). Its frozen text tower encodes the captions
+            of every batch, in the encoder's precision. Null for shards that hold token states.
         cache: Folder on a local disk where the records of a URL are kept. All processes of a node and all runs may share it.
             null takes ``~/.cache/eclipse_pl/shards``.
         cache_gb: Limit of its size, in GB; null takes 50. The least recently used records are removed first.
@@ -55,6 +59,7 @@ class EmbeddingDataModule(L.LightningDataModule):
         check: Check = "size",
         multiprocessing_context: Literal["fork", "spawn", "forkserver"] | None = None,
         val_batch_size: int | None = None,
+        encoder: Encoder | None = None,
         cache: str | None = None,
         cache_gb: float | None = None,
         ahead: int | None = None,
@@ -91,7 +96,9 @@ class EmbeddingDataModule(L.LightningDataModule):
         self.check = check
         self.multiprocessing_context = multiprocessing_context
         self.val_batch_size = least["val_batch_size"][0]
+        self.encoder = encoder
         self._shards: ShardSet | None = None
+        self._tower: TextTower | None = None
         self._position = Position()
         self._training_loader: TrainingLoader | None = None
 
@@ -101,7 +108,9 @@ class EmbeddingDataModule(L.LightningDataModule):
         if self._shards is None:
             if not is_url(self.folder) and not (Path(self.folder) / MANIFEST_NAME).is_file():
                 self.prepare_data()
-            self._shards = ShardSet(self.folder, self.check, self.downloads)
+            shards = ShardSet(self.folder, self.check, self.downloads)
+            self._tower = text_tower_of(shards, self.encoder)
+            self._shards = shards
         return self._shards
 
     @property
@@ -133,6 +142,7 @@ class EmbeddingDataModule(L.LightningDataModule):
             self._pin_memory,
             processed=lambda: None if trainer is None else batches_processed(trainer),
             limit=lambda: math.inf if trainer is None else trainer.num_training_batches,
+            tower=self._tower,
         )
         return self._training_loader
 
@@ -165,10 +175,13 @@ class EmbeddingDataModule(L.LightningDataModule):
         with self.shards.read_ahead(chosen.records[chosen.counts(chosen.records) > 0]):
             for first in range(0, len(numbers), self.batch_size):
                 places = chosen.locate(numbers[first : first + self.batch_size])
-                yield self.shards.gather(*places, with_states=with_states).to("cpu")
+                if with_states:
+                    yield gather_encoded(self.shards, self._tower, places).to("cpu")
+                else:
+                    yield self.shards.gather(*places, with_states=False).to("cpu")
 
     def transfer_batch_to_device(self, batch: EmbeddingBatch, device: torch.device, dataloader_idx: int) -> EmbeddingBatch:
-        """Copy each array once, in float16. The device converts it to float32."""
+        """Copy each array once, in float16. The device converts it to float32. Batches of a text tower are there already."""
         return batch.to(device, non_blocking=True)
 
     def state_dict(self) -> dict[str, Any]:
@@ -237,7 +250,7 @@ class EmbeddingDataModule(L.LightningDataModule):
 
     def _evaluation_loader(self, split: str) -> EvaluationLoader:
         order = EvaluationOrder(self._split(split), self.val_batch_size, self._world_size)
-        return EvaluationLoader(self.shards, order, self._rank, self._pin_memory)
+        return EvaluationLoader(self.shards, order, self._rank, self._pin_memory, self._tower)
 
 
 def batches_processed(trainer: L.Trainer) -> int:

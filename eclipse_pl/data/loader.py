@@ -17,8 +17,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from eclipse_pl.data.sampler import Batch, EvaluationOrder, TrainingOrder
-from eclipse_pl.data.shard_set import ShardSet, in_memory, numbers_of
+from eclipse_pl.data.shard_set import CaptionIds, ShardSet, in_memory, numbers_of
 from eclipse_pl.data.slots import Slots
+from eclipse_pl.data.text_tower import TextTower, gather_encoded
 from eclipse_pl.embedding import EmbeddingBatch, TextCondition
 
 PREFETCH = 2
@@ -49,7 +50,15 @@ class SlotBatch:
     group: np.ndarray
 
 
-Made = SlotBatch | EmbeddingBatch | ValueError
+@dataclass(frozen=True)
+class MadeBatch:
+    """A batch, and its captions if they are still to be encoded."""
+
+    batch: SlotBatch | EmbeddingBatch
+    captions: CaptionIds | None
+
+
+Made = MadeBatch | ValueError
 
 
 class BatchDataset(Dataset[Made]):
@@ -69,10 +78,14 @@ class BatchDataset(Dataset[Made]):
             return error
 
     def _make(self, slot: int | None, places: Batch) -> Made:
+        captions = self.shards.gather_ids(*places) if self.shards.states == "tokens" else None
+        return MadeBatch(self._gather(slot, places, with_states=captions is None), captions)
+
+    def _gather(self, slot: int | None, places: Batch, with_states: bool) -> SlotBatch | EmbeddingBatch:
         if self.slots is None or slot is None:
-            return self.shards.gather(*places)
+            return self.shards.gather(*places, with_states=with_states)
         memory = self.slots.memory(slot)
-        batch = self.shards.gather(*places, memory=memory)
+        batch = self.shards.gather(*places, with_states=with_states, memory=memory)
         if batch.image_embed.data_ptr() != memory.ctypes.data:  # the slot was too small
             return batch
         assert batch.group is not None
@@ -86,7 +99,7 @@ class TrainingLoader:
     ``iter`` more often than it reads. A batch is done when the trainer has processed it, and ``processed`` counts these. A
     run that resumes from a checkpoint repeats the batch that was in progress. ``limit`` is the number of batches after which
     the trainer ends an epoch early. The epoch number that Lightning gives samplers is not used. It is one too high if a run
-    with ``max_steps`` resumes from the end of an epoch (2.6.6).
+    with ``max_steps`` resumes from the end of an epoch (2.6.6). ``tower`` encodes the captions of shards of token ids.
     """
 
     def __init__(
@@ -100,11 +113,13 @@ class TrainingLoader:
         pin_memory: bool = False,
         processed: Callable[[], int | None] = lambda: None,
         limit: Callable[[], int | float] = lambda: math.inf,
+        tower: TextTower | None = None,
     ) -> None:
         self.order = order
         self._position = position
         self._processed = processed
         self._limit = limit
+        self._tower = tower
         self._processed_before: int | None = None
         self._pin_memory = pin_memory
         self._space = shards.space
@@ -144,13 +159,19 @@ class TrainingLoader:
     def _open(self, made: Made) -> EmbeddingBatch:
         if isinstance(made, ValueError):
             raise made
-        if isinstance(made, SlotBatch):
-            assert self._slots is not None
-            pairs, tokens = len(made.lengths), int(made.lengths.sum())
-            image_embed, text_embed, text_states = in_memory(self._slots.open(made.slot), pairs, tokens, self._space)
-            text = TextCondition(text_embed, text_states, torch.from_numpy(made.lengths))
-            made = EmbeddingBatch(text, image_embed, torch.from_numpy(made.index), torch.from_numpy(made.group))
-        return made.pin_memory() if self._pin_memory else made
+        batch = self._from_slot(made.batch) if isinstance(made.batch, SlotBatch) else made.batch
+        batch = batch.pin_memory() if self._pin_memory else batch
+        if self._tower is None:
+            return batch
+        assert made.captions is not None
+        return self._tower(batch, made.captions)
+
+    def _from_slot(self, made: SlotBatch) -> EmbeddingBatch:
+        assert self._slots is not None
+        pairs, tokens = len(made.lengths), int(made.lengths.sum())
+        image_embed, text_embed, text_states = in_memory(self._slots.open(made.slot), pairs, tokens, self._space)
+        text = TextCondition(text_embed, text_states, torch.from_numpy(made.lengths))
+        return EmbeddingBatch(text, image_embed, torch.from_numpy(made.index), torch.from_numpy(made.group))
 
     @property
     def position(self) -> Position:
@@ -183,8 +204,16 @@ class TrainingLoader:
 class EvaluationLoader:
     """All pairs of a split once, with captions, keys, subsets and counterparts. They are read in this process."""
 
-    def __init__(self, shards: ShardSet, order: EvaluationOrder, rank: int = 0, pin_memory: bool = False) -> None:
+    def __init__(
+        self,
+        shards: ShardSet,
+        order: EvaluationOrder,
+        rank: int = 0,
+        pin_memory: bool = False,
+        tower: TextTower | None = None,
+    ) -> None:
         self._shards = shards
+        self._tower = tower
         self._order = order
         self._rank = rank
         self._pin_memory = pin_memory
@@ -195,8 +224,8 @@ class EvaluationLoader:
     def __iter__(self) -> Iterator[EmbeddingBatch]:
         with self._shards.read_ahead(self._order.pairs.records):
             for places in self._order.batches(self._rank):
-                batch = self._shards.gather(*places, with_captions=True)
-                yield batch.pin_memory() if self._pin_memory else batch
+                batch = gather_encoded(self._shards, self._tower, places, with_captions=True)
+                yield batch.pin_memory() if self._pin_memory and self._tower is None else batch
 
 
 class _Places(Sampler[tuple[int | None, Batch]]):

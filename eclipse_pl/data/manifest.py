@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from eclipse_pl.data.states import States, states_of
 from eclipse_pl.files import write_json
 
 SCHEMA = 2
@@ -176,6 +177,11 @@ class Manifest:
         return sum(shard.tokens for shard in self.shards)
 
     @property
+    def states(self) -> States:
+        """How the records store their captions."""
+        return next((states_of(record.members) for shard in self.shards for record in shard.records), "float16")
+
+    @property
     def splits(self) -> dict[str, int]:
         """Pairs of each split that occurs."""
         counts = {
@@ -268,6 +274,11 @@ class Manifest:
             ) from error
         if wrong:
             raise ValueError(f"{path} is damaged: its {', '.join(wrong)} do not add up. Repair it with `{manifest.made_by}`.")
+        if len(states := {states_of(record.members) for shard in manifest.shards for record in shard.records}) > 1:
+            raise ValueError(
+                f"{path} names records of {' and of '.join(sorted(states))}; the captions of a set are stored in one form. "
+                f"Make the set again in another folder: `{manifest.made_by}`."
+            )
         unknown = {record.split for shard in manifest.shards for record in shard.records} - set(SPLITS)
         if unknown:
             raise ValueError(f"{path} names the split {sorted(unknown)[0]!r}; the splits are {', '.join(SPLITS)}.")

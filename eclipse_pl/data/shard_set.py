@@ -13,22 +13,23 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float16, Int, Int16
+from jaxtyping import Float16, Int, Int16, Int32, Int64
 from torch import Tensor
 
-from eclipse_pl.data.chunk import CAPTIONS_MEMBER, DECLARED, MEMBERS, Chunk, member_name
+from eclipse_pl.data.chunk import CAPTIONS_MEMBER, STORED, Chunk, member_name
 from eclipse_pl.data.manifest import SPACE_NAME, Check, RecordEntry
 from eclipse_pl.data.remote_folder import is_url
 from eclipse_pl.data.remote_shards import Downloads, RemoteShards
 from eclipse_pl.data.shard_files import LocalShards, RecordMemory, ShardFiles, places_of
+from eclipse_pl.data.states import STATES, from_int8
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
 
 
 @dataclass(frozen=True, eq=False)
 class MappedRecord:
-    """Views on the arrays of one record, by their field of Chunk. image_embed has one row for each stored image.
+    """Views on the stored arrays of one record, by their name. image_embed has one row for each stored image.
 
-    ``token_starts[i]`` is the first row of pair i in text_states.
+    ``token_starts[i]`` is the first token of pair i.
     """
 
     arrays: dict[str, np.ndarray]
@@ -38,6 +39,26 @@ class MappedRecord:
     def image_rows(self, pairs: np.ndarray) -> np.ndarray:
         """Their rows of image_embed."""
         return self.arrays["image_rows"][pairs] if "image_rows" in self.arrays else pairs
+
+    def copy_states(self, out: np.ndarray, places: np.ndarray, tokens: np.ndarray) -> None:
+        """Write the states of the record's ``tokens`` to the rows ``places`` of ``out``."""
+        if "text_states" in self.arrays:
+            _copy(out, places, self.arrays["text_states"], tokens)
+        elif "text_states_int8" in self.arrays and len(places):
+            stored, scale = self.arrays["text_states_int8"][tokens], self.arrays["text_states_scale"][tokens]
+            first, last = int(places[0]), int(places[-1]) + 1
+            if last - first == len(places):
+                from_int8(stored, scale, out[first:last])
+            else:
+                out[places] = from_int8(stored, scale)
+
+
+@dataclass(frozen=True, eq=False)
+class CaptionIds:
+    """Captions as the ids of their real tokens, one caption after another."""
+
+    ids: Int32[np.ndarray, " tokens"]
+    lengths: Int64[np.ndarray, " batch"]
 
 
 class ShardSet:
@@ -64,6 +85,7 @@ class ShardSet:
         else:
             self._files = LocalShards(self.folder, check)
         self.manifest = self._files.manifest
+        self.states = self.manifest.states
         self.space = self._files.space
         if self.space.identity != self.manifest.space:
             raise ValueError(
@@ -107,10 +129,19 @@ class ShardSet:
         """Number of real tokens of each caption of a record."""
         return self._record(int(record)).arrays["lengths"]
 
-    def read_chunk(self, record: int | np.integer) -> Chunk:
-        """All pairs of a record. The arrays are read-only; most are views on the mapped file."""
+    def read_chunk(self, record: int | np.integer, with_states: bool = True) -> Chunk:
+        """All pairs of a record. The arrays are read-only; most are views on the mapped file.
+
+        Without ``with_states`` text_states is None. Only int8 states take time to read.
+        """
         record = int(record)
-        parts: dict[str, Any] = {**self._record(record).arrays, **self._texts(record)}
+        parts: dict[str, Any] = {"text_states": None, **self._record(record).arrays, **self._texts(record)}
+        states, scale = parts.pop("text_states_int8", None), parts.pop("text_states_scale", None)
+        if not with_states:
+            parts["text_states"] = None
+        elif states is not None:
+            parts["text_states"] = from_int8(states.copy(), scale.copy())
+            parts["text_states"].flags.writeable = False
         if "image_rows" in parts:
             parts["image_embed"] = parts["image_embed"][parts["image_rows"]]
             parts["image_embed"].flags.writeable = False
@@ -130,12 +161,16 @@ class ShardSet:
         ``with_captions`` adds captions, keys, subsets and negative_embed. Without ``with_states`` the token states are not
         read, and lengths are 0. If ``memory`` is given and large enough, image_embed, text_embed and text_states are written
         into it, one after another (see `in_memory`). Otherwise new memory is used.
+
+        Raises:
+            ValueError: The set has no token states, but token ids (`gather_ids`).
         """
-        if not len(rows) or rows.min() < 0 or (rows >= self.record_pairs[record_ids]).any():
-            raise IndexError(f"A row lies outside its record, or none was asked for ({len(rows)} rows).")
-        order = np.argsort(record_ids, kind="stable")
-        cuts = np.flatnonzero(np.diff(record_ids[order])) + 1
-        parts = [(int(record_ids[places[0]]), places) for places in np.split(order, cuts)]
+        if with_states and self.states == "tokens":
+            raise ValueError(
+                f"{self.folder} holds token ids instead of token states. Read it through a data module with an encoder: "
+                f"EmbeddingDataModule({str(self.folder)!r}, encoder=...)."
+            )
+        parts = self._parts(record_ids, rows)
         count, dim = len(rows), self.space.dim
         lengths = np.zeros(count, dtype=np.int64)
         if with_states:
@@ -160,7 +195,7 @@ class ShardSet:
                 _copy(negative_embed, places, mapped.arrays["negative_embed"], taken)
             tokens = lengths[places]
             source = _token_rows(mapped.token_starts[taken], tokens)
-            _copy(text_states, _token_rows(starts[places], tokens), mapped.arrays["text_states"], source)
+            mapped.copy_states(text_states, _token_rows(starts[places], tokens), source)
         texts = self._gather_texts(parts, rows) if with_captions else {}
         return EmbeddingBatch(
             text=TextCondition(torch.from_numpy(text_embed), torch.from_numpy(text_states), torch.from_numpy(lengths)),
@@ -173,14 +208,36 @@ class ShardSet:
             subsets=texts.get("subsets"),
         )
 
+    def gather_ids(self, record_ids: Int[np.ndarray, " batch"], rows: Int[np.ndarray, " batch"]) -> CaptionIds:
+        """The captions of these pairs, in a set of token ids."""
+        parts = self._parts(record_ids, rows)
+        lengths = np.zeros(len(rows), dtype=np.int64)
+        for record, places in parts:
+            lengths[places] = self.lengths(record)[rows[places]]
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        ids = np.empty(int(starts[-1]), dtype=np.int32)
+        for record, places in parts:
+            mapped, tokens = self._record(record), lengths[places]
+            source = _token_rows(mapped.token_starts[rows[places]], tokens)
+            _copy(ids, _token_rows(starts[places], tokens), mapped.arrays["token_ids"], source)
+        return CaptionIds(ids, lengths)
+
+    def _parts(self, record_ids: np.ndarray, rows: np.ndarray) -> list[tuple[int, np.ndarray]]:
+        """Each record with the places of its pairs in the batch."""
+        if not len(rows) or rows.min() < 0 or (rows >= self.record_pairs[record_ids]).any():
+            raise IndexError(f"A row lies outside its record, or none was asked for ({len(rows)} rows).")
+        order = np.argsort(record_ids, kind="stable")
+        cuts = np.flatnonzero(np.diff(record_ids[order])) + 1
+        return [(int(record_ids[places[0]]), places) for places in np.split(order, cuts)]
+
     def _require_readable(self) -> None:
         """Raise ValueError for members that this version cannot read, so that their content is not lost silently."""
-        known = {CAPTIONS_MEMBER, *map(member_name, MEMBERS)}
+        known = {CAPTIONS_MEMBER, *map(member_name, STORED)}
         unread = next((name for entry in self.entries for name in entry.members if name not in known), None)
         if unread is not None:
-            why = "which is declared but not read yet" if unread in map(member_name, DECLARED) else "which is unknown"
             raise ValueError(
-                f"The records of {self.folder} hold {unread}, {why}: upgrade eclipse_pl, or make the set again without it."
+                f"The records of {self.folder} hold {unread}, which is unknown: upgrade eclipse_pl, or make the set again "
+                "without it."
             )
 
     def _require_whole(self, record: int, memory: RecordMemory) -> None:
@@ -233,8 +290,8 @@ class ShardSet:
         sizes |= {"pairs": entry.pairs, "images": entry.images, "tokens": entry.tokens, "subjects": entry.subjects}
         arrays = {
             name: self._array(record, memory, name, tuple(sizes[of] if isinstance(of, str) else of for of in member.shape))
-            for name, member in MEMBERS.items()
-            if not member.optional or member_name(name) in entry.members
+            for name, member in STORED.items()
+            if not member.optional or name in STATES[self.states] or member_name(name) in entry.members
         }
         lengths, image_rows = arrays["lengths"], arrays.get("image_rows")
         if lengths.min() < 0 or lengths.sum() != entry.tokens:
@@ -253,7 +310,7 @@ class ShardSet:
 
     def _array(self, record: int, memory: RecordMemory, field: str, shape: tuple[int, ...]) -> np.ndarray:
         """A view on one member, after a check of its header against the manifest. Nothing is unpickled."""
-        name, dtype = member_name(field), MEMBERS[field].dtype
+        name, dtype = member_name(field), STORED[field].dtype
         content = self._member(record, memory, name)
         header = io.BytesIO(content[:1024])
         try:

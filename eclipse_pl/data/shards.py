@@ -17,6 +17,7 @@ import numpy as np
 
 from eclipse_pl.data.chunk import CAPTIONS_MEMBER, MEMBERS, Chunk, image_numbers, member_name
 from eclipse_pl.data.manifest import SPLITS, RecordEntry, ShardEntry, SkippedPair, SourceEntry
+from eclipse_pl.data.states import States, to_int8
 from eclipse_pl.files import disk_error, partial_path
 
 
@@ -25,10 +26,15 @@ class ShardWriter:
 
     As a context manager it removes the temporary file when the block raises. The bytes depend only on the chunks and the
     name of the shard. A run that was killed and started again gives the same bytes.
+
+    Args:
+        path: The shard, ``FOLDER/NAME.tar``.
+        states: How the captions of its chunks are stored. Chunks hold token ids for "tokens", and token states otherwise.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, states: States = "float16") -> None:
         self.path = Path(path)
+        self.states = states
         self._stem = self.path.name.removesuffix(".tar")
         if not self.path.name.endswith(".tar") or "." in self._stem or not self._stem:
             raise ValueError(
@@ -51,13 +57,15 @@ class ShardWriter:
         given = {name: array for name in MEMBERS if (array := getattr(chunk, name)) is not None}
         with np.errstate(over="ignore"):
             narrow = replace(chunk, **{name: array.astype(MEMBERS[name].dtype) for name, array in given.items()})
-        if problem := narrow.problem():
+        if problem := narrow.problem() or self._other_states(narrow):
             raise ValueError(f"Record {key} of {self.path} cannot be written: {problem}.")
         if narrow.group is None:
             narrow.group = image_numbers(narrow.image_embed)
         arrays = {name: array for name in MEMBERS if (array := getattr(narrow, name)) is not None}
         if narrow.image_rows is not None:
             arrays["image_embed"] = narrow.image_embed[np.unique(narrow.image_rows, return_index=True)[1]]
+        if self.states == "int8":
+            arrays["text_states_int8"], arrays["text_states_scale"] = to_int8(arrays.pop("text_states"))
         members = {member_name(name): _npy_bytes(array) for name, array in arrays.items()}
         texts = {"captions": chunk.captions, "keys": chunk.keys}
         if chunk.subsets is not None:
@@ -70,12 +78,16 @@ class ShardWriter:
                 split=split,
                 pairs=len(narrow),
                 images=narrow.images,
-                tokens=len(narrow.text_states),
+                tokens=narrow.tokens,
                 subjects=narrow.subjects,
                 sha256=hashlib.sha256(b"".join(members.values())).hexdigest(),
                 members=places,
             )
         )
+
+    def _other_states(self, chunk: Chunk) -> str | None:
+        held, needed = (("states", "ids")[of_ids] for of_ids in (chunk.token_ids is not None, self.states == "tokens"))
+        return None if held == needed else f"it holds token {held}, and a shard of {self.states} stores token {needed}"
 
     def close(
         self, cut: int = 0, skipped: Sequence[SkippedPair] = (), others: int = 0, source: SourceEntry | None = None

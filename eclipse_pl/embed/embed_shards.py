@@ -17,6 +17,7 @@ import torch
 from eclipse_pl.data.manifest import SCHEMA, Manifest, ShardEntry
 from eclipse_pl.data.remote_folder import is_url
 from eclipse_pl.data.shards import ShardWriter
+from eclipse_pl.data.states import States
 from eclipse_pl.embed.embedded_pairs import EmbeddedPair, chunk_of, embedded_batches
 from eclipse_pl.embed.folder import WHOLE, finish_set, finished_shards, finishing, only_run, require_same_settings
 from eclipse_pl.embed.progress import EmbedProgress
@@ -43,6 +44,7 @@ def embed_shards(
     batch_size: int = 64,
     workers: int = 1,
     reader: ImageReader = AS_SHOWN,
+    states: States = "float16",
     share: Share = WHOLE,
 ) -> Manifest | None:
     """Encode all pairs of the sources, write the set of shards, and return its manifest.
@@ -64,6 +66,7 @@ def embed_shards(
         batch_size: Pairs encoded at a time.
         workers: Processes that decode images. 0 decodes in this process.
         reader: How images are decoded. The manifest keeps it.
+        states: How captions are stored: "float16" or "int8" token states, or "tokens": token ids.
         share: The shards that this process makes.
 
     Raises:
@@ -80,7 +83,8 @@ def embed_shards(
     mine = share.of(list(named))
     with only_run(out, share):
         space = encoder.space(torch.zeros(encoder.dim), torch.ones(encoder.dim))
-        settings = {"schema": SCHEMA, "space": space.identity, "chunk": chunk, "val": val, "test": test, **asdict(reader)}
+        settings = {"schema": SCHEMA, "space": space.identity, "states": states, "chunk": chunk, "val": val, "test": test}
+        settings |= asdict(reader)
         sizes = None if remote is None else remote.fetch()
         require_same_settings(out, settings, named, sizes)
         if remote is not None:
@@ -94,7 +98,7 @@ def embed_shards(
             draw.note = progress.note
             for name, of_source in itertools.groupby(batches, key=lambda batch: batch.content.shard):
                 try:
-                    entries[name] = _write_shard(out / name, of_source, encoder, chunk, draw, progress)
+                    entries[name] = _write_shard(out / name, of_source, encoder, states, chunk, draw, progress)
                     write_json(out / f"{name}.json", entries[name].to_json())
                     if remote is not None:
                         remote.put_shard(name)
@@ -163,12 +167,18 @@ def _memory_errors(batches: ImageBatches) -> Iterator[None]:
 
 
 def _write_shard(
-    path: Path, batches: Iterator[ImageBatch], encoder: Encoder, chunk: int, draw: SplitDraw, progress: EmbedProgress
+    path: Path,
+    batches: Iterator[ImageBatch],
+    encoder: Encoder,
+    states: States,
+    chunk: int,
+    draw: SplitDraw,
+    progress: EmbedProgress,
 ) -> ShardEntry:
     cut, others, left_out, source = 0, 0, [], None
     waiting: dict[str, list[EmbeddedPair]] = {"train": [], "val": [], "test": []}
-    with ShardWriter(path) as writer:
-        for embedded in embedded_batches(batches, encoder):
+    with ShardWriter(path, states) as writer:
+        for embedded in embedded_batches(batches, encoder, with_states=states != "tokens"):
             content = embedded.batch.content
             pairs, bad = embedded.pairs()
             cut += int(embedded.cut.sum()) - sum(bool(embedded.cut[row]) for row in bad)

@@ -18,12 +18,12 @@ from eclipse_pl.raw.reasons import NOT_FINITE, VANISHES
 
 
 class EmbeddedPair(NamedTuple):
-    """One pair with its embeddings in float16."""
+    """One pair with its embeddings in float16. ``tokens`` holds its token states (T, W), or its token ids (T,)."""
 
     raw: RawPair
     image: np.ndarray
     text: np.ndarray
-    states: np.ndarray
+    tokens: np.ndarray
     negative: np.ndarray | None
 
 
@@ -31,7 +31,7 @@ class EmbeddedPair(NamedTuple):
 class EmbeddedBatch:
     """A batch that a GPU may still be computing. ``wait`` returns when its ``tensors`` are ready.
 
-    They are the embeddings of images, captions and hard negatives, the token states and the lengths, on the CPU.
+    They are the embeddings of images, captions and hard negatives, the token states or ids, and the lengths, on the CPU.
     """
 
     batch: ImageBatch
@@ -42,28 +42,32 @@ class EmbeddedBatch:
     def pairs(self) -> tuple[list[EmbeddedPair], dict[int, str]]:
         """Return the usable pairs, and {row: reason} for the others."""
         self.wait()
-        *exact, states, lengths = self.tensors
+        *exact, tokens, lengths = self.tensors
         image, text, negative = (tensor.half() for tensor in exact)  # numbers beyond float16 become infinite
         vanished_image, vanished_text, vanished_negative = (
             torch.from_numpy(without_direction(tensor.numpy())) for tensor in exact
         )
         negative_rows = torch.tensor(self.batch.negative_rows, dtype=torch.int64)
         finite, vanishes = image.isfinite().all(1) & text.isfinite().all(1), vanished_image | vanished_text
-        finite[torch.arange(len(image)).repeat_interleave(lengths)[~states.isfinite().all(1)]] = False
+        if tokens.is_floating_point():
+            finite[torch.arange(len(image)).repeat_interleave(lengths)[~tokens.isfinite().all(1)]] = False
         finite[negative_rows[~negative.isfinite().all(1)]] = False
         vanishes[negative_rows[vanished_negative]] = True
         bad = {row: VANISHES if finite[row] else NOT_FINITE for row in (~finite | vanishes).nonzero().flatten().tolist()}
         negatives = dict(zip(self.batch.negative_rows, negative.numpy(), strict=True))
-        copies = [part.numpy().copy() for part in states.split(lengths.tolist())]  # a view would keep the batch in memory
+        copies = [part.numpy().copy() for part in tokens.split(lengths.tolist())]  # a view would keep the batch in memory
         parts = zip(self.batch.content.pairs, image.numpy(), text.numpy(), copies, strict=True)
         return [EmbeddedPair(*part, negatives.get(row)) for row, part in enumerate(parts) if row not in bad], bad
 
 
-def embedded_batches(batches: Iterator[ImageBatch], encoder: Encoder) -> Iterator[EmbeddedBatch]:
-    """Yield each batch after the next one has started, so that a GPU computes while the caller writes."""
+def embedded_batches(batches: Iterator[ImageBatch], encoder: Encoder, with_states: bool = True) -> Iterator[EmbeddedBatch]:
+    """Yield each batch after the next one has started, so that a GPU computes while the caller writes.
+
+    With ``with_states`` pairs have token states, otherwise token ids.
+    """
     started: EmbeddedBatch | None = None
     for batch in batches:
-        last, started = started, _start(batch, encoder)
+        last, started = started, _start(batch, encoder, with_states)
         if last is not None:
             yield last
     if started is not None:
@@ -72,14 +76,16 @@ def embedded_batches(batches: Iterator[ImageBatch], encoder: Encoder) -> Iterato
 
 def chunk_of(pairs: list[EmbeddedPair]) -> Chunk:
     """Join pairs in one record."""
+    tokens = np.concatenate([pair.tokens for pair in pairs])
     none, images = np.full_like(pairs[0].image, np.nan), np.stack([pair.image for pair in pairs])
     subsets = [pair.raw.subset for pair in pairs]
     negatives = [none if pair.negative is None else pair.negative for pair in pairs]
     return Chunk(
         image_embed=images,
         text_embed=np.stack([pair.text for pair in pairs]),
-        text_states=np.concatenate([pair.states for pair in pairs]),
-        lengths=np.array([len(pair.states) for pair in pairs], dtype=np.int16),
+        text_states=tokens if tokens.ndim == 2 else None,
+        token_ids=tokens if tokens.ndim == 1 else None,
+        lengths=np.array([len(pair.tokens) for pair in pairs], dtype=np.int16),
         captions=[pair.raw.caption for pair in pairs],
         keys=[pair.raw.key for pair in pairs],
         subsets=subsets if any(subsets) else None,
@@ -90,17 +96,18 @@ def chunk_of(pairs: list[EmbeddedPair]) -> Chunk:
 
 
 @torch.inference_mode()
-def _start(batch: ImageBatch, encoder: Encoder) -> EmbeddedBatch:
+def _start(batch: ImageBatch, encoder: Encoder, with_states: bool) -> EmbeddedBatch:
     if not batch.content.pairs:
         nothing, states = torch.empty(0, encoder.dim), torch.empty(0, encoder.text_width, dtype=torch.float16)
-        empty = [nothing, nothing, nothing, states, torch.empty(0, dtype=torch.int64)]
+        empty = [nothing, nothing, nothing, states, torch.empty(0, dtype=torch.int64)]  # no pair, so no state and no id
         return EmbeddedBatch(batch, torch.empty(0, dtype=torch.bool), empty, _no_wait)
     tokens = encoder.tokenize([pair.caption for pair in batch.content.pairs])
     text = encoder.encode_tokens(tokens)  # before the images, because it waits for the GPU to count its tokens
     image = encoder.encode_images(batch.pixels)
     negative = encoder.encode_images(batch.negative_pixels) if batch.negative_rows else image[:0]
     image = image[batch.image_rows]
-    tensors = [image.float(), text.text_embed.float(), negative.float(), text.text_states.half(), text.lengths]
+    stored = text.text_states.half() if with_states else tokens.packed_ids()
+    tensors = [image.float(), text.text_embed.float(), negative.float(), stored, text.lengths]
     return EmbeddedBatch(batch, tokens.cut, *_to_host(tensors))
 
 

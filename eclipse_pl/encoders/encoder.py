@@ -24,6 +24,17 @@ class Tokens:
     cut: Bool[Tensor, " batch"]
     """True if the caption was longer than the context and lost its last words. Its end token is kept, as in CLIP."""
 
+    def packed_ids(self) -> Int[Tensor, " tokens"]:
+        """The ids of the real tokens, one caption after another."""
+        return self.ids[torch.arange(self.ids.shape[1]) < self.lengths[:, None]]
+
+    @classmethod
+    def packed(cls, ids: Int[Tensor, " tokens"], lengths: Int[Tensor, " batch"]) -> Tokens:
+        """The captions of `packed_ids`, padded to the longest of them. Those that were cut are not known."""
+        padded = torch.zeros(len(lengths), int(lengths.max()), dtype=torch.int64)
+        padded[torch.arange(padded.shape[1]) < lengths[:, None]] = ids.long()
+        return cls(padded, lengths, torch.zeros(len(lengths), dtype=torch.bool))
+
 
 class Encoder(ABC):
     """Both towers of one CLIP with their preprocessing. Embeddings are raw: not divided by their norm."""

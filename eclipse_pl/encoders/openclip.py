@@ -58,7 +58,7 @@ class OpenClipEncoder(Encoder):
         self.name = name or (folder if model.startswith(LOCAL) else f"{model}/{Path(pretrained or '').stem}")
         self.tower = text_tower(self.model, model)
         self.model.requires_grad_(False).eval()
-        self._placed = False
+        self._placed: set[str] = set()
         preprocess = PreprocessCfg(**self.model.visual.preprocess_cfg)
         size = preprocess.size
         self.image_size = size if isinstance(size, int) else size[0]
@@ -69,15 +69,25 @@ class OpenClipEncoder(Encoder):
         self.context_length, self.text_width = self.tower.positional_embedding.shape
         self.dim = self._project(self.tower.positional_embedding[:1]).shape[-1]
 
-    def place(self) -> None:
-        """Move to the device at first use. A config builds an encoder before a rank knows its GPU."""
-        if not self._placed:
+    def place(self, tower: Literal["image", "text"]) -> None:
+        """Move a tower to the device at its first use. A config builds an encoder before a rank knows its GPU.
+
+        Training on token ids needs the text tower alone. The image tower is the larger one.
+        """
+        if tower in self._placed:
+            return
+        image_tower = self.model.visual
+        if tower == "text":  # all other parts of the model
+            self.model.visual = nn.Identity()
             self.model.to(self.device)
-            self._placed = True
+            self.model.visual = image_tower
+        else:
+            image_tower.to(self.device)
+        self._placed.add(tower)
 
     @torch.no_grad()
     def encode_images(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
-        self.place()
+        self.place("image")
         with self._autocast():
             return self.model.encode_image(pixels.to(self.device)).float()
 
@@ -92,7 +102,7 @@ class OpenClipEncoder(Encoder):
 
     @torch.no_grad()
     def encode_tokens(self, tokens: Tokens) -> TextCondition:
-        self.place()
+        self.place("text")
         tower, lengths = self.tower, tokens.lengths.to(self.device)
         # The tower is causal: tokens after the end token do not change it, so common padding is not computed.
         longest = int(tokens.lengths.max())

@@ -80,7 +80,8 @@ def embed_timings(device: torch.device) -> list[Timing]:
 
     with tempfile.TemporaryDirectory(prefix="eclipse_pl_speed_") as folder:
         encoder = OpenClipEncoder("ViT-B-32", pretrained="random", device=str(device))
-        encoder.place()
+        encoder.place("image")
+        encoder.place("text")
         return embed(Path(folder), encoder, pairs=128 if device.type == "cpu" else 20_000)
 
 

@@ -46,7 +46,7 @@ class ShallowEncoder(OpenClipEncoder):
         self.model = kind(**config).requires_grad_(False).eval()
         self.device, self.precision = torch.device(device), PRECISION[precision]
         self.tower = text_tower(self.model, model)
-        self._placed = False
+        self._placed: set[str] = set()
         size = self.model.visual.image_size
         self.image_size = size if isinstance(size, int) else size[0]
         self.image_transform = image_transform_v2(PreprocessCfg(size=self.image_size), is_train=False)

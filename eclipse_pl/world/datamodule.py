@@ -11,6 +11,7 @@ from filelock import FileLock
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.data.manifest import MANIFEST_NAME, Manifest
 from eclipse_pl.data.remote_folder import is_url
+from eclipse_pl.data.states import States
 from eclipse_pl.embed.embed_shards import embed_shards
 from eclipse_pl.open_clip_model import local_dir_tag
 from eclipse_pl.raw.find_sources import find_sources
@@ -31,6 +32,7 @@ class WorldDataModule(EmbeddingDataModule):
         val_pairs: The number of validation scenes. Half of them are compositions that are not in the training scenes.
         test_pairs: The number of test scenes, likewise.
         colours: The colours of the scenes, at least four, for another domain; null for all colours.
+        states: How the captions are stored, as in `data_prep embed --states`. With "tokens" the encoder is the world's.
         **options: The options of EmbeddingDataModule.
     """
 
@@ -41,8 +43,11 @@ class WorldDataModule(EmbeddingDataModule):
         val_pairs: int = 1000,
         test_pairs: int = 1000,
         colours: list[str] | None = None,
+        states: States = "float16",
         **options: Any,
     ) -> None:
+        if states == "tokens" and options.get("encoder") is None:
+            options["encoder"] = WorldEncoder()
         super().__init__(folder, **options)
         if is_url(folder):
             raise ValueError(
@@ -51,6 +56,7 @@ class WorldDataModule(EmbeddingDataModule):
             )
         self.colours = COLOURS if colours is None else tuple(colours)
         require_colours(self.colours)
+        self.states = states
         self.splits = {"train": train_pairs, "val": val_pairs, "test": test_pairs}
 
     def prepare_data(self) -> None:
@@ -73,7 +79,9 @@ class WorldDataModule(EmbeddingDataModule):
             encoder=WorldEncoder(),
             out=folder,
             made_by=f"python -m data_prep world --out {where} {self._options} && "
-            f"python -m data_prep embed --source {tars} --encoder eclipse_pl.world.encoder.WorldEncoder --out {shards}",
+            f"python -m data_prep embed --source {tars} --encoder eclipse_pl.world.encoder.WorldEncoder --out {shards}"
+            + ("" if self.states == "float16" else f" --states {self.states}"),
+            states=self.states,
         )
 
     @property
@@ -90,6 +98,11 @@ class WorldDataModule(EmbeddingDataModule):
             raise ValueError(
                 f"{self.folder} holds shards of another CLIP than the world's: {manifest.pairs} pairs of {found[1]}. Choose "
                 "another data.folder, or EmbeddingDataModule to train on them."
+            )
+        if manifest.states != self.states:
+            raise ValueError(
+                f"{self.folder} stores captions as {manifest.states}, and data.states is {self.states}. Choose another "
+                "data.folder, or set data.states to the stored form."
             )
         if found != (self.splits, tag, self.colours):
             raise ValueError(

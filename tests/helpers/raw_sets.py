@@ -75,7 +75,8 @@ def read_all(folder: Path) -> dict[str, dict[str, Any]]:
     pairs: dict[str, dict[str, Any]] = {}
     for number, entry in enumerate(shards.entries):
         chunk = shards.read_chunk(number)
-        states = np.split(chunk.text_states, np.cumsum(chunk.lengths)[:-1])
+        tokens = chunk.text_states if chunk.token_ids is None else chunk.token_ids
+        states = np.split(tokens, np.cumsum(chunk.lengths)[:-1])
         for row, key in enumerate(chunk.keys):
             pairs[key] = {
                 "split": entry.split,

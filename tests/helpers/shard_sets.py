@@ -11,6 +11,7 @@ import torch
 from eclipse_pl.data.chunk import MEMBERS, Chunk
 from eclipse_pl.data.manifest import SPACE_NAME, Manifest, RecordEntry, ShardEntry
 from eclipse_pl.data.shards import ShardWriter
+from eclipse_pl.data.states import States
 from eclipse_pl.embedding import ClipSpace
 
 MADE_BY = "python -m data_prep embed --source raw/*.tar --encoder tiny --out shards"
@@ -80,6 +81,7 @@ def make_shard_set(
     seed: int = 0,
     space: ClipSpace | None = None,
     negatives: bool = True,
+    states: States = "float16",
 ) -> Path:
     """Write a set of shards and return its folder.
 
@@ -97,7 +99,7 @@ def make_shard_set(
     entries: list[ShardEntry] = []
     images, written = [], 0
     for number, first in enumerate(range(0, len(plan), records_per_shard)):
-        with ShardWriter(folder / f"{number:04d}.tar") as writer:
+        with ShardWriter(folder / f"{number:04d}.tar", states) as writer:
             for split, count in plan[first : first + records_per_shard]:
                 made = make_chunk(rng, count, space.dim, space.text_width, written, tokens, negatives)
                 writer.write(made, split)
@@ -114,10 +116,16 @@ def make_shard_set(
     return folder
 
 
-def write_chunks(folder: Path, chunks: Sequence[Chunk], split: str = "train", space: ClipSpace | None = None) -> Path:
+def write_chunks(
+    folder: Path,
+    chunks: Sequence[Chunk],
+    split: str = "train",
+    space: ClipSpace | None = None,
+    states: States = "float16",
+) -> Path:
     """A set whose records are these chunks."""
     space = space or make_space()
-    with ShardWriter(folder / "0000.tar") as writer:
+    with ShardWriter(folder / "0000.tar", states) as writer:
         for chunk in chunks:
             writer.write(chunk, split)
         entries = [writer.close()]
