@@ -42,6 +42,7 @@ def merge(sets: list[str], out: str, anyway: bool = False, made_by: str = "pytho
     opened = open_sets(sets, out)
     placed = shards_by_name(opened)
     require_different_pairs(opened)
+    print(f"Reading captions and image embeddings of {sum(map(len, opened.values())):,} pairs: splits, then statistics.")
     if (doubts := list(doubts_about(opened))) and not anyway:
         raise ValueError(f"{' '.join(doubts)} To merge the sets as they are, add --anyway.")
     manifest = joined(opened, placed, made_by)
