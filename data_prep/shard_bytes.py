@@ -7,16 +7,18 @@ import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from eclipse_pl.data.chunk import DECLARED, MEMBERS
+import numpy as np
+
+from eclipse_pl.data.chunk import MEMBERS, Member
 
 STORED = {
-    "states, float16": ("text_states",),
-    "states, int8": ("text_states_int8", "text_states_scale"),
-    "token ids": ("token_ids",),
+    "states, float16": (MEMBERS["text_states"],),
+    "states, int8": (Member(np.dtype(np.int8), ("tokens", "width")), Member(np.dtype(np.float16), ("tokens",))),
+    "token ids": (Member(np.dtype(np.int32), ("tokens",)),),
     "pooled only": (),
 }
-"""What a set can hold of a caption's tokens: the members of a record."""
-COMMON = ("image_embed", "text_embed", "lengths", "group")
+"""What a record can hold of its captions' tokens (see `chunk`)."""
+COMMON = [MEMBERS[name] for name in ("image_embed", "text_embed", "lengths", "group")]
 NPY_HEADER = 128
 TOKEN_CHARACTERS, CAPTION_QUOTES, KEY_BYTES = 4.6, 4, 13
 """Assumed for captions.json: characters of a token (MSCOCO's), quotes and comma, and a key of nine digits with its own."""
@@ -40,13 +42,12 @@ class ShardBytes:
         whole, rest = divmod(pairs, self.chunk)
         return whole * self.of_record(self.chunk, STORED[stored]) + (self.of_record(rest, STORED[stored]) if rest else 0)
 
-    def of_record(self, pairs: int, of_tokens: Iterable[str]) -> int:
+    def of_record(self, pairs: int, of_tokens: Iterable[Member]) -> int:
         """Bytes of one record."""
         sizes = {"pairs": pairs, "images": pairs, "tokens": round(pairs * self.tokens), "dim": self.dim, "width": self.width}
-        members = {**MEMBERS, **DECLARED}
-        arrays = [members[name] for name in (*COMMON, *of_tokens)]
         contents = [
-            NPY_HEADER + array.dtype.itemsize * math.prod(sizes[str(size)] for size in array.shape) for array in arrays
+            NPY_HEADER + array.dtype.itemsize * math.prod(sizes[str(size)] for size in array.shape)
+            for array in (*COMMON, *of_tokens)
         ]
         caption = TOKEN_CHARACTERS * max(self.tokens - 2, 0) + CAPTION_QUOTES  # start and end are no characters
         contents.append(round(pairs * (caption + KEY_BYTES)))
