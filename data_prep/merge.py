@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from data_prep.command import command_line
 from eclipse_pl.arguments import sentence_parser
+from eclipse_pl.data.chunk import member_name
 from eclipse_pl.data.manifest import MANIFEST_NAME, SCHEMA, Check, Manifest, ShardEntry
 from eclipse_pl.files import atomic_path, disk_error
 
@@ -41,6 +42,7 @@ def merge(sets: list[str], out: str, anyway: bool = False, made_by: str = "pytho
     opened = open_sets(sets, out)
     placed = shards_by_name(opened)
     require_different_pairs(opened)
+    print(f"Reading captions and image embeddings of {sum(map(len, opened.values())):,} pairs: splits, then statistics.")
     if (doubts := list(doubts_about(opened))) and not anyway:
         raise ValueError(f"{' '.join(doubts)} To merge the sets as they are, add --anyway.")
     manifest = joined(opened, placed, made_by)
@@ -86,7 +88,24 @@ def open_sets(sets: list[str], out: str) -> dict[str, ShardSet]:
     first, *others = opened.items()
     for name, shards in others:
         first[1].space.require_same(shards.space, f"The set {first[0]}", f"the set {name}")
+    require_one_form({name: shards.manifest for name, shards in opened.items()})
     return opened
+
+
+def require_one_form(manifests: dict[str, Manifest]) -> None:
+    """Raise ValueError if the captions of two sets are stored in different forms, such as token states and token ids."""
+    of_tokens = [member_name(field) for field in ("text_states", "text_states_int8", "token_ids")]
+    forms = {}
+    for name, manifest in manifests.items():
+        records = (record for shard in manifest.shards for record in shard.records)
+        forms[name] = {member.removesuffix(".npy") for record in records for member in record.members if member in of_tokens}
+    (first, form), *others = forms.items()
+    for name, other in others:
+        if form and other and other != form:
+            raise ValueError(
+                f"{first} stores captions as {' and '.join(sorted(form))}, and {name} as {' and '.join(sorted(other))}. A set "
+                "has one form: embed one of them again."
+            )
 
 
 def shards_by_name(opened: dict[str, ShardSet]) -> dict[str, tuple[ShardSet, ShardEntry]]:

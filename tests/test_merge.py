@@ -15,6 +15,7 @@ import torch
 import webdataset
 
 from data_prep.__main__ import main
+from data_prep.merge import require_one_form
 from data_prep.verify import verify
 from eclipse_pl.__main__ import main as eclipse_pl
 from eclipse_pl.data.datamodule import EmbeddingDataModule
@@ -242,6 +243,17 @@ def test_pooled_sets_beside_sets_of_states(tmp_path: Path, out: Path, capsys: py
     sets = [str(make_set(tmp_path / "a", 0)), str(make_set(tmp_path / "b", 1000, tokens=(0, 0)))]
     assert main(["merge", *sets, "--out", str(out)]) == 2
     assert f"{sets[1]} has pooled embeddings only" in capsys.readouterr().err
+
+
+def test_captions_stored_in_two_forms(sets: list[str]) -> None:
+    manifests = {name: Manifest.load(name) for name in sets}
+    require_one_form(manifests)
+    shards = [
+        replace(shard, records=[replace(record, members={"token_ids.npy": (0, 4)}) for record in shard.records])
+        for shard in manifests[sets[1]].shards
+    ]
+    with pytest.raises(ValueError, match=f"{sets[0]} stores captions as text_states, and {sets[1]} as token_ids"):
+        require_one_form({**manifests, sets[1]: replace(manifests[sets[1]], shards=shards)})
 
 
 def test_other_spaces_are_refused_with_both_names(sets: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,7 +43,7 @@ class ShallowEncoder(OpenClipEncoder):
         if self.is_transformer:
             config["vision_cfg"]["layers"] = MORE
         kind = CustomTextCLIP if config.pop("custom_text", False) else CLIP
-        self.model = kind(**config).requires_grad_(False).eval()
+        self.model = kind(**config).requires_grad_(False).eval().to(device)
         self.device, self.precision = torch.device(device), PRECISION[precision]
         self.tower = text_tower(self.model, model)
         self._placed: set[str] = set()
@@ -52,6 +52,9 @@ class ShallowEncoder(OpenClipEncoder):
         self.image_transform = image_transform_v2(PreprocessCfg(size=self.image_size), is_train=False)
         self.context_length, self.text_width = self.tower.positional_embedding.shape
         self.dim = config["embed_dim"]
+
+    def place(self, *towers: str) -> None:
+        """Both towers are on the device from the start."""
 
     @property
     def is_transformer(self) -> bool:
