@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from eclipse_pl.data.loader import EvaluationLoader, Position, TrainingLoader
 from eclipse_pl.data.manifest import MANIFEST_NAME, Check
+from eclipse_pl.data.one_caption import OneCaption
 from eclipse_pl.data.remote_folder import is_url
 from eclipse_pl.data.remote_shards import Downloads
 from eclipse_pl.data.sampler import EvaluationOrder, SplitPairs, TrainingOrder
@@ -40,6 +42,8 @@ class EmbeddingDataModule(L.LightningDataModule):
         val_batch_size: Number of pairs in a batch of validation and test; null takes ``batch_size``.
         encoder: The CLIP of shards that hold token ids (``embed --states tokens``). Its frozen text tower encodes the captions
             of every batch, in the encoder's precision. Null for shards that hold token states.
+        captions: The captions of an image in an epoch of training. "all": each in a pair of its own. "one": one of them, which
+            (seed, epoch) determine, so that an epoch holds every image once. Validation uses all.
         cache: Folder on a local disk where the records of a URL are kept. All processes of a node and all runs may share it.
             null takes ``~/.cache/eclipse_pl/shards``.
         cache_gb: Limit of its size, in GB; null takes 50. The least recently used records are removed first.
@@ -60,6 +64,7 @@ class EmbeddingDataModule(L.LightningDataModule):
         multiprocessing_context: Literal["fork", "spawn", "forkserver"] | None = None,
         val_batch_size: int | None = None,
         encoder: Encoder | None = None,
+        captions: Literal["all", "one"] = "all",
         cache: str | None = None,
         cache_gb: float | None = None,
         ahead: int | None = None,
@@ -97,6 +102,7 @@ class EmbeddingDataModule(L.LightningDataModule):
         self.multiprocessing_context = multiprocessing_context
         self.val_batch_size = least["val_batch_size"][0]
         self.encoder = encoder
+        self.captions = captions
         self._shards: ShardSet | None = None
         self._tower: TextTower | None = None
         self._position = Position()
@@ -153,7 +159,16 @@ class EmbeddingDataModule(L.LightningDataModule):
             ValueError: There are no training pairs, or they do not fill one global batch.
         """
         pairs = self._split("train", self.pairs)
-        return TrainingOrder(pairs, self.batch_size, processes, self.window, self.seed, self.group_by_length)
+        one = self._one_caption(pairs) if self.captions == "one" else None
+        return TrainingOrder(pairs, self.batch_size, processes, self.window, self.seed, self.group_by_length, one)
+
+    def _one_caption(self, pairs: SplitPairs) -> OneCaption:
+        """The images of these pairs. It reads the groups of all training records."""
+        numbers = pairs.numbers(pairs.records)
+        records, rows = pairs.locate(numbers)
+        cuts = np.flatnonzero(np.diff(records)) + 1
+        groups = [self.shards.groups(records[places[0]])[rows[places]] for places in np.split(np.arange(len(rows)), cuts)]
+        return OneCaption(numbers, np.concatenate(groups))
 
     def val_dataloader(self) -> EvaluationLoader:
         return self._evaluation_loader("val")
@@ -217,9 +232,9 @@ class EmbeddingDataModule(L.LightningDataModule):
             self._training_loader = None
 
     @property
-    def _order(self) -> dict[str, int | bool | None]:
+    def _order(self) -> dict[str, int | bool | str | None]:
         """All settings that the order of the pairs depends on, except the global batch."""
-        return {name: getattr(self, name) for name in ("seed", "pairs", "window", "group_by_length")}
+        return {name: getattr(self, name) for name in ("seed", "pairs", "window", "group_by_length", "captions")}
 
     @property
     def _rank(self) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
 from jaxtyping import Int
+
+from eclipse_pl.data.one_caption import OneCaption
 
 # Fixed: the pairs of a smaller set must not depend on the run's seed or on another setting of the run.
 SUBSET_SEED = 20240407
@@ -65,6 +68,12 @@ class SplitPairs:
         first, last = limits if self._selected is None else (np.searchsorted(self._selected, limit) for limit in limits)
         return last - first
 
+    def only(self, numbers: Int[np.ndarray, " chosen"]) -> SplitPairs:
+        """These of the pairs, given in ascending order."""
+        chosen = copy.copy(self)
+        chosen._selected, chosen.count = numbers, len(numbers)
+        return chosen
+
     def lengths(self, numbers: Int[np.ndarray, " pairs"]) -> Int[np.ndarray, " pairs"]:
         """Numbers of real tokens of the captions of these pairs."""
         order = np.argsort(numbers)
@@ -88,7 +97,8 @@ class TrainingOrder:
     Ranks see captions of the same lengths. Their union is the batch that a single process with the whole global batch sees.
     The pairs that do not fill the last global batch of the epoch are left out of it.
 
-    ``batch_size`` is the size on one rank. Without ``group_by_length`` there is no sorting.
+    ``batch_size`` is the size on one rank. Without ``group_by_length`` there is no sorting. With ``one_caption`` an
+    epoch holds one pair of each image.
     """
 
     def __init__(
@@ -99,50 +109,60 @@ class TrainingOrder:
         window: int = 16,
         seed: int = 0,
         group_by_length: bool = True,
+        one_caption: OneCaption | None = None,
     ) -> None:
         self.pairs = pairs
+        self.one_caption = one_caption
+        self.count = len(pairs if one_caption is None else one_caption)
         self.global_batch = batch_size * world_size
         self.world_size = world_size
         self.window = window
         self.seed = seed
         self.group_by_length = group_by_length
-        if len(pairs) < self.global_batch:
+        if self.count < self.global_batch:
+            kind = "pairs" if one_caption is None else "images"
             raise ValueError(
-                f"{len(pairs)} training pairs do not fill one global batch of {self.global_batch} (batch_size {batch_size} "
-                f"on each of {world_size} processes). Set data.batch_size to {len(pairs) // world_size} or less, or add pairs."
+                f"{self.count} training {kind} do not fill one global batch of {self.global_batch} (batch_size {batch_size} "
+                f"on each of {world_size} processes). Set data.batch_size to {self.count // world_size} or less, or add "
+                f"{kind}."
             )
 
     def __len__(self) -> int:
         """Batches of an epoch, the same on every rank."""
-        return len(self.pairs) // self.global_batch
+        return self.count // self.global_batch
 
     def batches(self, epoch: int, rank: int = 0, start: int = 0) -> Iterator[Batch]:
         """The batches of ``rank`` in ``epoch``, without the first ``start``. Skipped windows are not read."""
-        records = self._random(epoch).permutation(self.pairs.records)
+        pairs = self._pairs_of(epoch)
+        records = self._random(epoch).permutation(pairs.records)
         left_over = np.empty(0, dtype=np.int64)
         passed = 0
         for first in range(0, len(records), self.window):
             random = self._random(epoch, first)
-            pool = np.concatenate([left_over, self.pairs.numbers(records[first : first + self.window])])
+            pool = np.concatenate([left_over, pairs.numbers(records[first : first + self.window])])
             random.shuffle(pool)
             count = len(pool) // self.global_batch
             taken, left_over = np.split(pool, [count * self.global_batch])
             if count and passed + count > start:
                 if self.group_by_length:
-                    taken = taken[np.argsort(self.pairs.lengths(taken), kind="stable")]
+                    taken = taken[np.argsort(pairs.lengths(taken), kind="stable")]
                 shuffled = random.permutation(taken.reshape(count, self.global_batch))
                 for batch in shuffled[max(0, start - passed) :, rank :: self.world_size]:
-                    yield self.pairs.locate(np.sort(batch))
+                    yield pairs.locate(np.sort(batch))
             passed += count
 
     def records(self, epoch: int, start: int = 0) -> Iterator[np.integer]:
         """The records in the order of their use, from the window of the batch ``start`` on, epoch after epoch without end."""
         for later in itertools.count(epoch):
-            records = self._random(later).permutation(self.pairs.records)
-            counts = self.pairs.counts(records)
+            pairs = self._pairs_of(later)
+            records = self._random(later).permutation(pairs.records)
+            counts = pairs.counts(records)
             done = np.cumsum(np.add.reduceat(counts, np.arange(0, len(records), self.window))) // self.global_batch
             window = int(np.searchsorted(done, start if later == epoch else 0, side="right"))
             yield from records[window * self.window :][counts[window * self.window :] > 0]
+
+    def _pairs_of(self, epoch: int) -> SplitPairs:
+        return self.pairs if self.one_caption is None else self.pairs.only(self.one_caption.drawn(self.seed, epoch))
 
     def _random(self, *place: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, *place])

@@ -129,6 +129,10 @@ class ShardSet:
         """Number of real tokens of each caption of a record."""
         return self._record(int(record)).arrays["lengths"]
 
+    def groups(self, record: int | np.integer) -> Int64[np.ndarray, " pairs"]:
+        """Number of the image of each pair of a record."""
+        return self._record(int(record)).arrays["group"]
+
     def read_chunk(self, record: int | np.integer, with_states: bool = True) -> Chunk:
         """All pairs of a record. The arrays are read-only; most are views on the mapped file.
 
