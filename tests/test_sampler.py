@@ -161,3 +161,24 @@ def test_evaluation_sees_every_pair_once(sizes: list[int], batch_size: int, worl
 def test_evaluation_with_more_processes_than_pairs() -> None:
     with pytest.raises(ValueError, match=r"3 pairs cannot be evaluated on 4 processes"):
         EvaluationOrder(split_of([3]), 8, 4)
+
+
+@given(training_orders(), st.integers(0, 3), st.data())
+def test_records_in_the_order_of_their_use(order: TrainingOrder, epoch: int, data: st.DataObject) -> None:
+    """From any batch on: each record of the later windows, window by window, and then those of the next epoch."""
+    start = data.draw(st.integers(0, len(order) - 1))
+    later = order.records(epoch, start)
+    used: list[int] = []
+    named: list[int] = []
+    for records, _ in order.batches(epoch, 0, start):
+        used += sorted(set(records.tolist()) - set(used))
+        named += itertools.islice(later, max(0, min(len(used), len(order.pairs.records)) + order.window - len(named)))
+        # a record that is not named is the rest of a window before this one
+        early = set(used) - set(map(int, named))
+        assert not start or len(early) < order.global_batch
+        assert start or not early
+    following = order.records(epoch + 1)
+    whole = list(itertools.islice(order.records(epoch), 50))
+    first = len({int(record) for record in order.pairs.records if order.pairs.counts(np.array([record]))[0]})
+    assert sorted(map(int, whole[:first])) == sorted(set(map(int, whole)))
+    assert whole[first:] == list(itertools.islice(following, 50 - first))

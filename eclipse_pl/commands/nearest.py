@@ -86,10 +86,16 @@ def search(
     records = shards.records(split)
     if not len(records):
         raise ValueError(f"{shards.folder} has no split {split!r}; it has {', '.join(shards.manifest.splits)}.")
-    chunks = [shards.read_chunk(int(record), with_states=False) for record in records]
-    gallery = torch.from_numpy(np.concatenate([chunk.image_embed for chunk in chunks]).astype(np.float32))
-    keys = [key for chunk in chunks for key in chunk.keys]
-    captions = [caption for chunk in chunks for caption in chunk.captions]
+    images: list[np.ndarray] = []
+    keys: list[str] = []
+    captions: list[str] = []
+    with shards.read_ahead(records):
+        for record in records:
+            chunk = shards.read_chunk(record, with_states=False)
+            images.append(chunk.image_embed.astype(np.float32))  # a copy, so that the record is not kept open
+            keys += chunk.keys
+            captions += chunk.captions
+    gallery = torch.from_numpy(np.concatenate(images))
     cosines, rows = (normalize(embeds, dim=-1) @ normalize(gallery, dim=-1).T).topk(min(count, len(gallery)))
     return [
         Neighbours(prompt, length, embed, [keys[i] for i in row], [captions[i] for i in row], cosine.tolist())

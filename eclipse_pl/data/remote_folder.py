@@ -58,7 +58,7 @@ class RemoteFolder:
         self.connections = connections
         self._file_system: Any = None
         self._process = 0
-        self._random = random.Random()  # of its own: the run's random numbers must not depend on failed requests
+        self._random = random.Random()  # not seeded by the run: its ranks would wait equally long
         self._opening = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -220,8 +220,10 @@ class RemoteFolder:
         status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
         if isinstance(error, ImportError):
             extra = _EXTRAS.get(self._scheme)
-            remedy = f"`pip install 'eclipse_pl[{extra}]'`" if extra else "install it"
-            return f"{place} needs a package that is missing ({described(error)}): {remedy}."
+            remedy = f" Install it: `pip install 'eclipse_pl[{extra}]'`." if extra else ""
+            return f"{place} needs a package that is missing ({described(error)}).{remedy}"
+        if type(error).__name__ == "OfflineModeIsEnabled":
+            return f"{place} cannot be read ({described(error)})."
         if isinstance(error, ValueError) and "not known" in str(error):
             return f"{place} cannot be read: {described(error)}. Use s3://, gs://, https:// or hf://, or a local folder."
         if isinstance(error, NotImplementedError):

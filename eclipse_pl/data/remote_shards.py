@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import mmap
 import os
+import resource
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 
@@ -19,7 +21,7 @@ from eclipse_pl.data.pipe_folder import PipeFolder
 from eclipse_pl.data.read_ahead import ReadAhead
 from eclipse_pl.data.record_cache import CacheError, Claim, FullError, RecordCache
 from eclipse_pl.data.remote_folder import NEVER, NoRangesError, RemoteFolder, StoppedError
-from eclipse_pl.data.shard_files import Place, RecordMemory, ShardFiles
+from eclipse_pl.data.shard_files import OPEN_RECORDS, Place, RecordMemory, ShardFiles
 from eclipse_pl.data.shard_stream import cut_into_cache
 from eclipse_pl.embedding import ClipSpace
 
@@ -42,7 +44,7 @@ class Downloads:
     """
 
     cache: str | None = None
-    cache_gb: float = 50
+    cache_gb: float = 50.0
     ahead: int | None = None
     connections: int = 8
     window: int = 16
@@ -94,15 +96,14 @@ class RemoteShards(ShardFiles):
             raise
         self.space = ClipSpace.from_bytes(self.remote.read(SPACE_NAME), self.place(SPACE_NAME))
         self.cache = RecordCache(downloads.folder, downloads.cache_gb)
-        # those of the previous window may still be read when the next one begins
-        self.open_records = 2 * downloads.window
+        self._open: WeakValueDictionary[str, mmap.mmap] = WeakValueDictionary()
         self._ahead: list[ReadAhead[str, mmap.mmap]] = []
         self._process = os.getpid()
         self._places: dict[str, Place] = {}
-        self._require_room()
+        self.open_records = self._open_records()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_ahead": [], "_places": {}}
+        return {**self.__dict__, "_open": WeakValueDictionary(), "_ahead": [], "_places": {}}
 
     def place(self, name: str) -> str:
         return self.remote.place(name)
@@ -112,6 +113,7 @@ class RemoteShards(ShardFiles):
         self._leave_parent()
         taken = (ahead.take(entry.key) for ahead in self._ahead)
         memory = next((memory for memory in taken if memory), None) or self._get(shard, entry, NEVER)
+        self._open[entry.key] = memory
         return RecordMemory(memory, entry.span[0])
 
     def read_ahead(self, places: Iterable[Place]) -> ReadAhead[str, mmap.mmap]:
@@ -138,7 +140,7 @@ class RemoteShards(ShardFiles):
             yield place[1].key
 
     def _get_by_key(self, key: str, stopped: threading.Event) -> mmap.mmap:
-        return self._get(*self._places[key], stopped)
+        return self._open.get(key) or self._get(*self._places[key], stopped)
 
     def _get(self, shard: ShardEntry, entry: RecordEntry, stopped: threading.Event) -> mmap.mmap:
         """The record from the cache, or else from the server."""
@@ -198,17 +200,28 @@ class RemoteShards(ShardFiles):
             f"written (sha256 differs). Repair the set with `{self.manifest.made_by}` and upload it again."
         )
 
-    def _require_room(self) -> None:
-        """Raise ValueError unless the cache holds the records of the present windows and those ahead."""
-        sizes = self._sizes()
-        records = 2 * self.downloads.records_ahead + 3 * self.downloads.window
-        needed = min(sum(sizes), records * max(sizes, default=0))
+    def _open_records(self) -> int:
+        """Number of records that a process keeps open, which cannot be removed from the cache as long as they are.
+
+        Those of two windows are needed, because the rest of a window is read in the next one. More are open while the cache
+        has room, also for other runs.
+
+        Raises:
+            ValueError: The cache does not hold the records of the present windows and those ahead.
+        """
+        sizes, window = self._sizes(), self.downloads.window
+        largest = max(sizes, default=1)
+        records = 2 * self.downloads.records_ahead + 3 * window
+        needed = min(sum(sizes), records * largest)
         if needed > self.cache.limit:
             raise ValueError(
                 f"data.cache_gb is {self.downloads.cache_gb}, but up to {records} records of {self.remote.url} are in use at "
                 f"a time, which take {needed / 1e9:.3g} GB. Set data.cache_gb to that or more, or data.ahead or data.window "
                 "to less."
             )
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        spare = max(0, self.cache.limit // largest - records)
+        return min(2 * window + spare // 8, max(2 * window, min(OPEN_RECORDS, files // 2)))
 
     def _require_room_for_all(self) -> None:
         total = sum(self._sizes())

@@ -44,12 +44,19 @@ class UnreliableServer(ThreadingHTTPServer):
         self.folder, self.faults = folder, faults
         self.seen: Counter[str] = Counter()
         self.requests: list[tuple[str, str]] = []
+        self.answers: dict[str, bytes] = {}
+        """What is answered to a path that is no file."""
         self.lock = threading.Lock()
         self.free_at = 0.0
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def ranges_of(self, ending: str) -> list[tuple[str, str]]:
+        """The requests for files of this ending so far: path and range."""
+        with self.lock:
+            return [(path, asked) for path, asked in self.requests if path.endswith(ending)]
 
     def draw(self, name: str) -> str:
         """What happens to an answer."""
@@ -88,6 +95,9 @@ class _Handler(BaseHTTPRequestHandler):
         with server.lock:
             server.requests.append((self.path, asked))
         time.sleep(faults.latency)
+        if f"/{name}" in server.answers:
+            self.answer(200, server.answers[f"/{name}"], {"Content-Type": "application/json"})
+            return
         path = server.folder / name
         happens = server.draw(name)
         if happens == "fail" or not path.is_file():
