@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from data_prep.command import run
+from data_prep.quantities import in_bytes, in_hours, per_second
 from data_prep.shard_bytes import STORED, ShardBytes
 
 if TYPE_CHECKING:
@@ -60,15 +61,20 @@ def plan(
         raise ValueError(f"--pairs is {pairs:g} and --shard-pairs {shard_pairs}; both must be 1 or more.")
     if json is not None and not Path(json).absolute().parent.is_dir():
         raise ValueError(f"--json {json}: there is no folder {Path(json).absolute().parent}. Create it first.")
+    if figures is not None and device != "auto":
+        raise ValueError(f"--device {device} has no effect with --figures, because nothing is measured then. Leave one out.")
+    from open_clip.model import CLIPTextCfg
+
     from eclipse_pl.encoders.openclip import require_causal
-    from eclipse_pl.open_clip_model import LOCAL, model_config
+    from eclipse_pl.open_clip_model import model_config
 
     require_causal(encoder)
     config = model_config(encoder)
-    context = config["text_cfg"]["context_length"]
-    if tokens is not None and not 2 <= tokens <= context:
-        raise ValueError(f"--tokens is {tokens:g}; a caption of {encoder} has 2 to {context} tokens, start and end included.")
-    tag = "" if encoder.startswith(LOCAL) else pretrained_tag(encoder, pretrained)
+    text = CLIPTextCfg(**config["text_cfg"])
+    if tokens is not None and not 2 <= tokens <= text.context_length:
+        most = f"{text.context_length} tokens, start and end included"
+        raise ValueError(f"--tokens is {tokens:g}; a caption of {encoder} has 2 to {most}.")
+    tag = pretrained_tag(encoder, pretrained)
     rates = rates_of(encoder, precision, tokens, device, figures)
     if json is not None:
         rates.save(Path(json))
@@ -79,7 +85,7 @@ def plan(
         pretrained=tag,
         rates=rates,
         measured=figures is None,
-        sizes=ShardBytes(config["embed_dim"], config["text_cfg"]["width"], rates.tokens),
+        sizes=ShardBytes(config["embed_dim"], text.width, rates.tokens),
         shard_pairs=shard_pairs,
         source=source,
         out=out or f"data/{EXPERIMENTS.get(f'{encoder}/{tag}', name)}",
@@ -125,7 +131,7 @@ class Plan:
         where = "here" if self.measured else "on another machine"
         machine = ", ".join(f"{key} {value}" for key, value in rates.machine.items())
         yield f"{self.pairs:,} pairs of {whole}: E {sizes.dim}, W {sizes.width} (open_clip's config),"
-        yield f"{rates.tokens:.1f} tokens a caption (by default MSCOCO's mean)."
+        yield f"{rates.tokens:.1f} tokens a caption (--tokens, or MSCOCO's mean)."
         yield f"Measured {where}, with untrained weights and random inputs: {machine}."
         yield ""
         yield from self.table()
@@ -172,9 +178,9 @@ class Plan:
         seconds = rates.embedding(workers)
         limit = "decoding" if rates.decoding / workers > rates.image + rates.caption else "the encoder"
         processes = f"{workers} process{'es' * (workers > 1)}"
-        yield f"Embedding: {in_hours(seconds * self.pairs)} on one device, {1 / seconds:,.1f} pairs/s, limited by {limit}."
-        yield f"  towers in {rates.precision}: {1 / rates.image:,.1f} images/s and {1 / rates.caption:,.1f} captions/s;"
-        yield f"  decoding: {1 / rates.decoding:,.0f} images/s in each of {processes}."
+        yield f"Embedding: {in_hours(seconds * self.pairs)} on one device, {per_second(seconds)} pairs/s, limited by {limit}."
+        yield f"  towers in {rates.precision}: {per_second(rates.image)} images/s and {per_second(rates.caption)} captions/s;"
+        yield f"  decoding: {per_second(rates.decoding)} images/s in each of {processes}."
 
     @property
     def workers(self) -> int:
@@ -202,15 +208,18 @@ class Plan:
 
 
 def pretrained_tag(encoder: str, pretrained: str | None) -> str:
-    """The tag of the weights, checked: ``pretrained``, or openai, or the first tag of the model.
+    """The tag of the weights, checked: ``pretrained``, or openai, or the first tag of the model. "" for a local model.
 
     Raises:
         ValueError: open_clip has no such tag, or none at all.
     """
     import open_clip
 
-    from eclipse_pl.open_clip_model import open_clip_tag
+    from eclipse_pl.open_clip_model import LOCAL, open_clip_tag
 
+    if encoder.startswith(LOCAL):
+        open_clip_tag(encoder, pretrained)
+        return ""
     tags = open_clip.list_pretrained_tags_by_model(encoder)
     if pretrained is None and not tags:
         raise ValueError(f"open_clip has no weights for {encoder}. Pass a checkpoint file as --pretrained.")
@@ -223,20 +232,6 @@ def row(*cells: str) -> str:
     """A line of the table: the first cell on the left, the others on the right of their columns."""
     first, *others = cells
     return f"  {first:20s}" + "".join(f"{cell:>{width}s}" for cell, width in zip(others, (11, 11, 20, 23), strict=True))
-
-
-def in_bytes(count: float) -> str:
-    """Bytes in the unit that suits them, of 1,000 each."""
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}" if count < 999.5 * size else f"{count / size:,.0f} {unit}"
-    return f"{count:.0f} B"
-
-
-def in_hours(seconds: float) -> str:
-    """A duration in hours, or in minutes below one."""
-    hours = seconds / 3600
-    return f"{seconds / 60:.2g} min" if hours < 1 else f"{hours:,.1f} h" if hours < 100 else f"{hours:,.0f} h"
 
 
 def main(args: list[str] | None = None) -> None:

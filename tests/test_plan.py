@@ -15,6 +15,7 @@ import yaml
 
 from data_prep import plan
 from data_prep.__main__ import main
+from data_prep.quantities import in_bytes, in_hours, per_second
 from data_prep.shard_bytes import ShardBytes
 from eclipse_pl.data.chunk import Chunk
 from eclipse_pl.data.shards import ShardWriter
@@ -87,14 +88,14 @@ def test_hours_are_those_of_the_figures(figures: str, capsys: pytest.CaptureFixt
     assert rows["token ids"][4:6] == ["30", "min"] and rows["pooled only"][4:6] == ["2", "min"]
     assert rows["states, float16"][:2] == [f"{ShardBytes(768, 768, 12).of_set(12_000_000, 'states, float16') / 1e9:.3g}", "GB"]
     assert "In 1,200 shards" in text and "training takes 3.0 times as long" in text
-    assert f"Embedding: {12e6 * 1.1e-3 / 3600:.1f} h on one device, 909.1 pairs/s, limited by the encoder" in text
+    assert f"Embedding: {12e6 * 1.1e-3 / 3600:.1f} h on one device, 909 pairs/s, limited by the encoder" in text
     assert "500 images/s in each of 2 processes" in text and "Measured on another machine" in text
 
 
 def test_where_decoding_is_the_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Rates(**{**asdict(RATES), "machine": {"gpu": "H100", "cores": 1}}).save(tmp_path / "f.json")
     text = printed(capsys, "--pairs", "3600", "--encoder", "ViT-L-14", "--figures", str(tmp_path / "f.json"))
-    assert "500.0 pairs/s, limited by decoding" in text and "--workers 1 " in text
+    assert "500 pairs/s, limited by decoding" in text and "--workers 1 " in text
 
 
 @pytest.mark.long
@@ -186,6 +187,11 @@ def test_mean_length_is_mscocos() -> None:
         (["--encoder", "ViT-L-14", "--tokens", "78"], "a caption of ViT-L-14 has 2 to 77 tokens"),
         (["--encoder", "ViT-L-14", "--pairs", "0"], "--pairs is 0"),
         (["--encoder", "ViT-L-14", "--device", "tpu"], "device is 'tpu'"),
+        (
+            ["--encoder", "local-dir:{clip}", "--pretrained", "openai"],
+            "holds its weights, so pretrained='openai' has no effect",
+        ),
+        (["--encoder", "ViT-L-14", "--device", "cpu", "--figures", "{figures}"], "--device cpu has no effect with --figures"),
         (["--encoder", "ViT-L-14", "--json", "/no/such/f.json"], "there is no folder /no/such"),
         (["--encoder", "ViT-L-14", "--figures", "/no/such.json"], "/no/such.json is no file of figures"),
         (["--encoder", "ViT-H-14", "--figures", "{figures}"], "has figures for --encoder ViT-L-14, not ViT-H-14"),
@@ -193,9 +199,11 @@ def test_mean_length_is_mscocos() -> None:
         (["--encoder", "ViT-L-14", "--figures", "{speed}"], "is no file of figures"),
     ],
 )
-def test_mistakes(words: list[str], message: str, figures: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes(
+    words: list[str], message: str, figures: str, clip_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "speed.json").write_text('[{"name": "step/ViT-L-14", "ours": 3}]')
-    words = [word.format(figures=figures, speed=tmp_path / "speed.json") for word in words]
+    words = [word.format(figures=figures, clip=clip_folder, speed=tmp_path / "speed.json") for word in words]
     assert main(["plan", *(words if "--pairs" in words else ["--pairs", "1e6", *words])]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
@@ -205,9 +213,13 @@ def test_mistakes(words: list[str], message: str, figures: str, tmp_path: Path, 
     ("count", "text"), [(12, "12 B"), (23_900, "23.9 kB"), (287e9, "287 GB"), (999.6e9, "1,000 GB"), (1.2e12, "1.2 TB")]
 )
 def test_bytes_in_words(count: float, text: str) -> None:
-    assert plan.in_bytes(count) == text
+    assert in_bytes(count) == text
+
+
+def test_rates_in_words() -> None:
+    assert [per_second(seconds) for seconds in (38.4, 0.31, 1.1e-3, 5e-5)] == ["0.026", "3.23", "909", "20,000"]
 
 
 def test_hours_in_words() -> None:
-    assert [plan.in_hours(seconds) for seconds in (30, 1800, 36_000, 3.6e6)] == ["0.5 min", "30 min", "10.0 h", "1,000 h"]
-    assert re.fullmatch(r"\d+ h", plan.in_hours(3.6e5))
+    assert [in_hours(seconds) for seconds in (30, 1800, 36_000, 3.6e6)] == ["0.5 min", "30 min", "10.0 h", "1,000 h"]
+    assert re.fullmatch(r"\d+ h", in_hours(3.6e5))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.plan import in_bytes
+from data_prep.quantities import in_bytes
 from data_prep.shard_bytes import ShardBytes
 from tests.test_readme import ROOT, blocks
 

@@ -32,13 +32,13 @@ class ShallowEncoder(OpenClipEncoder):
     def __init__(
         self, model: str, precision: Literal["float32", "bfloat16", "float16"] = "float32", device: str = "cpu"
     ) -> None:
-        from open_clip.model import CLIP, CustomTextCLIP
+        from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
         from open_clip.transform import PreprocessCfg, image_transform_v2
 
         require_causal(model)
         config = copy.deepcopy(model_config(model))
-        self.image_layers = config["vision_cfg"].get("layers")
-        self.text_layers: int = config["text_cfg"]["layers"]
+        vision, self.text_layers = CLIPVisionCfg(**config["vision_cfg"]), CLIPTextCfg(**config["text_cfg"]).layers
+        self.image_layers = None if vision.timm_model_name else vision.layers
         config["text_cfg"] = {**config["text_cfg"], "layers": MORE}
         if self.is_transformer:
             config["vision_cfg"]["layers"] = MORE
