@@ -13,6 +13,7 @@ COMMANDS = {
     "embed": "data_prep.embed",
     "verify": "data_prep.verify",
     "import-embeddings": "data_prep.import_embeddings",
+    "distill": "data_prep.distill",
     "prompts": "data_prep.prompts",
 }
 
