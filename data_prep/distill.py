@@ -18,6 +18,8 @@ from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.loading import find_encoder, load_prior
 from eclipse_pl.priors.diffusion import DiffusionPrior
 from eclipse_pl.priors.prior import Prior
+from eclipse_pl.prompts.prompt_lines import prompt_problem
+from eclipse_pl.raw.reasons import ODD_TEXT, shown
 
 
 @dataclass(frozen=True)
@@ -96,16 +98,20 @@ def captions_of(path: str, name: str) -> tuple[list[Caption], list[SkippedPair]]
     if (Path(path) / MANIFEST_NAME).is_file():
         shards = ShardSet(path, check="record")
         chunks = [shards.read_chunk(record) for record in shards.records("train")]
-        found = [Caption(*pair) for chunk in chunks for pair in zip(chunk.keys, chunk.captions, strict=True)]
-        bad: dict[int, str] = {}
+        rows = [Caption(*pair) for chunk in chunks for pair in zip(chunk.keys, chunk.captions, strict=True)]
+        reasons: dict[int, str] = {}
     else:
         column = load_column(path, CAPTION, name)
-        bad = column.bad
-        found = [Caption(str(row), text.strip()) for row, text in enumerate(column.strings) if row not in bad]
-    if not found:
-        reasons = "; ".join(sorted(set(bad.values())))
-        raise ValueError(f"--captions {path} holds no caption{f' ({reasons})' * bool(reasons)}. Choose another file.")
-    return found, [SkippedPair(str(row), reason) for row, reason in sorted(bad.items())]
+        rows = [Caption(str(row), text.strip()) for row, text in enumerate(column.strings)]
+        reasons = dict(column.bad)
+    for row, caption in enumerate(rows):
+        if row not in reasons and (problem := prompt_problem(caption.text)):
+            reasons[row] = f"{ODD_TEXT} (its caption {problem})"
+    if len(reasons) == len(rows):
+        told = "; ".join(sorted(set(reasons.values())))
+        raise ValueError(f"--captions {path} holds no caption{f' ({told})' * bool(told)}. Choose another file.")
+    good = [caption for row, caption in enumerate(rows) if row not in reasons]
+    return good, [SkippedPair(shown(rows[row].key), reasons[row]) for row in sorted(reasons)]
 
 
 def sample_with(prior: Prior, name: str, steps: int | None, guidance_scale: float | None) -> None:

@@ -21,6 +21,7 @@ from eclipse_pl.loading import load_prior
 from eclipse_pl.priors import DiffusionPrior, EclipsePrior
 from eclipse_pl.priors.baselines import TextAsImagePrior
 from eclipse_pl.world.encoder import WorldEncoder
+from tests.helpers.compared_runs import compare
 from tests.helpers.released_folders import TINY, write_pipeline
 from tests.helpers.runs import write_experiment
 from tests.helpers.saved_runs import make_run
@@ -237,7 +238,7 @@ def test_steps_and_guidance_are_those_of_the_prior_or_of_the_command(
     assert other.manifest.images["sampler"] == "DiffusionPrior, steps 3, guidance_scale 1, eta 1"
     prior = load_prior(priors["diffusion"])
     assert isinstance(prior, DiffusionPrior)
-    prior.sample_with(steps=3, guidance_scale=1)
+    prior.sample_with(steps=3, guidance_scale=1.0)
     alone = prior.sample(encoder([CAPTIONS[0]]), [noise_of(CAPTIONS[0], 0, 0)])[0].half().numpy()
     np.testing.assert_allclose(read(other)[CAPTIONS[0], 0]["image"], alone, rtol=2e-3, atol=2e-3)
     assert np.abs(read(own)[CAPTIONS[0], 0]["image"] - alone).max() > 0.1
@@ -309,7 +310,10 @@ def test_a_released_prior_and_the_captions_of_a_set_of_shards(tmp_path: Path) ->
 
 @pytest.mark.long
 @pytest.mark.processes
-def test_verify_reads_it_and_a_prior_trains_on_it(tmp_path: Path, priors: dict[str, str]) -> None:
+def test_verify_reads_it_and_a_prior_trains_on_it(
+    tmp_path: Path, priors: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     args = ["--samples", "4", "--val", "0.2", "--test", "0.2"]
     distill(tmp_path / "set", priors["diffusion"], write_captions(tmp_path), *args)
     assert main(["verify", str(tmp_path / "set")]) == 0
@@ -320,3 +324,6 @@ def test_verify_reads_it_and_a_prior_trains_on_it(tmp_path: Path, priors: dict[s
     assert known["sha256"] == Manifest.load(tmp_path / "set").digest
     assert known["teacher"] == f"{priors['diffusion']} (DiffusionPrior, steps 2, guidance_scale 2, eta 1)"
     assert load_prior(str(run)).space.identity == load_prior(priors["diffusion"]).space.identity
+    compare(run)
+    told = Path("compare.html").read_text()
+    assert "1 of 1 runs were trained on the samples of" in told and "and not on embeddings of images" in told
