@@ -15,6 +15,7 @@ COMMANDS = {
     "verify": "data_prep.verify",
     "import-embeddings": "data_prep.import_embeddings",
     "merge": "data_prep.merge",
+    "distill": "data_prep.distill",
     "prompts": "data_prep.prompts",
 }
 

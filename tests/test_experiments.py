@@ -31,6 +31,7 @@ PAIRS = {
     for other in OTHERS
 } | {
     ("quickstart", "mean_image_world"): {"run.experiment", "model.prior"},
+    ("quickstart", "distilled_world"): {"run.experiment", "data"},
     ("eclipse_karlo", "eclipse_kandinsky"): {"run.experiment", "data", "decoder"},
 }
 

@@ -39,6 +39,7 @@ class TrainingDataRecord(L.Callback):
 
 
 def identity_of(data: EmbeddingDataModule) -> dict[str, Any]:
-    """The set that a run trains on."""
+    """The set that a run trains on. ``teacher`` is there if its image embeddings are the samples of a prior."""
     manifest = data.shards.manifest
-    return {"folder": data.folder, "sha256": manifest.digest, "pairs": manifest.splits.get("train", 0)}
+    identity = {"folder": data.folder, "sha256": manifest.digest, "pairs": manifest.splits.get("train", 0)}
+    return identity | ({"teacher": manifest.teacher} if manifest.teacher else {})

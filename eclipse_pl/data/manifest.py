@@ -157,7 +157,8 @@ class Manifest:
     """All shards of a set. ``made_by`` is the command line that made the set. The same command repairs it.
 
     ``asked`` holds the requested sizes of the splits that were drawn: a fraction of the pairs, or their number.
-    ``images`` holds the settings for reading images (see `raw.image`). It is empty if embeddings were imported.
+    ``images`` holds the settings for reading images (see `raw.image`). It is empty if embeddings were imported. If a prior
+    sampled the image embeddings, it holds ``teacher`` (the name of the prior), ``teacher_weights`` and ``sampler``.
     """
 
     space: dict[str, str | int | bool]
@@ -167,6 +168,11 @@ class Manifest:
     images: dict[str, str | bool] = field(default_factory=dict)
     sources: list[str | dict[str, Any]] = field(default_factory=list)
     """The sources that were embedded: paths and patterns, or a class with its options. Empty if embeddings were imported."""
+
+    @property
+    def teacher(self) -> str | None:
+        """The prior whose samples are the image embeddings, and its sampler; None if they are those of images."""
+        return f"{self.images['teacher']} ({self.images['sampler']})" if "teacher" in self.images else None
 
     @property
     def pairs(self) -> int:

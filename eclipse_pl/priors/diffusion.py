@@ -70,25 +70,20 @@ class DiffusionPrior(Prior):
             raise ValueError(
                 f"condition_dropout is {condition_dropout}; it must be 0 (no dropout) or more, and below 1 (default: 0.1)."
             )
-        if not (guidance_scale >= 0 and math.isfinite(guidance_scale)):
-            raise ValueError(
-                f"guidance_scale is {guidance_scale}; it must be 0 or more. 1 means no guidance; published priors use 4."
-            )
         if not 0 <= eta <= 1:
             raise ValueError(f"eta is {eta}; it must be between 0 (DDIM) and 1 (DDPM).")
         if clamp is not None and not clamp > 0:
             raise ValueError(f"clamp is {clamp}; it must be above 0 (published priors: 5 or 10), or null for no clamp.")
         self.condition_dropout = condition_dropout
-        self.guidance_scale = guidance_scale
         self.eta = eta
         self.clamp = clamp
         self.schedule = NoiseSchedule(schedule, num_train_timesteps, prediction)
         self.spacing = spacing
-        self.timesteps = self.schedule.timesteps(steps, spacing)
+        self.sample_with(steps, guidance_scale)
         self.network = PriorNetwork(
             space.dim, space.text_width, space.context_length, num_layers, num_attention_heads, attention_head_dim, True
         )
-        if condition_dropout or guidance_scale != 1:
+        if condition_dropout:
             space.empty_prompt()  # raises here, not after the first epoch
         if guidance_scale != 1 and not condition_dropout:
             warnings.warn(
@@ -101,6 +96,23 @@ class DiffusionPrior(Prior):
             self.network.set_statistics(space.image_mean, space.image_std)
         if weights is not None:
             open_saved(weights).fill(self)
+
+    def sample_with(self, steps: int | None = None, guidance_scale: float | None = None) -> None:
+        """Set the options of the sampler; None keeps what was set. The weights stay as they are.
+
+        Raises:
+            ValueError: A value is not valid, or guidance lacks the empty prompt.
+        """
+        if guidance_scale is not None:
+            if not (guidance_scale >= 0 and math.isfinite(guidance_scale)):
+                raise ValueError(
+                    f"guidance_scale is {guidance_scale}; it must be 0 or more. 1 means no guidance; published priors use 4."
+                )
+            if guidance_scale != 1:
+                self.space.empty_prompt()
+            self.guidance_scale = guidance_scale
+        if steps is not None:
+            self.timesteps = self.schedule.timesteps(steps, self.spacing)
 
     @property
     def trained_for(self) -> dict[str, str | int | float | bool]:

@@ -30,7 +30,12 @@ def caveats(report: Report) -> dict[str, list[str]]:
     if report.latent is not None:
         found["from the latent metrics"] = latent_caveats(report.latent, report.metrics)
     first = next(iter(found))
-    found[first] = [*on_schedules(report.comparison), *found[first], *report.comparison.remarks]
+    found[first] = [
+        *on_schedules(report.comparison),
+        *on_teachers(report.comparison),
+        *found[first],
+        *report.comparison.remarks,
+    ]
     return {f"{TITLE} {what}" if len(found) > 1 else TITLE: sentences for what, sentences in found.items()}
 
 
@@ -74,6 +79,19 @@ def on_schedules(comparison: Comparison) -> list[str]:
     return [
         f"The schedule of the learning rate was not finished in {len(early)} of {len(comparison.runs)} runs: "
         f"{enumerate_names(early)}. At its end the order may be another."
+    ]
+
+
+def on_teachers(comparison: Comparison) -> list[str]:
+    """Runs that learned from the samples of another prior, and not from embeddings of images."""
+    taught: dict[str, list[str]] = {}
+    for run in comparison.runs:
+        for teacher in dict.fromkeys(one["teacher"] for one in run.training_data if "teacher" in one):
+            taught.setdefault(teacher, []).append(str(run))
+    return [
+        f"{len(names)} of {len(comparison.runs)} runs were trained on the samples of {teacher}, and not on embeddings of "
+        f"images: {enumerate_names(names)}. They learn the errors of that prior too."
+        for teacher, names in taught.items()
     ]
 
 
