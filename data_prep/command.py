@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, get_type_hints
 
@@ -25,18 +25,6 @@ def run(function: Callable[..., Any], args: list[str], **defaults: Any) -> Any:
 def command_line(function: Callable[..., Any], args: list[str]) -> str:
     """The command line that runs this again."""
     return shlex.join(["python", "-m", "data_prep", command_name(function), *args])
-
-
-def without_options(args: list[str], names: Collection[str]) -> list[str]:
-    """A command line without the options of these names (``task_count``) and their values."""
-    kept: list[str] = []
-    drop = False
-    for word in args:
-        if word.startswith("--"):
-            drop = word[2:].partition("=")[0].replace("-", "_") in names
-        if not drop:
-            kept.append(word)
-    return kept
 
 
 def command_name(function: Callable[..., Any]) -> str:

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import Literal
 
-from data_prep.command import command_line, run, without_options
-from data_prep.tasks import Engine, finish_task, run_tasks
+from data_prep.command import command_line, run
 from eclipse_pl.data.manifest import Manifest
 from eclipse_pl.data.states import States
 from eclipse_pl.embed.embed_shards import embed_shards
 from eclipse_pl.embed.progress import left_out
 from eclipse_pl.embed.remote_set import work_folder
-from eclipse_pl.embed.share import Share
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.encoders.openclip import OpenClipEncoder
+from eclipse_pl.launch.share import Share
+from eclipse_pl.launch.tasks import TaskEngine, finish_task, without_options
 from eclipse_pl.raw.find_sources import find_sources
 from eclipse_pl.raw.image import Background, ImageReader
 from eclipse_pl.raw.source import Source
-
-ENGINE_OPTIONS = ("engine", "tasks", "jobs", "ray_address", "cpus", "gpus", "task_index", "task_count")
-"""Options that do not change the set, so its manifest does not hold them."""
 
 
 def embed(
@@ -35,7 +33,7 @@ def embed(
     upright: bool = True,
     background: Background = "white",
     states: States = "float16",
-    engine: Engine | None = None,
+    engine: Literal["local", "ray"] | None = None,
     tasks: int | None = None,
     jobs: int | None = None,
     ray_address: str | None = None,
@@ -83,15 +81,13 @@ def embed(
     sources = find_sources([source] if isinstance(source, str | Source) else source)  # before an encoder is downloaded
     print("\n".join(sources.lines))
     share = Share.of_options(task_index, task_count)
+    task_engine = TaskEngine(engine, tasks, jobs, ray_address, cpus, gpus)
     if engine is not None:
         if task_count is not None:
             raise ValueError(f"--task-count has no effect with --engine {engine}, which runs all tasks (--tasks).")
-        count = tasks or len(sources.parts)
-        run_tasks(words or [], work_folder(out), min(count, len(sources.parts)), engine, jobs, ray_address, cpus, gpus)
+        count = min(tasks or len(sources.parts), len(sources.parts))
+        task_engine.run(["data_prep", "embed", *(words or [])], work_folder(out), count)
         return summarise(Manifest.load(work_folder(out)), out)
-    of_engine = {"tasks": tasks, "jobs": jobs, "ray_address": ray_address, "cpus": cpus, "gpus": gpus}
-    if given := next((name for name, value in of_engine.items() if value is not None), None):
-        raise ValueError(f"--{given.replace('_', '-')} has no effect without --engine local or --engine ray.")
     manifest = embed_shards(
         sources=sources,
         encoder=encoder(),
@@ -124,7 +120,7 @@ def summarise(manifest: Manifest, out: str) -> None:
 def main(args: list[str] | None = None) -> None:
     args = sys.argv[1:] if args is None else args
     try:
-        words = without_options(args, ENGINE_OPTIONS)
+        words = without_options(args)
         run(embed, args, made_by=command_line(embed, words), words=words)
     except KeyboardInterrupt:
         print("\nInterrupted. The finished shards are kept: run the same command again to continue.", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -134,6 +135,32 @@ def test_scorecard_rows_and_images(scored: Path) -> None:
 def test_two_processes_come_to_the_same(folder: Path, scored: Path) -> None:
     assert command(words(folder, "two", "--processes=2")) == 0
     assert results(folder / "two") == results(scored)
+
+
+@pytest.mark.processes
+def test_tasks_come_to_the_same(
+    folder: Path, scored: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
+    assert command(words(folder, "tasks", "--engine=local", "--tasks=3", "--jobs=2")) == 0
+    assert results(folder / "tasks") == results(scored)
+    assert "2-of-3: finished" in capfd.readouterr().out
+    assert command(words(folder, "array", "--only=scores", "--task_index=0", "--task_count=2")) == 2
+    assert "48 of 48 images are missing in" in capfd.readouterr().err
+    for phase in ("images", "scores"):
+        for index in (1, 0):
+            assert command(words(folder, "array", f"--only={phase}", f"--task_index={index}", "--task_count=2")) == 0
+    assert not (folder / "array" / "scorecard.json").exists()
+    assert command(words(folder, "array")) == 0
+    assert results(folder / "array") == results(scored)
+    for more, expected in {
+        ("--task_count=2", "--task_index=0"): "--task-count needs --only images, and then --only scores",
+        ("--engine=local", "--only=images"): "--only and --processes have no effect with --engine local",
+        ("--engine=ray", "--jobs=2"): "--jobs has no effect with --engine ray",
+        ("--tasks=2",): "--tasks has no effect without --engine local or --engine ray",
+        ("--engine=local", "--tasks=0"): "--tasks is 0; it must be 1 or more",
+    }.items():
+        assert command(words(folder, "refused", *more)) == 2 and expected in capfd.readouterr().err
 
 
 def test_what_is_finished_is_not_done_again(folder: Path, scored: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from data_prep.__main__ import main
 from eclipse_pl.data.manifest import Manifest
-from eclipse_pl.embed.share import Share
+from eclipse_pl.launch.share import Share
 from tests.helpers.raw_sets import contents, raw_set, sample, write_tar
 
 PYTHONPATH = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])

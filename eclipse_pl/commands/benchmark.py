@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from eclipse_pl.arguments import sentence_parser
-from eclipse_pl.compbench.compbench import CompBench
+from eclipse_pl.compbench.compbench import CompBench, Phase
 from eclipse_pl.compbench.ranks import Ranks
 from eclipse_pl.compbench.scorecard import Card
 from eclipse_pl.compbench.scorecard_table import scorecard_table
 from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.device import gpu_count
 from eclipse_pl.encoders.encoder import Encoder
+from eclipse_pl.launch.share import Share
+from eclipse_pl.launch.tasks import TaskEngine, finish_task, without_options
 from eclipse_pl.text_to_image.diffusers_pipeline import DiffusersPipeline
 from eclipse_pl.text_to_image.prior_and_decoder import PriorAndDecoder
 from eclipse_pl.text_to_image.text_to_image import TextToImage
@@ -30,8 +32,17 @@ def benchmark(
     pipeline: str | None = None,
     text_to_image: TextToImage | None = None,
     processes: int = 1,
+    engine: Literal["local", "ray"] | None = None,
+    tasks: int | None = None,
+    jobs: int | None = None,
+    ray_address: str | None = None,
+    cpus: float | None = None,
+    gpus: float | None = None,
+    only: Phase | None = None,
+    task_index: int | None = None,
+    task_count: int | None = None,
     ranks: Ranks | None = None,
-) -> Card:
+) -> Card | None:
     """Score a prior, a baseline, the upper bound, or any text-to-image pipeline of diffusers.
 
     Killed and started again, it resumes after the last finished block of images. Exit code 1: some images could not be
@@ -47,9 +58,26 @@ def benchmark(
         text_to_image: Another text-to-image model instead: DiffusersPipeline with options, or the world's UpperBound.
         processes: Processes that share the work, each with a GPU of its own while there are enough. The result does not
             depend on them.
-        ranks: This process among them.
+        engine: Share the work among tasks, which may run at different times: local on this machine, ray on a Ray cluster whose
+            nodes share the folders. A task that dies is started again.
+        tasks: Number of tasks of the engine (default: 2).
+        jobs: Local tasks at a time, which share the GPUs (default: 1).
+        ray_address: The Ray cluster (default: one on this machine).
+        cpus: Processors of a task on Ray (default: 1).
+        gpus: GPUs of a task on Ray (default: 0).
+        only: Generate images, or score images that are all there, as one of task_count tasks. The command without this option
+            then writes the scorecard.
+        task_index: Number of this task, from 0; in a job array of SLURM by default SLURM_ARRAY_TASK_ID.
+        task_count: Number of tasks.
+        ranks: This process among its processes.
     """
-    return protocol.run(choose(prior, decoder, encoder, pipeline, text_to_image), Path(out), ranks)
+    text_to_image = choose(prior, decoder, encoder, pipeline, text_to_image)
+    if only is None:
+        return protocol.run(text_to_image, Path(out), ranks)
+    share = Share.of_options(task_index, task_count)
+    protocol.run_phase(only, text_to_image, Path(out), Ranks(share.index, share.count))
+    finish_task(Path(out), share)
+    return None
 
 
 def choose(
@@ -93,11 +121,21 @@ def main(args: list[str] | None = None) -> None:
     options = arguments(words)
     if options.processes < 1:
         raise ValueError(f"--processes is {options.processes}; it must be 1 or more.")
+    if options.task_count is not None and options.only is None:
+        raise ValueError("--task-count needs --only images, and then --only scores: scores need the images of all tasks.")
+    engine = TaskEngine(options.engine, options.tasks, options.jobs, options.ray_address, options.cpus, options.gpus)
+    if engine.engine is not None:
+        if options.only is not None or options.processes > 1:
+            raise ValueError(f"--only and --processes have no effect with --engine {engine.engine}: leave them out.")
+        words = without_options(words)
+        for phase in ("images", "scores"):
+            engine.run(["eclipse_pl", "benchmark", *words, f"--only={phase}"], Path(options.out), engine.tasks or 2)
     card = run(words, Ranks()) if options.processes == 1 else shared(words, options.processes)
-    report(card, Path(options.out))
+    if card is not None:
+        report(card, Path(options.out))
 
 
-def run(words: list[str], ranks: Ranks) -> Card:
+def run(words: list[str], ranks: Ranks) -> Card | None:
     """Build the parts that the command line names, in this process, and run the benchmark."""
     options = build_parser().instantiate(arguments(words)).as_dict()
     del options["config"]  # its options are read
@@ -117,14 +155,14 @@ def build_parser() -> Any:
     return parser
 
 
-def shared(words: list[str], processes: int) -> Card:
+def shared(words: list[str], processes: int) -> Card | None:
     """The same by several processes. They only exchange words, and so do not need as many GPUs as they are."""
     from lightning.fabric import Fabric
     from torch.multiprocessing import ProcessRaisedException
 
     fabric = Fabric(accelerator="cpu", devices=processes, strategy="ddp_spawn")
     try:
-        card: Card = fabric.launch(share, words)  # type: ignore[arg-type]  # further arguments follow the first
+        card: Card | None = fabric.launch(share, words)  # type: ignore[arg-type]  # further arguments follow the first
     except ProcessRaisedException as error:
         _, found, message = str(error).strip().rpartition("\nValueError: ")
         if not found:
@@ -133,7 +171,7 @@ def shared(words: list[str], processes: int) -> Card:
     return card
 
 
-def share(fabric: Any, words: list[str]) -> Card:
+def share(fabric: Any, words: list[str]) -> Card | None:
     own = own_gpu(fabric.global_rank)
     if own is not None:
         torch.cuda.set_device(own)  # `cuda` means this GPU to every part that this process builds

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from eclipse_pl.compbench.distribution import Distribution
 from eclipse_pl.compbench.generation import Step, generate_units
@@ -21,6 +21,8 @@ from eclipse_pl.prompts.source import PromptSource
 from eclipse_pl.scorers.scorer import Scores
 from eclipse_pl.scorers.three_in_one import PARTS, three_in_one
 from eclipse_pl.text_to_image.text_to_image import TextToImage
+
+Phase = Literal["images", "scores"]
 
 
 class CompBench:
@@ -98,6 +100,34 @@ class CompBench:
             ValueError: The folder holds another benchmark's images or scores, or parts do not fit.
         """
         ranks = ranks or Ranks()
+        prompts, units, protocol = self._begin(text_to_image, folder, ranks)
+        self._generate(units, text_to_image, folder, ranks, progress)
+        ranks.barrier()
+        self._score(units, folder, ranks, progress)
+        ranks.barrier()
+        if self.distribution is not None:
+            protocol["distribution"] = self.distribution.measure(units, prompts, folder, ranks, self.block)
+        card: Card = ranks.broadcast(self._finish(folder, units, protocol) if ranks.is_first else None)
+        return card
+
+    def run_phase(self, phase: Phase, text_to_image: TextToImage, folder: Path, ranks: Ranks, progress: bool = True) -> None:
+        """Generate the images of this rank, or score images that are all there. Ranks do not wait for each other.
+
+        `run` then finds finished blocks, and writes the scorecard.
+
+        Raises:
+            ValueError: An image is missing, or one of the errors of `run`.
+        """
+        _, units, _ = self._begin(text_to_image, folder, ranks)
+        if phase == "images":
+            return self._generate(units, text_to_image, folder, ranks, progress)
+        if missing := sum(not (folder / unit.file).is_file() for unit in units):
+            raise ValueError(f"{missing} of {len(units)} images are missing in {folder}. Run --only images first.")
+        text_to_image.close()
+        self._score(units, folder, ranks, progress)
+
+    def _begin(self, text_to_image: TextToImage, folder: Path, ranks: Ranks) -> tuple[PromptSet, list[Unit], dict[str, Any]]:
+        """Check all parts, and reserve the folder."""
         text_to_image.require_ready()
         prompts, units = self.require_ready()
         protocol = {
@@ -110,20 +140,19 @@ class CompBench:
         }
         if refusal := ranks.broadcast(claim(folder, protocol) if ranks.is_first else None):
             raise ValueError(refusal)  # on every rank, because the others would wait
+        return prompts, units, protocol
+
+    def _generate(self, units: Sequence[Unit], text_to_image: TextToImage, folder: Path, ranks: Ranks, progress: bool) -> None:
         with bar(f"generating {len(units)} images", len(units), ranks, progress) as step:
             generate_units(units, text_to_image, folder, ranks, self.block, step)
         text_to_image.close()
-        ranks.barrier()
+
+    def _score(self, units: Sequence[Unit], folder: Path, ranks: Ranks, progress: bool) -> None:
         for scoring in self.scorers:
             scored = sum(map(scoring.covers, units))
             with bar(f"{scoring.scorer.name} scores {scored}", scored, ranks, progress) as step:
                 score_units(units, scoring, folder, ranks, self.block, step)
             scoring.scorer.close()
-        ranks.barrier()
-        if self.distribution is not None:
-            protocol["distribution"] = self.distribution.measure(units, prompts, folder, ranks, self.block)
-        card: Card = ranks.broadcast(self._finish(folder, units, protocol) if ranks.is_first else None)
-        return card
 
     def _finish(self, folder: Path, units: Sequence[Unit], protocol: dict[str, Any]) -> Card:
         scores: dict[str, Scores] = {}

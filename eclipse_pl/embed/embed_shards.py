@@ -22,9 +22,9 @@ from eclipse_pl.embed.embedded_pairs import EmbeddedPair, chunk_of, embedded_bat
 from eclipse_pl.embed.folder import WHOLE, finish_set, finished_shards, finishing, only_run, require_same_settings
 from eclipse_pl.embed.progress import EmbedProgress
 from eclipse_pl.embed.remote_set import SETTINGS_NAME, RemoteSet, work_folder
-from eclipse_pl.embed.share import Share
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.files import write_json
+from eclipse_pl.launch.share import Share
 from eclipse_pl.raw.batches import ImageBatch, ImageBatches
 from eclipse_pl.raw.find_sources import FoundSources
 from eclipse_pl.raw.image import AS_SHOWN, ImageReader

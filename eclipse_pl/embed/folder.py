@@ -25,9 +25,9 @@ from torch import Tensor
 from eclipse_pl.data.chunk import member_name
 from eclipse_pl.data.manifest import MANIFEST_NAME, SPACE_NAME, Check, Manifest, RecordEntry, ShardEntry
 from eclipse_pl.embed.remote_set import SETTINGS_NAME
-from eclipse_pl.embed.share import Share
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.files import disk_error, only_process, write_atomically, write_json
+from eclipse_pl.launch.share import Share
 from eclipse_pl.raw.reasons import by_kind
 from eclipse_pl.raw.splits import CACHE
 
