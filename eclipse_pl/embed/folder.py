@@ -28,7 +28,7 @@ from eclipse_pl.raw.reasons import by_kind
 from eclipse_pl.raw.splits import CACHE
 
 SETTINGS_NAME = "embed.json"
-"""Settings that all shards of a set share: space, chunk and the fractions of the splits."""
+"""Settings that all shards of a set share: space, form of the captions, chunk and the fractions of the splits."""
 LOCK_NAME = "embed.lock"
 STATISTICS_BLOCK = 4096
 """Embeddings converted to float64 at a time."""
