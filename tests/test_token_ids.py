@@ -117,6 +117,18 @@ def test_embed_stores_token_ids(tmp_path: Path, clip_folder: Path, clip_encoder:
     assert "tokens as ids" in capsys.readouterr().out
 
 
+def test_gathered_ids_are_those_of_the_rows(folder: Path, clip_encoder: OpenClipEncoder) -> None:
+    shards, captions = ShardSet(folder), captions_of(folder)
+    random = np.random.default_rng(0)
+    for count in (1, 2, 5, 30, 200):  # in any order, and again
+        numbers = random.integers(0, len(shards), count)
+        records = np.searchsorted(shards.record_starts, numbers, side="right") - 1
+        found = shards.gather_ids(records, numbers - shards.record_starts[records])
+        tokens = clip_encoder.tokenize([captions[number] for number in numbers])
+        assert found.lengths.tolist() == tokens.lengths.tolist()
+        assert found.ids.tolist() == tokens.packed_ids().tolist()
+
+
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.processes)])
 def test_batches_hold_encoded_captions(folder: Path, clip_encoder: OpenClipEncoder, workers: int) -> None:
     captions = captions_of(folder)
