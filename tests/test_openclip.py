@@ -234,3 +234,17 @@ def test_a_tag_that_cannot_be_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ValueError, match=r"ViT-B-32 with tag 'openai' could not be downloaded.*pass its path"):
         OpenClipEncoder("ViT-B-32", "openai")
+
+
+def test_captions_move_the_text_tower_alone(clip_folder: Path) -> None:
+    encoder = OpenClipEncoder(f"local-dir:{clip_folder}", None, device="cpu")
+    encoder.device = torch.device("meta")  # in place of a GPU
+    before = list(encoder.model.state_dict())
+    encoder.place("text")
+    places = {name: tensor.device.type for name, tensor in encoder.model.state_dict().items()}
+    assert list(places) == before
+    assert {place for name, place in places.items() if name.startswith("visual.")} == {"cpu"}
+    assert {place for name, place in places.items() if not name.startswith("visual.")} == {"meta"}
+    assert encoder.tower.attn_mask.device.type == "meta"
+    encoder.place("image")
+    assert all(parameter.is_meta for parameter in encoder.model.parameters())

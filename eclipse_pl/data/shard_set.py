@@ -176,10 +176,7 @@ class ShardSet:
             )
         parts = self._parts(record_ids, rows)
         count, dim = len(rows), self.space.dim
-        lengths = np.zeros(count, dtype=np.int64)
-        if with_states:
-            for record, places in parts:
-                lengths[places] = self.lengths(record)[rows[places]]
+        lengths = self._lengths_of(parts, rows) if with_states else np.zeros(count, dtype=np.int64)
         starts = np.concatenate([[0], np.cumsum(lengths)])
         negative = member_name("negative_embed")
         with_negatives = with_captions and any(negative in self.entries[record].members for record, _ in parts)
@@ -215,9 +212,7 @@ class ShardSet:
     def gather_ids(self, record_ids: Int[np.ndarray, " batch"], rows: Int[np.ndarray, " batch"]) -> CaptionIds:
         """The captions of these pairs, in a set of token ids."""
         parts = self._parts(record_ids, rows)
-        lengths = np.zeros(len(rows), dtype=np.int64)
-        for record, places in parts:
-            lengths[places] = self.lengths(record)[rows[places]]
+        lengths = self._lengths_of(parts, rows)
         starts = np.concatenate([[0], np.cumsum(lengths)])
         ids = np.empty(int(starts[-1]), dtype=np.int32)
         for record, places in parts:
@@ -233,6 +228,12 @@ class ShardSet:
         order = np.argsort(record_ids, kind="stable")
         cuts = np.flatnonzero(np.diff(record_ids[order])) + 1
         return [(int(record_ids[places[0]]), places) for places in np.split(order, cuts)]
+
+    def _lengths_of(self, parts: list[tuple[int, np.ndarray]], rows: np.ndarray) -> np.ndarray:
+        lengths = np.empty(len(rows), dtype=np.int64)
+        for record, places in parts:
+            lengths[places] = self.lengths(record)[rows[places]]
+        return lengths
 
     def _require_readable(self) -> None:
         """Raise ValueError for members that this version cannot read, so that their content is not lost silently."""

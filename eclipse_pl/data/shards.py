@@ -86,7 +86,8 @@ class ShardWriter:
         )
 
     def _other_states(self, chunk: Chunk) -> str | None:
-        held, needed = (("states", "ids")[of_ids] for of_ids in (chunk.token_ids is not None, self.states == "tokens"))
+        held = "states" if chunk.token_ids is None else "ids"
+        needed = "ids" if self.states == "tokens" else "states"
         return None if held == needed else f"it holds token {held}, and a shard of {self.states} stores token {needed}"
 
     def close(

@@ -52,7 +52,7 @@ def from_int8(
 ) -> Float16[np.ndarray, "tokens width"]:
     """The token states of `to_int8`, in ``out`` if it is given.
 
-    torch converts by way of float32 five times as fast as from int8 to float16 directly, and fifty times as fast as numpy.
+    torch by way of float32 takes a third of the time of int8 to float16 directly, and a fifteenth of numpy's.
     """
     out = np.empty(stored.shape, dtype=np.float16) if out is None else out
     exact = torch.empty(min(BLOCK, len(stored)), stored.shape[1])

@@ -11,7 +11,7 @@ from eclipse_pl.data.manifest import MANIFEST_NAME, SPACE_NAME
 from eclipse_pl.data.remote_folder import RemoteFolder, is_url
 
 SETTINGS_NAME = "embed.json"
-"""Settings that all shards of a set share: space, chunk and the fractions of the splits."""
+"""Settings that all shards of a set share: space, form of the captions, chunk and the fractions of the splits."""
 
 
 def work_folder(out: str | Path) -> Path:
