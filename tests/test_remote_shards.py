@@ -253,7 +253,7 @@ def test_the_cache_is_kept_for_the_next_run(folder: Path, server: UnreliableServ
     paths = [path for path in tmp_path.iterdir() if path.name != ".used"]
     os.truncate(paths[0], 100)
     content = bytearray(paths[1].read_bytes())
-    content[600:610] = bytes(10)
+    content[200:210] = bytes(10)
     paths[1].write_bytes(content)
     require_same(list(epochs_of(remote_of(server.url, tmp_path), 1)), expected)
     assert len(server.ranges_of(".tar")) == before + 2, "a truncated and a damaged record are downloaded again"
