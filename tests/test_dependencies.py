@@ -13,8 +13,8 @@ from tests.helpers.make import dry_run
 from tests.helpers.requirements import CONFIG, extras, name_of, required
 
 ROOT = Path(__file__).parent.parent
-NO_TESTS = {"docs"}
-"""Extras that no test uses."""
+NO_TESTS = {"docs", "gcs"}
+"""Extras that no test uses; that of gs:// has a file system of its own."""
 
 
 def all_requirements() -> list[str]:

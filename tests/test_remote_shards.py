@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
-import re
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -253,7 +253,7 @@ def test_the_cache_is_kept_for_the_next_run(folder: Path, server: UnreliableServ
     paths = [path for path in tmp_path.iterdir() if path.name != ".used"]
     os.truncate(paths[0], 100)
     content = bytearray(paths[1].read_bytes())
-    content[600:610] = bytes(10)
+    content[200:210] = bytes(10)
     paths[1].write_bytes(content)
     require_same(list(epochs_of(remote_of(server.url, tmp_path), 1)), expected)
     assert len(server.ranges_of(".tar")) == before + 2, "a truncated and a damaged record are downloaded again"
@@ -276,11 +276,12 @@ def test_an_open_set_is_sent_to_another_process(folder: Path, server: Unreliable
     assert server.requests == [], "manifest and space travel with it, the record lies in the cache"
 
 
+@pytest.mark.processes
+@pytest.mark.skipif(shutil.which("curl") is None, reason="webdataset reads http by curl")
 def test_webdataset_reads_the_same_shards(folder: Path, server: UnreliableServer) -> None:
     """The documented alternative for loops of one's own: a plain stream."""
     local = ShardSet(folder)
-    urls = [f"pipe:curl -sf {server.url}/{shard.name}" for shard in local.manifest.shards]
-    assert [re.sub(r"^pipe:curl -sf ", "", url) for url in urls] == [f"{server.url}/000{n}.tar" for n in range(len(urls))]
+    urls = f"{server.url}/{{0000..{len(local.manifest.shards) - 1:04d}}}.tar"
     stream = webdataset.WebDataset(urls, shardshuffle=False, empty_check=False).decode()
     samples = list(stream)
     assert len(samples) == len(local.entries)

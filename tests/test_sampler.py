@@ -172,7 +172,7 @@ def test_records_in_the_order_of_their_use(order: TrainingOrder, epoch: int, dat
     named: list[int] = []
     for records, _ in order.batches(epoch, 0, start):
         used += sorted(set(records.tolist()) - set(used))
-        named += itertools.islice(later, max(0, min(len(used), len(order.pairs.records)) + order.window - len(named)))
+        named += itertools.islice(later, max(0, len(used) + order.window - len(named)))
         # a record that is not named is the rest of a window before this one
         early = set(used) - set(map(int, named))
         assert not start or len(early) < order.global_batch

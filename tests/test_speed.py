@@ -15,7 +15,7 @@ from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.priors import DiffusionPrior
 from eclipse_pl.speed import command as speed
 from eclipse_pl.speed import priors as speed_priors
-from eclipse_pl.speed.data import embed, loader
+from eclipse_pl.speed.data import embed, loader, remote
 from eclipse_pl.speed.inputs import draw_lengths, random_space, random_text, write_images, write_shards
 from eclipse_pl.speed.priors import step
 from eclipse_pl.speed.timing import Timing, in_turns
@@ -82,6 +82,13 @@ def test_constant_keys_and_values_are_two_and_a_half_times_as_fast() -> None:
 
 
 @pytest.mark.processes
+def test_remote(tmp_path: Path) -> None:
+    rows = remote(tmp_path, shards=2, records=3, chunk=8, dim=4, batch_size=6, rate=1e6, latency=0.0)
+    assert [(row.name, row.unit) for row in rows] == [("remote/cold", "MB/s"), ("remote/warm", "pairs/s")]
+    assert all(row.ours > 0 and row.peer > 0 for row in rows) and rows[0].peer == 1
+
+
+@pytest.mark.processes
 def test_loader(tmp_path: Path) -> None:
     rows = loader(tmp_path, shards=2, records=3, chunk=8, dim=4, batch_size=6)
     assert [(row.name, row.unit) for row in rows] == [
@@ -139,7 +146,7 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--only", "step,lader"], "--only lader is not a measurement; choose among step, diffusion, loader, embed"),
+        (["--only", "step,lader"], "--only lader is not a measurement; choose among step, diffusion, loader, remote, embed"),
         (["--device", "tpu"], "device is 'tpu'; choose auto, cpu, cuda"),
         (["--json", "/nowhere/speed.json"], "there is no folder /nowhere"),
     ],

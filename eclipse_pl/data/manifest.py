@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -120,7 +120,13 @@ class ShardEntry:
         return None if digest.hexdigest() == self.sha256 else "has other bytes than were written (sha256 differs)"
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        # not asdict, whose deep copies take most of the time of a digest
+        return {
+            **vars(self),
+            "skipped": [dict(vars(pair)) for pair in self.skipped],
+            "records": [dict(vars(record)) for record in self.records],
+            "source": self.source and dict(vars(self.source)),
+        }
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> ShardEntry:

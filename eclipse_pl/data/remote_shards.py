@@ -99,11 +99,16 @@ class RemoteShards(ShardFiles):
         self._open: WeakValueDictionary[str, mmap.mmap] = WeakValueDictionary()
         self._ahead: list[ReadAhead[str, mmap.mmap]] = []
         self._process = os.getpid()
+        self._of_parent: list[RemoteFolder] = []
         self._places: dict[str, Place] = {}
         self.open_records = self._open_records()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": WeakValueDictionary(), "_ahead": [], "_places": {}}
+        return {**self.__dict__, "_open": None, "_ahead": [], "_places": {}, "_of_parent": []}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open = WeakValueDictionary()
 
     def place(self, name: str) -> str:
         return self.remote.place(name)
@@ -128,10 +133,14 @@ class RemoteShards(ShardFiles):
             ahead.passed(place[1].key)
 
     def _leave_parent(self) -> None:
-        """A process that was forked has none of its parent's threads, and no use for its connections."""
+        """A process that was forked has none of its parent's threads, and opens connections of its own.
+
+        Those of the parent are kept: to close them here would take them from its event loop, which both share (epoll).
+        """
         if self._process != os.getpid():
             self._process = os.getpid()
             self._ahead = []
+            self._of_parent.append(self.remote)
             self.remote = copy.copy(self.remote)
 
     def _keys(self, places: Iterable[Place]) -> Iterator[str]:

@@ -152,14 +152,20 @@ class TrainingOrder:
             passed += count
 
     def records(self, epoch: int, start: int = 0) -> Iterator[np.integer]:
-        """The records in the order of their use, from the window of the batch ``start`` on, epoch after epoch without end."""
+        """The records in the order of their use, from the window of the batch ``start`` on, epoch after epoch without end.
+
+        Windows before it that filled no global batch are included, because all of their pairs are left over. The rest of the
+        last window that filled one is not.
+        """
         for later in itertools.count(epoch):
             pairs = self._pairs_of(later)
             records = self._random(later).permutation(pairs.records)
             counts = pairs.counts(records)
             done = np.cumsum(np.add.reduceat(counts, np.arange(0, len(records), self.window))) // self.global_batch
-            window = int(np.searchsorted(done, start if later == epoch else 0, side="right"))
-            yield from records[window * self.window :][counts[window * self.window :] > 0]
+            window = int(np.searchsorted(done, start, side="right")) if later == epoch else 0
+            before = int(done[window - 1]) if window else 0
+            first = self.window * (int(np.searchsorted(done, before)) + 1) if before else 0
+            yield from records[first:][counts[first:] > 0]
 
     def _pairs_of(self, epoch: int) -> SplitPairs:
         return self.pairs if self.one_caption is None else self.pairs.only(self.one_caption.drawn(self.seed, epoch))

@@ -10,6 +10,9 @@ from eclipse_pl.data.manifest import ShardEntry
 from eclipse_pl.data.record_cache import RecordCache
 from eclipse_pl.data.remote_folder import RemoteFolder, StoppedError
 
+WAIT = 0.01
+"""Seconds between two looks at a record that another thread has claimed."""
+
 
 def cut_into_cache(remote: RemoteFolder, shard: ShardEntry, cache: RecordCache, stopped: threading.Event) -> None:
     """Read a shard once, and keep the records that are not in the cache yet. A damaged record is left out.
@@ -24,7 +27,11 @@ def cut_into_cache(remote: RemoteFolder, shard: ShardEntry, cache: RecordCache, 
             first, end = entry.span
             for _ in stream.until(first):
                 pass
-            with cache.claim(entry) or nullcontext() as claim:
+            # a thread that claimed it before it knew that there are no ranges gives it back soon
+            while (claim := cache.claim(entry)) is None and cache.open(entry) is None:
+                if stopped.wait(WAIT):
+                    raise StoppedError
+            with claim or nullcontext():
                 for part in stream.until(end):
                     if stopped.is_set():
                         raise StoppedError

@@ -3,6 +3,7 @@
     step       one training step of `PriorNetwork`, against diffusers' ``PriorTransformer`` with the same weights and batch
     diffusion  one training step of `DiffusionPrior`, against `EclipsePrior`; sampling, against two loops without our savings
     loader     an epoch of training batches, against reading the same files one after another into memory
+    remote     the same from shards behind a URL: downloaded over a slow line, and from the cache
     embed      `embed_shards` on JPEG images, against the forward pass of the same model on ready tensors
     blip-vqa   eight questions about an image by `BlipVqa`, against one pass of the same model per question
 
@@ -74,6 +75,13 @@ def loader_timings(device: torch.device) -> list[Timing]:
         return loader(Path(folder), shards=8, records=8, chunk=1024, dim=768, batch_size=1024)
 
 
+def remote_timings(device: torch.device) -> list[Timing]:
+    from eclipse_pl.speed.data import remote
+
+    with tempfile.TemporaryDirectory(prefix="eclipse_pl_speed_") as folder:
+        return remote(Path(folder), shards=4, records=8, chunk=1024, dim=768, batch_size=1024)
+
+
 def embed_timings(device: torch.device) -> list[Timing]:
     from eclipse_pl.encoders.openclip import OpenClipEncoder
     from eclipse_pl.speed.data import embed
@@ -107,6 +115,7 @@ MEASUREMENTS = {
     "step": step_timings,
     "diffusion": diffusion_timings,
     "loader": loader_timings,
+    "remote": remote_timings,
     "embed": embed_timings,
     "blip-vqa": scorer_timings,
 }

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import mmap
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.speed.inputs import write_images, write_shards
+from eclipse_pl.speed.slow_server import slow_server
 from eclipse_pl.speed.timing import Timing, in_turns
 
 
@@ -50,6 +53,47 @@ def loader(folder: Path, shards: int, records: int, chunk: int, dim: int, batch_
         Timing("loader", given / ours, stored / peer, "pairs/s"),
         Timing("loader/bytes", rate, size / peer / 1e6, "MB/s"),
         Timing("loader/bytes/one-buffer", rate, size / buffered / 1e6, "MB/s"),
+    ]
+
+
+def remote(
+    folder: Path, shards: int, records: int, chunk: int, dim: int, batch_size: int, rate: float = 50e6, latency: float = 0.02
+) -> list[Timing]:
+    """Time epochs of shards behind a URL with one worker: the first one downloads them, later ones read the cache.
+
+    The server sends ``rate`` bytes a second, ``latency`` seconds after each request. The peer of the first row is this rate,
+    that of the second the same epoch from the local folder.
+    """
+    from eclipse_pl.data.datamodule import EmbeddingDataModule
+
+    stored = folder / "set"
+    stored.mkdir()
+    size = sum(entry.bytes for entry in write_shards(stored, shards, records, chunk, dim))
+
+    def epoch_of(source: str, **options: str) -> Callable[[], float]:
+        data = EmbeddingDataModule(source, batch_size=batch_size, workers=1, **options)  # type: ignore[arg-type]
+        batches = data.train_dataloader()
+        loaders.append(data)
+
+        def epoch() -> float:
+            start = time.perf_counter()
+            for _ in batches:
+                pass
+            return time.perf_counter() - start
+
+        return epoch
+
+    loaders: list[EmbeddingDataModule] = []
+    with slow_server(stored, rate, latency) as url:
+        warm = epoch_of(url, cache=str(folder / "cache"))
+        first = warm()
+        ours, peer = in_turns([warm, epoch_of(str(stored))], torch.device("cpu"), repetitions=7)
+        for data in loaders:
+            data.teardown("fit")
+    given = shards * records * chunk // batch_size * batch_size
+    return [
+        Timing("remote/cold", size / first / 1e6, rate / 1e6, "MB/s"),
+        Timing("remote/warm", given / ours, given / peer, "pairs/s"),
     ]
 
 
