@@ -81,6 +81,8 @@ def _files(folder: Path, manifest: Manifest) -> Iterator[Finding]:
         "manifest",
         f"{manifest.pairs:,} pairs ({splits}), {manifest.tokens:,} tokens, {len(manifest.shards)} shards",
     )
+    if manifest.teacher:
+        yield Finding("images", f"samples of a prior: {manifest.teacher}")
     for warning in manifest.warnings:
         yield Finding("splits", warning, warning=True)
     sound = 0

@@ -77,7 +77,7 @@ def test_a_condition_that_cannot_be_used_is_skipped(tmp_path: Path) -> None:
 
 
 def test_what_a_user_gets_wrong_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command, images, conditions = write(tmp_path)
+    command, _, conditions = write(tmp_path)
     out = ["--out", f"{tmp_path}/set"]
 
     def told(words: list[str]) -> str:
