@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,8 @@ class EmbeddingFiles:
     keys: list[str]
     bad: dict[int, str]
     """Why a row has no caption or no key; the caption is then empty, the key ``row 7``."""
+    conditions: bool = False
+    """Whether ``text_embed`` holds conditions that are no text embeddings."""
 
     @classmethod
     def of(cls, image_embed: list[np.ndarray], text_embed: list[np.ndarray], captions: Column, keys: Column) -> EmbeddingFiles:
@@ -80,6 +82,28 @@ class EmbeddingFiles:
             else load_column(keys, KEY, names.key or "image_id")
         )
         return cls.of([images], [texts], load_column(captions, CAPTION, names.caption), named)
+
+    @classmethod
+    def from_conditions(
+        cls, image_embeds: str, conditions: str, captions: str | None, keys: str | None, names: ArrayNames
+    ) -> EmbeddingFiles:
+        """A file of image embeddings, and one of vectors of that width. Without captions each pair is called by its key."""
+        images, vectors = embeddings(image_embeds, names.image_embed), embeddings(conditions, names.text_embed)
+        if images.ndim == vectors.ndim == 2 and images.shape[1] != vectors.shape[1]:
+            have, need = vectors.shape[1], images.shape[1]
+            remedy = (
+                f"append {need - have} zeros to each: numpy.pad(conditions, ((0, 0), (0, {need - have})))"
+                if have < need
+                else f"reduce them to {need} numbers, for example by their principal components"
+            )
+            raise ValueError(
+                f"The conditions of {conditions} are {have} wide and the image embeddings {need} wide; a prior has one width "
+                f"for both: {remedy}. Do the same before `Prior.sample`."
+            )
+        numbered = column(range(len(images) if images.ndim else 1), KEY, "rows")
+        named = numbered if keys is None else load_column(keys, KEY, names.key or "image_id")
+        called = named if captions is None else load_column(captions, CAPTION, names.caption)
+        return replace(cls.of([images], [vectors], called, named), conditions=True)
 
     @classmethod
     def from_arrays(cls, path: str, names: ArrayNames) -> EmbeddingFiles:

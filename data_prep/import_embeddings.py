@@ -29,6 +29,7 @@ def import_embeddings(
     text_embeds: str | None = None,
     captions: str | None = None,
     keys: str | None = None,
+    conditions: str | None = None,
     arrays: str | None = None,
     names: ArrayNames = USUAL_NAMES,
     clip_retrieval: str | None = None,
@@ -43,8 +44,8 @@ def import_embeddings(
 ) -> Manifest:
     """Turn existing embeddings into a set of shards without token states: a caption is its pooled embedding alone.
 
-    They come from --image-embeds, --text-embeds and --captions, or from --arrays, or from --clip-retrieval. Embeddings
-    whose norms are all 1 make a normalised space, which decoders refuse.
+    They come from --image-embeds, --text-embeds and --captions, or from --image-embeds and --conditions, or from --arrays, or
+    from --clip-retrieval. Embeddings whose norms are all 1 make a normalised space, which decoders refuse.
 
     Args:
         out: Folder of the set of shards.
@@ -52,7 +53,9 @@ def import_embeddings(
         text_embeds: The same of the texts.
         captions: Text file with a caption a line; .json (a list), .jsonl, .csv, .tsv, Parquet, or an npy array of strings.
         keys: Names of the pairs, in the same formats; by default the number of the row.
-        arrays: Npz or Parquet with all of these.
+        conditions: Vectors that are no text embeddings, such as measurements, as wide as the image embeddings; in the place of
+            --text-embeds. A pair without --captions is called by its key.
+        arrays: Npz or Parquet with all of these but conditions.
         names: Names of its arrays, or of the columns of tables, for example --names.caption text.
         clip_retrieval: Folder with img_emb/, text_emb/ and metadata/, as clip-retrieval writes it.
         name: Name of the CLIP space; by default that of the file or folder.
@@ -67,13 +70,14 @@ def import_embeddings(
     """
     if chunk < 1 or val < 0 or test < 0:
         raise ValueError(f"chunk={chunk} must be at least 1, val={val} and test={test} at least 0.")
-    files = _files(image_embeds, text_embeds, captions, keys, arrays, names, clip_retrieval)
+    files = _files(image_embeds, text_embeds, captions, keys, conditions, arrays, names, clip_retrieval)
     source = Path(arrays or clip_retrieval or image_embeds or "")
     good, skipped, normalised = _good_rows(files)
     together = components(
         numbered(normal_caption(files.captions[row]) for row in good),
         numbered(files.keys[row] for row in good),
-        _images(files, good),
+        _numbers(files.image_embed, good),
+        *([_numbers(files.text_embed, good)] if files.conditions else []),
     )
     val, test = number_of_pairs(val, len(good), "val"), number_of_pairs(test, len(good), "test")
     splits = split_whole(together, val, test, seed)
@@ -100,13 +104,14 @@ def import_embeddings(
             **image_statistics(folder, entries, dim)._asdict(),
         )
         write_space(folder, space)
-        manifest = Manifest(space.identity, made_by, entries, {"val": float(val), "test": float(test)})
+        images: dict[str, str | bool] = {"conditions": True} if files.conditions else {}
+        manifest = Manifest(space.identity, made_by, entries, {"val": float(val), "test": float(test)}, images)
         manifest.save(folder)
     counted = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())
     print(f"{folder}: {manifest.pairs} pairs ({counted}), {len(skipped)} skipped; space {space}")
     for split, asked in (("val", val), ("test", test)):
         if (found := manifest.splits.get(split, 0)) != asked:
-            why = "pairs of one image, caption or key stay together"
+            why = f"pairs of one image, caption{', condition' * files.conditions} or key stay together"
             print(f"warning: {split} has {found} pairs instead of {asked}: {why}", file=sys.stderr)
     return manifest
 
@@ -154,29 +159,36 @@ def _files(
     text_embeds: str | None,
     captions: str | None,
     keys: str | None,
+    conditions: str | None,
     arrays: str | None,
     names: ArrayNames,
     clip_retrieval: str | None,
 ) -> EmbeddingFiles:
-    npy = {"--image-embeds": image_embeds, "--text-embeds": text_embeds, "--captions": captions}
-    ways = [any(npy.values()) or keys is not None, arrays is not None, clip_retrieval is not None]
-    if sum(ways) != 1:
+    of_pairs = {"--image-embeds": image_embeds, "--text-embeds": text_embeds, "--captions": captions}
+    given = any(of_pairs.values()) or keys is not None or conditions is not None
+    if sum([given, arrays is not None, clip_retrieval is not None]) != 1:
         raise ValueError(
-            "Give the embeddings in one way: --image-embeds, --text-embeds and --captions; or --arrays; or --clip-retrieval."
+            "Give the embeddings in one way: --image-embeds, --text-embeds and --captions; or --image-embeds and "
+            "--conditions; or --arrays; or --clip-retrieval."
         )
     if arrays is not None:
         return EmbeddingFiles.from_arrays(arrays, names)
     if clip_retrieval is not None:
         return EmbeddingFiles.from_clip_retrieval(clip_retrieval, names)
-    if absent := [option for option, value in npy.items() if value is None]:
-        raise ValueError(f"{' and '.join(absent)} is missing: embeddings come with {', '.join(npy)}.")
+    if conditions is not None:
+        if text_embeds is not None or image_embeds is None:
+            wrong = "--image-embeds is missing" if image_embeds is None else "--text-embeds is given too"
+            raise ValueError(f"{wrong}: --conditions stands for --text-embeds, beside --image-embeds.")
+        return EmbeddingFiles.from_conditions(image_embeds, conditions, captions, keys, names)
+    if absent := [option for option, value in of_pairs.items() if value is None]:
+        raise ValueError(f"{' and '.join(absent)} is missing: embeddings come with {', '.join(of_pairs)}.")
     assert image_embeds is not None and text_embeds is not None and captions is not None
     return EmbeddingFiles.from_files(image_embeds, text_embeds, captions, keys, names)
 
 
 def _good_rows(files: EmbeddingFiles) -> tuple[np.ndarray, list[SkippedPair], bool]:
     """Rows that can be stored, rows that are left out with their reasons, and whether the embeddings are normalised."""
-    bad = dict(files.bad)
+    bad, second = dict(files.bad), "condition" if files.conditions else "text embedding"
     unit = {"image": True, "text": True}
     for start in range(0, len(files), SHARD_PAIRS):
         rows = np.arange(start, min(start + SHARD_PAIRS, len(files)))
@@ -185,13 +197,14 @@ def _good_rows(files: EmbeddingFiles) -> tuple[np.ndarray, list[SkippedPair], bo
             with np.errstate(over="ignore"):
                 finite = np.isfinite(embed.astype(np.float16)).all(1)
             lost = finite & without_direction(embed)
-            bad |= {int(row): f"its {kind} embedding is not finite in float16" for row in rows[~finite]}
-            bad |= {int(row): f"its {kind} embedding is zero, or vanishes in float16" for row in rows[lost]}
+            what = "image embedding" if kind == "image" else second
+            bad |= {int(row): f"its {what} is not finite in float16" for row in rows[~finite]}
+            bad |= {int(row): f"its {what} is zero, or vanishes in float16" for row in rows[lost]}
             unit[kind] &= bool((np.abs(np.linalg.norm(embed[finite & ~lost], axis=1) - 1) < UNIT_WITHIN).all())
     good = np.array([row for row in range(len(files)) if row not in bad], dtype=np.int64)
     if not len(good):
         raise ValueError(f"The files hold no pair that can be imported: {'; '.join(sorted(set(bad.values())))}.")
-    if unit["image"] != unit["text"]:
+    if unit["image"] != unit["text"] and not files.conditions:
         one, other = ("image", "text") if unit["image"] else ("text", "image")
         raise ValueError(
             f"The {one} embeddings are normalised and the {other} embeddings are not, so they are no pairs of one space. Give "
@@ -200,10 +213,10 @@ def _good_rows(files: EmbeddingFiles) -> tuple[np.ndarray, list[SkippedPair], bo
     return good, [SkippedPair(files.keys[row], bad[row]) for row in sorted(bad)], unit["image"]
 
 
-def _images(files: EmbeddingFiles, rows: Int[np.ndarray, " pairs"]) -> Int[np.ndarray, " pairs"]:
-    """Numbers of the pairs' images: equal rows of the image embedding are one."""
+def _numbers(pieces: list[np.ndarray], rows: Int[np.ndarray, " pairs"]) -> Int[np.ndarray, " pairs"]:
+    """Numbers of the pairs' images, or conditions: equal rows of the embedding are one."""
     blocks = [rows[start : start + SHARD_PAIRS] for start in range(0, len(rows), SHARD_PAIRS)]
-    return np.concatenate([np.empty(0, np.int64), *(image_numbers(take(files.image_embed, block)) for block in blocks)])
+    return np.concatenate([np.empty(0, np.int64), *(image_numbers(take(pieces, block)) for block in blocks)])
 
 
 def _records(good: np.ndarray, splits: np.ndarray, chunk: int) -> list[tuple[str, np.ndarray]]:

@@ -93,6 +93,8 @@ def _files(folder: Path, manifest: Manifest, engine: Engine) -> Iterator[Finding
         "manifest",
         f"{manifest.pairs:,} pairs ({splits}), {manifest.tokens:,} tokens{stored}, {len(manifest.shards)} shards",
     )
+    if manifest.teacher:
+        yield Finding("images", f"samples of a prior: {manifest.teacher}")
     for warning in manifest.warnings:
         yield Finding("splits", warning, warning=True)
     sound = 0
@@ -161,7 +163,8 @@ def _contents(shards: ShardSet) -> Iterator[Finding]:
             mismatched.append((image * np.roll(text, 1, axis=0)).sum(1))
     norms = {"image_embed": np.concatenate(image_norms), "text_embed": np.concatenate(text_norms)}
     for name, values in norms.items():
-        off = shards.space.normalised and bool((np.abs(values - 1) > NORMALISED_WITHIN).any())
+        unit = shards.space.normalised and not (name == "text_embed" and "conditions" in shards.manifest.images)
+        off = unit and bool((np.abs(values - 1) > NORMALISED_WITHIN).any())
         found = f"mean {values.mean():.3f}, {values.min():.3f} ... {values.max():.3f}" if len(values) else "no pair"
         yield Finding(f"norm of {name}", found + (", but the space is normalised" if off else ""), off, repair if off else "")
     if zero:

@@ -145,6 +145,12 @@ class TextCondition:
     text_states: Float[Tensor, "tokens width"]
     lengths: Int[Tensor, " batch"]
 
+    @classmethod
+    def pooled(cls, text_embed: Float[Tensor, "batch dim"]) -> TextCondition:
+        """Pooled embeddings without token states, or conditions of another kind, as in shards of imported embeddings."""
+        count, dim = text_embed.shape
+        return cls(text_embed, text_embed.new_empty(0, dim), torch.zeros(count, dtype=torch.int64, device=text_embed.device))
+
     def __len__(self) -> int:
         return len(self.lengths)
 

@@ -311,12 +311,13 @@ def test_a_released_prior_and_the_captions_of_a_set_of_shards(tmp_path: Path) ->
 @pytest.mark.long
 @pytest.mark.processes
 def test_verify_reads_it_and_a_prior_trains_on_it(
-    tmp_path: Path, priors: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, priors: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     args = ["--samples", "4", "--val", "0.2", "--test", "0.2"]
     distill(tmp_path / "set", priors["diffusion"], write_captions(tmp_path), *args)
     assert main(["verify", str(tmp_path / "set")]) == 0
+    assert "samples of a prior: " in capsys.readouterr().out
     experiment = write_experiment(tmp_path, data__init_args__folder=str(tmp_path / "set"), trainer__max_steps=4)
     cli(["fit", "--config", str(experiment)])
     run = tmp_path / "runs" / "tiny" / "version_0"

@@ -19,12 +19,12 @@ from data_prep.__main__ import COMMANDS as DATA_COMMANDS
 from data_prep.__main__ import main as data_command
 from eclipse_pl.__main__ import COMMANDS
 from eclipse_pl.__main__ import main as command
-from eclipse_pl.priors import EclipsePrior
+from eclipse_pl.priors import DiffusionPrior, EclipsePrior
 from eclipse_pl.sweeps.readers import ArgumentReader
 from eclipse_pl.world.encoder import WorldEncoder
 from tests.helpers.runs import write_experiment
 from tests.helpers.saved_runs import make_run
-from tests.helpers.shard_sets import make_shard_set
+from tests.helpers.shard_sets import make_shard_set, make_space
 
 ROOT = Path(__file__).parent.parent
 GUIDE = sorted((ROOT / "docs").glob("*.md"))
@@ -202,6 +202,26 @@ def test_the_worlds_images_by_diffusers(quickstart):
     names = {}
     exec(python_of(ROOT / "docs/release.md", "eclipse_pl.world.decoder").replace("steps=20", "steps=2"), names)
     assert [image.size for image in names["images"]] == [(64, 64)]
+
+
+def test_a_teachers_sample_of_one_caption(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    encoder = WorldEncoder(device="cpu")
+    space = encoder.space(torch.zeros(encoder.dim), torch.ones(encoder.dim))
+    sizes = {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 8, "steps": 2}
+    make_run(tmp_path / "runs/diffusion_world/version_0", DiffusionPrior, space, **sizes)
+    names = {}
+    exec(python_of(ROOT / "docs/distill.md", "noise_of"), names)
+    assert names["embed"].shape == (1, space.dim)
+
+
+def test_a_prior_of_measurements_predicts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sizes = {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 8}
+    make_run(tmp_path / "runs/coco500/version_0", EclipsePrior, make_space(8, 8), **sizes)
+    names = {}
+    exec(python_of(ROOT / "docs/data.md", "TextCondition.pooled"), names)
+    assert names["image_embed"].shape == (2, 8) and names["image_embed"].isfinite().all()
 
 
 @pytest.mark.processes
