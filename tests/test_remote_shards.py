@@ -17,6 +17,7 @@ import torch
 import webdataset
 
 from data_prep.verify import verify
+from eclipse_pl.__main__ import main
 from eclipse_pl.data import remote_folder, remote_shards
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.data.loader import Position, TrainingLoader
@@ -26,6 +27,7 @@ from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.embedding import EmbeddingBatch
 from eclipse_pl.world.datamodule import WorldDataModule
 from tests.helpers.recorder import SaveEverywhere, data_of, epochs_of, fit
+from tests.helpers.runs import metrics, write_experiment
 from tests.helpers.shard_sets import make_shard_set, make_space, overwrite
 from tests.helpers.unreliable_server import Faults, UnreliableServer, serving
 
@@ -290,6 +292,27 @@ def test_webdataset_reads_the_same_shards(folder: Path, server: UnreliableServer
         np.testing.assert_array_equal(sample["image_embed.npy"], chunk.image_embed)
         np.testing.assert_array_equal(sample["text_states.npy"], chunk.text_states)
         assert sample["captions.json"]["captions"] == chunk.captions
+
+
+@pytest.mark.long
+def test_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The whole command, from the URL to the metrics of the last step."""
+    for name in ("local", "remote", "failing"):
+        (tmp_path / name).mkdir()
+    experiments = {"local": write_experiment(tmp_path / "local")}
+    with serving(tmp_path / "local" / "shards") as server:
+        options = {"data__init_args__folder": server.url, "data__init_args__cache": str(tmp_path / "cache")}
+        for name in ("remote", "failing"):
+            experiments[name] = write_experiment(tmp_path / name, **options)
+        assert [main(["fit", "--config", str(experiments[name])]) for name in ("local", "remote")] == [0, 0]
+        local, remote = (next((tmp_path / name / "runs" / "tiny").glob("*")) for name in ("local", "remote"))
+        assert metrics(local) == metrics(remote) and len(metrics(local)) >= 10
+        server.faults.fail = 1
+        capsys.readouterr()
+        assert main(["fit", "--config", str(experiments["failing"])]) != 0
+        errors = capsys.readouterr().err
+        assert f"{server.url}/manifest.json could not be read in 6 tries; the last error: " in errors
+        assert "Traceback" not in errors
 
 
 # ---- what bad input gets

@@ -85,37 +85,44 @@ class RecordCache:
         """
         path = self.path(entry)
         first, end = entry.span
+        if (file := self.lock(path.name)) is None:
+            return None
+        claim = Claim(self, entry, path, file)
         try:
-            if (file := self.lock(path.name)) is None:
-                return None
-            claim = Claim(self, entry, path, file)
-            try:
-                if path.exists():
-                    claim.abort()
-                    return None
-                self._reserve(file, end - first)
-            except BaseException:
+            if path.exists():
                 claim.abort()
-                raise
+                return None
+            self._reserve(file, end - first)
         except OSError as error:
+            claim.abort()
             raise self._error(error) from error
+        except BaseException:
+            claim.abort()
+            raise
         return claim
 
     def lock(self, name: str) -> BinaryIO | None:
-        """Lock the file ``name.partial`` for this thread; None if another one holds it. `unlock` removes it."""
+        """Lock the file ``name.partial`` for this thread; None if another one holds it. `unlock` removes it.
+
+        Raises:
+            CacheError: The folder cannot be written.
+        """
         path = self.folder / f"{name}.partial"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
-                return file
-        except (BlockingIOError, FileNotFoundError):  # held by another, or renamed or removed by it in the meantime
-            pass
-        except BaseException:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                    return file
+            except (BlockingIOError, FileNotFoundError):  # held by another, or renamed or removed by it in the meantime
+                pass
+            except BaseException:
+                _unlocked(file)
+                raise
             _unlocked(file)
-            raise
-        _unlocked(file)
+        except OSError as error:
+            raise self._error(error) from error
         return None
 
     def unlock(self, name: str, file: BinaryIO) -> None:
