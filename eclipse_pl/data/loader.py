@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from eclipse_pl.data.batch_memory import in_memory, numbers_of
 from eclipse_pl.data.sampler import Batch, EvaluationOrder, TrainingOrder
-from eclipse_pl.data.shard_set import CaptionIds, ShardSet, in_memory, numbers_of
+from eclipse_pl.data.shard_set import CaptionIds, ShardSet
 from eclipse_pl.data.slots import Slots
 from eclipse_pl.data.text_tower import TextTower, gather_encoded
 from eclipse_pl.embedding import EmbeddingBatch, TextCondition

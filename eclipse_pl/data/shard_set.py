@@ -2,55 +2,26 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections import OrderedDict
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float16, Int, Int16, Int32, Int64
-from torch import Tensor
 
+from eclipse_pl.data.batch_memory import copy_rows, in_memory, numbers_of, token_rows
 from eclipse_pl.data.chunk import CAPTIONS_MEMBER, STORED, Chunk, member_name
 from eclipse_pl.data.manifest import SPACE_NAME, Check, RecordEntry
+from eclipse_pl.data.mapped_record import DamagedMemberError, MappedRecord
 from eclipse_pl.data.remote_folder import is_url
 from eclipse_pl.data.remote_shards import Downloads, RemoteShards
 from eclipse_pl.data.shard_files import LocalShards, RecordMemory, ShardFiles, places_of
-from eclipse_pl.data.states import STATES, from_int8
-from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
-
-
-@dataclass(frozen=True, eq=False)
-class MappedRecord:
-    """Views on the stored arrays of one record, by their name. image_embed has one row for each stored image.
-
-    ``token_starts[i]`` is the first token of pair i.
-    """
-
-    arrays: dict[str, np.ndarray]
-    token_starts: np.ndarray
-    memory: RecordMemory
-
-    def image_rows(self, pairs: np.ndarray) -> np.ndarray:
-        """Their rows of image_embed."""
-        return self.arrays["image_rows"][pairs] if "image_rows" in self.arrays else pairs
-
-    def copy_states(self, out: np.ndarray, places: np.ndarray, tokens: np.ndarray) -> None:
-        """Write the states of the record's ``tokens`` to the rows ``places`` of ``out``."""
-        if "text_states" in self.arrays:
-            _copy(out, places, self.arrays["text_states"], tokens)
-        elif "text_states_int8" in self.arrays and len(places):
-            stored, scale = self.arrays["text_states_int8"][tokens], self.arrays["text_states_scale"][tokens]
-            first, last = int(places[0]), int(places[-1]) + 1
-            if last - first == len(places):
-                from_int8(stored, scale, out[first:last])
-            else:
-                out[places] = from_int8(stored, scale)
+from eclipse_pl.data.states import from_int8
+from eclipse_pl.embedding import EmbeddingBatch, TextCondition
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,13 +161,13 @@ class ShardSet:
             mapped = self._record(record)
             taken = rows[places]
             group[places] = mapped.arrays["group"][taken]
-            _copy(image_embed, places, mapped.arrays["image_embed"], mapped.image_rows(taken))
-            _copy(text_embed, places, mapped.arrays["text_embed"], taken)
+            copy_rows(image_embed, places, mapped.arrays["image_embed"], mapped.image_rows(taken))
+            copy_rows(text_embed, places, mapped.arrays["text_embed"], taken)
             if negative_embed is not None and "negative_embed" in mapped.arrays:
-                _copy(negative_embed, places, mapped.arrays["negative_embed"], taken)
+                copy_rows(negative_embed, places, mapped.arrays["negative_embed"], taken)
             tokens = lengths[places]
-            source = _token_rows(mapped.token_starts[taken], tokens)
-            mapped.copy_states(text_states, _token_rows(starts[places], tokens), source)
+            source = token_rows(mapped.token_starts[taken], tokens)
+            mapped.copy_states(text_states, token_rows(starts[places], tokens), source)
         texts = self._gather_texts(parts, rows) if with_captions else {}
         return EmbeddingBatch(
             text=TextCondition(torch.from_numpy(text_embed), torch.from_numpy(text_states), torch.from_numpy(lengths)),
@@ -217,8 +188,8 @@ class ShardSet:
         ids = np.empty(int(starts[-1]), dtype=np.int32)
         for record, places in parts:
             mapped, tokens = self._record(record), lengths[places]
-            source = _token_rows(mapped.token_starts[rows[places]], tokens)
-            _copy(ids, _token_rows(starts[places], tokens), mapped.arrays["token_ids"], source)
+            source = token_rows(mapped.token_starts[rows[places]], tokens)
+            copy_rows(ids, token_rows(starts[places], tokens), mapped.arrays["token_ids"], source)
         return CaptionIds(ids, lengths)
 
     def _parts(self, record_ids: np.ndarray, rows: np.ndarray) -> list[tuple[int, np.ndarray]]:
@@ -271,16 +242,10 @@ class ShardSet:
         return {name: gathered[name].tolist() for name in found}
 
     def _texts(self, record: int) -> dict[str, list[str]]:
-        """The strings of a record: captions, keys, and subsets if there are any."""
         try:
-            texts = json.loads(bytes(self._member(record, self._record(record).memory, CAPTIONS_MEMBER)))
-            texts = {name: texts[name] for name in ("captions", "keys", "subsets") if name != "subsets" or name in texts}
-            fits = all(len(values) == self.entries[record].pairs for values in texts.values())
-        except (ValueError, KeyError, TypeError) as error:
-            raise self._damaged(record, CAPTIONS_MEMBER, f"is no list of captions ({error})") from error
-        if not fits:
-            raise self._damaged(record, CAPTIONS_MEMBER, f"does not have {self.entries[record].pairs} entries")
-        return texts
+            return self._record(record).texts()
+        except DamagedMemberError as error:
+            raise self._damaged(record, error) from error
 
     def _record(self, record: int) -> MappedRecord:
         if record in self._records:
@@ -290,93 +255,14 @@ class ShardSet:
         if self.check == "record" and record not in self._checked:
             self._require_whole(record, memory)
             self._checked.add(record)
-        entry = self.entries[record]
-        sizes = {"dim": self.space.dim, "width": self.space.text_width}
-        sizes |= {"pairs": entry.pairs, "images": entry.images, "tokens": entry.tokens, "subjects": entry.subjects}
-        arrays = {
-            name: self._array(record, memory, name, tuple(sizes[of] if isinstance(of, str) else of for of in member.shape))
-            for name, member in STORED.items()
-            if not member.optional or name in STATES[self.states] or member_name(name) in entry.members
-        }
-        lengths, image_rows = arrays["lengths"], arrays.get("image_rows")
-        if lengths.min() < 0 or lengths.sum() != entry.tokens:
-            raise self._damaged(record, "lengths.npy", f"does not add up to the {entry.tokens} tokens of the record")
-        if "subject_counts" in arrays and arrays["subject_counts"].sum() != entry.subjects:
-            raise self._damaged(record, "subject_counts.npy", f"does not add up to the {entry.subjects} of the record")
-        if image_rows is None and entry.images != entry.pairs:
-            raise self._damaged(record, "image_rows.npy", "is missing from the manifest")
-        if image_rows is not None and not 0 <= image_rows.min() <= image_rows.max() < entry.images:
-            raise self._damaged(record, "image_rows.npy", f"names an image beyond the {entry.images} of the record")
-        starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        self._records[record] = MappedRecord(arrays, starts, memory)
+        try:
+            self._records[record] = MappedRecord.read(self.entries[record], memory, self.space, self.states)
+        except DamagedMemberError as error:
+            raise self._damaged(record, error) from error
         if len(self._records) > self._files.open_records:
             self._records.popitem(last=False)
         return self._records[record]
 
-    def _array(self, record: int, memory: RecordMemory, field: str, shape: tuple[int, ...]) -> np.ndarray:
-        """A view on one member, after a check of its header against the manifest. Nothing is unpickled."""
-        name, dtype = member_name(field), STORED[field].dtype
-        content = self._member(record, memory, name)
-        header = io.BytesIO(content[:1024])
-        try:
-            if np.lib.format.read_magic(header) != (1, 0):
-                raise ValueError("not version 1.0 of the npy format")
-            found = np.lib.format.read_array_header_1_0(header)
-        except ValueError as error:
-            raise self._damaged(record, name, f"is not an array ({error})") from error
-        if found != (shape, False, dtype):
-            raise self._damaged(record, name, f"holds {found[2]} of shape {found[0]} instead of {dtype} of shape {shape}")
-        if len(content) != header.tell() + int(np.prod(shape)) * dtype.itemsize:
-            raise self._damaged(record, name, f"has {len(content)} bytes, which does not fit its shape {shape}")
-        return np.frombuffer(content, dtype, offset=header.tell()).reshape(shape)
-
-    def _member(self, record: int, memory: RecordMemory, name: str) -> memoryview:
-        if name not in self.entries[record].members:
-            raise self._damaged(record, name, "is missing from the manifest")
-        offset, size = self.entries[record].members[name]
-        start, end = offset - memory.first, offset - memory.first + size
-        if not 0 <= start <= end <= len(memory.bytes):
-            end_of_shard = memory.first + len(memory.bytes)
-            raise self._damaged(
-                record, name, f"lies outside the shard, at bytes {offset} to {offset + size} of {end_of_shard}"
-            )
-        return memoryview(memory.bytes)[start:end]
-
-    def _damaged(self, record: int, member: str, what: str) -> ValueError:
-        key = self.entries[record].key
-        return ValueError(f"The member {key}.{member} of the shard {self._place(record)} {what}. {self._remedy}")
-
-
-Numbers = TypeVar("Numbers", np.ndarray, Tensor)
-
-
-def numbers_of(pairs: int, tokens: int, space: ClipSpace) -> int:
-    """Number of float16 values in a batch."""
-    return 2 * pairs * space.dim + tokens * space.text_width
-
-
-def in_memory(memory: Numbers, pairs: int, tokens: int, space: ClipSpace) -> tuple[Numbers, Numbers, Numbers]:
-    """image_embed, text_embed and text_states as views on flat memory, one after another."""
-    ends = (pairs * space.dim, 2 * pairs * space.dim, numbers_of(pairs, tokens, space))
-    return (
-        memory[: ends[0]].reshape(pairs, space.dim),
-        memory[ends[0] : ends[1]].reshape(pairs, space.dim),
-        memory[ends[1] : ends[2]].reshape(tokens, space.text_width),
-    )
-
-
-def _token_rows(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """``start, start + 1, ... `` for each of the captions, one after another: 'ragged arange'."""
-    ends = np.cumsum(lengths)
-    return np.arange(int(lengths.sum())) + np.repeat(starts - (ends - lengths), lengths)
-
-
-def _copy(out: np.ndarray, places: np.ndarray, source: np.ndarray, rows: np.ndarray) -> None:
-    """``out[places] = source[rows]``, without a second copy if the (ascending) places are neighbours."""
-    if not len(places):
-        return
-    first, last = int(places[0]), int(places[-1]) + 1
-    if last - first == len(places):
-        np.take(source, rows, axis=0, out=out[first:last], mode="clip")  # "clip" writes to out directly, "raise" does not
-    else:
-        out[places] = source[rows]
+    def _damaged(self, record: int, error: DamagedMemberError) -> ValueError:
+        name = f"{self.entries[record].key}.{error.member}"
+        return ValueError(f"The member {name} of the shard {self._place(record)} {error.problem}. {self._remedy}")
