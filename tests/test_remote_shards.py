@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import shutil
@@ -163,8 +164,10 @@ def test_a_server_without_ranges_sends_each_shard_once(folder: Path, tmp_path: P
         require_same(list(epochs_of(remote_of(server.url, tmp_path / "c"), 2)), list(epochs_of(data_of(folder), 2)))
         whole = [path for path, asked in server.ranges_of(".tar") if not asked]
         assert len(whole) == len(set(whole)) == 2
+        small = remote_of(server.url, tmp_path / "d", window=1, ahead=1, cache_gb=6e-5)
         with pytest.raises(ValueError, match=r"sends whole files only.* the cache must hold the whole set"):
-            list(remote_of(server.url, tmp_path / "d", window=1, ahead=1, cache_gb=6e-5).train_dataloader())
+            list(small.train_dataloader())
+        small.teardown("fit")
     with serving(folder, Faults(ranges=False, corrupt=0.3, truncate=0.3, only=".tar")) as server:
         require_same(list(epochs_of(remote_of(server.url, tmp_path / "e"), 1)), list(epochs_of(data_of(folder), 1)))
 
@@ -358,11 +361,21 @@ def test_no_set_there(server: UnreliableServer, tmp_path: Path) -> None:
 def test_damage_that_the_manifest_does_not_know(tmp_path: Path) -> None:
     folder = make_shard_set(tmp_path / "s", pairs=16)
     overwrite(folder, 0, "image_embed.npy", b"no array")
-    with (
-        serving(folder) as server,
-        pytest.raises(ValueError, match=r"0000.tar arrived 4 times with other bytes.* Repair the set"),
-    ):
-        list(remote_of(server.url, tmp_path / "c").train_dataloader())
+    with serving(folder) as server:
+        remote = remote_of(server.url, tmp_path / "c")
+        with pytest.raises(ValueError, match=r"0000.tar arrived 4 times with other bytes.* Repair the set"):
+            list(remote.train_dataloader())
+        remote.teardown("fit")
+
+
+def test_a_loader_that_nobody_closes_ends_its_downloads(server: UnreliableServer, tmp_path: Path) -> None:
+    before = {thread for thread in threading.enumerate() if thread.name.startswith("download")}
+    remote = remote_of(server.url, tmp_path)
+    next(iter(remote.train_dataloader()))
+    assert {thread for thread in threading.enumerate() if thread.name.startswith("download")} > before
+    del remote
+    gc.collect()
+    assert {thread for thread in threading.enumerate() if thread.name.startswith("download")} <= before
 
 
 def test_the_world_is_made_in_a_local_folder() -> None:

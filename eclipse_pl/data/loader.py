@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -130,6 +131,7 @@ class TrainingLoader:
             longest = numbers_of(rank_batch, rank_batch * self._space.context_length, self._space)
             self._slots = Slots(PREFETCH * workers + HELD, longest)
         self._places = _Places(shards, order, rank, self._slots)
+        weakref.finalize(self, self._places.close).atexit = False  # ends downloads if nobody closes this loader
         self._loader: DataLoader[Made] | None = DataLoader(
             BatchDataset(shards, self._slots),
             batch_size=None,
