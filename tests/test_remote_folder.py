@@ -53,6 +53,9 @@ def test_a_query_stays_behind_the_names(folder: Path) -> None:
     with serving(folder) as server:
         assert RemoteFolder(f"{server.url}/?key=1").read("a.tar", 5, 9) == CONTENT[5:9]
         assert server.requests == [("/a.tar?key=1", "bytes=5-8")]
+        with pytest.raises(ValueError, match=r"There is no http://.*/nothing.tar ") as error:
+            RemoteFolder(f"{server.url}/?key=secret").read("nothing.tar")
+        assert "secret" not in str(error.value)
 
 
 @pytest.mark.parametrize("fault", ["fail", "truncate", pytest.param("stall", marks=pytest.mark.long)])

@@ -73,6 +73,11 @@ class RemoteFolder:
         folder, mark, query = self.url.partition("?") if self._scheme.startswith("http") else (self.url, "", "")
         return f"{folder.rstrip('/')}/{name}{mark}{query}"
 
+    def shown(self, message: str) -> str:
+        """A message without the query of the URL, which may be a secret."""
+        _, mark, query = self.url.partition("?")
+        return message.replace(f"?{query}", "") if mark else message
+
     def read(self, name: str, start: int | None = None, stop: int | None = None, stopped: threading.Event = NEVER) -> bytes:
         """The bytes of a file from ``start`` to ``stop``; without them the whole file.
 
@@ -153,11 +158,12 @@ class RemoteFolder:
                 if isinstance(error, (NoRangesError, StoppedError, *final)):
                     raise
                 if problem := self._hopeless(name, error):
-                    raise ValueError(problem) from error
+                    raise ValueError(self.shown(problem)) from error
                 if number == tries - 1:
+                    problem = f"{self.place(name)} could not be read in {tries} tries; the last error: {described(error)}"
                     raise ValueError(
-                        f"{self.place(name)} could not be read in {tries} tries; the last error: {described(error)}. "
-                        "Start the command again when the server answers; what is in the cache is kept."
+                        f"{self.shown(problem)}. Start the command again when the server answers; what is in the cache "
+                        "is kept."
                     ) from error
             stopped.wait(WAITS[number] * self._random.uniform(0.5, 1.5))
         raise AssertionError("a loop that returns or raises")

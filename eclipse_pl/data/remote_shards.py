@@ -111,7 +111,7 @@ class RemoteShards(ShardFiles):
         self._open = WeakValueDictionary()
 
     def place(self, name: str) -> str:
-        return self.remote.place(name)
+        return self.remote.shown(self.remote.place(name))
 
     def record(self, place: Place) -> RecordMemory:
         shard, entry = place
