@@ -8,10 +8,11 @@ from typing import Literal
 
 from data_prep.command import command_line, run
 from eclipse_pl.data.manifest import Manifest
+from eclipse_pl.data.remote_folder import is_url
 from eclipse_pl.data.states import States
 from eclipse_pl.embed.embed_shards import embed_shards
 from eclipse_pl.embed.progress import left_out
-from eclipse_pl.embed.remote_set import work_folder
+from eclipse_pl.embed.remote_set import RemoteSet, work_folder
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.launch.share import Share
@@ -87,6 +88,8 @@ def embed(
             raise ValueError(f"--task-count has no effect with --engine {engine}, which runs all tasks (--tasks).")
         count = min(tasks or len(sources.parts), len(sources.parts))
         task_engine.run(["data_prep", "embed", *(words or [])], work_folder(out), count)
+        if is_url(out):
+            RemoteSet(out).fetch()  # the last task may have run on another node
         return summarise(Manifest.load(work_folder(out)), out)
     manifest = embed_shards(
         sources=sources,
