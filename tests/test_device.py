@@ -105,4 +105,8 @@ def test_an_encoder_moves_to_its_device_when_it_is_used() -> None:
     assert {parameter.device.type for parameter in encoder.model.parameters()} == {"cpu"}
     with pytest.raises(RuntimeError, match="autocast"):  # as far as that device goes
         encoder.encode_images(torch.zeros(1, 3, encoder.image_size, encoder.image_size))
+    towers = {name.startswith("visual."): parameter.device.type for name, parameter in encoder.model.named_parameters()}
+    assert towers == {True: "meta", False: "cpu"}, "training on token ids needs the text tower alone, so each moves by itself"
+    with pytest.raises(RuntimeError, match="autocast"):
+        encoder.encode_text(["a red circle"])
     assert {parameter.device.type for parameter in encoder.model.parameters()} == {"meta"}

@@ -57,7 +57,8 @@ def test_four_steps_make_a_pipeline_that_diffusers_loads(trained: Path) -> None:
     files = {str(path.relative_to(trained / "decoder")) for path in (trained / "decoder").rglob("*")}
     assert files == {str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*")}
     for config in ("unet/config.json", "movq/config.json", "scheduler/scheduler_config.json"):
-        assert json.loads((trained / "decoder" / config).read_text()) == json.loads((FOLDER / config).read_text())
+        made, shipped = (json.loads((folder / config).read_text()) for folder in (trained / "decoder", FOLDER))
+        assert {**made, "_diffusers_version": ""} == {**shipped, "_diffusers_version": ""}
     readme = (trained / "decoder" / "README.md").read_text()
     assert "--only decoder" in readme and "| complex | seen | 1 |" in readme and "\n| 2 |" in readme and "\n| 4 |" in readme
 
