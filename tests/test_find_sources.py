@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from data_prep.__main__ import main
+from eclipse_pl.data import remote_folder
 from eclipse_pl.data.manifest import Manifest, SkippedPair
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.encoders.openclip import OpenClipEncoder
@@ -253,6 +254,7 @@ def test_odd_files_cost_their_pairs_alone(tmp_path: Path, monkeypatch: pytest.Mo
 # ---- MSCOCO
 
 
+@pytest.mark.long
 def test_coco_with_five_captions_an_image(tmp_path: Path, real_data: RealData, capsys: pytest.CaptureFixture[str]) -> None:
     coco = real_data("coco")
     annotations = json.loads((coco / "captions_val2017_subset.json").read_text())
@@ -352,8 +354,11 @@ def test_a_zip_may_be_a_bomb_or_damaged(tmp_path: Path, monkeypatch: pytest.Monk
 # ---- Hugging Face
 
 
-def test_data_sets_of_hugging_face(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.long
+def test_data_sets_of_hugging_face(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
+    for module in ("huggingface_hub.constants", "datasets.config"):  # without the hub there are no retries
+        monkeypatch.setattr(f"{module}.HF_HUB_OFFLINE", True)
     datasets.disable_progress_bars()
     features = datasets.Features({"picture": datasets.Image(), "text": datasets.Value("string"), "n": datasets.Value("int64")})
 
@@ -395,6 +400,7 @@ def test_data_sets_of_hugging_face(tmp_path: Path, capsys: pytest.CaptureFixture
     assert [pair.caption for pair in read(str(table))[0].values()] == ["zero", "one"]
 
 
+@pytest.mark.long
 def test_a_hugging_face_set_is_embedded_and_resumed(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
     datasets = pytest.importorskip("datasets")
     datasets.disable_progress_bars()
@@ -463,6 +469,7 @@ def test_a_source_of_a_class(tmp_path: Path, clip_folder: Path, capsys: pytest.C
 
 @pytest.mark.processes
 def test_tars_in_s3(tmp_path: Path, clip_encoder: OpenClipEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_folder, "WAITS", (0.0, 0.0))
     tars = [write_tar(tmp_path / f"{number}.tar", {f"{number}": sample(number)}) for number in range(3)]
     with s3_bucket("raw", monkeypatch) as client:
         for tar in tars:
@@ -480,6 +487,7 @@ def test_tars_in_s3(tmp_path: Path, clip_encoder: OpenClipEncoder, monkeypatch: 
             embed(["s3://raw/set/9.tar"], clip_encoder, tmp_path / "none", **options)
 
 
+@pytest.mark.long
 def test_pixels_of_all_kinds_come_through(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
     """Sources other than tars decode as tars do: CMYK, 16 bits, palettes with transparency, animations, EXIF."""
     folder = tmp_path / "images"
