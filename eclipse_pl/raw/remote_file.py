@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import io
+from functools import lru_cache
 from typing import Any
 
 from eclipse_pl.data.remote_folder import RemoteFolder
 
 BLOCK = 1 << 24
 """Bytes of a request. Each request is repeated where it fails."""
+
+
+@lru_cache(8)
+def folder_of(url: str) -> RemoteFolder:
+    """The folder behind a URL. Its tars share it, because a new connection to S3 takes half a second."""
+    return RemoteFolder(url)
 
 
 def is_known(scheme: str) -> bool:
@@ -25,7 +32,7 @@ def urls_of(pattern: str) -> list[str]:
         ValueError: There are none, or the server does not answer.
     """
     folder, _, name = pattern.rpartition("/")
-    if found := RemoteFolder(folder).glob(name):
+    if found := folder_of(folder).glob(name):
         return found
     raise ValueError(f"There is no source {pattern}.")
 
@@ -34,7 +41,7 @@ def state_of(url: str) -> str:
     """The server's description of a file's present state, or "" where it gives none."""
     folder, _, name = url.rpartition("/")
     try:
-        size, stamp = RemoteFolder(folder).state(name)
+        size, stamp = folder_of(folder).state(name)
     except ValueError:
         return ""
     return f"{size} bytes, {stamp}" if stamp else ""
@@ -49,7 +56,7 @@ class RemoteFile(io.RawIOBase):
 
     def __init__(self, url: str) -> None:
         folder, _, self._name = url.rpartition("/")
-        self._folder = RemoteFolder(folder)
+        self._folder = folder_of(folder)
         self._block, self._start = memoryview(b""), 0
         try:
             self._size, _ = self._folder.state(self._name)
