@@ -142,9 +142,9 @@ def test_tasks_come_to_the_same(
     folder: Path, scored: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
-    assert command(words(folder, "tasks", "--engine=local", "--tasks=3", "--jobs=2")) == 0
+    assert command(words(folder, "tasks", "--engine=local", "--tasks=1")) == 0
     assert results(folder / "tasks") == results(scored)
-    assert "2-of-3: finished" in capfd.readouterr().out
+    assert "0-of-1: finished" in capfd.readouterr().out
     assert command(words(folder, "array", "--only=scores", "--task_index=0", "--task_count=2")) == 2
     assert "48 of 48 images are missing in" in capfd.readouterr().err
     for phase in ("images", "scores"):
