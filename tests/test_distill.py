@@ -28,6 +28,8 @@ from tests.helpers.saved_runs import make_run
 from tests.helpers.shard_sets import make_shard_set
 from tests.helpers.tiny_open_clip import write_open_clip
 
+pytestmark = pytest.mark.long
+
 SIZES = {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 8}
 COLOURS, SHAPES = ("red", "green", "blue", "white", "pink"), ("circle", "square", "star", "heart")
 CAPTIONS = [f"a {colour} {shape}" for colour in COLOURS for shape in SHAPES]
@@ -308,7 +310,6 @@ def test_a_released_prior_and_the_captions_of_a_set_of_shards(tmp_path: Path) ->
     np.testing.assert_allclose(shards.space.image_mean, np.stack(train).astype(np.float64).mean(0), atol=1e-4)
 
 
-@pytest.mark.long
 @pytest.mark.processes
 def test_verify_reads_it_and_a_prior_trains_on_it(
     tmp_path: Path, priors: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

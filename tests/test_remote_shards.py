@@ -32,6 +32,8 @@ from tests.helpers.runs import metrics, write_experiment
 from tests.helpers.shard_sets import make_shard_set, make_space, overwrite
 from tests.helpers.unreliable_server import Faults, UnreliableServer, serving
 
+pytestmark = pytest.mark.long
+
 SMALL = {"cache_gb": 1e-3, "connections": 3}
 
 
@@ -87,7 +89,6 @@ def test_the_same_batches(folder: Path, server: UnreliableServer, tmp_path: Path
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("download")]
 
 
-@pytest.mark.long
 def test_the_same_batches_from_s3(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import logging
 
@@ -124,7 +125,6 @@ def test_the_same_batches_from_s3(folder: Path, tmp_path: Path, monkeypatch: pyt
         bucket.stop()
 
 
-@pytest.mark.long
 def test_ten_epochs_of_a_server_that_fails_at_times(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One request in a hundred fails; the cache holds a part of the set, so that every epoch downloads records."""
     monkeypatch.setattr(remote_folder, "STALLED", 0.3)
@@ -203,7 +203,6 @@ def test_two_ranks_share_the_cache(folder: Path, server: UnreliableServer, tmp_p
     assert len(ranges) == len(set(ranges)), "no record was downloaded by both"
 
 
-@pytest.mark.long
 @pytest.mark.processes
 def test_a_cache_of_a_tenth_of_the_data(tmp_path: Path) -> None:
     """Two runs with an order each share a cache that holds the records in use and no more."""
@@ -297,7 +296,6 @@ def test_webdataset_reads_the_same_shards(folder: Path, server: UnreliableServer
         assert sample["captions.json"]["captions"] == chunk.captions
 
 
-@pytest.mark.long
 def test_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The whole command, from the URL to the metrics of the last step."""
     for name in ("local", "remote", "failing"):
