@@ -31,6 +31,11 @@ def partial_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
 
 
+def cache_folder(name: str) -> Path:
+    """The folder of this name in the user's cache: below ``XDG_CACHE_HOME``, or below ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "eclipse_pl" / name
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path``, completely or not at all."""
     with atomic_path(path) as partial:

@@ -75,6 +75,11 @@ def test_what_lies_at_a_path_decides(tmp_path: Path) -> None:
     assert set(kinds.values()) == {Table} == {type(source_of(f"{tmp_path}/set"))}
     assert isinstance(source_of(f"{tmp_path}/a.json"), Coco) and isinstance(source_of(f"{tmp_path}/images"), ImageFolder)
     assert source_of(f"{tmp_path}/held/0.parquet") == source_of(f"{tmp_path}/held") == HuggingFace(f"{tmp_path}/held")
+    inside = tmp_path / "old.tar.d" / "pairs.csv"  # a folder whose name looks like a tar
+    inside.parent.mkdir()
+    inside.write_text("image,caption\n0.png,a\n")
+    write_images(inside.parent, range(1))
+    assert find_sources([str(inside)]).lines == ["found a table: 1 images, 1 captions"]
     assert source_of("hf://datasets/owner/name") == HuggingFace("owner/name")
     assert source_of(f"{tmp_path}/tars") == Tars([f"{tmp_path}/tars/*.tar"])
     with pytest.raises(ValueError, match=r"a.zip is of no known kind. Sources are webdataset tars, tables \(.csv"):

@@ -24,6 +24,7 @@ from eclipse_pl.data.remote_folder import NEVER, NoRangesError, RemoteFolder, St
 from eclipse_pl.data.shard_files import OPEN_RECORDS, Place, RecordMemory, ShardFiles
 from eclipse_pl.data.shard_stream import cut_into_cache
 from eclipse_pl.embedding import ClipSpace
+from eclipse_pl.files import cache_folder
 
 BLOCK = 4 << 20
 """Bytes of a request. A larger record takes several, so that a failed request costs little."""
@@ -65,8 +66,7 @@ class Downloads:
     @property
     def folder(self) -> Path:
         """The folder of the cache."""
-        home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-        return Path(self.cache) if self.cache is not None else home / "eclipse_pl" / "shards"
+        return cache_folder("shards") if self.cache is None else Path(self.cache)
 
 
 class RemoteShards(ShardFiles):
@@ -80,13 +80,13 @@ class RemoteShards(ShardFiles):
     """
 
     def __init__(self, url: str, check: Check, downloads: Downloads) -> None:
-        if check == "sha256":
-            raise ValueError(
-                f"data.check is sha256, which reads every byte of a set before the run, but {url} is remote. Use size or "
-                "record: every record's checksum is tested when it arrives."
-            )
         kind = PipeFolder if url.startswith("pipe:") else RemoteFolder
         self.remote = kind(url, downloads.connections)
+        if check == "sha256":
+            raise ValueError(
+                f"data.check is sha256, which reads every byte of a set before the run, but {self.url} is remote. Use size or "
+                "record: every record's checksum is tested when it arrives."
+            )
         self.downloads = downloads
         try:
             self.manifest = Manifest.parse(self.remote.read(MANIFEST_NAME), self.place(MANIFEST_NAME))
@@ -109,6 +109,11 @@ class RemoteShards(ShardFiles):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._open = WeakValueDictionary()
+
+    @property
+    def url(self) -> str:
+        """The URL for messages."""
+        return self.remote.shown(self.remote.url)
 
     def place(self, name: str) -> str:
         return self.remote.shown(self.remote.place(name))
@@ -224,7 +229,7 @@ class RemoteShards(ShardFiles):
         needed = min(sum(sizes), records * largest)
         if needed > self.cache.limit:
             raise ValueError(
-                f"data.cache_gb is {self.downloads.cache_gb}, but up to {records} records of {self.remote.url} are in use at "
+                f"data.cache_gb is {self.downloads.cache_gb}, but up to {records} records of {self.url} are in use at "
                 f"a time, which take {needed / 1e9:.3g} GB. Set data.cache_gb to that or more, or data.ahead or data.window "
                 "to less."
             )
@@ -236,7 +241,7 @@ class RemoteShards(ShardFiles):
         total = sum(self._sizes())
         if total > self.cache.limit:
             raise ValueError(
-                f"{self.remote.url} sends whole files only, no ranges of bytes, so that the cache must hold the whole set: "
+                f"{self.url} sends whole files only, no ranges of bytes, so that the cache must hold the whole set: "
                 f"{total / 1e9:.3g} GB, and data.cache_gb is {self.downloads.cache_gb}. Set it to more, or use a server with "
                 "range requests."
             )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from eclipse_pl.data.manifest import MANIFEST_NAME, SPACE_NAME
 from eclipse_pl.data.remote_folder import RemoteFolder, is_url
+from eclipse_pl.files import cache_folder
 
 SETTINGS_NAME = "embed.json"
 """Settings that all shards of a set share: space, form of the captions, chunk and the fractions of the splits."""
@@ -18,8 +18,7 @@ def work_folder(out: str | Path) -> Path:
     """The local folder of a set while it is written: the set's own, or one in the user's cache for a set behind a URL."""
     if not is_url(out):
         return Path(out)
-    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return home / "eclipse_pl" / "embed" / hashlib.sha256(str(out).encode()).hexdigest()[:16]
+    return cache_folder("embed") / hashlib.sha256(str(out).encode()).hexdigest()[:16]
 
 
 class RemoteSet:

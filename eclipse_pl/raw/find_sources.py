@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from eclipse_pl.raw.hugging_face import HuggingFace
 from eclipse_pl.raw.image_folder import ImageFolder
 from eclipse_pl.raw.source import Part, Source
 from eclipse_pl.raw.table import Table
+from eclipse_pl.raw.tar_patterns import names_tars
 from eclipse_pl.raw.tars import Tars
 
 HUB = "hf://datasets/"
@@ -22,7 +22,6 @@ KINDS: dict[str, type[Source]] = {kind.__name__: kind for kind in (Tars, ImageFo
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Tables that the hub's image folders hold."""
 _TABLES = (*DELIMITERS, *JSON_LINES)
-_TAR_LIKE = re.compile(r"\.(?:tar(?:\.\w+)?|tgz)\b", re.IGNORECASE)
 
 Given = str | Mapping[str, Any] | Source
 """A path, URL or pattern; or a Source; or its class and options from a manifest."""
@@ -50,7 +49,7 @@ def find_sources(given: Sequence[Given]) -> FoundSources:
         raise ValueError("No source was given. `source` takes tars such as 'raw/*.tar', a folder, a table or COCO's JSON.")
     sources = [source if isinstance(source, Source | str) else _from_manifest(source) for source in given]
     strings = [source for source in sources if isinstance(source, str)]
-    tars = [one for one in strings if _is_tars(one)]
+    tars = [one for one in strings if names_tars(one)]
     kinds = [source if isinstance(source, Source) else source_of(source) for source in sources if source not in tars]
     parts: dict[str, Part] = {}
     lines = []
@@ -95,11 +94,6 @@ def source_of(path: str) -> Source:
         f"The source {path} is of no known kind. Sources are webdataset tars, tables ({', '.join(_TABLES)}, Parquet), "
         "MSCOCO's captions (.json) and folders. An archive of images with text files is unpacked first."
     )
-
-
-def _is_tars(source: str) -> bool:
-    """Return whether a string names tars: its end says so, unless a folder has this name."""
-    return bool(_TAR_LIKE.search(source)) or source.startswith("pipe:")
 
 
 def _folder(folder: Path) -> Source:

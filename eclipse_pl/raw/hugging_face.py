@@ -47,7 +47,7 @@ class HuggingFace(Source):
     shard_images: int = 10_000
 
     def listing(self) -> Listing:
-        splits = self._splits()
+        splits, state = self._splits(), self._state()
         parts: dict[str, Part] = {}
         known = []
         for name, data in splits.items():
@@ -60,11 +60,10 @@ class HuggingFace(Source):
                 chosen(columns, required, (), "image" if required == self.image else "key", self.path)
             split = SPLITS_OF_DATASETS.get(name) if len(splits) > 1 else None
             rows = without_decoding(data, image)
-            state = self._state()
             stem = shard_stem(f"{Path(self.path).name}_{name}")
+            used = (image, caption, self.key)
             for number in range(data.num_shards):
-                columns_used = (image, caption, self.key)
-                parts[f"{stem}_{number:05d}.tar"] = HuggingFacePart(self.path, name, rows, number, columns_used, split, state)
+                parts[f"{stem}_{number:05d}.tar"] = HuggingFacePart(self.path, name, rows, number, used, split, state)
             of_split = (data.info.splits or {}).get(name)
             known.append(f"{of_split.num_examples:,} rows of {name}" if of_split else name)
         if not parts:
@@ -163,9 +162,6 @@ class HuggingFaceRow(Sample):
     key: str
     image: Any
     about: dict[str, Any]
-
-    def stamp(self) -> str:
-        raise NotImplementedError("the state of a data set is that of its files")
 
     def pairs(self) -> list[RawPair] | SkippedPair:
         content = self.image.get("bytes") if isinstance(self.image, dict) else self.image

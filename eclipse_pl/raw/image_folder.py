@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eclipse_pl.data.manifest import SkippedPair
-from eclipse_pl.raw.listed import FolderFiles, Sample, cut_in_parts
+from eclipse_pl.raw.listed import FolderFiles, ListedSample, cut_in_parts
 from eclipse_pl.raw.names import IMAGES, is_expected, known_name
 from eclipse_pl.raw.pairs import RawPair
 from eclipse_pl.raw.reasons import NO_CAPTION, NO_IMAGE, NOT_READ, skipped
@@ -59,7 +59,7 @@ class ImageFolder(Source):
 
 
 @dataclass(frozen=True, eq=False)
-class FolderSample(Sample):
+class FolderSample(ListedSample):
     """The files of one key, by their suffix."""
 
     key: str

@@ -16,9 +16,7 @@ from eclipse_pl.data.manifest import SkippedPair
 from eclipse_pl.raw.pairs import RawPair, pairs_of
 from eclipse_pl.raw.reasons import MISSING, NO_IMAGE, NOT_READ, skipped
 from eclipse_pl.raw.source import Part, Reading, shard_stem
-
-MOST_BYTES = 1 << 28
-"""Most bytes of one file. A larger file is no image, and is not read."""
+from eclipse_pl.raw.tar_files import MOST_BYTES
 
 
 class Sample(ABC):
@@ -27,12 +25,16 @@ class Sample(ABC):
     key: str
 
     @abstractmethod
-    def stamp(self) -> str:
-        """Describe the present state without reading the image."""
-
-    @abstractmethod
     def pairs(self) -> list[RawPair] | SkippedPair:
         """Read the image. Return one pair per caption, or the reason why there is none."""
+
+
+class ListedSample(Sample):
+    """A sample that is known before it is read."""
+
+    @abstractmethod
+    def stamp(self) -> str:
+        """Describe the present state without reading the image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +42,7 @@ class ListedPart(Part):
     """Some samples of a source."""
 
     title: str
-    samples: Sequence[Sample]
+    samples: Sequence[ListedSample]
     others: int = 0
     """Entries of the source that are no samples."""
 
@@ -98,7 +100,7 @@ def content_of(found: list[RawPair] | SkippedPair) -> bytes:
     return repr((facts, negative)).encode("utf-8", "surrogatepass")
 
 
-def cut_in_parts(samples: Sequence[Sample], title: str, stem: str, size: int, others: int = 0) -> dict[str, Part]:
+def cut_in_parts(samples: Sequence[ListedSample], title: str, stem: str, size: int, others: int = 0) -> dict[str, Part]:
     """Return {name of the shard: part} with ``size`` samples in each part but the last. The first part counts ``others``."""
     if size < 1:
         raise ValueError(f"shard_images must be at least 1, got {size}.")
@@ -195,7 +197,7 @@ class ZipFiles(ImageFiles):
 
 
 @dataclass(frozen=True, eq=False)
-class ListedImage(Sample):
+class ListedImage(ListedSample):
     """A sample whose list names the image's file and everything else of it (see `pairs.pairs_of`). ``name`` may be ""."""
 
     key: str

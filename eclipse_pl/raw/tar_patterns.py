@@ -32,7 +32,7 @@ def find_tars(patterns: Sequence[str]) -> dict[str, str]:
             source.encode()
         except UnicodeEncodeError:
             raise ValueError(f"The name of the source {source!a} is not UTF-8. Rename it.") from None
-        tars = (_IN_URL if _is_url(source) else _IN_PATH).findall(source)
+        tars = _tars_in(source)
         if not tars:
             raise ValueError(
                 f"The source {source} does not end in .tar, so its shard has no name. Sources are webdataset tars."
@@ -47,6 +47,16 @@ def find_tars(patterns: Sequence[str]) -> dict[str, str]:
     if not named:
         raise ValueError("No source was given. `source` takes webdataset tars, such as 'raw/*.tar'.")
     return named
+
+
+def names_tars(source: str) -> bool:
+    """Return whether a path, pattern or URL names tars, whatever lies there."""
+    return bool(_tars_in(source)) or source.startswith("pipe:")
+
+
+def _tars_in(source: str) -> list[str]:
+    """The names of tars: at the end of a path, anywhere in a URL."""
+    return (_IN_URL if _is_url(source) else _IN_PATH).findall(source)
 
 
 def _expanded(pattern: str) -> list[str]:
