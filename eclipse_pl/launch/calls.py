@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Literal, TypeVar
 
+from eclipse_pl.launch.effect import require_effect
 from eclipse_pl.launch.ray import RETRIES, connected
 
 Item = TypeVar("Item")
@@ -32,10 +33,7 @@ class Engine:
     address: str | None = None
 
     def __post_init__(self) -> None:
-        if self.name == "local" and self.address is not None:
-            raise ValueError("--ray-address has no effect with --engine local: leave it out.")
-        if self.name == "ray" and self.jobs is not None:
-            raise ValueError("--jobs has no effect with --engine ray: leave it out.")
+        require_effect(self.name, jobs=self.jobs, ray_address=self.address)
         if self.jobs is not None and self.jobs < 1:
             raise ValueError(f"--jobs is {self.jobs}; it must be 1 or more.")
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 from eclipse_pl.device import visible_gpus
 from eclipse_pl.files import only_process, write_json
+from eclipse_pl.launch.effect import require_effect
 from eclipse_pl.launch.local import Status, run_local
 from eclipse_pl.launch.progress import TaskProgress, report_failures
 from eclipse_pl.launch.ray import run_on_ray
@@ -45,12 +46,8 @@ class TaskEngine:
     """GPUs of a task on Ray."""
 
     def __post_init__(self) -> None:
-        of_ray: dict[str, object] = {"ray_address": self.ray_address, "cpus": self.cpus, "gpus": self.gpus}
-        of_all: dict[str, object] = {"tasks": self.tasks, "jobs": self.jobs, **of_ray}
-        without_effect = of_all if self.engine is None else of_ray if self.engine == "local" else {"jobs": self.jobs}
-        if given := next((name for name, value in without_effect.items() if value is not None), None):
-            where = f"with --engine {self.engine}" if self.engine else "without --engine local or --engine ray"
-            raise ValueError(f"--{given.replace('_', '-')} has no effect {where}: leave it out.")
+        options = {name: value for name, value in vars(self).items() if name != "engine"}
+        require_effect(self.engine, **options)
         for name, value in (("tasks", self.tasks), ("jobs", self.jobs)):
             if value is not None and value < 1:
                 raise ValueError(f"--{name} is {value}; it must be 1 or more.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from eclipse_pl.arguments import answer_in_one_sentence
 from eclipse_pl.files import only_process
+from eclipse_pl.launch.effect import OF_LOCAL, OF_RAY, require_effect
 from eclipse_pl.launch.local import Status, run_local
 from eclipse_pl.launch.ray import run_on_ray
 from eclipse_pl.sweeps.sweep_file import SweepFile
@@ -53,10 +54,7 @@ def require_meaning(options: argparse.Namespace) -> None:
     Raises:
         ValueError: An option has no effect, or no run could start.
     """
-    others = ("ray_address", "cpus", "gpus") if options.engine == "local" else ("jobs",)
-    for name in others:
-        if getattr(options, name) is not None:
-            raise ValueError(f"--{name.replace('_', '-')} has no effect with --engine {options.engine}: leave it out.")
+    require_effect(options.engine, **{name: getattr(options, name) for name in (*OF_LOCAL, *OF_RAY)})
     if options.jobs is not None and options.jobs < 1:
         raise ValueError(f"--jobs is {options.jobs}; at least one run must be allowed to run.")
     if options.cpus is not None and options.cpus <= 0:
