@@ -33,6 +33,7 @@ PAIRS = {
     ("quickstart", "mean_image_world"): {"run.experiment", "model.prior"},
     ("quickstart", "distilled_world"): {"run.experiment", "data"},
     ("eclipse_karlo", "eclipse_kandinsky"): {"run.experiment", "data", "decoder"},
+    ("eclipse_karlo", "eclipse_karlo_one_gpu"): {"run.experiment", "trainer", "data", "checkpoint.every_n_steps"},
 }
 
 
