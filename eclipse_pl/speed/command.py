@@ -1,6 +1,9 @@
-"""``python -m eclipse_pl speed`` measures training step, sampling, loader, encoder and scorer, each against a peer.
+"""``python -m eclipse_pl speed`` measures each part of training and generation against a peer.
 
     step       one training step of `PriorNetwork`, against diffusers' ``PriorTransformer`` with the same weights and batch
+    compiled   the same, both by `torch.compile`
+    fit        ``fit`` from shards with all its callbacks, against the bare step loop on the same batches
+    sample     one-pass sampling of `EclipsePrior`, against diffusers' network
     diffusion  one training step of `DiffusionPrior`, against `EclipsePrior`; sampling, against two loops without our savings
     loader     an epoch of training batches, against reading the same files one after another into memory
     remote     the same from shards behind a URL: downloaded over a slow line, and from the cache
@@ -13,17 +16,35 @@ Our code and the peer take turns, and medians are compared, so that a machine th
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
 from eclipse_pl.arguments import answer_in_one_sentence
-from eclipse_pl.device import describe_machine, pick_device
+from eclipse_pl.device import pick_device
 from eclipse_pl.files import write_json
+from eclipse_pl.speed.table import machine_and_commit, print_table
 from eclipse_pl.speed.timing import Timing
+
+SPACES = {"ViT-L-14": 768, "ViT-bigG-14": 1280}
+"""Width of the spaces of Karlo's and Kandinsky's priors."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is measured: the device, and sizes that a user may choose (None takes those of the measurement)."""
+
+    device: torch.device
+    batches: tuple[int, ...] | None = None
+    steps: int | None = None
+
+    @property
+    def gpu(self) -> bool:
+        return self.device.type == "cuda"
 
 
 def main(args: list[str] | None = None) -> None:
@@ -31,88 +52,143 @@ def main(args: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         allow_abbrev=False,
         prog="python -m eclipse_pl speed",
-        description="Measure this machine; about seven minutes on two idle cores.",
+        description="Measure this machine; about ten minutes on two idle cores.",
     )
-    parser.add_argument("--only", default=",".join(MEASUREMENTS), help=f"some of {','.join(MEASUREMENTS)} (default: all)")
+    names = ",".join(MEASUREMENTS)
+    parser.add_argument("--only", help=f"some of {names} (default: all, but compiled on a GPU only)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the rows and a description of this machine")
     parser.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda")
+    parser.add_argument(
+        "--batches",
+        metavar="N,N",
+        help="batch sizes of step, compiled and fit (default: 256,1024,4096,16384, of fit 1024,4096; 64 on a CPU)",
+    )
+    parser.add_argument("--steps", metavar="N", type=int, help="steps of fit (default: 200, on a CPU 40)")
     answer_in_one_sentence(parser, args)
-    options = parser.parse_args(args)
-    chosen = options.only.split(",")
-    if unknown := [name for name in chosen if name not in MEASUREMENTS]:
+    given = parser.parse_args(args)
+    chosen = None if given.only is None else given.only.split(",")
+    if unknown := [name for name in chosen or [] if name not in MEASUREMENTS]:
         raise ValueError(f"--only {','.join(unknown)} is not a measurement; choose among {', '.join(MEASUREMENTS)}.")
-    if options.json and not options.json.absolute().parent.is_dir():
-        raise ValueError(f"--json {options.json}: there is no folder {options.json.absolute().parent}. Create it first.")
-    device = pick_device(options.device)
-    timings = [timing for name in chosen for timing in MEASUREMENTS[name](device)]
-    machine = describe_machine(device)
+    if given.json and not given.json.absolute().parent.is_dir():
+        raise ValueError(f"--json {given.json}: there is no folder {given.json.absolute().parent}. Create it first.")
+    if given.steps is not None and given.steps < LEAST_STEPS:
+        raise ValueError(f"--steps is {given.steps}; fit is measured over {LEAST_STEPS} steps or more.")
+    batches = None if given.batches is None else sizes_of(given.batches)
+    options = Options(pick_device(given.device), batches, given.steps)
+    require_bfloat16(options.device)
+    chosen = chosen or [name for name in MEASUREMENTS if options.gpu or name != "compiled"]
+    timings = [timing for name in chosen for timing in MEASUREMENTS[name](options)]
+    machine = machine_and_commit(options.device)
     print_table(timings, machine)
-    if options.json:
-        write_json(options.json, [{**asdict(timing), "ratio": timing.ratio, "machine": machine} for timing in timings])
+    if given.json:
+        write_json(given.json, [{**asdict(timing), "ratio": timing.ratio, "machine": machine} for timing in timings])
 
 
-def step_timings(device: torch.device) -> list[Timing]:
-    from eclipse_pl.speed.priors import step
-
-    sizes = {"captions": 64, "layers": 10, "heads": 16, "head_dim": 32}
-    return [*step("step/ViT-L-14", 768, device, **sizes), *step("step/ViT-bigG-14", 1280, device, **sizes)]
+LEAST_STEPS = 8
 
 
-def diffusion_timings(device: torch.device) -> list[Timing]:
+def sizes_of(text: str) -> tuple[int, ...]:
+    """Batch sizes, separated by commas."""
+    try:
+        sizes = tuple(int(word) for word in text.split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise ValueError(f"--batches {text} is no list of batch sizes. Give numbers from 1, such as 256,1024.")
+    return sizes
+
+
+def require_bfloat16(device: torch.device) -> None:
+    """Raise ValueError for a GPU that has no bfloat16, in which priors train on GPUs."""
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise ValueError(
+            f"{torch.cuda.get_device_name(device)} has no bfloat16, in which steps are measured on a GPU. Use --device cpu, "
+            "or a GPU of the Ampere generation or later."
+        )
+
+
+def step_timings(options: Options) -> Iterable[Timing]:
+    from eclipse_pl.speed.steps import padded_step, steps
+
+    batches = options.batches or ((256, 1024, 4096, 16384) if options.gpu else (64,))
+    for space, dim in SPACES.items():
+        yield from steps(f"step/{space}", dim, options.device, batches)
+        if not options.gpu:
+            yield from padded_step(f"step/{space}", dim, options.device, batches[0])
+
+
+def compiled_timings(options: Options) -> Iterable[Timing]:
+    from eclipse_pl.speed.steps import steps
+
+    batches = options.batches or ((256, 1024, 4096, 16384) if options.gpu else (64,))
+    for space, dim in SPACES.items():
+        yield from steps(f"step/{space}", dim, options.device, batches, compiled=True)
+
+
+def fit_timings(options: Options) -> Iterable[Timing]:
+    from eclipse_pl.speed.fit import fit
+
+    batches = options.batches or ((1024, 4096) if options.gpu else (64,))
+    return fit("fit/ViT-L-14", SPACES["ViT-L-14"], options.device, batches, options.steps or (200 if options.gpu else 40))
+
+
+def sample_timings(options: Options) -> Iterable[Timing]:
+    from eclipse_pl.speed.priors import one_pass
+
+    return one_pass("sample/ViT-L-14", SPACES["ViT-L-14"], options.device, captions=256 if options.gpu else 64)
+
+
+def diffusion_timings(options: Options) -> Iterable[Timing]:
     from eclipse_pl.speed.priors import diffusion_step, sampling
 
-    captions = 8 if device.type == "cpu" else 64
-    return [
-        *diffusion_step("diffusion/step/ViT-L-14", 768, device, captions=64),
-        *sampling("diffusion/sample/ViT-L-14", 768, device, captions=captions),
-    ]
+    device, dim = options.device, SPACES["ViT-L-14"]
+    yield from diffusion_step("diffusion/step/ViT-L-14", dim, device, captions=1024 if options.gpu else 64)
+    yield from sampling("diffusion/sample/ViT-L-14", dim, device, captions=256 if options.gpu else 8)
 
 
-def loader_timings(device: torch.device) -> list[Timing]:
+def loader_timings(options: Options) -> Iterable[Timing]:
     from eclipse_pl.speed.data import loader
 
     with tempfile.TemporaryDirectory(prefix="eclipse_pl_speed_") as folder:
         return loader(Path(folder), shards=8, records=8, chunk=1024, dim=768, batch_size=1024)
 
 
-def remote_timings(device: torch.device) -> list[Timing]:
+def remote_timings(options: Options) -> Iterable[Timing]:
     from eclipse_pl.speed.data import remote
 
     with tempfile.TemporaryDirectory(prefix="eclipse_pl_speed_") as folder:
         return remote(Path(folder), shards=4, records=8, chunk=1024, dim=768, batch_size=1024)
 
 
-def embed_timings(device: torch.device) -> list[Timing]:
+def embed_timings(options: Options) -> Iterable[Timing]:
     from eclipse_pl.encoders.openclip import OpenClipEncoder
     from eclipse_pl.speed.data import embed
 
     with tempfile.TemporaryDirectory(prefix="eclipse_pl_speed_") as folder:
-        encoder = OpenClipEncoder("ViT-B-32", pretrained="random", device=str(device))
+        device = str(options.device)
+        encoder = (
+            OpenClipEncoder("ViT-L-14", pretrained="random", precision="bfloat16", device=device)
+            if options.gpu
+            else OpenClipEncoder("ViT-B-32", pretrained="random", device=device)
+        )
         encoder.place("image")
         encoder.place("text")
-        return embed(Path(folder), encoder, pairs=128 if device.type == "cpu" else 20_000)
+        if options.gpu:
+            return embed(Path(folder), encoder, pairs=4096, batch_size=256, workers=max(1, (os.cpu_count() or 1) - 1))
+        return embed(Path(folder), encoder, pairs=128)
 
 
-def scorer_timings(device: torch.device) -> list[Timing]:
+def scorer_timings(options: Options) -> Iterable[Timing]:
     from eclipse_pl.speed.scorers import random_blip_vqa
 
-    return random_blip_vqa(device)
+    return random_blip_vqa(options.device)
 
 
-def print_table(timings: Sequence[Timing], machine: dict[str, str | int]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="Speed", caption=", ".join(f"{key} {value}" for key, value in machine.items()))
-    for column in ("", "ours", "peer", "unit", "times as fast"):
-        table.add_column(column, justify="left" if column in ("", "unit") else "right")
-    for timing in timings:
-        table.add_row(timing.name, f"{timing.ours:,.1f}", f"{timing.peer:,.1f}", timing.unit, f"{timing.ratio:.2f}")
-    Console().print(table)
-
-
-MEASUREMENTS = {
+MEASUREMENTS: dict[str, Callable[[Options], Iterable[Timing]]] = {
     "step": step_timings,
+    "compiled": compiled_timings,
+    "fit": fit_timings,
+    "sample": sample_timings,
     "diffusion": diffusion_timings,
     "loader": loader_timings,
     "remote": remote_timings,

@@ -97,8 +97,8 @@ def remote(
     ]
 
 
-def embed(folder: Path, encoder: OpenClipEncoder, pairs: int, batch_size: int = 32) -> list[Timing]:
-    """Time a tar of 256-pixel JPEGs -> shards with one worker, against both towers of open_clip on ready tensors.
+def embed(folder: Path, encoder: OpenClipEncoder, pairs: int, batch_size: int = 32, workers: int = 1) -> list[Timing]:
+    """Time a tar of 256-pixel JPEGs -> shards with ``workers`` that decode, against both towers of open_clip on ready tensors.
 
     open_clip's text tower computes all 77 tokens, and the encoder only those of the longest caption in a batch. The peer of
     the second row is the encoder's own forward pass, and shows the cost of decoding and writing.
@@ -113,9 +113,10 @@ def embed(folder: Path, encoder: OpenClipEncoder, pairs: int, batch_size: int = 
 
     @torch.inference_mode()
     def bare() -> None:
-        for tokens in batches:
-            encoder.model.encode_image(pixels[: len(tokens.ids)])
-            encoder.model.encode_text(tokens.ids.to(device))
+        with torch.autocast(device.type, encoder.precision, enabled=encoder.precision != torch.float32):
+            for tokens in batches:
+                encoder.model.encode_image(pixels[: len(tokens.ids)])
+                encoder.model.encode_text(tokens.ids.to(device))
 
     @torch.inference_mode()
     def own_forward() -> None:
@@ -127,7 +128,8 @@ def embed(folder: Path, encoder: OpenClipEncoder, pairs: int, batch_size: int = 
 
     def ours() -> None:
         with tempfile.TemporaryDirectory(dir=folder) as out:
-            embed_shards(sources, encoder, out, "python -m eclipse_pl speed", batch_size=batch_size)
+            made_by = "python -m eclipse_pl speed"
+            embed_shards(sources, encoder, out, made_by, batch_size=batch_size, workers=workers)
 
     seconds, peer, own = in_turns([ours, bare, own_forward], device)
     return [

@@ -1,60 +1,54 @@
-"""Timings of priors: a training step of the network, sampling, and training steps of two priors."""
+"""Timings of priors: sampling, and training steps of two priors."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from eclipse_pl.embedding import EmbeddingBatch, TextCondition
 from eclipse_pl.priors.diffusion import DiffusionPrior
 from eclipse_pl.priors.eclipse import EclipsePrior
-from eclipse_pl.priors.network import PriorNetwork
 from eclipse_pl.priors.prior import gaussian_noise
-from eclipse_pl.speed.inputs import CONTEXT, draw_lengths, padded, random_space, random_text
-from eclipse_pl.speed.timing import Timing, in_turns, training_step
+from eclipse_pl.speed.inputs import draw_lengths, padded, random_space, random_text
+from eclipse_pl.speed.timing import Timing, autocast, in_turns, training_step
 
 
-def step(name: str, dim: int, device: torch.device, captions: int, layers: int, heads: int, head_dim: int) -> list[Timing]:
-    """Time forward pass, squared error, backward pass and AdamW, in float32, in milliseconds.
+def one_pass(name: str, dim: int, device: torch.device, captions: int, **sizes: Any) -> list[Timing]:
+    """Time one-pass sampling in milliseconds per caption, against one forward pass of diffusers' network.
 
-    Both networks have the time token, which diffusers' class always has. Padding for diffusers happens before the timing. The
-    second row is our network with captions of 77 tokens: the difference of both rows is the gain of packing.
+    diffusers' network is as large, but for its time token, and reads captions that are padded to 77 tokens, as ECLIPSE's own
+    inference code does.
     """
     from diffusers import PriorTransformer
 
     torch.manual_seed(0)
-    ours = PriorNetwork(dim, dim, CONTEXT, layers, heads, head_dim, time_embedding=True).to(device)
-    peer = PriorTransformer(heads, head_dim, layers, dim).to(device)
-    peer.load_state_dict(ours.state_dict())
-    for statistic in (peer.clip_mean, peer.clip_std):
-        statistic.requires_grad_(False)
-
+    prior = EclipsePrior(random_space(dim), **sizes).to(device).eval()
+    network = prior.network
+    inner, layers = network.proj_in.out_features, len(network.transformer_blocks)
+    peer = PriorTransformer(network.heads, inner // network.heads, layers, dim).to(device).eval()
     text = random_text(dim, draw_lengths(captions)).to(device)
     states, mask = padded(text)
-    full = TextCondition(text.text_embed, states.flatten(0, 1), torch.full_like(text.lengths, CONTEXT))
-    noise, image_embed = torch.randn(2, captions, dim, device=device)
-    times = torch.randint(0, 1000, (captions,), device=device)
 
-    def peer_forward() -> Tensor:
-        predicted: Tensor = peer(noise, times, text.text_embed, states, mask).predicted_image_embedding
-        return predicted
+    @torch.no_grad()
+    def peer_sample() -> None:
+        peer(gaussian_noise(text.text_embed), 0, text.text_embed, states, mask)
 
-    packed, unpacked, reference = in_turns(
-        [
-            training_step(ours, lambda: F.mse_loss(ours(noise, text, times), image_embed)),
-            training_step(ours, lambda: F.mse_loss(ours(noise, full, times), image_embed)),
-            training_step(peer, lambda: F.mse_loss(peer_forward(), image_embed)),
-        ],
-        device,
-    )
-    return [
-        Timing(name, 1e3 * packed, 1e3 * reference, "ms"),
-        Timing(f"{name}/padded-{CONTEXT}", 1e3 * unpacked, 1e3 * reference, "ms"),
-    ]
+    ours, theirs = in_turns([with_autocast(lambda: prior.sample(text), device), with_autocast(peer_sample, device)], device)
+    return [Timing(name, 1e3 * ours / captions, 1e3 * theirs / captions, "ms", {"samples_per_second": captions / ours})]
+
+
+def with_autocast(function: Callable[[], object], device: torch.device) -> Callable[[], None]:
+    """``function`` in the precision of training."""
+
+    def call() -> None:
+        with autocast(device):
+            function()
+
+    return call
 
 
 def sampling(name: str, dim: int, device: torch.device, captions: int, tokens: int = 13, **sizes: Any) -> list[Timing]:
@@ -78,9 +72,10 @@ def sampling(name: str, dim: int, device: torch.device, captions: int, tokens: i
             pass
 
     loop = KandinskyLoop(prior, text, empty)
-    ours, whole, kandinsky = in_turns([lambda: prior.sample(text), plain, loop], device, repetitions=2)
+    functions = [with_autocast(function, device) for function in (lambda: prior.sample(text), plain, loop)]
+    ours, whole, kandinsky = in_turns(functions, device, repetitions=2)
     return [
-        Timing(name, 1e3 * ours / captions, 1e3 * whole / captions, "ms"),
+        Timing(name, 1e3 * ours / captions, 1e3 * whole / captions, "ms", {"samples_per_second": captions / ours}),
         Timing(f"{name}/kandinsky", 1e3 * ours / captions, 1e3 * kandinsky / captions, "ms"),
     ]
 
@@ -112,7 +107,10 @@ class KandinskyLoop:
 
 
 def diffusion_step(name: str, dim: int, device: torch.device, captions: int, **sizes: Any) -> list[Timing]:
-    """Time losses, backward pass and AdamW of DiffusionPrior against EclipsePrior (the peer), in milliseconds."""
+    """Time losses, backward pass and AdamW of DiffusionPrior against EclipsePrior (the peer), in milliseconds.
+
+    On a GPU both train in bfloat16 by autocast.
+    """
     torch.manual_seed(0)
     space, text = random_space(dim), random_text(dim, draw_lengths(captions))
     batch = EmbeddingBatch(text, torch.randn(captions, dim), torch.arange(captions)).to(device)

@@ -105,12 +105,8 @@ def training_seconds(dim: int, width: int, lengths: Int[Tensor, " captions"], de
     prior, count = EclipsePrior(space).to(device).train(), len(lengths)
     text = TextCondition(torch.randn(count, dim), torch.randn(int(lengths.sum()), width), lengths)
     batch = EmbeddingBatch(text, torch.randn(count, dim), torch.arange(count)).to(device)
-
-    def loss() -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            return prior.losses(batch)["total"]
-
-    return in_turns([training_step(prior, loss)], device, repetitions=2)[0] / count
+    step = training_step(prior, lambda: prior.losses(batch)["total"])
+    return in_turns([step], device, repetitions=2)[0] / count
 
 
 def decoding_seconds(clip: ShallowEncoder, images: int = 16) -> float:
