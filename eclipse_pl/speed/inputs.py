@@ -94,8 +94,11 @@ def random_space(dim: int, width: int | None = None) -> ClipSpace:
     return ClipSpace("speed", dim, width, CONTEXT, "speed", False, *statistics)
 
 
-def random_text(dim: int, lengths: Int[Tensor, " captions"]) -> TextCondition:
-    return TextCondition(torch.randn(len(lengths), dim), torch.randn(int(lengths.sum()), dim), lengths)
+def random_text(dim: int, lengths: Int[Tensor, " captions"], width: int | None = None) -> TextCondition:
+    """Captions of ``lengths`` tokens, whose bounds the host knows, as a loader gives them; ``width`` as in `random_space`."""
+    width = dim if width is None else width
+    bounds = int(lengths.min()), int(lengths.max())
+    return TextCondition(torch.randn(len(lengths), dim), torch.randn(int(lengths.sum()), width), lengths, bounds)
 
 
 def padded(text: TextCondition) -> tuple[Float[Tensor, "captions 77 dim"], Bool[Tensor, "captions 77"]]:

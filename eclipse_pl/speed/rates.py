@@ -13,11 +13,11 @@ from jaxtyping import Int
 from torch import Tensor
 
 from eclipse_pl.device import describe_machine
-from eclipse_pl.embedding import EmbeddingBatch, TextCondition
+from eclipse_pl.embedding import EmbeddingBatch
 from eclipse_pl.files import write_json
 from eclipse_pl.priors.eclipse import EclipsePrior
 from eclipse_pl.raw.image import AS_SHOWN
-from eclipse_pl.speed.inputs import draw_lengths, mean_length, random_space, smooth_image
+from eclipse_pl.speed.inputs import draw_lengths, mean_length, random_space, random_text, smooth_image
 from eclipse_pl.speed.shallow import ShallowEncoder
 from eclipse_pl.speed.timing import in_turns, training_step
 
@@ -103,8 +103,7 @@ def training_seconds(dim: int, width: int, lengths: Int[Tensor, " captions"], de
     """Seconds per pair of a training step of `EclipsePrior`: in bfloat16 by autocast on a GPU, as the experiments train."""
     space = random_space(dim, width)
     prior, count = EclipsePrior(space).to(device).train(), len(lengths)
-    text = TextCondition(torch.randn(count, dim), torch.randn(int(lengths.sum()), width), lengths)
-    batch = EmbeddingBatch(text, torch.randn(count, dim), torch.arange(count)).to(device)
+    batch = EmbeddingBatch(random_text(dim, lengths, width), torch.randn(count, dim), torch.arange(count)).to(device)
     step = training_step(prior, lambda: prior.losses(batch)["total"])
     return in_turns([step], device, repetitions=2)[0] / count
 

@@ -59,7 +59,8 @@ def padded_step(name: str, dim: int, device: torch.device, captions: int, **size
     """Time our network with captions of 77 tokens against diffusers'. The gain over this row is that of packing."""
     ours, peer = networks(dim, device, **sizes)
     batch = Inputs(dim, device, captions)
-    full = TextCondition(batch.text.text_embed, batch.states.flatten(0, 1), torch.full_like(batch.text.lengths, CONTEXT))
+    lengths = torch.full_like(batch.text.lengths, CONTEXT)
+    full = TextCondition(batch.text.text_embed, batch.states.flatten(0, 1), lengths, (CONTEXT, CONTEXT))
     functions = [
         training_step(ours, batch.loss_of_ours(ours, full)),
         training_step(peer, batch.loss_of_peer(peer)),
