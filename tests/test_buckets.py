@@ -81,8 +81,8 @@ def test_a_bucket_is_little_larger_than_its_captions(lengths: list[int], known: 
 @pytest.mark.parametrize("grouped", [True, False])
 @pytest.mark.parametrize("batch_size", [64, 256, 1024])
 def test_shapes_repeat(batch_size: int, grouped: bool) -> None:
-    """Without buckets 200 batches have up to 200 shapes."""
-    assert len(shapes(batch_size, grouped)) <= 15 < len(shapes(batch_size, grouped, bucketed=False)) / 3
+    """Without buckets the 200 batches have 26 shapes if they are grouped, and about 200 otherwise."""
+    assert len(shapes(batch_size, grouped)) <= 15 < len(shapes(batch_size, grouped, bucketed=False))
 
 
 def lengths_of(batches: int, batch_size: int, grouped: bool) -> np.ndarray:
