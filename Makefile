@@ -85,8 +85,8 @@ gpu:  ## what needs a CUDA device: its tests, and the figures of `speed` in runs
 	$(PYTHON) -m tests.helpers.missing_packages
 	ECLIPSE_PL_CARD=cuda HF_HUB_OFFLINE=1 $(PYTHON) -m pytest -m gpu -rs $(GPU_TESTS)
 	mkdir -p runs/gpu
-	HF_HUB_OFFLINE=1 $(PYTHON) -m eclipse_pl speed --only step,padding,fit,sample --device cuda --json runs/gpu/speed.json
-	HF_HUB_OFFLINE=1 $(PYTHON) -m eclipse_pl speed --only compiled --batches 4096 --device cuda --json runs/gpu/compiled.json
+	HF_HUB_OFFLINE=1 $(PYTHON) -m eclipse_pl speed --only step,padding,fit,sample --steps 96 --device cuda --json runs/gpu/speed.json
+	HF_HUB_OFFLINE=1 $(PYTHON) -m eclipse_pl speed --only compiled --spaces ViT-L-14 --batches 4096 --device cuda --json runs/gpu/compiled.json
 
 clean:  ## remove the environment, the world's shards and all runs
 	rm -rf .venv .venv-oldest .venv-newest .venv-docs build dist data runs

@@ -19,6 +19,7 @@ from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.priors import DiffusionPrior, PriorNetwork
 from eclipse_pl.speed import command as speed
 from eclipse_pl.speed import priors as speed_priors
+from eclipse_pl.speed.buckets import padding, padding_share
 from eclipse_pl.speed.data import embed, loader, remote
 from eclipse_pl.speed.fit import fit
 from eclipse_pl.speed.flops import matmul_peak, step_flops
@@ -135,6 +136,14 @@ def test_step_is_four_times_as_fast_as_diffusers() -> None:
         assert row.ratio is not None and row.ratio > (1 if row.name.endswith("padded-77") else 4), row
 
 
+def test_padding() -> None:
+    (row,) = padding("padding/tiny", 8, CPU, 32, num_layers=1, num_attention_heads=2, attention_head_dim=4)
+    assert row.unit == "ms" and row.ours and row.peer
+    assert 0 < row.figures["share_of_padding"] < 0.05
+    one = [torch.tensor([9, 9])]  # of 64 rows in a bucket, 18 are tokens; each caption has three rows beside them
+    assert padding_share(one, extra_tokens=3) == pytest.approx((64 - 18) / (64 + 6))
+
+
 def test_one_pass() -> None:
     sizes = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 16}
     (row,) = speed_priors.one_pass("sample/tiny", 32, CPU, captions=4, **sizes)
@@ -243,10 +252,11 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     [
         (
             ["--only", "step,lader"],
-            "--only lader is not a measurement; choose among step, compiled, fit, sample, diffusion, loader, remote, embed",
+            "--only lader is not a measurement; choose among step, compiled, padding, fit, sample, diffusion",
         ),
         (["--batches", "256,many"], "--batches 256,many is no list of batch sizes. Give numbers from 1, such as 256,1024"),
         (["--batches", "0"], "--batches 0 is no list"),
+        (["--spaces", "ViT-L-14,world"], "--spaces world is not one of ViT-L-14, ViT-bigG-14"),
         (["--steps", "3"], "--steps is 3; fit is measured over 8 steps or more"),
         (["--device", "tpu"], "device is 'tpu'; choose auto, cpu, cuda"),
         (["--json", "/nowhere/speed.json"], "there is no folder /nowhere"),

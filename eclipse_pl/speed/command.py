@@ -2,6 +2,7 @@
 
     step       one training step of `PriorNetwork`, against diffusers' ``PriorTransformer`` with the same weights and batch
     compiled   the same, both by `torch.compile`
+    padding    a training step on captions in buckets, whose shapes repeat, against the same captions as they are
     fit        ``fit`` from shards with all its callbacks, against the bare step loop on the same batches
     sample     one-pass sampling of `EclipsePrior`, against diffusers' network
     diffusion  one training step of `DiffusionPrior`, against `EclipsePrior`; sampling, against two loops without our savings
@@ -19,7 +20,7 @@ import argparse
 import os
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -41,6 +42,7 @@ class Options:
     device: torch.device
     batches: tuple[int, ...] | None = None
     steps: int | None = None
+    spaces: dict[str, int] = field(default_factory=lambda: dict(SPACES))
 
     @property
     def gpu(self) -> bool:
@@ -61,8 +63,9 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument(
         "--batches",
         metavar="N,N",
-        help="batch sizes of step, compiled and fit (default: 256,1024,4096,16384, of fit 1024,4096; 64 on a CPU)",
+        help="batch sizes of step, compiled, padding and fit (default: 256 to 16384, of the last two 1024,4096; on a CPU 64)",
     )
+    parser.add_argument("--spaces", default=",".join(SPACES), help="spaces of step and compiled (default: %(default)s)")
     parser.add_argument("--steps", metavar="N", type=int, help="steps of fit (default: 200, on a CPU 40)")
     answer_in_one_sentence(parser, args)
     given = parser.parse_args(args)
@@ -73,8 +76,11 @@ def main(args: list[str] | None = None) -> None:
         raise ValueError(f"--json {given.json}: there is no folder {given.json.absolute().parent}. Create it first.")
     if given.steps is not None and given.steps < LEAST_STEPS:
         raise ValueError(f"--steps is {given.steps}; fit is measured over {LEAST_STEPS} steps or more.")
+    spaces = given.spaces.split(",")
+    if unknown := [name for name in spaces if name not in SPACES]:
+        raise ValueError(f"--spaces {','.join(unknown)} is not one of {', '.join(SPACES)}.")
     batches = None if given.batches is None else sizes_of(given.batches)
-    options = Options(pick_device(given.device), batches, given.steps)
+    options = Options(pick_device(given.device), batches, given.steps, {name: SPACES[name] for name in spaces})
     require_bfloat16(options.device)
     chosen = chosen or [name for name in MEASUREMENTS if options.gpu or name != "compiled"]
     timings = [timing for name in chosen for timing in MEASUREMENTS[name](options)]
@@ -111,7 +117,7 @@ def step_timings(options: Options) -> Iterable[Timing]:
     from eclipse_pl.speed.steps import padded_step, steps
 
     batches = options.batches or ((256, 1024, 4096, 16384) if options.gpu else (64,))
-    for space, dim in SPACES.items():
+    for space, dim in options.spaces.items():
         yield from steps(f"step/{space}", dim, options.device, batches)
         if not options.gpu:
             yield from padded_step(f"step/{space}", dim, options.device, batches[0])
@@ -121,8 +127,15 @@ def compiled_timings(options: Options) -> Iterable[Timing]:
     from eclipse_pl.speed.steps import steps
 
     batches = options.batches or ((256, 1024, 4096, 16384) if options.gpu else (64,))
-    for space, dim in SPACES.items():
+    for space, dim in options.spaces.items():
         yield from steps(f"step/{space}", dim, options.device, batches, compiled=True)
+
+
+def padding_timings(options: Options) -> Iterable[Timing]:
+    from eclipse_pl.speed.buckets import padding
+
+    for captions in options.batches or ((1024, 4096) if options.gpu else (64,)):
+        yield from padding(f"padding/ViT-L-14/{captions}", SPACES["ViT-L-14"], options.device, captions)
 
 
 def fit_timings(options: Options) -> Iterable[Timing]:
@@ -187,6 +200,7 @@ def scorer_timings(options: Options) -> Iterable[Timing]:
 MEASUREMENTS: dict[str, Callable[[Options], Iterable[Timing]]] = {
     "step": step_timings,
     "compiled": compiled_timings,
+    "padding": padding_timings,
     "fit": fit_timings,
     "sample": sample_timings,
     "diffusion": diffusion_timings,
