@@ -23,6 +23,7 @@ from eclipse_pl.callbacks.benchmark import Benchmark
 from eclipse_pl.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, require_own
 from eclipse_pl.callbacks.interrupt import Interrupt, requeued_run
 from eclipse_pl.callbacks.latent import LatentEvaluation
+from eclipse_pl.callbacks.out_of_memory import OutOfMemory
 from eclipse_pl.callbacks.progress import Progress
 from eclipse_pl.callbacks.samples import SampleImages
 from eclipse_pl.callbacks.throughput import Throughput
@@ -159,9 +160,9 @@ class PriorCLI(LightningCLI):
         settings = self.config_init[self.subcommand]
         trainer = settings.trainer
         self.require_ready(settings)
-        self.together = FailTogether()
+        self.together, self.memory = FailTogether(), OutOfMemory()
         first: list[L.Callback] = []
-        callbacks: list[L.Callback] = [self.together, TrainingDataRecord(), Throughput(), Interrupt()]
+        callbacks: list[L.Callback] = [self.together, self.memory, TrainingDataRecord(), Throughput(), Interrupt()]
         if settings.average is not None:
             callbacks.append(settings.average)
         if trainer.enable_progress_bar is not False:
@@ -190,7 +191,7 @@ class PriorCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         try:
-            with self.together.guard(self.trainer):
+            with self.together.guard(self.trainer), self.memory.named():
                 super()._run_subcommand(subcommand)
         finally:
             self.config_init[subcommand].run.close()

@@ -13,7 +13,9 @@ import pytest
 import torch
 import yaml
 
+from eclipse_pl.__main__ import main as command
 from eclipse_pl.cli import main
+from eclipse_pl.device import free_memory
 from eclipse_pl.run import read_metrics
 from eclipse_pl.speed.fit import config
 from eclipse_pl.speed.inputs import write_shards
@@ -55,6 +57,27 @@ def test_no_step_of_fit_waits_for_the_gpu(tmp_path: Path, device: torch.device) 
     assert len(guard.guarded) == STEPS - STEPS // EVERY - 1
     rows = read_metrics(tmp_path / "runs/speed/version_0/metrics.csv")
     assert [float(row["train/total"]) for row in rows if row["train/total"]]
+
+
+def test_a_batch_that_is_too_large_is_named(tmp_path: Path, device: torch.device, capfd: pytest.CaptureFixture[str]) -> None:
+    """ECLIPSE's prior at batch 4096, in a process that may take one GB."""
+    if device.type == "cpu":
+        pytest.skip("a CPU has no memory of its own; test_out_of_memory.py has the sentence")
+    write_shards(tmp_path, shards=1, records=8, chunk=1024, dim=768)
+    experiment = config(tmp_path, device, 4096, 8, 4, {})
+    experiment["trainer"].pop("callbacks")
+    (tmp_path / "experiment.yaml").write_text(json.dumps(experiment))
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 1e9) / total)
+    try:
+        assert command(["fit", "--config", str(tmp_path / "experiment.yaml")]) == 2
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+        free_memory(device)
+    said = capfd.readouterr().err
+    assert f"error: The memory of {torch.cuda.get_device_name(0)} does not suffice (peak of this process " in said
+    assert "with data.batch_size 4096. Halve it (--data.init_args.batch_size 2048)" in said
 
 
 def test_the_world_is_trained_and_resumed_on_the_card(
