@@ -6,6 +6,8 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 from torch.optim import Optimizer
@@ -18,6 +20,7 @@ from eclipse_pl.priors.saved import require_numbers, require_same_rule, require_
 from eclipse_pl.training.learning_rate import RunLength, make_schedule, wind_forward
 from eclipse_pl.training.loop import ends_step, step_is_logged
 from eclipse_pl.training.loss_watch import LossWatch
+from eclipse_pl.training.options import require_clippable
 from eclipse_pl.training.seeds import place_seed, seed_generators
 
 
@@ -138,6 +141,7 @@ class LitPrior(L.LightningModule):
         if not any(parameter.requires_grad for parameter in self.prior.parameters()):
             return None
         optimizer, schedule = self._optimizer_and_schedule()
+        require_clippable(self.trainer, optimizer)
         if schedule is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -153,10 +157,16 @@ class LitPrior(L.LightningModule):
         schedule, self.schedule_steps = make_schedule(self.scheduler, optimizer, run)
         return optimizer, schedule
 
-    def configure_gradient_clipping(self, optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
-        """Lightning's own, but for priors that have no gradient, of which torch would warn."""
-        if any(parameter.requires_grad for parameter in self.prior.parameters()):
-            super().configure_gradient_clipping(optimizer, *args, **kwargs)
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Lightning's own, but for priors that have no gradient, of which torch would warn, and for fused optimizers.
+
+        Lightning 2.6 refuses to clip for these in bf16-mixed too, where no gradient is scaled.
+        """
+        if gradient_clip_val and any(parameter.requires_grad for parameter in self.prior.parameters()):
+            algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
+            Precision.clip_gradients(self.trainer.precision_plugin, optimizer, gradient_clip_val, algorithm)
 
     def gradient_norms(self, losses: dict[str, Tensor]) -> dict[str, float]:
         """Norm of the gradient of each loss term by itself, without its weight."""
