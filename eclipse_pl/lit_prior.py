@@ -55,6 +55,9 @@ class LitPrior(L.LightningModule):
         """Length of the learning rate's schedule, where it has an end."""
         self.sampling_seconds = 0.0
         """Spent in ``prior.sample`` by this rank, in the evaluation that runs or ran last."""
+        self.loss_sums: dict[str, Tensor] = {}
+        """Over the pairs of this rank, in that evaluation."""
+        self.evaluated_pairs = 0
 
     def setup(self, stage: str) -> None:
         if stage == "fit" and self.trainer.world_size > 1 and not any(p.requires_grad for p in self.prior.parameters()):
@@ -87,7 +90,9 @@ class LitPrior(L.LightningModule):
             norms = self.gradient_norms(losses)
             for logger in self.loggers:  # self.log would repeat the value at every step until the next one
                 logger.log_metrics(norms, self.global_step)
-        for name, value in losses.items():
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        logged = every and (self.global_step + 1) % every == 0
+        for name, value in (mean_over_ranks(losses) if logged else losses).items():
             self.log(f"train/{name}", value.detach(), prog_bar=name == "total", batch_size=len(batch))
         if not losses["total"].requires_grad:  # closed-form priors have nothing to step on, and one pass is all they need
             self.trainer.should_stop |= self.trainer.is_last_batch
@@ -113,21 +118,37 @@ class LitPrior(L.LightningModule):
         raise ValueError(next(sentence for sentence in reasons if sentence))
 
     def on_validation_epoch_start(self) -> None:
-        self.sampling_seconds = 0.0
+        self.sampling_seconds, self.loss_sums, self.evaluated_pairs = 0.0, {}, 0
 
     on_test_epoch_start = on_validation_epoch_start
 
+    def on_validation_epoch_end(self) -> None:
+        self._log_evaluated("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_evaluated("test")
+
+    def _log_evaluated(self, stage: str) -> None:
+        """Means over all pairs of all ranks. Lightning's own are wrong where the ranks do not have equally many pairs."""
+        sums = torch.stack([*self.loss_sums.values(), torch.tensor(float(self.evaluated_pairs), device=self.device)])
+        if self.trainer.world_size > 1:
+            dist.all_reduce(sums)
+        means = dict(zip(self.loss_sums, sums[:-1] / sums[-1], strict=True))
+        self.log_dict({f"{stage}/{name}": mean for name, mean in means.items()}, sync_dist=True)
+
     def validation_step(self, batch: EmbeddingBatch, batch_idx: int) -> Tensor:
-        return self._evaluation_step(batch, "val")
+        return self._evaluation_step(batch)
 
     def test_step(self, batch: EmbeddingBatch, batch_idx: int) -> Tensor:
-        return self._evaluation_step(batch, "test")
+        return self._evaluation_step(batch)
 
-    def _evaluation_step(self, batch: EmbeddingBatch, stage: str) -> Tensor:
+    def _evaluation_step(self, batch: EmbeddingBatch) -> Tensor:
         # a validation that a resumed run makes up for is the one that was not made
         torch.manual_seed(place_seed(int(batch.index[0])))
         losses = self.prior.losses(batch)
-        self.log_dict({f"{stage}/{name}": value for name, value in losses.items()}, batch_size=len(batch), sync_dist=True)
+        for name, value in losses.items():
+            self.loss_sums[name] = value.detach() * len(batch) + self.loss_sums.get(name, 0.0)
+        self.evaluated_pairs += len(batch)
         generators = pair_generators(batch)
         start = clock(batch.image_embed.device)
         predicted = self.prior.sample(batch.text, generators)
@@ -220,6 +241,15 @@ def clock(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
+
+
+def mean_over_ranks(losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The numbers of the global batch, so that the curve does not depend on the number of ranks. All ranks must call it."""
+    if not dist.is_initialized():
+        return losses
+    values = torch.stack([value.detach() for value in losses.values()])
+    dist.all_reduce(values)
+    return dict(zip(losses, values / dist.get_world_size(), strict=True))
 
 
 def total_norm(gradients: Iterable[Tensor | None]) -> Tensor:
