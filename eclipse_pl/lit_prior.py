@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning as L
 import torch
+import torch.distributed as dist
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
@@ -60,6 +61,9 @@ class LitPrior(L.LightningModule):
         self.loss_watch = LossWatch()
         self.sampling_seconds = 0.0
         """Spent in ``prior.sample`` by this rank, in the evaluation that runs or ran last."""
+        self.loss_sums: dict[str, Tensor] = {}
+        """Over the pairs of this rank, in that evaluation."""
+        self.evaluated_pairs = 0
 
     def setup(self, stage: str) -> None:
         if stage == "fit" and self.trainer.world_size > 1 and not any(p.requires_grad for p in self.prior.parameters()):
@@ -97,7 +101,8 @@ class LitPrior(L.LightningModule):
             for logger in self.loggers:  # self.log would repeat the value at every step until the next one
                 logger.log_metrics(norms, self.global_step)
         if logged:  # without prog_bar, for which Lightning reads the device at every batch; see Progress
-            self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, batch_size=len(batch))
+            means = mean_over_ranks(losses)
+            self.log_dict({f"train/{name}": value.detach() for name, value in means.items()}, batch_size=len(batch))
         if not losses["total"].requires_grad:  # closed-form priors have nothing to step on, and one pass is all they need
             trainer.should_stop |= trainer.is_last_batch
             return None
@@ -116,21 +121,37 @@ class LitPrior(L.LightningModule):
         self.require_finite()
 
     def on_validation_epoch_start(self) -> None:
-        self.sampling_seconds = 0.0
+        self.sampling_seconds, self.loss_sums, self.evaluated_pairs = 0.0, {}, 0
 
     on_test_epoch_start = on_validation_epoch_start
 
+    def on_validation_epoch_end(self) -> None:
+        self._log_evaluated("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_evaluated("test")
+
+    def _log_evaluated(self, stage: str) -> None:
+        """Means over all pairs of all ranks. Lightning's own are wrong where the ranks do not have equally many pairs."""
+        sums = torch.stack([*self.loss_sums.values(), torch.tensor(float(self.evaluated_pairs), device=self.device)])
+        if self.trainer.world_size > 1:
+            dist.all_reduce(sums)
+        means = dict(zip(self.loss_sums, sums[:-1] / sums[-1], strict=True))
+        self.log_dict({f"{stage}/{name}": mean for name, mean in means.items()}, sync_dist=True)
+
     def validation_step(self, batch: EmbeddingBatch, batch_idx: int) -> Tensor:
-        return self._evaluation_step(batch, "val")
+        return self._evaluation_step(batch)
 
     def test_step(self, batch: EmbeddingBatch, batch_idx: int) -> Tensor:
-        return self._evaluation_step(batch, "test")
+        return self._evaluation_step(batch)
 
-    def _evaluation_step(self, batch: EmbeddingBatch, stage: str) -> Tensor:
+    def _evaluation_step(self, batch: EmbeddingBatch) -> Tensor:
         # a validation that a resumed run makes up for is the one that was not made
         torch.manual_seed(place_seed(int(batch.index[0])))
         losses = self.prior.losses(batch)
-        self.log_dict({f"{stage}/{name}": value for name, value in losses.items()}, batch_size=len(batch), sync_dist=True)
+        for name, value in losses.items():
+            self.loss_sums[name] = value.detach() * len(batch) + self.loss_sums.get(name, 0.0)
+        self.evaluated_pairs += len(batch)
         generators = pair_generators(batch)
         start = clock(batch.image_embed.device)
         predicted = self.prior.sample(batch.text, generators)
@@ -227,6 +248,15 @@ def clock(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
+
+
+def mean_over_ranks(losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The numbers of the global batch, so that the curve does not depend on the number of ranks. All ranks must call it."""
+    if not dist.is_initialized():
+        return losses
+    values = torch.stack([value.detach() for value in losses.values()])
+    dist.all_reduce(values)
+    return dict(zip(losses, values / dist.get_world_size(), strict=True))
 
 
 def total_norm(gradients: Iterable[Tensor | None]) -> Tensor:

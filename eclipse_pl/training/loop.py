@@ -158,7 +158,8 @@ def ends_step(trainer: L.Trainer) -> bool:
 
 def step_is_logged(trainer: L.Trainer) -> bool:
     """Whether the step that is being made, or was just made, goes to the loggers. Only there may it wait for the device."""
-    return trainer._logger_connector.should_update_logs or bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+    every, done = trainer.log_every_n_steps, trainer.fit_loop.epoch_loop._batches_that_stepped  # type: ignore[attr-defined]
+    return bool(trainer.fast_dev_run or (every and (done + 1) % every == 0))  # type: ignore[attr-defined]
 
 
 def log_step(trainer: L.Trainer) -> None:
