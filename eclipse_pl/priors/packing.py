@@ -23,7 +23,7 @@ class Packing:
 
     def __init__(self, text: TextCondition, extra_tokens: int, context_length: int) -> None:
         lengths, tokens = text.lengths, len(text.text_states)
-        longest = _longest_read(text) if text.bounds is None else text.bounds[1]
+        _, longest = text.bounds or text.read_bounds()
         if longest > context_length:
             raise ValueError(
                 f"A caption has {longest} tokens; this network reads at most {context_length}. Encode captions with the "
@@ -53,15 +53,6 @@ class Packing:
     def pack(self, padded: Float[Tensor, "sequences longest inner"]) -> Float[Tensor, "rows inner"]:
         packed: Tensor = _Pack.apply(padded.flatten(0, 1), self.place)
         return packed
-
-
-def _longest_read(text: TextCondition) -> int:
-    """The most tokens of a caption, from ``lengths``: a GPU makes the host wait for this."""
-    tokens = len(text.text_states)
-    shortest, longest, total = torch.stack([*text.lengths.aminmax(), text.lengths.sum()]).tolist()
-    if total != tokens or shortest < 0:
-        raise ValueError(f"The lengths of the captions add up to {total} tokens, but there are {tokens} text states.")
-    return int(longest)
 
 
 class _Pack(torch.autograd.Function):

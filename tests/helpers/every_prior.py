@@ -1,4 +1,4 @@
-"""EveryPrior: each prior that `eclipse_pl.priors` exports, with its options one at a time, for tests that must leave none out."""
+"""Every prior that `eclipse_pl.priors` exports, with its options one at a time, for tests that must leave none out."""
 
 from __future__ import annotations
 
