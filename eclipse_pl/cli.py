@@ -133,6 +133,9 @@ class PriorCLI(LightningCLI):
         if command == "fit":
             with problems.noted():
                 self.datamodule.training_order(processes_of(settings.trainer))
+        if command != "fit" or settings.trainer.limit_val_batches != 0:
+            with problems.noted():
+                self.datamodule.evaluation_order("test" if command == "test" else "val", processes_of(settings.trainer))
         if settings.decoder is None:
             if (command == "fit" and samples.every_n_steps) or benchmark.runs_in(command):
                 rank_zero_info("decoder is null: this run generates no images, so samples and benchmark are off.")

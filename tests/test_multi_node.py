@@ -1,8 +1,7 @@
-"""Two nodes by Lightning's own environment (NODE_RANK, no torchrun), on this machine: one run, also when it is resumed."""
+"""Two nodes on this machine, by the environment of torchrun and by Lightning's own (NODE_RANK): one run, also when resumed."""
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,14 +9,39 @@ from pathlib import Path
 import pytest
 import torch
 
+from eclipse_pl.cli import main
+from tests.helpers.ranks import free_port, on_ranks, torchrun
 from tests.helpers.runs import metrics, started, write_experiment
+from tests.test_resume import callback
 
 pytestmark = pytest.mark.processes
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+@pytest.mark.long
+def test_two_nodes_of_two_processes_are_one_run(tmp_path: Path) -> None:
+    """By torchrun's environment: four ranks, of which one writes, with random numbers of their own."""
+    experiment = write_experiment(
+        tmp_path,
+        trainer__num_nodes=2,
+        trainer__devices=2,
+        trainer__strategy="ddp",
+        trainer__callbacks=[callback("Seeds", folder=str(tmp_path))],
+        data__init_args__batch_size=2,
+        trainer__max_steps=3,
+    )
+    on_ranks(tmp_path / "ranks", torchrun(4, nodes=2), main_of, ["fit", "--config", str(experiment)])
+    said = [(tmp_path / "ranks" / f"rank{rank}.log").read_text() for rank in range(4)]
+    assert ["this prior" in words for words in said] == [True, False, False, False]
+    assert [path.name for path in (tmp_path / "runs" / "tiny").iterdir()] == ["version_0"]
+    run = tmp_path / "runs" / "tiny" / "version_0"
+    assert sorted(metrics(run)) == list(range(3))
+    assert metrics(run)[2]["samples_seen"] == 24
+    seeds = [(tmp_path / f"{rank}.txt").read_text().split() for rank in range(4)]
+    assert len({seed for of_rank in seeds for seed in of_rank}) == 4 * 3
+
+
+def main_of(words: list[str]) -> None:
+    main(words)
 
 
 def on_two_nodes(experiment: Path, *more: str) -> list[str]:

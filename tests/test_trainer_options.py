@@ -37,6 +37,16 @@ def test_a_precision_or_strategy_that_is_not_supported_is_refused(tmp_path: Path
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.long
+def test_a_static_graph_with_accumulated_gradients_is_refused(tmp_path: Path, capfd: Any) -> None:
+    strategy = {"class_path": "lightning.pytorch.strategies.DDPStrategy", "init_args": {"static_graph": True}}
+    options = {"trainer__strategy": strategy, "trainer__devices": 2, "trainer__accumulate_grad_batches": 2}
+    assert command(["fit", "--config", str(write_experiment(tmp_path, **options))]) == 2
+    line = error(capfd)
+    assert "static_graph: true and trainer.accumulate_grad_batches is 2" in line and "Leave one of them out." in line
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize(
     ("accelerator", "devices"),

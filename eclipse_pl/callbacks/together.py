@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -18,6 +19,7 @@ from lightning.fabric.strategies.launchers.subprocess_script import _ChildProces
 from torch.distributed.distributed_c10d import _get_default_store
 
 from eclipse_pl.callbacks.checkpoints import Checkpoints
+from eclipse_pl.callbacks.life import SILENCE, SignsOfLife
 
 LOOKS = 0.3
 """Seconds between two looks for a failure."""
@@ -27,25 +29,71 @@ RESCUE = 30.0
 """Seconds that the first rank has to write the last good step."""
 
 
+WARNED = 1 / 30
+"""Part of the strategy's timeout after which a rank for which the others wait is named: one minute of 30."""
+ENDED = 0.9
+"""Part of the strategy's timeout after which such a rank ends the run, before the backend does without naming it."""
+
+
 class FailTogether(L.Callback):
     """A rank that fails ends all of them within seconds, with its sentence and exit code 1.
 
     The others would wait for it: in a collective, for minutes or for ever. The rank that fails first writes its error to the
     store through which the processes found each other. A thread of every other rank reads the store, writes the last good
     step (the first rank), and ends its process, whose main thread may be where no exception reaches it.
+
+    A rank that is killed or late cannot write anything. The first rank names it by its `SignsOfLife`, and if the first rank
+    is the one that was killed, the next rank and the first of each other node do.
     """
 
     def __init__(self) -> None:
         self._store: Any = None
+        self._signs: Any = None
         self._ended = threading.Event()
+        """This rank needs nobody to watch it: it has ended well, or comes to its end by itself."""
+        self._silent = threading.Event()
+        """This rank gives no more signs of life."""
+        self._named: list[int] = []
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if trainer.world_size > 1 and dist.is_initialized() and self._store is None:
             self._store = dist.PrefixStore("eclipse_pl", _get_default_store())
+            self._signs = SignsOfLife(self._store, trainer.global_rank, trainer.world_size)
+            self._speaks = trainer.local_rank == 0 or trainer.global_rank == 1
+            forget_other_processes()  # Lightning would kill this one before it has named the one that died
             threading.Thread(target=self._watch, args=(trainer,), daemon=True).start()
 
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self._move("at training batch {} of epoch {}", batch_idx, trainer.current_epoch)
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self._move("after training batch {} of epoch {}", batch_idx, trainer.current_epoch)
+
+    def on_validation_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, *args: Any, **kwargs: Any
+    ) -> None:
+        self._move("at evaluation batch {}", batch_idx)
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        self._move("after evaluation batch {}", batch_idx)
+
+    on_test_batch_start, on_test_batch_end = on_validation_batch_start, on_validation_batch_end
+
+    def _move(self, place: str, *numbers: int) -> None:
+        if self._signs is not None:
+            self._signs.move(place, *numbers)
+
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self._ended.set()
+        self._end()
 
     @contextmanager
     def guard(self, trainer: L.Trainer) -> Iterator[None]:
@@ -57,37 +105,56 @@ class FailTogether(L.Callback):
         try:
             yield
         except SystemExit:  # the ranks have agreed on it
-            self._ended.set()
+            self._end()
             forget_other_processes()
             raise
         except Exception as error:
             if self._store is None:
                 raise
             self._ended.set()
-            forget_other_processes()
+            reason = self._reason(error)
             first = self._is_first()
             if trainer.is_global_zero:
                 self._see_others_off(trainer.world_size)
             else:
                 self._go(RESCUE if first else 0.0)
-            if not first:
+            if not (self._speaks if first is None else first):
                 raise SystemExit(1) from None
-            if isinstance(error, (ValueError, OSError)):
-                raise SystemExit(f"error: {error}") from None
-            if isinstance(error, RuntimeError) and re.search(
-                r"gloo|nccl|connection (closed|reset)", str(error), re.IGNORECASE
-            ):
-                raise SystemExit("error: another process of this run was killed; the last checkpoint is whole.") from None
+            if reason is not None:
+                raise SystemExit(f"error: {reason}") from None
             raise
 
-    def _is_first(self) -> bool:
-        """Report the failure to the other ranks; return whether none has failed before."""
-        with suppress(RuntimeError):  # the rank that kept the store is gone
+    def _end(self) -> None:
+        self._ended.set()
+        self._silent.set()
+
+    def _reason(self, error: Exception) -> str | None:
+        """The sentence of an error that needs no traceback. If another rank has died, it waits for who it is."""
+        if isinstance(error, RuntimeError) and BROKEN.search(str(error)):
+            with suppress(RuntimeError):
+                if self._store.check(["failed"]):
+                    return None
+                dead = self._signs.dead_now()
+                late = self._signs.late(0.0)
+                if not dead and late:
+                    return self._late_sentence(late)
+                return died(", ".join(map(self._signs.name, dead)) or "another process of this run")
+            return died("rank 0")
+        return str(error) if isinstance(error, (ValueError, OSError)) else None
+
+    def _late_sentence(self, late: list[int]) -> str:
+        first = late[0]
+        more = f" (and {len(late) - 1} more)" * (len(late) > 1)
+        return f"{self._signs.name(first)}{more} keeps the others waiting: it is {self._signs.where(first)}."
+
+    def _is_first(self) -> bool | None:
+        """Report a failure to the other ranks; return whether none was reported before. None: no rank keeps the store."""
+        with suppress(RuntimeError):
             first = self._store.add("failures", 1) == 1
             if first:
                 self._store.set("failed", "")
             return bool(first)
-        return False
+        return None
 
     def _see_others_off(self, ranks: int) -> None:
         """The first rank goes last, because it keeps the store."""
@@ -102,19 +169,47 @@ class FailTogether(L.Callback):
         with suppress(RuntimeError):
             while time.monotonic() < end and not self._store.check(["rescued"]):
                 time.sleep(LOOKS)
+            self._silent.set()
+            self._signs.say_goodbye()
             self._store.add("gone", 1)
 
     def _watch(self, trainer: L.Trainer) -> None:
-        while not self._ended.wait(LOOKS):
+        patience = getattr(trainer.strategy, "_timeout", None)
+        seconds = math.inf if patience is None else patience.total_seconds()
+        while not self._silent.wait(LOOKS):
+            reason = None
             try:
+                self._signs.send()
+                if self._ended.is_set():
+                    continue
                 failed = self._store.check(["failed"])
+                if not failed and trainer.is_global_zero:
+                    judged = self._judged(seconds)
+                    failed = judged is not None and bool(self._is_first())
+                    if failed:  # at once: the main thread may come out of its collective, and then has nothing to say
+                        print(f"error: {judged}", file=sys.stderr, flush=True)
             except RuntimeError:  # the first rank is gone
-                failed = True
+                failed, reason = True, died("rank 0") if self._speaks else None
             if failed and not self._ended.wait(GRACE):
-                self._leave(trainer)
+                self._leave(trainer, reason)
 
-    def _leave(self, trainer: L.Trainer) -> None:
-        forget_other_processes()
+    def _judged(self, seconds: float) -> str | None:
+        """Why the run is to end, because of what other ranks show; warn where it may have to."""
+        self._signs.hear()
+        if dead := self._signs.dead():
+            return died(", ".join(map(self._signs.name, dead)), f" It gave no sign of life for {SILENCE:g} s.")
+        if late := self._signs.late(seconds * ENDED):
+            limit = f"That has taken {seconds * ENDED:g} s, and the timeout of the strategy is {seconds:g} s."
+            return f"{self._late_sentence(late)} {limit}"
+        late = self._signs.late(seconds * WARNED)
+        if late and late != self._named:
+            print(f"{self._late_sentence(late)} After {seconds * ENDED:g} s that ends the run.", file=sys.stderr, flush=True)
+        self._named = late
+        return None
+
+    def _leave(self, trainer: L.Trainer, reason: str | None) -> None:
+        if reason is not None:
+            print(f"error: {reason}", file=sys.stderr, flush=True)
         if trainer.is_global_zero:
             rescue = threading.Thread(target=rescue_beside_the_main_thread, args=(trainer,), daemon=True)
             rescue.start()
@@ -125,6 +220,14 @@ class FailTogether(L.Callback):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(1)
+
+
+BROKEN = re.compile(r"gloo|nccl|connection (closed|reset)", re.IGNORECASE)
+"""In errors of a collective, whose cause is another rank."""
+
+
+def died(who: str, more: str = "") -> str:
+    return f"{who} was killed or has died.{more} All processes end; the last checkpoint is whole."
 
 
 def rescue_beside_the_main_thread(trainer: L.Trainer) -> None:

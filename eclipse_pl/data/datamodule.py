@@ -162,6 +162,14 @@ class EmbeddingDataModule(L.LightningDataModule):
         one = self._one_caption(pairs) if self.captions == "one" else None
         return TrainingOrder(pairs, self.batch_size, processes, self.window, self.seed, self.group_by_length, one)
 
+    def evaluation_order(self, split: str, processes: int) -> EvaluationOrder:
+        """The batches of ``val`` or ``test``, shared by ``processes`` processes.
+
+        Raises:
+            ValueError: There are no such pairs, or fewer than processes.
+        """
+        return EvaluationOrder(self._split(split), self.val_batch_size, processes)
+
     def _one_caption(self, pairs: SplitPairs) -> OneCaption:
         """The images of these pairs. It reads the groups of all training records."""
         numbers = pairs.numbers(pairs.records)
@@ -264,7 +272,7 @@ class EmbeddingDataModule(L.LightningDataModule):
         return SplitPairs(self.shards.record_starts, records, self.shards.lengths, pairs)
 
     def _evaluation_loader(self, split: str) -> EvaluationLoader:
-        order = EvaluationOrder(self._split(split), self.val_batch_size, self._world_size)
+        order = self.evaluation_order(split, self._world_size)
         return EvaluationLoader(self.shards, order, self._rank, self._pin_memory, self._tower)
 
 

@@ -43,6 +43,7 @@ class DirectPrior(Prior):
             learned temperature changes the weight of the contrastive term.
         negatives: Ranks that supply the negatives: "all_ranks" or "this_rank". Ours: "all_ranks" (one gather of constants), so
             that the loss depends on the global batch and not on the number of GPUs. In evaluation mode always "this_rank".
+            With ``accumulate_grad_batches`` they are those of one micro-batch.
         target: Embeddings that Eq. 4 contrasts predictions with. "text" (paper): the text embeddings. "image": the true image
             embeddings. "symmetric": the mean of "text" and of the same loss with text embeddings as rows and predictions as
             columns.

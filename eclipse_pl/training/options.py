@@ -17,7 +17,7 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16")
 
 
 def require_supported(trainer: Any) -> None:
-    """Raise ValueError for a precision or a strategy that the priors, their checkpoints or their resumes do not know."""
+    """Raise ValueError for a precision or a strategy that priors, checkpoints, resumed runs or torch do not know."""
     if trainer.precision is not None and str(trainer.precision) not in PRECISIONS:
         raise ValueError(
             f"trainer.precision is {trainer.precision}, but a prior keeps its weights in float32: choose "
@@ -31,6 +31,23 @@ def require_supported(trainer: Any) -> None:
     if not supported:
         name = type(strategy).__name__ if isinstance(strategy, Strategy) else strategy
         raise ValueError(f"trainer.strategy is {name}, but every process holds the whole prior: choose auto or ddp.")
+    accumulated = trainer.accumulate_grad_batches
+    if accumulated > 1 and isinstance(strategy, DDPStrategy) and strategy._ddp_kwargs.get("static_graph"):
+        raise ValueError(
+            f"trainer.strategy has static_graph: true and trainer.accumulate_grad_batches is {accumulated}: torch does not "
+            "support the two together. Leave one of them out."
+        )
+
+
+def require_clippable(trainer: Any, optimizer: Any) -> None:
+    """Raise ValueError where gradients are to be clipped that only a fused optimizer brings back to their scale."""
+    scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
+    if scaled and trainer.gradient_clip_val and getattr(optimizer, "_step_supports_amp_scaling", False):
+        raise ValueError(
+            f"trainer.gradient_clip_val is {trainer.gradient_clip_val} and trainer.precision 16-mixed, in which a fused "
+            "optimizer alone knows the scale of the gradients: set model.optimizer.init_args.fused to false, or "
+            "trainer.precision to bf16-mixed."
+        )
 
 
 def require_devices(trainer: Any) -> None:
