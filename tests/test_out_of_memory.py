@@ -19,8 +19,8 @@ from tests.helpers.runs import write_experiment
 @pytest.mark.parametrize(
     ("failing", "said"),
     [
-        (3, "at step 2, with data.batch_size 8. Halve it (--data.init_args.batch_size 4), and set "
-            "trainer.accumulate_grad_batches to 2 to keep the samples of a step."),
+        (3, "at step 2, with data.batch_size 8. Halve it (--data.init_args.batch_size 4), with twice as many "
+            "processes or trainer.accumulate_grad_batches 2 for the samples of a step."),
         (4, "at step 3, with data.val_batch_size 6. Halve it (--data.init_args.val_batch_size 3)."),
     ],
     ids=["training", "validation"],
@@ -54,7 +54,7 @@ def test_a_gpu_is_named_with_its_peak(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = SimpleNamespace(training=True, accumulate_grad_batches=4, strategy=strategy, global_step=9)
     said = out_of_memory(trainer, SimpleNamespace(batch_size=1024))
     assert said.startswith("The memory of NVIDIA H100 does not suffice (peak of this process 78.9 of 85.0 GB) at step 9, with")
-    assert "--data.init_args.batch_size 512" in said and "accumulate_grad_batches to 8" in said
+    assert "--data.init_args.batch_size 512" in said and "accumulate_grad_batches 8 " in said
     assert "a batch of one pair is too large" in out_of_memory(trainer, SimpleNamespace(batch_size=1))
 
 

@@ -80,10 +80,6 @@ def test_two_processes_with_a_static_graph_train_and_resume_as_one_process(tmp_p
     assert ours["val/cosine"] == pytest.approx(theirs["val/cosine"], abs=1e-5)
 
 
-CLIPS_ITSELF = "LitPrior.configure_gradient_clipping must clip itself: Lightning's bf16-mixed refuses a fused optimizer"
-
-
-@pytest.mark.xfail(reason=CLIPS_ITSELF, strict=True, raises=RuntimeError)
 def test_a_fused_optimizer_trains_in_bfloat16_with_clipped_gradients(tmp_path: Path) -> None:
     optimizer = {"class_path": "torch.optim.AdamW", "init_args": {"lr": 1.0e-3, "fused": True}}
     trainer = {"trainer__precision": "bf16-mixed", "trainer__gradient_clip_val": 1.0, "trainer__max_steps": 2}

@@ -41,7 +41,7 @@ def out_of_memory(trainer: Any, data: Any) -> str:
     if trainer.training:
         name, size = "batch_size", data.batch_size
         steps = trainer.accumulate_grad_batches
-        remedy = f", and set trainer.accumulate_grad_batches to {2 * steps} to keep the samples of a step"
+        remedy = f", with twice as many processes or trainer.accumulate_grad_batches {2 * steps} for the samples of a step"
     else:
         name, size, remedy = "val_batch_size", data.val_batch_size, ""
     place = f"{memory_in_words(trainer.strategy.root_device)} at step {trainer.global_step}, with data.{name} {size}"
