@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 import torch.distributed as dist
+from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 from torch.optim import Optimizer
@@ -18,6 +19,10 @@ from eclipse_pl.priors.checkpoint import TrainingData, checkpoint_space, trainin
 from eclipse_pl.priors.prior import Prior
 from eclipse_pl.priors.saved import require_numbers, require_same_rule, require_same_weights
 from eclipse_pl.training.learning_rate import RunLength, make_schedule, wind_forward
+from eclipse_pl.training.loop import ends_step, step_is_logged
+from eclipse_pl.training.loss_watch import LossWatch
+from eclipse_pl.training.options import require_clippable
+from eclipse_pl.training.seeds import place_seed, seed_generators
 
 
 class LitPrior(L.LightningModule):
@@ -53,6 +58,7 @@ class LitPrior(L.LightningModule):
         """The sets of shards that the weights were trained on, one after the other; checkpoints keep it."""
         self.schedule_steps: int | None = None
         """Length of the learning rate's schedule, where it has an end."""
+        self.loss_watch = LossWatch()
         self.sampling_seconds = 0.0
         """Spent in ``prior.sample`` by this rank, in the evaluation that runs or ran last."""
         self.loss_sums: dict[str, Tensor] = {}
@@ -79,43 +85,40 @@ class LitPrior(L.LightningModule):
             wind_forward(self.trainer.optimizers[0], schedule, *self._optimizer_and_schedule(), self.trainer.global_step)
 
     def training_step(self, batch: EmbeddingBatch, batch_idx: int) -> Tensor | None:
-        # random numbers are a function of the batch's place, so that a resumed run draws those of the uninterrupted one
-        torch.manual_seed(place_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
+        """Nothing in it waits for the device, but where the step is logged."""
+        trainer = self.trainer
+        seed_generators(batch.image_embed.device, place_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
         losses = self.prior.losses(batch)
-        self.require_finite(losses["total"], batch)
-        if self.trainer.is_last_batch:  # any hook of the epoch's end would come after its checkpoint or its validation
+        self.loss_watch.note(losses["total"], batch, self.global_step)
+        logged = step_is_logged(trainer)
+        if trainer.is_last_batch or (logged and ends_step(trainer)) or self.loss_watch.full:
+            self.require_finite()
+        if trainer.is_last_batch:  # any hook of the epoch's end would come after its checkpoint or its validation
             self.prior.end_of_epoch()
-        begins_step = batch_idx % self.trainer.accumulate_grad_batches == 0
+        begins_step = batch_idx % trainer.accumulate_grad_batches == 0
         if begins_step and self.log_gradient_norms_every and self.global_step % self.log_gradient_norms_every == 0:
             norms = self.gradient_norms(losses)
             for logger in self.loggers:  # self.log would repeat the value at every step until the next one
                 logger.log_metrics(norms, self.global_step)
-        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        logged = every and (self.global_step + 1) % every == 0
-        for name, value in (mean_over_ranks(losses) if logged else losses).items():
-            self.log(f"train/{name}", value.detach(), prog_bar=name == "total", batch_size=len(batch))
+        if logged:  # without prog_bar, for which Lightning reads the device at every batch; see Progress
+            means = mean_over_ranks(losses)
+            self.log_dict({f"train/{name}": value.detach() for name, value in means.items()}, batch_size=len(batch))
         if not losses["total"].requires_grad:  # closed-form priors have nothing to step on, and one pass is all they need
-            self.trainer.should_stop |= self.trainer.is_last_batch
+            trainer.should_stop |= trainer.is_last_batch
             return None
-        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+        if logged:
+            self.log("lr", trainer.optimizers[0].param_groups[0]["lr"])
         return losses["total"]
 
-    def require_finite(self, loss: Tensor, batch: EmbeddingBatch) -> None:
-        """Raise ValueError on all ranks before the non-finite loss of any of them reaches the weights.
+    def require_finite(self) -> None:
+        """Raise ValueError on all ranks if the loss of any of them was not finite since the last look; see `LossWatch`."""
+        self.loss_watch.look(self.trainer.strategy)
 
-        This is the only place that looks for it, so the device is read once a batch.
-        """
-        finite = torch.isfinite(loss.detach())
-        strategy = self.trainer.strategy
-        if self.trainer.world_size > 1:
-            finite = strategy.reduce(finite.to(torch.int32), reduce_op="min")
-        if finite:
-            return
-        reasons = [why_not_finite(loss, batch, self.global_step)]
-        if self.trainer.world_size > 1:
-            reasons = reasons * self.trainer.world_size
-            dist.all_gather_object(reasons, reasons[0])
-        raise ValueError(next(sentence for sentence in reasons if sentence))
+    def on_validation_start(self) -> None:
+        self.require_finite()
+
+    def on_train_end(self) -> None:
+        self.require_finite()
 
     def on_validation_epoch_start(self) -> None:
         self.sampling_seconds, self.loss_sums, self.evaluated_pairs = 0.0, {}, 0
@@ -159,6 +162,7 @@ class LitPrior(L.LightningModule):
         if not any(parameter.requires_grad for parameter in self.prior.parameters()):
             return None
         optimizer, schedule = self._optimizer_and_schedule()
+        require_clippable(self.trainer, optimizer)
         if schedule is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -174,10 +178,16 @@ class LitPrior(L.LightningModule):
         schedule, self.schedule_steps = make_schedule(self.scheduler, optimizer, run)
         return optimizer, schedule
 
-    def configure_gradient_clipping(self, optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
-        """Lightning's own, but for priors that have no gradient, of which torch would warn."""
-        if any(parameter.requires_grad for parameter in self.prior.parameters()):
-            super().configure_gradient_clipping(optimizer, *args, **kwargs)
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Lightning's own, but for priors that have no gradient, of which torch would warn, and for fused optimizers.
+
+        Lightning 2.6 refuses to clip for these in bf16-mixed too, where no gradient is scaled.
+        """
+        if gradient_clip_val and any(parameter.requires_grad for parameter in self.prior.parameters()):
+            algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
+            Precision.clip_gradients(self.trainer.precision_plugin, optimizer, gradient_clip_val, algorithm)
 
     def gradient_norms(self, losses: dict[str, Tensor]) -> dict[str, float]:
         """Norm of the gradient of each loss term by itself, without its weight."""
@@ -190,6 +200,8 @@ class LitPrior(L.LightningModule):
         return {f"gradient_norm/{name}": total_norm(gradient).item() for name, gradient in gradients.items()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Whoever saves: no checkpoint holds weights that a loss was not finite for."""
+        self.require_finite()
         tensors, identity = self.prior.space.state()
         checkpoint["space"] = {"tensors": tensors, "identity": identity}
         arguments = {name: None if name == "weights" else value for name, value in self.prior.arguments.items()}
@@ -226,11 +238,6 @@ def is_plain(value: Any) -> bool:
     return value is None or type(value) in (bool, int, float, str)
 
 
-def place_seed(*place: int) -> int:
-    """One seed for a place, such as (seed, epoch, batch, rank); neighbouring places have unrelated ones."""
-    return int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]) >> 1
-
-
 def pair_generators(batch: EmbeddingBatch) -> list[torch.Generator]:
     """One generator a pair, seeded by the pair: a prediction depends neither on its batch nor on the number of ranks."""
     return [torch.Generator().manual_seed(index) for index in batch.index.tolist()]
@@ -255,19 +262,3 @@ def mean_over_ranks(losses: dict[str, Tensor]) -> dict[str, Tensor]:
 def total_norm(gradients: Iterable[Tensor | None]) -> Tensor:
     """Norm of all gradients as one vector; parameters that a loss does not reach have none."""
     return torch.stack([gradient.norm() for gradient in gradients if gradient is not None]).norm()
-
-
-def why_not_finite(loss: Tensor, batch: EmbeddingBatch, step: int) -> str:
-    """Whether the data is at fault; nothing where the loss is finite."""
-    if torch.isfinite(loss):
-        return ""
-    broken = batch.non_finite()
-    if broken:
-        return (
-            f"NaN or infinity in {', '.join(broken)} of the batch at step {step} (pairs {batch.index[:4].tolist()} ... of the "
-            "shards). `python -m data_prep verify FOLDER` names the record; the last checkpoint holds no trace of it."
-        )
-    return (
-        f"The loss is {loss.item()} at step {step} although the batch is finite: training diverged. Lower the learning "
-        "rate, or set trainer.gradient_clip_val. The last checkpoint is from before."
-    )

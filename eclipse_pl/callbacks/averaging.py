@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import WeightAveraging
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_swa_avg_fn
 
 LATE = 10**9
 """An epoch after any at which averaging could begin."""
@@ -30,6 +33,36 @@ class Averaging(L.Callback):
         # Buffers of priors are constants. Their average drifts by rounding, and those that no checkpoint holds, such as a
         # noise schedule, would drift in training only.
         averages[0]._average_model.use_buffers = False
+        averages[0]._average_model.__class__ = CountedAverage
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        for average in averages_of(trainer):
+            assert isinstance(average._average_model, CountedAverage)
+            average._average_model.counted = int(average._average_model.n_averaged)  # a checkpoint may have been loaded
+
+
+class CountedAverage(AveragedModel):
+    """torch's average of weights. It keeps the number of averaged states on the host too: torch reads the device for it at
+    every update."""
+
+    counted = 0
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        average = self.avg_fn or get_swa_avg_fn()
+        ours = list(self.module.parameters())
+        theirs = [weight.detach().to(own.device) for own, weight in zip(ours, model.parameters(), strict=True)]
+        if self.counted == 0:
+            torch._foreach_copy_(ours, theirs)
+        elif self.multi_avg_fn is not None:
+            self.multi_avg_fn(ours, theirs, self.counted)  # type: ignore[arg-type]
+        else:
+            for own, weight in zip(ours, theirs, strict=True):
+                own.copy_(average(own, weight, self.counted))
+        for own, buffer in zip(self.module.buffers(), model.buffers(), strict=True):
+            own.copy_(buffer)
+        self.n_averaged += 1
+        self.counted += 1
 
 
 def averages_of(trainer: L.Trainer) -> list[WeightAveraging]:

@@ -121,6 +121,7 @@ class Benchmark(L.Callback):
         if self.protocol is None or folder is None:
             return {}
         assert isinstance(module, LitPrior) and self.decoder is not None
+        module.require_finite()
         step = max(trainer.global_step, module.loaded_step)
         strategy = trainer.strategy
         ranks = Ranks(trainer.global_rank, trainer.world_size, lambda: strategy.barrier("benchmark"), strategy.broadcast)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -157,8 +157,12 @@ class Checkpoints(ModelCheckpoint):
 
         if not is_at_hand() or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
+        module: Any = trainer.lightning_module
         if self._swapped is not None:
-            self._swapped._swap_models(trainer.lightning_module)
+            self._swapped._swap_models(module)
+        module.loss_watch.forget()  # a look would wait for the other ranks
+        if not all_finite(module.parameters()):  # the run trained on after a loss that was not finite
+            return
         checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
         if copied:
             checkpoint = apply_to_collection(checkpoint, Tensor, lambda tensor: tensor.detach().to("cpu", copy=True))
@@ -241,6 +245,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, file)
             file.flush()
             os.fsync(file.fileno())
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether no number of these tensors is NaN or infinite."""
+    norms = torch._foreach_norm([tensor.detach() for tensor in tensors])
+    return bool(torch.stack([norm.float() for norm in norms]).isfinite().all())
 
 
 TRAINING_STATE = ("loops", "callbacks", "optimizer_states", "lr_schedulers", "validation_owed", "metrics_rows")

@@ -11,6 +11,7 @@ from typing import Any
 
 import lightning as L
 import torch
+import torch.distributed as dist
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
@@ -62,8 +63,10 @@ class Interrupt(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._signals = trainer._signal_connector = Signals(trainer)
+        self._votes: Votes | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._votes = Votes() if trainer.world_size > 1 else None
         folder = trainer.log_dir  # rank 0 broadcasts it, so every rank must read it
         if trainer.is_global_zero and folder is not None:
             (Path(folder) / REQUEUED).unlink(missing_ok=True)
@@ -74,17 +77,18 @@ class Interrupt(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self._agree(trainer)
+            self._agree(trainer, at_once=True)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Nothing is left to be saved, so a signal ends the rest at once."""
+        if self._votes is not None:
+            self._votes.close()
         self._signals.teardown()
 
-    def _agree(self, trainer: L.Trainer) -> None:
+    def _agree(self, trainer: L.Trainer, at_once: bool = False) -> None:
         number = self._signals.received
-        if trainer.world_size > 1:
-            votes = torch.tensor(number, device=trainer.strategy.root_device)
-            number = int(trainer.strategy.reduce(votes, reduce_op="max"))
+        if self._votes is not None:
+            number = self._votes.cast(number, at_once)
         if number:
             for callback in trainer.checkpoint_callbacks:
                 if isinstance(callback, Checkpoints):
@@ -102,6 +106,35 @@ class Interrupt(L.Callback):
             rank_zero_info(f"{stopped} Resume with: python -m eclipse_pl fit --config {config} --ckpt_path {folder}")
         forget_other_processes()
         raise SystemExit(128 + number)  # as a shell reports a program that the signal ended
+
+
+class Votes:
+    """The ranks agree on the largest number of any of them, which all learn one step later.
+
+    They ask each other through the host, beside the step, so that no step waits for the device or for the slowest rank.
+    """
+
+    def __init__(self) -> None:
+        self._group = dist.new_group(backend="gloo")
+        self._pending: tuple[torch.Tensor, Any] | None = None
+
+    def cast(self, number: int, at_once: bool = False) -> int:
+        """Give this rank's number, and return what all agreed on at the call before; ``at_once``: at this one."""
+        agreed = self._result()
+        vote = torch.tensor(number)
+        self._pending = vote, dist.all_reduce(vote, dist.ReduceOp.MAX, self._group, async_op=True)
+        return max(agreed, self._result()) if at_once else agreed
+
+    def close(self) -> None:
+        """Wait for the vote that is under way."""
+        self._result()
+
+    def _result(self) -> int:
+        if self._pending is None:
+            return 0
+        (vote, work), self._pending = self._pending, None
+        work.wait()
+        return int(vote)
 
 
 REQUEUED = "requeued.json"

@@ -92,6 +92,8 @@ class SampleImages(L.Callback):
             self._text_to_image.close()
 
     def _generate(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, LitPrior)
+        module.require_finite()  # on every rank
         step = trainer.global_step
         folder = trainer.log_dir  # rank 0 broadcasts it, so every rank must read it
         if self._text_to_image is not None and step != self._generated:

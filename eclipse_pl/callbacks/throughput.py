@@ -50,7 +50,7 @@ class Throughput(L.Callback):
         self.samples_seen += self._of_step
         self._of_step = 0
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            pl_module.log("samples_per_second", self._samples / self._seconds, prog_bar=True)
+            pl_module.log("samples_per_second", self._samples / self._seconds)
             self._log_totals(pl_module)
             self._samples, self._seconds = 0, 0.0
 

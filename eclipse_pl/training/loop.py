@@ -36,6 +36,9 @@ class StepLoop(_TrainingEpochLoop):
         self._stop_withheld = False
         super().on_advance_end(data_fetcher)
 
+    def _broadcast_sigterm_tensor(self) -> None:
+        """Lightning's ranks ask each other before every batch, and wait for the device. `Interrupt` makes them agree."""
+
     @property
     def step_made(self) -> bool:
         """Whether no gradients wait for the rest of a step."""
@@ -146,6 +149,17 @@ def step_loop(trainer: L.Trainer) -> StepLoop:
     loop = trainer.fit_loop.epoch_loop
     assert isinstance(loop, StepLoop)
     return loop
+
+
+def ends_step(trainer: L.Trainer) -> bool:
+    """Whether an optimizer step follows the batch that is worked on, or was just made with it."""
+    return not trainer.fit_loop._should_accumulate()
+
+
+def step_is_logged(trainer: L.Trainer) -> bool:
+    """Whether the step that is being made, or was just made, goes to the loggers. Only there may it wait for the device."""
+    every, done = trainer.log_every_n_steps, trainer.fit_loop.epoch_loop._batches_that_stepped  # type: ignore[attr-defined]
+    return bool(trainer.fast_dev_run or (every and (done + 1) % every == 0))  # type: ignore[attr-defined]
 
 
 def log_step(trainer: L.Trainer) -> None:

@@ -39,6 +39,17 @@ def require_supported(trainer: Any) -> None:
         )
 
 
+def require_clippable(trainer: Any, optimizer: Any) -> None:
+    """Raise ValueError where gradients are to be clipped that only a fused optimizer brings back to their scale."""
+    scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
+    if scaled and trainer.gradient_clip_val and getattr(optimizer, "_step_supports_amp_scaling", False):
+        raise ValueError(
+            f"trainer.gradient_clip_val is {trainer.gradient_clip_val} and trainer.precision 16-mixed, in which a fused "
+            "optimizer alone knows the scale of the gradients: set model.optimizer.init_args.fused to false, or "
+            "trainer.precision to bf16-mixed."
+        )
+
+
 def require_devices(trainer: Any) -> None:
     """Raise ValueError where ``trainer.accelerator`` or ``trainer.devices`` asks for more GPUs than torch finds."""
     if trainer.accelerator not in ("gpu", "cuda"):
