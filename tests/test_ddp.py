@@ -30,7 +30,7 @@ def words(experiment: Path, *more: str) -> list[str]:
 
 @pytest.mark.parametrize(
     ("target", "processes"),
-    [("text", 2), ("symmetric", 2), pytest.param("symmetric", 4, marks=pytest.mark.slow)],
+    [("symmetric", 2), *(pytest.param(*case, marks=pytest.mark.slow) for case in (("symmetric", 4), ("text", 2)))],
 )
 def test_several_processes_train_the_same_prior_as_one(tmp_path, target, processes):
     prior = {"model__prior__init_args__noise": "zero", "model__prior__init_args__target": target}
