@@ -30,7 +30,7 @@ def words(experiment: Path, *more: str) -> list[str]:
 
 @pytest.mark.parametrize(
     ("target", "processes"),
-    [("text", 2), ("symmetric", 2), pytest.param("symmetric", 4, marks=pytest.mark.slow)],
+    [("symmetric", 2), *(pytest.param(*case, marks=pytest.mark.slow) for case in (("symmetric", 4), ("text", 2)))],
 )
 def test_several_processes_train_the_same_prior_as_one(tmp_path, target, processes):
     prior = {"model__prior__init_args__noise": "zero", "model__prior__init_args__target": target}
@@ -51,7 +51,7 @@ def test_several_processes_train_the_same_prior_as_one(tmp_path, target, process
     for step, values in theirs.items():
         # validation contrasts a pair with those of its own batch
         shared = {name: value for name, value in values.items() if name not in ("val/contrastive", "val/total")}
-        assert {name: ours[step][name] for name in shared} == pytest.approx(shared, abs=1e-5, nan_ok=True)
+        assert {name: ours[step][name] for name in shared} == pytest.approx(shared, rel=2e-5, abs=1e-5, nan_ok=True)
     states = [torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for run in runs]
     for name, tensor in states[0].items():
         torch.testing.assert_close(states[1][name], tensor, rtol=0, atol=1e-5)

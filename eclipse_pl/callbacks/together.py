@@ -70,19 +70,12 @@ class FailTogether(L.Callback):
         self._move("after training batch {} of epoch {}", batch_idx, trainer.current_epoch)
 
     def on_validation_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, *args: Any, **kwargs: Any
+        self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int, *args: Any, **kwargs: Any
     ) -> None:
         self._move("at evaluation batch {}", batch_idx)
 
     def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        *args: Any,
-        **kwargs: Any,
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, *args: Any, **kwargs: Any
     ) -> None:
         self._move("after evaluation batch {}", batch_idx)
 
@@ -125,8 +118,12 @@ class FailTogether(L.Callback):
             raise
 
     def _end(self) -> None:
+        """This rank has nothing left to do with the others, some of which may still work."""
         self._ended.set()
         self._silent.set()
+        if self._signs is not None:
+            with suppress(RuntimeError):
+                self._signs.say_goodbye()
 
     def _reason(self, error: Exception) -> str | None:
         """The sentence of an error that needs no traceback. If another rank has died, it waits for who it is."""
@@ -177,7 +174,6 @@ class FailTogether(L.Callback):
         patience = getattr(trainer.strategy, "_timeout", None)
         seconds = math.inf if patience is None else patience.total_seconds()
         while not self._silent.wait(LOOKS):
-            reason = None
             try:
                 self._signs.send()
                 if self._ended.is_set():
@@ -189,9 +185,11 @@ class FailTogether(L.Callback):
                     if failed:  # at once: the main thread may come out of its collective, and then has nothing to say
                         print(f"error: {judged}", file=sys.stderr, flush=True)
             except RuntimeError:  # the first rank is gone
-                failed, reason = True, died("rank 0") if self._speaks else None
+                if not self._ended.wait(GRACE):
+                    self._leave(trainer, died("rank 0") if self._speaks else None)
+                return
             if failed and not self._ended.wait(GRACE):
-                self._leave(trainer, reason)
+                self._leave(trainer, None)
 
     def _judged(self, seconds: float) -> str | None:
         """Why the run is to end, because of what other ranks show; warn where it may have to."""
