@@ -156,6 +156,8 @@ def _contents(shards: ShardSet) -> Iterator[Finding]:
         lengths.append(chunk.lengths)
         nowhere = (image_norms[-1] == 0) | (text_norms[-1] == 0)
         zero += [key for key, found in zip(chunk.keys, nowhere, strict=True) if found]
+        if not shards.space.has_captions:
+            continue
         image /= np.maximum(image_norms[-1][:, None], 1e-12)
         text /= np.maximum(text_norms[-1][:, None], 1e-12)
         matched.append((image * text).sum(1))
@@ -163,7 +165,7 @@ def _contents(shards: ShardSet) -> Iterator[Finding]:
             mismatched.append((image * np.roll(text, 1, axis=0)).sum(1))
     norms = {"image_embed": np.concatenate(image_norms), "text_embed": np.concatenate(text_norms)}
     for name, values in norms.items():
-        unit = shards.space.normalised and not (name == "text_embed" and "conditions" in shards.manifest.images)
+        unit = shards.space.normalised and (name == "image_embed" or shards.space.has_captions)
         off = unit and bool((np.abs(values - 1) > NORMALISED_WITHIN).any())
         found = f"mean {values.mean():.3f}, {values.min():.3f} ... {values.max():.3f}" if len(values) else "no pair"
         yield Finding(f"norm of {name}", found + (", but the space is normalised" if off else ""), off, repair if off else "")

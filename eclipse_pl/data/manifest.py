@@ -164,8 +164,7 @@ class Manifest:
 
     ``asked`` holds the requested sizes of the splits that were drawn: a fraction of the pairs, or their number.
     ``images`` holds the settings for reading images (see `raw.image`). It is empty if embeddings were imported. If a prior
-    sampled the image embeddings, it holds ``teacher`` (the name of the prior), ``teacher_weights`` and ``sampler``. If the
-    imported text embeddings are conditions of another kind, it holds ``conditions``.
+    sampled the image embeddings, it holds ``teacher`` (the name of the prior), ``teacher_weights`` and ``sampler``.
     """
 
     space: dict[str, str | int | bool]
