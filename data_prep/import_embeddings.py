@@ -104,8 +104,13 @@ def import_embeddings(
             condition_dim=text_dim if files.conditions else None,
             **image_statistics(folder, entries, dim)._asdict(),
         )
-        write_space(folder, space)
-        manifest = Manifest(space.identity, made_by, entries, {"val": float(val), "test": float(test)})
+        manifest = Manifest(
+            space.identity,
+            made_by,
+            entries,
+            asked={"val": float(val), "test": float(test)},
+            space_sha256=write_space(folder, space),
+        )
         manifest.save(folder)
     counted = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())
     print(f"{folder}: {manifest.pairs} pairs ({counted}), {len(skipped)} skipped; space {space}")

@@ -16,10 +16,9 @@ from data_prep.overlap import overlap
 from eclipse_pl.arguments import sentence_parser
 from eclipse_pl.data.chunk import Chunk
 from eclipse_pl.data.manifest import Manifest, ShardEntry
-from eclipse_pl.data.remote_folder import is_url
+from eclipse_pl.data.remote_folder import is_url, without_query
 from eclipse_pl.data.shard_set import ShardSet
-from eclipse_pl.embed.folder import image_statistics
-from eclipse_pl.embed.remote_set import SETTINGS_NAME
+from eclipse_pl.embed.folder import SETTINGS_NAME, image_statistics
 from eclipse_pl.launch.calls import Engine
 from eclipse_pl.raw.reasons import by_kind, shown
 
@@ -54,8 +53,8 @@ def verify(folders: list[str], engine: Engine = HERE) -> list[Finding]:
     for folder in folders:
         if is_url(folder):
             raise ValueError(
-                f"{folder} is a URL, and `verify` reads local folders. Verify a set before you upload it; a run tests the "
-                "checksum of every record that it downloads."
+                f"{without_query(folder)} is a URL, and `verify` reads local folders. Verify a set before you upload it; a "
+                "run tests the checksum of every record that it downloads."
             )
         if not Path(folder).is_dir():
             raise ValueError(f"There is no folder {folder}. `verify` takes the folders of sets of shards.")

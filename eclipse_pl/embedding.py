@@ -17,6 +17,7 @@ EmbeddingBatch
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -123,20 +124,30 @@ class ClipSpace:
         return save(tensors, {"identity": json.dumps(identity)})
 
     @classmethod
-    def load(cls, path: str | Path) -> ClipSpace:
+    def load(cls, path: str | Path, sha256: str = "") -> ClipSpace:
+        """The space in a ``space.safetensors``, whose bytes are checked if ``sha256`` is their hash."""
         if not Path(path).is_file():
             raise ValueError(
                 f"There is no {path}. A set of shards is a folder with manifest.json and space.safetensors; "
                 "`python -m data_prep embed` writes one."
             )
-        return cls.from_bytes(Path(path).read_bytes(), path)
+        return cls.from_bytes(Path(path).read_bytes(), path, sha256)
 
     @classmethod
-    def from_bytes(cls, content: bytes, path: str | Path) -> ClipSpace:
-        """The space in the bytes of a ``space.safetensors``, which come from ``path``."""
+    def from_bytes(cls, content: bytes, path: str | Path, sha256: str = "") -> ClipSpace:
+        """The space in the bytes of a ``space.safetensors``, which come from ``path``.
+
+        Raises:
+            ValueError: They are no space, or ``sha256`` is given and is not their hash.
+        """
         from safetensors import SafetensorError
         from safetensors.torch import load
 
+        if sha256 and hashlib.sha256(content).hexdigest() != sha256:
+            raise ValueError(
+                f"{path} has other bytes than were written (sha256 differs). Run the `data_prep` command that made the set "
+                "again."
+            )
         try:
             tensors = load(content)
             # safetensors gives no metadata of bytes in memory; a JSON header of that length stands before the tensors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,9 @@ def test_conditions_without_captions(tmp_path: Path, unit: bool, width: int) -> 
     shards = ShardSet(tmp_path / "set")
     assert shards.space.normalised is unit and shards.manifest.splits == {"train": 50, "val": 10}
     assert (shards.space.dim, shards.space.condition_dim) == (DIM, width)
-    assert ClipSpace.load(tmp_path / "set" / SPACE_NAME).identity == shards.space.identity
+    written = (tmp_path / "set" / SPACE_NAME).read_bytes()
+    assert ClipSpace.from_bytes(written, SPACE_NAME).identity == shards.space.identity
+    assert sha256(written).hexdigest() == shards.manifest.space_sha256
     for record in range(len(shards.entries)):
         chunk = shards.read_chunk(record)
         rows = [int(key) for key in chunk.keys]

@@ -6,6 +6,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from data_prep.__main__ import main
 from data_prep.verify import verify
+from eclipse_pl.data.manifest import Manifest
 from eclipse_pl.embed.folder import finished_shards, only_run
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from tests.helpers.raw_sets import contents, embed, raw_set, sample, write_tar
@@ -138,6 +140,7 @@ def test_run_again_it_repairs_what_is_damaged_alone(
     sources, out = raw_set(tmp_path / "raw"), tmp_path / "shards"
     embed(sources, clip_encoder, out)
     whole = contents(out)
+    assert Manifest.load(out).space_sha256 == sha256((out / "space.safetensors").read_bytes()).hexdigest()
     if name == "manifest.json" and damage is not damage_missing:
         (out / name).write_bytes(b'{"schema": 1, "spa')
     else:

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,7 @@ def test_the_merged_set_is_all_pairs_of_both(sets: list[str], out: Path, capsys:
         assert keys(out, split) == [key for name in sets for key in keys(name, split)]
     assert (out / "1-0001.tar").samefile(Path(sets[1]) / "0001.tar")
     assert Manifest.load(out).sources == ["raw/a", "raw/b"]
+    assert Manifest.load(out).space_sha256 == sha256((out / SPACE_NAME).read_bytes()).hexdigest()
     assert not any(finding.wrong for finding in verify([str(out)]))
     assert main(["verify", str(out)]) == 0
 

@@ -39,7 +39,7 @@ def rows_beside(
         baselines["text_as_image"] = TextAsImagePrior(space)
     else:
         without = "text as image and text_cosine"
-        rank_zero_info(f"{data.folder} has conditions that are no captions: the table goes without {without}.")
+        rank_zero_info(f"{data.shards.name} has conditions that are no captions: the table goes without {without}.")
     if ridge_pairs and (ridge := fitted_ridge(trainer, data, ridge_pairs)):
         baselines["ridge"] = ridge
     rows = {name: prior.to(device) for name, prior in baselines.items()} | {"upper_bound": None}
@@ -56,12 +56,12 @@ def rows_beside(
 def fitted_ridge(trainer: L.Trainer, data: EmbeddingDataModule, pairs: int) -> LinearPrior | None:
     """Ridge regression on that many training pairs, by the first rank for all; None without them, or if they are too wide."""
     if not len(data.shards.records("train")):
-        rank_zero_info(f"{data.folder} has no training pairs: the table goes without ridge regression.")
+        rank_zero_info(f"{data.shards.name} has no training pairs: the table goes without ridge regression.")
         return None
     if data.space.text_dim > WIDEST_RIDGE:
         rank_zero_info(
-            f"The conditions of {data.folder} are {data.space.text_dim} wide: the table goes without ridge regression, which "
-            f"is solved for at most {WIDEST_RIDGE}."
+            f"The conditions of {data.shards.name} are {data.space.text_dim} wide: the table goes without ridge regression, "
+            f"which is solved for at most {WIDEST_RIDGE}."
         )
         return None
     ridge = LinearPrior(data.space)
