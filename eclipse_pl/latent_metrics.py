@@ -28,7 +28,7 @@ RECALLS = (1, 5, 10)
 AVERAGED = ("cosine", "centred_cosine", "mse", "text_cosine", "norm")
 METRICS = (*AVERAGED, *(f"R@{k}" for k in RECALLS), "hard_negative")
 """The names of all metrics of a split."""
-UNGROUPED = ("lr", "samples_per_second", "samples_seen", "train_seconds")
+UNGROUPED = ("lr", "samples_per_second", "samples_seen", "train_seconds", "waiting_for_data")
 """Metrics of a run that belong to no split."""
 
 ALL = "all"
