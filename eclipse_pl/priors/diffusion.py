@@ -47,6 +47,9 @@ class DiffusionPrior(Prior):
         ValueError: A value is not valid, or the space lacks the empty prompt or the statistics that these options need.
     """
 
+    empty_embed: Float[Tensor, " dim"] | None
+    empty_states: Float[Tensor, "tokens width"] | None
+
     def __init__(
         self,
         space: ClipSpace,
@@ -92,6 +95,9 @@ class DiffusionPrior(Prior):
         )
         if condition_dropout:
             space.empty_prompt()  # raises here, not after the first epoch
+        # Not saved, because they are in the space. A copy from the host in each step would make it wait.
+        self.register_buffer("empty_embed", space.empty_embed, persistent=False)
+        self.register_buffer("empty_states", space.empty_states, persistent=False)
         if guidance_scale != 1 and not condition_dropout:
             warnings.warn(
                 f"guidance_scale is {guidance_scale}, but condition_dropout is 0. The network will not see the "
@@ -121,6 +127,15 @@ class DiffusionPrior(Prior):
         if steps is not None:
             self.timesteps = self.schedule.timesteps(steps, self.spacing)
 
+    def empty_prompt(self, like: TextCondition) -> TextCondition:
+        """The encoded empty prompt with the device and type of ``like``, without a copy from the host."""
+        embed, states = self.empty_embed, self.empty_states
+        if embed is None or states is None:
+            return self.space.empty_prompt()  # raises
+        tokens, like_embed = len(states), like.text_embed
+        lengths = torch.full((1,), tokens, device=like_embed.device)
+        return TextCondition(embed[None].to(like_embed), states.to(like_embed), lengths, (tokens, tokens))
+
     @property
     def trained_for(self) -> dict[str, str | int | float | bool]:
         schedule = self.schedule
@@ -138,7 +153,7 @@ class DiffusionPrior(Prior):
         text = batch.text
         if self.training and self.condition_dropout:
             dropped = torch.rand(len(batch), device=embed.device) < self.condition_dropout
-            text = text.replaced(dropped, self.space.empty_prompt().to(embed.device, text.text_embed.dtype))
+            text = text.replaced(dropped, self.empty_prompt(text))
         output = self.network(self.schedule.add_noise(embed, noise, time), text, time)
         diffusion = F.mse_loss(output.float(), self.schedule.target(embed, noise, time))
         return {"diffusion": diffusion, "total": diffusion}
@@ -164,7 +179,7 @@ class DiffusionPrior(Prior):
             prefix = self.network.prefix(text)
             return lambda noisy, time: self.network.continue_prefix(noisy, prefix, time)
         batch, device = len(text), text.text_embed.device
-        captions = TextCondition.join([text, self.space.empty_prompt().to(device, text.text_embed.dtype)])
+        captions = TextCondition.join([text, self.empty_prompt(text)])
         rows = torch.cat([torch.arange(batch, device=device), torch.full((batch,), batch, device=device)])
         doubled = self.network.prefix(captions).select(rows)
 
