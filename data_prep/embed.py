@@ -8,11 +8,10 @@ from typing import Literal
 
 from data_prep.command import command_line, run
 from eclipse_pl.data.manifest import Manifest
-from eclipse_pl.data.remote_folder import is_url
 from eclipse_pl.data.states import States
 from eclipse_pl.embed.embed_shards import embed_shards
 from eclipse_pl.embed.progress import left_out
-from eclipse_pl.embed.remote_set import RemoteSet, work_folder
+from eclipse_pl.embed.written_set import work_folder, written_set
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.launch.share import Share
@@ -87,10 +86,10 @@ def embed(
         if task_count is not None:
             raise ValueError(f"--task-count has no effect with --engine {engine}, which runs all tasks (--tasks).")
         count = min(tasks or len(sources.parts), len(sources.parts))
-        task_engine.run(["data_prep", "embed", *(words or [])], work_folder(out), count)
-        if is_url(out):
-            RemoteSet(out).fetch()  # the last task may have run on another node
-        return summarise(Manifest.load(work_folder(out)), out)
+        target = written_set(out)
+        task_engine.run(["data_prep", "embed", *(words or [])], target.work, count)
+        target.fetch()  # the last task may have run on another node
+        return summarise(Manifest.load(target.work), out)
     manifest = embed_shards(
         sources=sources,
         encoder=encoder(),

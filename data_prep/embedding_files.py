@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -41,23 +41,31 @@ class EmbeddingFiles:
     """Whether ``text_embed`` holds conditions that are no text embeddings."""
 
     @classmethod
-    def of(cls, image_embed: list[np.ndarray], text_embed: list[np.ndarray], captions: Column, keys: Column) -> EmbeddingFiles:
+    def of(
+        cls,
+        image_embed: list[np.ndarray],
+        text_embed: list[np.ndarray],
+        captions: Column,
+        keys: Column,
+        conditions: bool = False,
+    ) -> EmbeddingFiles:
         """ValueError where the rows do not belong together, or the embeddings are of no one CLIP space."""
+        second = "conditions" if conditions else "text embeddings"
         for image, text in zip(image_embed, text_embed, strict=True):
-            for name, array in (("image", image), ("text", text)):
+            for name, array in (("image embeddings", image), (second, text)):
                 if array.ndim != 2 or array.dtype.kind != "f":
                     raise ValueError(
-                        f"The {name} embeddings are {array.dtype} of shape {array.shape}; they must be floats, a row a pair."
+                        f"The {name} are {array.dtype} of shape {array.shape}; they must be floats, a row a pair."
                     )
         images, texts = (sum(map(len, pieces)) for pieces in (image_embed, text_embed))
-        counts = {"image embeddings": images, "text embeddings": texts}
+        counts = {"image embeddings": images, second: texts}
         counts |= {"captions": len(captions.strings), "keys": len(keys.strings)}
         if len(set(counts.values())) > 1:
             counted = ", ".join(f"{n} {name}" for name, n in counts.items())
             raise ValueError(" ".join([f"The rows do not belong together: {counted}.", captions.remark, keys.remark]).strip())
         if not images:
             raise ValueError("The files hold no pair.")
-        for image, text in zip(image_embed, text_embed, strict=True):
+        for image, text in [] if conditions else zip(image_embed, text_embed, strict=True):
             if image.shape != text.shape or image.shape[1] != image_embed[0].shape[1]:
                 other = text.shape if image.shape != text.shape else image_embed[0].shape
                 raise ValueError(
@@ -65,7 +73,7 @@ class EmbeddingFiles:
                     f"shape {other} are not of one CLIP space: all need the same width, and pairs the same rows."
                 )
         named = [f"row {row}" if row in keys.bad else key for row, key in enumerate(keys.strings)]
-        return cls(image_embed, text_embed, captions.strings, named, keys.bad | captions.bad)
+        return cls(image_embed, text_embed, captions.strings, named, keys.bad | captions.bad, conditions)
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -87,23 +95,12 @@ class EmbeddingFiles:
     def from_conditions(
         cls, image_embeds: str, conditions: str, captions: str | None, keys: str | None, names: ArrayNames
     ) -> EmbeddingFiles:
-        """A file of image embeddings, and one of vectors of that width. Without captions each pair is called by its key."""
+        """A file of image embeddings, and one of vectors of any width. Without captions each pair is called by its key."""
         images, vectors = embeddings(image_embeds, names.image_embed), embeddings(conditions, names.text_embed)
-        if images.ndim == vectors.ndim == 2 and images.shape[1] != vectors.shape[1]:
-            have, need = vectors.shape[1], images.shape[1]
-            remedy = (
-                f"append {need - have} zeros to each: numpy.pad(conditions, ((0, 0), (0, {need - have})))"
-                if have < need
-                else f"reduce them to {need} numbers, for example by their principal components"
-            )
-            raise ValueError(
-                f"The conditions of {conditions} are {have} wide and the image embeddings {need} wide; a prior has one width "
-                f"for both: {remedy}. Do the same before `Prior.sample`."
-            )
         numbered = column(range(len(images) if images.ndim else 1), KEY, "rows")
         named = numbered if keys is None else load_column(keys, KEY, names.key or "image_id")
         called = named if captions is None else load_column(captions, CAPTION, names.caption)
-        return replace(cls.of([images], [vectors], called, named), conditions=True)
+        return cls.of([images], [vectors], called, named, conditions=True)
 
     @classmethod
     def from_arrays(cls, path: str, names: ArrayNames) -> EmbeddingFiles:

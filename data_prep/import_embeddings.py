@@ -53,8 +53,8 @@ def import_embeddings(
         text_embeds: The same of the texts.
         captions: Text file with a caption a line; .json (a list), .jsonl, .csv, .tsv, Parquet, or an npy array of strings.
         keys: Names of the pairs, in the same formats; by default the number of the row.
-        conditions: Vectors that are no text embeddings, such as measurements, as wide as the image embeddings; in the place of
-            --text-embeds. A pair without --captions is called by its key.
+        conditions: Vectors that are no text embeddings, such as measurements, of any width; in the place of --text-embeds. A
+            pair without --captions is called by its key.
         arrays: Npz or Parquet with all of these but conditions.
         names: Names of its arrays, or of the columns of tables, for example --names.caption text.
         clip_retrieval: Folder with img_emb/, text_emb/ and metadata/, as clip-retrieval writes it.
@@ -93,19 +93,24 @@ def import_embeddings(
                 for split, rows in pieces:
                     writer.write(_chunk(files, rows), split)
                 entries.append(writer.close(skipped=() if entries else skipped))
-        dim = files.image_embed[0].shape[1]
+        dim, text_dim = files.image_embed[0].shape[1], files.text_embed[0].shape[1]
         space = ClipSpace(
             name=name or source.stem,
             dim=dim,
-            text_width=dim,
+            text_width=1 if files.conditions else dim,  # nobody has token states of a condition
             context_length=context_length,
             encoder=encoder,
             normalised=normalised,
+            condition_dim=text_dim if files.conditions else None,
             **image_statistics(folder, entries, dim)._asdict(),
         )
-        write_space(folder, space)
-        images: dict[str, str | bool] = {"conditions": True} if files.conditions else {}
-        manifest = Manifest(space.identity, made_by, entries, {"val": float(val), "test": float(test)}, images)
+        manifest = Manifest(
+            space.identity,
+            made_by,
+            entries,
+            asked={"val": float(val), "test": float(test)},
+            space_sha256=write_space(folder, space),
+        )
         manifest.save(folder)
     counted = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())
     print(f"{folder}: {manifest.pairs} pairs ({counted}), {len(skipped)} skipped; space {space}")
@@ -230,7 +235,7 @@ def _chunk(files: EmbeddingFiles, rows: np.ndarray) -> Chunk:
     return Chunk(
         image_embed=image_embed,
         text_embed=text_embed,
-        text_states=np.empty((0, text_embed.shape[1]), dtype=np.float16),
+        text_states=np.empty((0, 1 if files.conditions else text_embed.shape[1]), dtype=np.float16),
         lengths=np.zeros(len(rows), dtype=np.int16),
         captions=[files.captions[row].strip() for row in rows],
         keys=[files.keys[row] for row in rows],

@@ -14,6 +14,7 @@ from data_prep.command import command_line
 from eclipse_pl.arguments import sentence_parser
 from eclipse_pl.data.chunk import member_name
 from eclipse_pl.data.manifest import MANIFEST_NAME, SCHEMA, Check, Manifest, ShardEntry
+from eclipse_pl.data.remote_folder import is_url, without_query
 from eclipse_pl.files import atomic_path, disk_error
 
 if TYPE_CHECKING:
@@ -55,8 +56,8 @@ def merge(sets: list[str], out: str, anyway: bool = False, made_by: str = "pytho
         spaces = [shards.space for shards in opened.values()]
         # The encoded empty prompt is missing where embeddings were imported.
         space = next((space for space in spaces if space.empty_embed is not None), spaces[0])
-        write_space(folder, replace(space, **image_statistics(folder, manifest.shards, space.dim)._asdict()))
-        manifest.save(folder)
+        space = replace(space, **image_statistics(folder, manifest.shards, space.dim)._asdict())
+        replace(manifest, space_sha256=write_space(folder, space)).save(folder)
     for doubt in doubts:
         print(f"warning: {doubt}", file=sys.stderr)
     splits = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())
@@ -75,8 +76,9 @@ def open_sets(sets: list[str], out: str) -> dict[str, ShardSet]:
     """
     from eclipse_pl.data.shard_set import ShardSet
 
-    if remote := next((place for place in (*sets, out) if "://" in place or place.startswith("pipe:")), None):
-        raise ValueError(f"{remote} is not a local folder, and only local sets can be merged. Copy it to this machine first.")
+    if remote := next((place for place in (*sets, out) if is_url(place)), None):
+        place = without_query(remote)
+        raise ValueError(f"{place} is not a local folder, and only local sets can be merged. Copy it to this machine first.")
     resolved = {Path(name).resolve(): name for name in sets}
     if len(sets) < 2 or len(resolved) < len(sets):
         raise ValueError(f"merge takes two or more different sets, not {', '.join(sets)}.")

@@ -42,7 +42,8 @@ class ShardBytes:
 
     def of_record(self, pairs: int, of_tokens: Iterable[str]) -> int:
         """Bytes of one record."""
-        sizes = {"pairs": pairs, "images": pairs, "tokens": round(pairs * self.tokens), "dim": self.dim, "width": self.width}
+        sizes = {"pairs": pairs, "images": pairs, "tokens": round(pairs * self.tokens)}
+        sizes |= {"dim": self.dim, "text_dim": self.dim, "width": self.width}
         arrays = [MEMBERS[name] for name in (*COMMON, *of_tokens)]
         contents = [
             NPY_HEADER + array.dtype.itemsize * math.prod(sizes[str(size)] for size in array.shape) for array in arrays

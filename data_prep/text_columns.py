@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.array_files import arrays_in, parquet
+from eclipse_pl.formats.columns import usual_column
 from eclipse_pl.formats.file_kind import kind_of
 from eclipse_pl.formats.text_file import lines_of, read_text, unusable
 from eclipse_pl.formats.text_table import DELIMITERS, JSON_LINES, described, read_csv, read_json_lines
@@ -138,19 +139,14 @@ def chosen(columns: Sequence[str], kind: Kind, name: str, place: str) -> str:
 
     Where there was a choice, or the name is another, the one that is taken is printed.
     """
-    usual = [one for one in columns if one.strip().lower() in kind.elsewhere]
     if name in columns:
-        others = [one for one in usual if one != name]
+        others = [one for one in columns if one != name and one.strip().lower() in kind.elsewhere]
         if others and kind is CAPTION:
             print(f"{place}: the captions are its column {name!r}, not {', '.join(map(repr, others))}")
         return name
-    if len(usual) != 1:
-        several = f"several may hold the {kind.name}s" if usual else f"none of them is {name!r}"
-        raise ValueError(
-            f"{place} has the columns {', '.join(columns)}: {several}. Say which one does with {kind.option} COLUMN."
-        )
-    print(f"{place}: the {kind.name}s are its column {usual[0]!r}")
-    return usual[0]
+    found = usual_column(columns, kind.elsewhere, kind.name, kind.option, place)
+    print(f"{place}: the {kind.name}s are its column {found!r}")
+    return found
 
 
 def _of_records(rows: list[tuple[int, Any]], kind: Kind, name: str, path: str) -> Column:

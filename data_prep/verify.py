@@ -16,10 +16,9 @@ from data_prep.overlap import overlap
 from eclipse_pl.arguments import sentence_parser
 from eclipse_pl.data.chunk import Chunk
 from eclipse_pl.data.manifest import Manifest, ShardEntry
-from eclipse_pl.data.remote_folder import is_url
+from eclipse_pl.data.remote_folder import is_url, without_query
 from eclipse_pl.data.shard_set import ShardSet
-from eclipse_pl.embed.folder import image_statistics
-from eclipse_pl.embed.remote_set import SETTINGS_NAME
+from eclipse_pl.embed.folder import SETTINGS_NAME, image_statistics
 from eclipse_pl.launch.calls import Engine
 from eclipse_pl.raw.reasons import by_kind, shown
 
@@ -54,8 +53,8 @@ def verify(folders: list[str], engine: Engine = HERE) -> list[Finding]:
     for folder in folders:
         if is_url(folder):
             raise ValueError(
-                f"{folder} is a URL, and `verify` reads local folders. Verify a set before you upload it; a run tests the "
-                "checksum of every record that it downloads."
+                f"{without_query(folder)} is a URL, and `verify` reads local folders. Verify a set before you upload it; a "
+                "run tests the checksum of every record that it downloads."
             )
         if not Path(folder).is_dir():
             raise ValueError(f"There is no folder {folder}. `verify` takes the folders of sets of shards.")
@@ -156,6 +155,8 @@ def _contents(shards: ShardSet) -> Iterator[Finding]:
         lengths.append(chunk.lengths)
         nowhere = (image_norms[-1] == 0) | (text_norms[-1] == 0)
         zero += [key for key, found in zip(chunk.keys, nowhere, strict=True) if found]
+        if not shards.space.has_captions:
+            continue
         image /= np.maximum(image_norms[-1][:, None], 1e-12)
         text /= np.maximum(text_norms[-1][:, None], 1e-12)
         matched.append((image * text).sum(1))
@@ -163,7 +164,7 @@ def _contents(shards: ShardSet) -> Iterator[Finding]:
             mismatched.append((image * np.roll(text, 1, axis=0)).sum(1))
     norms = {"image_embed": np.concatenate(image_norms), "text_embed": np.concatenate(text_norms)}
     for name, values in norms.items():
-        unit = shards.space.normalised and not (name == "text_embed" and "conditions" in shards.manifest.images)
+        unit = shards.space.normalised and (name == "image_embed" or shards.space.has_captions)
         off = unit and bool((np.abs(values - 1) > NORMALISED_WITHIN).any())
         found = f"mean {values.mean():.3f}, {values.min():.3f} ... {values.max():.3f}" if len(values) else "no pair"
         yield Finding(f"norm of {name}", found + (", but the space is normalised" if off else ""), off, repair if off else "")

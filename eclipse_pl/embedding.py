@@ -1,12 +1,13 @@
 """The words every part shares: a CLIP space, an encoded caption, a batch of pairs. The one place where shapes are drawn.
 
 B  captions in the batch          E  width of an embedding (``dim``)
+C  width of ``text_embed``: E, but where conditions that are no captions have a width of their own (``condition_dim``)
 T  tokens of all captions         W  width of a token state (``text_width``)
 
 EmbeddingBatch
     image_embed      (B, E)  float   raw CLIP image embedding, not normalised
     text             TextCondition
-        text_embed   (B, E)  float   raw pooled and projected text embedding, not normalised
+        text_embed   (B, C)  float   raw pooled and projected text embedding, not normalised; or a condition of another kind
         text_states  (T, W)  float   last hidden states after the final layer norm, captions end to end; after their real
                                      tokens there may be rows of padding, which no caption owns
         lengths      (B,)    int64   real tokens (start ... end) of each caption; 0 where only the pooled one is known
@@ -18,6 +19,7 @@ EmbeddingBatch
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -30,6 +32,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
+
+PARSE: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "bool": lambda value: value == "True"}
+"""Readers of the fields of a space that are no tensors, by their type; files hold them as strings."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,15 +69,35 @@ class ClipSpace:
     """Embedding of the all-zero pixel tensor, Kandinsky's negative image."""
     image_covariance: Float[Tensor, "dim dim"] | None = None
     """Covariance of the training pairs' image embeddings; kept with a set of shards, not in checkpoints."""
+    condition_dim: int | None = None
+    """C, width of ``text_embed`` where it is no text embedding but a condition of another kind: a measurement, features of
+    another model. None where it is the CLIP's embedding of a caption, which is E wide."""
+
+    @property
+    def text_dim(self) -> int:
+        """C, width of ``text_embed``."""
+        return self.dim if self.condition_dim is None else self.condition_dim
+
+    @property
+    def has_captions(self) -> bool:
+        """True where ``text_embed`` is an embedding of this CLIP, which can be compared with image embeddings."""
+        return self.condition_dim is None
 
     @property
     def identity(self) -> dict[str, str | int | bool]:
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.type in ("str", "int", "bool")}
+        found = {f.name: getattr(self, f.name) for f in fields(self) if str(f.type).removesuffix(" | None") in PARSE}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def require_captions(self, user: str, remedy: str) -> None:
+        """Raise ValueError where ``text_embed`` is no text embedding. ``user`` says what needs one: "the encoder"."""
+        if not self.has_captions:
+            raise ValueError(f"{user} needs captions, and {self} has conditions that are no captions. {remedy}")
 
     def require_same(self, other: ClipSpace, ours: str, theirs: str) -> None:
         """Raise ValueError unless both are one space. ``ours`` and ``theirs`` name the parts: "the prior", "the shards"."""
         if self.identity != other.identity:
-            differing = [key for key, value in self.identity.items() if other.identity[key] != value]
+            first, second = self.identity, other.identity
+            differing = [key for key in {**first, **second} if first.get(key) != second.get(key)]
             raise ValueError(
                 f"{ours} and {theirs} belong to different CLIP spaces: {self} against {other} (they differ in "
                 f"{', '.join(differing)}). Train the prior on shards of its own space, or encode the data again with "
@@ -83,8 +108,8 @@ class ClipSpace:
         """The encoded empty prompt, a batch of one."""
         if self.empty_states is None or self.empty_embed is None:
             raise ValueError(
-                f"{self} holds no encoded empty prompt, because its embeddings were imported without their encoder. "
-                "Encode the data with `python -m data_prep embed` to use condition dropout or guidance."
+                f"{self} holds no encoded empty prompt, because its embeddings were imported without their encoder. Set "
+                "condition_dropout to 0 and guidance_scale to 1, or encode the data with `python -m data_prep embed`."
             )
         tokens = len(self.empty_states)
         return TextCondition(self.empty_embed[None], self.empty_states, torch.tensor([tokens]), (tokens, tokens))
@@ -104,20 +129,30 @@ class ClipSpace:
         return save(tensors, {"identity": json.dumps(identity)})
 
     @classmethod
-    def load(cls, path: str | Path) -> ClipSpace:
+    def load(cls, path: str | Path, sha256: str = "") -> ClipSpace:
+        """The space in a ``space.safetensors``, whose bytes are checked if ``sha256`` is their hash."""
         if not Path(path).is_file():
             raise ValueError(
                 f"There is no {path}. A set of shards is a folder with manifest.json and space.safetensors; "
                 "`python -m data_prep embed` writes one."
             )
-        return cls.from_bytes(Path(path).read_bytes(), path)
+        return cls.from_bytes(Path(path).read_bytes(), path, sha256)
 
     @classmethod
-    def from_bytes(cls, content: bytes, path: str | Path) -> ClipSpace:
-        """The space in the bytes of a ``space.safetensors``, which come from ``path``."""
+    def from_bytes(cls, content: bytes, path: str | Path, sha256: str = "") -> ClipSpace:
+        """The space in the bytes of a ``space.safetensors``, which come from ``path``.
+
+        Raises:
+            ValueError: They are no space, or ``sha256`` is given and is not their hash.
+        """
         from safetensors import SafetensorError
         from safetensors.torch import load
 
+        if sha256 and hashlib.sha256(content).hexdigest() != sha256:
+            raise ValueError(
+                f"{path} has other bytes than were written (sha256 differs). Run the `data_prep` command that made the set "
+                "again."
+            )
         try:
             tensors = load(content)
             # safetensors gives no metadata of bytes in memory; a JSON header of that length stands before the tensors
@@ -134,19 +169,20 @@ class ClipSpace:
 
     @classmethod
     def from_state(cls, tensors: dict[str, Tensor], metadata: dict[str, str]) -> ClipSpace:
-        parse: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "bool": lambda value: value == "True"}
-        values: dict[str, Any] = {f.name: parse[str(f.type)](metadata[f.name]) for f in fields(cls) if f.type in parse}
+        kinds = {f.name: str(f.type).removesuffix(" | None") for f in fields(cls)}
+        values: dict[str, Any] = {name: PARSE[kinds[name]](value) for name, value in metadata.items()}
         return cls(**values | tensors)
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.encoder}, {self.dim} wide{', normalised' if self.normalised else ''})"
+        conditions = "" if self.has_captions else f", conditions {self.condition_dim} wide"
+        return f"{self.name} ({self.encoder}, {self.dim} wide{conditions}{', normalised' if self.normalised else ''})"
 
 
 @dataclass(frozen=True, eq=False)
 class TextCondition:
     """Encoded captions. ``text_states`` holds the real tokens of all captions, one caption after another."""
 
-    text_embed: Float[Tensor, "batch dim"]
+    text_embed: Float[Tensor, "batch text_dim"]
     text_states: Float[Tensor, "tokens width"]
     """With ``bounds`` there may be rows after those of the last caption. They are padding, and no caption owns them."""
     lengths: Int[Tensor, " batch"]
@@ -154,7 +190,7 @@ class TextCondition:
     """No caption has fewer or more tokens. None: whoever needs them reads ``lengths``, and a GPU makes the host wait."""
 
     @classmethod
-    def pooled(cls, text_embed: Float[Tensor, "batch dim"]) -> TextCondition:
+    def pooled(cls, text_embed: Float[Tensor, "batch text_dim"]) -> TextCondition:
         """Pooled embeddings without token states, or conditions of another kind, as in shards of imported embeddings."""
         count, dim = text_embed.shape
         lengths = torch.zeros(count, dtype=torch.int64, device=text_embed.device)

@@ -28,7 +28,7 @@ RECALLS = (1, 5, 10)
 AVERAGED = ("cosine", "centred_cosine", "mse", "text_cosine", "norm")
 METRICS = (*AVERAGED, *(f"R@{k}" for k in RECALLS), "hard_negative")
 """The names of all metrics of a split."""
-UNGROUPED = ("lr", "samples_per_second", "samples_seen", "train_seconds")
+UNGROUPED = ("lr", "samples_per_second", "samples_seen", "train_seconds", "waiting_for_data")
 """Metrics of a run that belong to no split."""
 
 ALL = "all"
@@ -58,10 +58,11 @@ class Measured:
         predicted: Float[Tensor, "batch dim"],
         batch: EmbeddingBatch,
         image_mean: Float[Tensor, " dim"],
+        captions: bool = True,
         **more: Float[Tensor, " batch"],
     ) -> Measured:
         """`measure_pairs` of a batch and the ``more`` values, all on the CPU."""
-        values = measure_pairs(predicted, batch, image_mean) | more
+        values = measure_pairs(predicted, batch, image_mean, captions) | more
         return cls(
             batch.index.cpu(),
             batch.index.cpu() if batch.group is None else batch.group.cpu(),
@@ -103,10 +104,11 @@ def measure(
 
 
 def measure_pairs(
-    predicted: Float[Tensor, "batch dim"], batch: EmbeddingBatch, image_mean: Float[Tensor, " dim"]
+    predicted: Float[Tensor, "batch dim"], batch: EmbeddingBatch, image_mean: Float[Tensor, " dim"], captions: bool = True
 ) -> dict[str, Float[Tensor, " batch"]]:
     """Every metric that needs only the pair itself, on the device of the batch. ``mse`` is the mean over dimensions.
 
+    ``text_cosine`` is NaN without ``captions``, which says that ``text_embed`` is a condition of another kind.
     Retrieval needs ``rank``, which depends on all images of the split: see `Gallery`.
     """
     predicted, image, mean = predicted.float(), batch.image_embed.float(), image_mean.to(predicted.device)
@@ -115,7 +117,7 @@ def measure_pairs(
         "cosine": cosine_similarity(predicted, image),
         "centred_cosine": centred_cosine(predicted, image, mean),
         "mse": (predicted - image).square().mean(-1),
-        "text_cosine": cosine_similarity(predicted, batch.text.text_embed.float()),
+        "text_cosine": cosine_similarity(predicted, batch.text.text_embed.float() if captions else nothing),
         "norm": predicted.norm(dim=-1),
         "hard_negative": hard_negative(
             predicted, image, nothing if batch.negative_embed is None else batch.negative_embed.float()

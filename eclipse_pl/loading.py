@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eclipse_pl.embedding import ClipSpace
-from eclipse_pl.encoders.encoder import Encoder
+from eclipse_pl.encoders.encoder import NO_CAPTIONS, Encoder
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.open_clip_model import local_dir_tag
 from eclipse_pl.priors.open_saved import open_saved
@@ -81,6 +81,7 @@ def load_encoder(of: Prior | ClipSpace | str, device: str | None = None) -> Enco
 
 def require_encoder(space: ClipSpace) -> None:
     """Raise ValueError where the tag names a local checkpoint, because its folder is unknown. Nothing is loaded."""
+    space.require_captions("An encoder", NO_CAPTIONS)
     if space.encoder != local_dir_tag(FOLDER) and published(space) is None:
         raise ValueError(
             f"--encoder is needed: the CLIP of {space} is a local one, and its folder is unknown. (In a config: "

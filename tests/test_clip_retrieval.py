@@ -182,8 +182,11 @@ def test_the_column_that_is_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "match"),
     [
-        ({"TEXT": ["a", "b"], "text": ["c", "d"]}, "several may hold the captions. Say which one does with --names.caption"),
-        ({"title": ["a", "b"], "url": ["c", "d"]}, "has the columns title, url: none of them is 'caption'"),
+        (
+            {"TEXT": ["a", "b"], "text": ["c", "d"]},
+            r"several may hold the captions \(TEXT, text\). Name it with --names.caption",
+        ),
+        ({"title": ["a", "b"], "url": ["c", "d"]}, "has the columns title, url: none of them has a usual name of captions"),
         ({"caption": [["a"], ["b", "c"]]}, r"column 'caption': row 0 .* is a list \(\['a'\]\); a caption is one string"),
         ({"caption": [1, 2]}, r"row 0 .* is a number \(1\)"),
         ({"caption": [1.5, None]}, r"row 0 .* is a number \(1.5\)"),

@@ -58,6 +58,20 @@ def test_what_was_measured_otherwise_is_refused_or_marked(compared_runs, tmp_pat
 
 
 @pytest.mark.long
+def test_one_difference_of_several_seeds_is_one_sentence(compared_runs, tmp_path, capfd):
+    folder = copy(compared_runs, tmp_path / "runs")
+    for seed in range(3):
+        edit_report(folder / f"weight_1.0_seed_{seed}", lambda report: other(report)["other shards"]())
+    said = refused(capfd, folder)
+    assert said.count("cannot be compared fairly") == 1 and "more like this" not in said
+    assert f"The same holds for 2 more runs: {folder / 'weight_1.0_seed_1'}, {folder / LAST}." in said
+    compare(folder, "--anyway", "--csv", "numbers.csv")
+    printed = " ".join(capfd.readouterr().out.split())
+    assert printed.count("cannot be compared fairly") == 1 and f"{SECOND} †" in printed
+    assert {row["marked"] for (variant, *_), row in numbers().items() if variant == SECOND} == {"yes"}
+
+
+@pytest.mark.long
 def test_an_unfinished_run_is_refused_or_shown_as_it_was_last_validated(compared_runs, tmp_path, capfd):
     folder = copy(compared_runs, tmp_path / "runs")
     expected = json.loads((folder / LAST / "latent.json").read_text())["rows"]

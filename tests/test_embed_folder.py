@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import resource
+import signal
 import subprocess
 import sys
 import tarfile
-import time
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from data_prep.__main__ import main
 from data_prep.verify import verify
+from eclipse_pl.data.manifest import Manifest
 from eclipse_pl.embed.folder import finished_shards, only_run
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from tests.helpers.raw_sets import contents, embed, raw_set, sample, write_tar
@@ -40,11 +42,10 @@ class Stopping(OpenClipEncoder):
 def test_stopped_anywhere_and_started_again(tmp_path: Path, clip_folder: Path, clip_encoder: OpenClipEncoder) -> None:
     sources = raw_set(tmp_path / "raw")
     embed(sources, clip_encoder, tmp_path / "whole")
-    kept = []
+    kept, stopping = [], Stopping(f"local-dir:{clip_folder}", None, device="cpu", stop_at=0)
     for stop_at in range(11):  # the space takes one batch, each of the three sources three
         out = tmp_path / f"stopped_{stop_at}"
-        error = (RuntimeError, KeyboardInterrupt)[stop_at % 2]
-        stopping = Stopping(f"local-dir:{clip_folder}", None, device="cpu", stop_at=stop_at, error=error)
+        stopping.stop_at, stopping.error = stop_at, (RuntimeError, KeyboardInterrupt)[stop_at % 2]
         if stop_at < 10:
             with pytest.raises((RuntimeError, KeyboardInterrupt), match="stopped here"):
                 embed(sources, stopping, out)
@@ -82,37 +83,37 @@ def test_ctrl_c_ends_in_one_sentence(tmp_path: Path, clip_folder: Path, capsys: 
 
 @pytest.mark.processes
 def test_killed_and_started_again(tmp_path: Path, clip_folder: Path, clip_encoder: OpenClipEncoder) -> None:
-    sources = raw_set(tmp_path / "raw", tars=30)
+    """The process kills itself (-9) in the middle of the third shard, beside its decoding worker."""
+    sources, killed = raw_set(tmp_path / "raw", tars=4), tmp_path / "killed"
     script = f"""
-import time
+import os
+import signal
 from pathlib import Path
 
 import torch
 
 from eclipse_pl.encoders.openclip import OpenClipEncoder
-from tests.helpers.runs import started
 from tests.helpers.raw_sets import embed
 
-class Slow(OpenClipEncoder):
+class Killed(OpenClipEncoder):
+    begun = 0
+
     def encode_images(self, pixels):
-        time.sleep(0.05)
+        self.begun += len(list(Path({str(killed)!r}).glob("*.tar.json"))) == 2
+        if self.begun == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
         return super().encode_images(pixels)
 
 torch.set_num_threads(1)
-slow = Slow({f"local-dir:{clip_folder}"!r}, None, device="cpu")
-embed({sources!r}, slow, Path({str(tmp_path / "killed")!r}), workers=1)
+embed({sources!r}, Killed({f"local-dir:{clip_folder}"!r}, None, device="cpu"), Path({str(killed)!r}), workers=1)
 """
-    with started([sys.executable, "-c", script], cwd=Path(__file__).parents[1], stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 600
-        while len(list((tmp_path / "killed").glob("*.tar.json"))) < 2:
-            assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
-            time.sleep(0.02)
-        process.kill()
-    finished = finished_shards(tmp_path / "killed")
-    assert 2 <= len(finished) < 30 and not (tmp_path / "killed" / "manifest.json").exists()
-    embed(sources, clip_encoder, tmp_path / "killed")
+    words = [sys.executable, "-c", script]
+    with started(words, cwd=Path(__file__).parents[1], stdout=subprocess.DEVNULL) as process:
+        assert process.wait(timeout=600) == -signal.SIGKILL
+    assert sorted(finished_shards(killed)) == ["0000.tar", "0001.tar"] and not (killed / "manifest.json").exists()
+    embed(sources, clip_encoder, killed)
     embed(sources, clip_encoder, tmp_path / "whole")
-    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+    assert contents(killed) == contents(tmp_path / "whole")
 
 
 def damage_missing(path: Path) -> None:
@@ -138,6 +139,7 @@ def test_run_again_it_repairs_what_is_damaged_alone(
     sources, out = raw_set(tmp_path / "raw"), tmp_path / "shards"
     embed(sources, clip_encoder, out)
     whole = contents(out)
+    assert Manifest.load(out).space_sha256 == sha256((out / "space.safetensors").read_bytes()).hexdigest()
     if name == "manifest.json" and damage is not damage_missing:
         (out / name).write_bytes(b'{"schema": 1, "spa')
     else:

@@ -8,7 +8,7 @@ import pytest
 from data_prep.__main__ import main
 from eclipse_pl.data import remote_folder
 from eclipse_pl.data.datamodule import EmbeddingDataModule
-from eclipse_pl.embed.remote_set import work_folder
+from eclipse_pl.embed.written_set import work_folder
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from tests.helpers.raw_sets import contents, embed, raw_set, sample, write_tar
 from tests.helpers.s3_server import s3_bucket

@@ -7,7 +7,9 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.data.manifest import SPACE_NAME, Manifest
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.data.shards import ShardWriter
+from eclipse_pl.embed.folder import write_space
 from eclipse_pl.embedding import ClipSpace
 from tests.helpers.runs import write_experiment
 from tests.helpers.shard_sets import MADE_BY, make_chunk, make_shard_set, make_space
@@ -71,6 +74,7 @@ def test_the_merged_set_is_all_pairs_of_both(sets: list[str], out: Path, capsys:
         assert keys(out, split) == [key for name in sets for key in keys(name, split)]
     assert (out / "1-0001.tar").samefile(Path(sets[1]) / "0001.tar")
     assert Manifest.load(out).sources == ["raw/a", "raw/b"]
+    assert Manifest.load(out).space_sha256 == sha256((out / SPACE_NAME).read_bytes()).hexdigest()
     assert not any(finding.wrong for finding in verify([str(out)]))
     assert main(["verify", str(out)]) == 0
 
@@ -147,17 +151,17 @@ def test_a_killed_merge_leaves_no_half_set(sets: list[str], out: Path, stop: int
     """The process ends before a link, the space or the manifest is written. The same command then finishes."""
     steps = iter(range(100))
 
-    def killed(real: Callable[..., None]) -> Callable[..., None]:
-        def call(*args: object) -> None:
+    def killed(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: object) -> Any:
             if next(steps) == stop:
                 raise KeyboardInterrupt
-            real(*args)
+            return real(*args)
 
         return call
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "hardlink_to", killed(Path.hardlink_to))
-        patch.setattr("eclipse_pl.embed.folder.write_space", killed(lambda folder, space: space.save(folder / SPACE_NAME)))
+        patch.setattr("eclipse_pl.embed.folder.write_space", killed(write_space))
         patch.setattr(Manifest, "save", killed(Manifest.save))
         assert main(["merge", *sets, "--out", str(out)]) == 130
     with pytest.raises(ValueError, match=r"There is no .*manifest\.json"):

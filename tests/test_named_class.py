@@ -218,7 +218,7 @@ def test_priors_of_ones_own_are_built(mine: str, tmp_path: Path) -> None:
     from eclipse_pl.priors.mlp import PooledNetwork
 
     linear = torch.nn.Linear(2, 3)
-    made = cls(PooledNetwork(8, 1, 4), linear, space, more=[torch.nn.Linear(2, 3) for _ in range(2)], noise="zero")
+    made = cls(PooledNetwork(8, 8, 1, 4), linear, space, more=[torch.nn.Linear(2, 3) for _ in range(2)], noise="zero")
     run = write_run(tmp_path / "run", made, options, f"{mine}.inner.priors.Mine")
     text = captions([3, 4], 8)
     assert torch.equal(load_prior(str(run)).sample(text), made.sample(text))

@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jsonargparse
@@ -218,7 +219,8 @@ def test_a_teachers_sample_of_one_caption(tmp_path, monkeypatch):
 def test_a_prior_of_measurements_predicts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     sizes = {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 8}
-    make_run(tmp_path / "runs/coco500/version_0", EclipsePrior, make_space(8, 8), **sizes)
+    space = replace(make_space(8, 1), condition_dim=3)
+    make_run(tmp_path / "runs/coco500/version_0", EclipsePrior, space, target="image", **sizes)
     names = {}
     exec(python_of(ROOT / "docs/data.md", "TextCondition.pooled"), names)
     assert names["image_embed"].shape == (2, 8) and names["image_embed"].isfinite().all()

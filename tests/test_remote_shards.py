@@ -25,7 +25,9 @@ from eclipse_pl.data.loader import Position, TrainingLoader
 from eclipse_pl.data.record_cache import RecordCache
 from eclipse_pl.data.remote_shards import Downloads
 from eclipse_pl.data.shard_set import ShardSet
+from eclipse_pl.data.text_tower import text_tower_of
 from eclipse_pl.embedding import EmbeddingBatch
+from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.world.datamodule import WorldDataModule
 from tests.helpers.recorder import SaveEverywhere, data_of, epochs_of, fit
 from tests.helpers.runs import metrics, write_experiment
@@ -302,18 +304,22 @@ def test_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (tmp_path / name).mkdir()
     experiments = {"local": write_experiment(tmp_path / "local")}
     with serving(tmp_path / "local" / "shards") as server:
-        options = {"data__init_args__folder": server.url, "data__init_args__cache": str(tmp_path / "cache")}
+        options = {"data__init_args__folder": f"{server.url}/?key=secret", "data__init_args__cache": str(tmp_path / "cache")}
         for name in ("remote", "failing"):
             experiments[name] = write_experiment(tmp_path / name, **options)
         assert [main(["fit", "--config", str(experiments[name])]) for name in ("local", "remote")] == [0, 0]
         local, remote = (next((tmp_path / name / "runs" / "tiny").glob("*")) for name in ("local", "remote"))
         assert metrics(local) == metrics(remote) and len(metrics(local)) >= 10
+        # the query of a URL may be a secret: only the config, which repeats the run, has it
+        held = {path.name for path in remote.rglob("*") if path.is_file() and b"secret" in path.read_bytes()}
+        assert held == {"config.yaml"} and server.url in (remote / "latent.json").read_text()
         server.faults.fail = 1
-        capsys.readouterr()
+        told = capsys.readouterr()
+        assert "secret" not in told.out + told.err
         assert main(["fit", "--config", str(experiments["failing"])]) != 0
         errors = capsys.readouterr().err
         assert f"{server.url}/manifest.json could not be read in 6 tries; the last error: " in errors
-        assert "Traceback" not in errors
+        assert "Traceback" not in errors and "secret" not in errors
 
 
 # ---- what bad input gets
@@ -354,6 +360,32 @@ def test_a_check_of_every_byte(server: UnreliableServer, tmp_path: Path) -> None
 def test_no_set_there(server: UnreliableServer, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^There is no http.*/other/manifest.json .*A set of shards is a folder with"):
         _ = remote_of(f"{server.url}/other", tmp_path).shards
+
+
+def test_a_manifest_that_arrives_in_part(folder: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(folder, tmp_path / "copied"))
+    whole = (folder / "manifest.json").read_bytes()
+    (copied / "manifest.json").write_bytes(whole[: len(whole) // 2])
+    with (
+        serving(copied) as server,
+        pytest.raises(ValueError, match=r"/manifest.json is not JSON .*made the set again") as error,
+    ):
+        _ = remote_of(f"{server.url}?key=secret", tmp_path / "c").shards
+    assert "\n" not in str(error.value) and "secret" not in str(error.value)
+
+
+def test_no_message_holds_the_query_of_a_url(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
+    with serving(make_shard_set(tmp_path / "s", pairs=16)) as server:
+        data = remote_of(f"{server.url}?key=secret", tmp_path / "c")
+        assert data.shards.name == server.url
+        with pytest.raises(ValueError, match=rf"^{server.url} has no pairs in the split 'val'"):
+            data.val_dataloader()
+        with pytest.raises(ValueError, match=rf"but {server.url} holds token states"):
+            text_tower_of(data.shards, clip_encoder)
+    for url in ("https://host/set?key=secret", "pipe:curl https://host/{}?key=secret"):
+        with pytest.raises(ValueError, match="https://host") as error:
+            verify([url])
+        assert "secret" not in str(error.value)
 
 
 def test_damage_that_the_manifest_does_not_know(tmp_path: Path) -> None:

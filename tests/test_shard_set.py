@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from eclipse_pl.data import shard_files
 from eclipse_pl.data.chunk import MEMBERS, Chunk, image_numbers
 from eclipse_pl.data.manifest import Manifest
 from eclipse_pl.data.shard_set import ShardSet
+from eclipse_pl.embed.folder import write_space
+from eclipse_pl.embedding import ClipSpace
 from tests.helpers.shard_sets import MADE_BY, make_chunk, make_shard_set, make_space, overwrite, write_chunks
 
 
@@ -286,6 +289,30 @@ def test_records_that_do_not_add_up_to_their_shard(broken: Path) -> None:
 def test_manifest_that_is_not_json(broken: Path) -> None:
     (broken / "manifest.json").write_text("{")
     with pytest.raises(ValueError, match=r"is not JSON"):
+        ShardSet(broken)
+
+
+@pytest.mark.parametrize("filled", [b"", b"\0" * 4096])
+def test_manifest_that_was_cut(broken: Path, filled: bytes) -> None:
+    """A download or a disk that stopped half-way, whatever the place; some file systems fill the rest with zeros."""
+    path = broken / "manifest.json"
+    whole = path.read_bytes().rstrip()
+    for stop in (*range(0, len(whole), 97), len(whole) - 1):
+        path.write_bytes(whole[:stop] + filled)
+        with pytest.raises(ValueError, match=r"manifest.json is not JSON .*Run the `data_prep` command that made") as error:
+            ShardSet(broken)
+        assert "\n" not in str(error.value)
+
+
+def test_space_of_other_bytes(broken: Path) -> None:
+    """One bit of a statistic is no other identity, and would change a prior silently."""
+    manifest, space = Manifest.load(broken), ClipSpace.load(broken / "space.safetensors")
+    replace(manifest, space_sha256=write_space(broken, space)).save(broken)
+    assert ShardSet(broken).manifest == manifest and ShardSet(broken).manifest.digest == manifest.digest
+    content = bytearray((broken / "space.safetensors").read_bytes())
+    content[-1] ^= 1
+    (broken / "space.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match=r"space.safetensors has other bytes than were written .sha256 differs."):
         ShardSet(broken)
 
 

@@ -140,7 +140,11 @@ def test_what_is_no_caption(tmp_path: Path, name: str, value: Any, match: str) -
         ("c.jsonl", '{"text": "a", "TEXT": "b"}\n', "has the columns text, TEXT: several may hold the captions"),
         ("c.csv", "caption\nred, blue\n", "line 2, has 2 cells, the header has 1"),
         ("c.csv", "title,url\na,b\n", "has the columns title, url; one of caption, captions, text"),
-        ("c.tsv", "text\tprompt\na\tb\n", "several may hold the captions. Say which one does with --names.caption"),
+        (
+            "c.tsv",
+            "text\tprompt\na\tb\n",
+            r"several may hold the captions \(text, prompt\). Name it with --names.caption",
+        ),
     ],
 )
 def test_what_is_no_list_of_captions(tmp_path: Path, name: str, content: str, match: str) -> None:

@@ -59,7 +59,8 @@ class LatentEvaluation(L.Callback):
     ) -> None:
         if not trainer.sanity_checking:
             assert isinstance(pl_module, LitPrior)
-            self._parts.append(Measured.of(outputs, batch, pl_module.prior.space.image_mean))
+            space = pl_module.prior.space
+            self._parts.append(Measured.of(outputs, batch, space.image_mean, space.has_captions))
             self._predicted.append(outputs.float().cpu())
 
     on_test_batch_end = on_validation_batch_end

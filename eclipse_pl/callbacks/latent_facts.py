@@ -35,7 +35,7 @@ def facts_of(trainer: L.Trainer, module: LitPrior, index: Int[Tensor, " pairs"],
         "pairs": len(index),
         "pairs_sha256": digest_of_pairs(index.numpy()),
         "shards": {
-            "folder": data.folder,
+            "folder": data.shards.name,
             "sha256": data.shards.manifest.digest,
             "pairs": data.shards.manifest.splits,
             "space": data.space.identity,

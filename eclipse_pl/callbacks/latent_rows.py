@@ -20,6 +20,8 @@ from eclipse_pl.priors.prior import Prior
 from eclipse_pl.retrieval import Gallery
 
 ROWS_AT_ONCE = 4096
+WIDEST_RIDGE = 4096
+"""Widest condition that ridge regression is solved for: this takes a few hundred MB and tens of seconds."""
 
 
 def rows_beside(
@@ -32,7 +34,12 @@ def rows_beside(
 ) -> dict[str, Measured]:
     """{row: metrics of the pairs ``own``, which are some of those that were ``measured``}; every rank must ask."""
     space, device = data.space, gallery.images.device
-    baselines: dict[str, Prior] = {"mean_image": MeanImagePrior(space), "text_as_image": TextAsImagePrior(space)}
+    baselines: dict[str, Prior] = {"mean_image": MeanImagePrior(space)}
+    if space.has_captions:
+        baselines["text_as_image"] = TextAsImagePrior(space)
+    else:
+        without = "text as image and text_cosine"
+        rank_zero_info(f"{data.shards.name} has conditions that are no captions: the table goes without {without}.")
     if ridge_pairs and (ridge := fitted_ridge(trainer, data, ridge_pairs)):
         baselines["ridge"] = ridge
     rows = {name: prior.to(device) for name, prior in baselines.items()} | {"upper_bound": None}
@@ -42,14 +49,20 @@ def rows_beside(
         for name, prior in rows.items():
             predicted = batch.image_embed if prior is None else prior.sample(batch.text)
             rank = gallery.ranks(predicted, torch.searchsorted(measured, index))
-            parts[name].append(Measured.of(predicted, batch, space.image_mean, rank=rank))
+            parts[name].append(Measured.of(predicted, batch, space.image_mean, space.has_captions, rank=rank))
     return {name: Measured.join(found) for name, found in parts.items()}
 
 
 def fitted_ridge(trainer: L.Trainer, data: EmbeddingDataModule, pairs: int) -> LinearPrior | None:
-    """Ridge regression on that many training pairs, by the first rank for all; None where there are none."""
+    """Ridge regression on that many training pairs, by the first rank for all; None without them, or if they are too wide."""
     if not len(data.shards.records("train")):
-        rank_zero_info(f"{data.folder} has no training pairs: the table goes without ridge regression.")
+        rank_zero_info(f"{data.shards.name} has no training pairs: the table goes without ridge regression.")
+        return None
+    if data.space.text_dim > WIDEST_RIDGE:
+        rank_zero_info(
+            f"The conditions of {data.shards.name} are {data.space.text_dim} wide: the table goes without ridge regression, "
+            f"which is solved for at most {WIDEST_RIDGE}."
+        )
         return None
     ridge = LinearPrior(data.space)
     if trainer.is_global_zero:

@@ -34,7 +34,7 @@ def measure(
         ValueError: The shards are of another space than the prior, or have no such split.
     """
     module = EmbeddingDataModule(data, workers=0) if isinstance(data, str) else data
-    prior.space.require_same(module.space, "the prior", f"the shards {module.folder}")
+    prior.space.require_same(module.space, "the prior", f"the shards {module.shards.name}")
     latent = LatentEvaluation(ridge_pairs)
     trainer = L.Trainer(
         accelerator="auto" if next(iter(prior.state_dict().values()), module.space.image_mean).is_cuda else "cpu",

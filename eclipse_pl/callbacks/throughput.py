@@ -10,10 +10,12 @@ from eclipse_pl.training.loop import step_loop
 
 
 class Throughput(L.Callback):
-    """Logs ``samples_per_second`` and ``samples_seen``, both over all ranks, and ``train_seconds``.
+    """Logs ``samples_per_second``, ``samples_seen``, ``train_seconds`` and ``waiting_for_data``.
 
-    The last two are totals over all resumes, and also logged with every validation. Pairs count when an optimizer step was
-    made with them. Time spent in validation does not count; time spent waiting for data does.
+    The first two are those of all ranks. The second and third are totals over all resumes, and also logged with every
+    validation. Pairs count when an optimizer step was made with them. Time spent in validation does not count; time spent
+    waiting for data does. ``waiting_for_data`` is its share of the time since the last log, on the first rank: near 0 if the
+    loader keeps up.
     """
 
     def __init__(self) -> None:
@@ -23,9 +25,11 @@ class Throughput(L.Callback):
         self._of_step = 0
         self._seconds = 0.0
         self._last = 0.0
+        self._waited = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._last = time.perf_counter()
+        self._waited = step_loop(trainer).waited_seconds
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trains(trainer):
@@ -51,8 +55,10 @@ class Throughput(L.Callback):
         self._of_step = 0
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             pl_module.log("samples_per_second", self._samples / self._seconds)
+            waited = step_loop(trainer).waited_seconds
+            pl_module.log("waiting_for_data", (waited - self._waited) / self._seconds)
             self._log_totals(pl_module)
-            self._samples, self._seconds = 0, 0.0
+            self._samples, self._seconds, self._waited = 0, 0.0, waited
 
     def state_dict(self) -> dict[str, Any]:
         return {"samples_seen": self.samples_seen, "train_seconds": self.train_seconds}

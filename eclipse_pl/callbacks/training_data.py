@@ -27,7 +27,8 @@ class TrainingDataRecord(L.Callback):
         if not known or known[-1]["sha256"] != current["sha256"]:
             if known:
                 rank_zero_info(
-                    f"These weights were trained on {known[-1]['folder']}; training resumes on other shards, {data.folder}."
+                    f"These weights were trained on {known[-1]['folder']}; training resumes on other shards, "
+                    f"{current['folder']}."
                 )
             pl_module.training_data = [*known, current]
 
@@ -41,5 +42,5 @@ class TrainingDataRecord(L.Callback):
 def identity_of(data: EmbeddingDataModule) -> dict[str, Any]:
     """The set that a run trains on. ``teacher`` is there if its image embeddings are the samples of a prior."""
     manifest = data.shards.manifest
-    identity = {"folder": data.folder, "sha256": manifest.digest, "pairs": manifest.splits.get("train", 0)}
+    identity = {"folder": data.shards.name, "sha256": manifest.digest, "pairs": manifest.splits.get("train", 0)}
     return identity | ({"teacher": manifest.teacher} if manifest.teacher else {})

@@ -65,7 +65,7 @@ def nearest(
         raise ValueError(f"{prior} is not the folder of a run: it holds no checkpoint.")
     loaded = load_prior(prior, encoder)
     shards = ShardSet(SavedRun(checkpoint, prior).data_folder)
-    loaded.space.require_same(shards.space, f"the prior {prior}", f"the shards {shards.folder}")
+    loaded.space.require_same(shards.space, f"the prior {prior}", f"the shards {shards.name}")
     encoder = encoder or find_encoder(loaded.space, "cpu")
     text = encoder.encode_text(prompts).to("cpu")
     embeds = loaded.sample(text, [torch.Generator().manual_seed(seed + row) for row in range(len(prompts))])
@@ -85,7 +85,7 @@ def search(
     """The ``count`` pairs of a split nearest to each embedding, by cosine."""
     records = shards.records(split)
     if not len(records):
-        raise ValueError(f"{shards.folder} has no split {split!r}; it has {', '.join(shards.manifest.splits)}.")
+        raise ValueError(f"{shards.name} has no split {split!r}; it has {', '.join(shards.manifest.splits)}.")
     images: list[np.ndarray] = []
     keys: list[str] = []
     captions: list[str] = []

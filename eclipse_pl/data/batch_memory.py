@@ -14,15 +14,15 @@ Numbers = TypeVar("Numbers", np.ndarray, Tensor)
 
 def numbers_of(pairs: int, tokens: int, space: ClipSpace) -> int:
     """Number of float16 values in a batch."""
-    return 2 * pairs * space.dim + tokens * space.text_width
+    return pairs * (space.dim + space.text_dim) + tokens * space.text_width
 
 
 def in_memory(memory: Numbers, pairs: int, tokens: int, space: ClipSpace) -> tuple[Numbers, Numbers, Numbers]:
     """image_embed, text_embed and text_states as views on flat memory, one after another."""
-    ends = (pairs * space.dim, 2 * pairs * space.dim, numbers_of(pairs, tokens, space))
+    ends = (pairs * space.dim, numbers_of(pairs, 0, space), numbers_of(pairs, tokens, space))
     return (
         memory[: ends[0]].reshape(pairs, space.dim),
-        memory[ends[0] : ends[1]].reshape(pairs, space.dim),
+        memory[ends[0] : ends[1]].reshape(pairs, space.text_dim),
         memory[ends[1] : ends[2]].reshape(tokens, space.text_width),
     )
 

@@ -2,7 +2,7 @@
 
 KEY.image_embed.npy     (I, E)  float16  one row for each stored image; I = n without image_rows
 KEY.image_rows.npy      (n,)    int32    optional: each pair's row of image_embed, where several captions share one image
-KEY.text_embed.npy      (n, E)  float16
+KEY.text_embed.npy      (n, C)  float16  C = E, but where the text embeddings are conditions of another kind
 KEY.text_states.npy     (T, W)  float16  T = sum of lengths; real tokens only, one caption after another
 KEY.token_ids.npy       (T,)    int32    in a set that stores token ids, in place of text_states
 KEY.lengths.npy         (n,)    int16    all 0 in a set without token states; then T = 0
@@ -31,7 +31,7 @@ from jaxtyping import Bool, Float, Int, Integer
 
 @dataclass(frozen=True)
 class Member:
-    """One array of a record. ``shape`` names its sizes: pairs, images, tokens, subjects, dim, width, or a number."""
+    """One array of a record. ``shape`` names its sizes: pairs, images, tokens, subjects, dim, text_dim, width, or a number."""
 
     dtype: np.dtype
     shape: tuple[str | int, ...]
@@ -41,7 +41,7 @@ class Member:
 _HALF, _SHORT = np.dtype(np.float16), np.dtype(np.int16)
 MEMBERS = {
     "image_embed": Member(_HALF, ("images", "dim")),
-    "text_embed": Member(_HALF, ("pairs", "dim")),
+    "text_embed": Member(_HALF, ("pairs", "text_dim")),
     "text_states": Member(_HALF, ("tokens", "width"), optional=True),
     "token_ids": Member(np.dtype(np.int32), ("tokens",), optional=True),
     "lengths": Member(_SHORT, ("pairs",)),
@@ -74,7 +74,7 @@ class Chunk:
     """The pairs of one record. Every array has one row for each pair, but those of tokens and of subjects."""
 
     image_embed: Float[np.ndarray, "pairs dim"]
-    text_embed: Float[np.ndarray, "pairs dim"]
+    text_embed: Float[np.ndarray, "pairs text_dim"]
     text_states: Float[np.ndarray, "tokens width"] | None
     """None if there are token ids, or if the states were not read."""
     lengths: Integer[np.ndarray, " pairs"]

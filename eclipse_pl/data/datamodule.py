@@ -266,7 +266,7 @@ class EmbeddingDataModule(L.LightningDataModule):
             held = ", ".join(f"{name} ({count})" for name, count in self.shards.manifest.splits.items())
             option = "" if split == "train" else f" --{split} FRACTION"
             raise ValueError(
-                f"{self.folder} has no pairs in the split {split!r}; it holds {held or 'nothing'}. Make shards with it: "
+                f"{self.shards.name} has no pairs in the split {split!r}; it holds {held or 'nothing'}. Make shards with it: "
                 f"`python -m data_prep embed --source ... --out FOLDER{option}`."
             )
         return SplitPairs(self.shards.record_starts, records, self.shards.lengths, pairs)

@@ -1,6 +1,7 @@
 """``manifest.json``: the content of a set of shards, and its places in each tar (see docs/data.md and docs/design.md).
 
-{"schema": 2, "space": {...}, "made_by": "python -m data_prep embed ...", "asked": {"val": 0.4, "test": 0.0},
+{"schema": 2, "space": {...}, "space_sha256": "...",
+ "made_by": "python -m data_prep embed ...", "asked": {"val": 0.4, "test": 0.0},
  "images": {"upright": true, "background": "white"},
  "pairs": 5, "tokens": 65, "splits": {"train": 3, "val": 2},
  "shards": [{"name": "0000.tar", "pairs": 5, "tokens": 65, "bytes": 10240, "sha256": "...", "cut": 0,
@@ -164,8 +165,7 @@ class Manifest:
 
     ``asked`` holds the requested sizes of the splits that were drawn: a fraction of the pairs, or their number.
     ``images`` holds the settings for reading images (see `raw.image`). It is empty if embeddings were imported. If a prior
-    sampled the image embeddings, it holds ``teacher`` (the name of the prior), ``teacher_weights`` and ``sampler``. If the
-    imported text embeddings are conditions of another kind, it holds ``conditions``.
+    sampled the image embeddings, it holds ``teacher`` (the name of the prior), ``teacher_weights`` and ``sampler``.
     """
 
     space: dict[str, str | int | bool]
@@ -175,6 +175,8 @@ class Manifest:
     images: dict[str, str | bool] = field(default_factory=dict)
     sources: list[str | dict[str, Any]] = field(default_factory=list)
     """The sources that were embedded: paths and patterns, or a class with its options. Empty if embeddings were imported."""
+    space_sha256: str = field(default="", compare=False)
+    """SHA-256 of the bytes of ``space.safetensors``, which is written before the manifest. Not checked if it is ""."""
 
     @property
     def teacher(self) -> str | None:
@@ -216,7 +218,9 @@ class Manifest:
     def digest(self) -> str:
         """SHA-256 of the content of the set. It does not depend on places of files or on the command line."""
         content = {
-            name: value for name, value in self.to_json().items() if name not in ("made_by", "asked", "images", "sources")
+            name: value
+            for name, value in self.to_json().items()
+            if name not in ("made_by", "asked", "images", "sources", "space_sha256")
         }
         content["shards"] = [{name: value for name, value in row.items() if name != "source"} for row in content["shards"]]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -225,6 +229,7 @@ class Manifest:
         return {
             "schema": SCHEMA,
             "space": self.space,
+            "space_sha256": self.space_sha256,
             "made_by": self.made_by,
             "asked": self.asked,
             "images": self.images,
@@ -275,6 +280,7 @@ class Manifest:
                 asked={str(split): float(asked) for split, asked in content["asked"].items()},
                 images=dict(content["images"]),
                 sources=list(content["sources"]),
+                space_sha256=str(content.get("space_sha256", "")),
             )
             totals = {"pairs": manifest.pairs, "tokens": manifest.tokens, "splits": manifest.splits}
             wrong = [name for name, total in totals.items() if content[name] != total]

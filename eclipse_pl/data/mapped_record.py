@@ -43,7 +43,7 @@ class MappedRecord:
         Raises:
             DamagedMemberError: A member is missing, or holds something else than the entry says.
         """
-        sizes = {"dim": space.dim, "width": space.text_width}
+        sizes = {"dim": space.dim, "text_dim": space.text_dim, "width": space.text_width}
         sizes |= {"pairs": entry.pairs, "images": entry.images, "tokens": entry.tokens, "subjects": entry.subjects}
         arrays = {
             name: _array(entry, memory, name, tuple(sizes[of] if isinstance(of, str) else of for of in member.shape))

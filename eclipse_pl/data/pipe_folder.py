@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Generator
 
 from eclipse_pl.data import remote_folder
-from eclipse_pl.data.remote_folder import STREAM_BLOCK, NoRangesError, RemoteFolder
+from eclipse_pl.data.remote_folder import STREAM_BLOCK, NoRangesError, RemoteFolder, without_query
 
 
 class PipeFolder(RemoteFolder):
@@ -25,7 +25,8 @@ class PipeFolder(RemoteFolder):
         super().__init__(url, connections)
         if "{}" not in url:
             raise ValueError(
-                f"{url} does not say where the name of a file belongs. Write {{}} there: 'pipe:ssh host cat /data/karlo/{{}}'."
+                f"{without_query(url)} does not say where the name of a file belongs. Write {{}} there: "
+                "'pipe:ssh host cat /data/karlo/{}'."
             )
 
     def place(self, name: str) -> str:

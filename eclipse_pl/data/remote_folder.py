@@ -42,6 +42,11 @@ def is_url(folder: object) -> bool:
     return _URL.match(str(folder)) is not None
 
 
+def without_query(folder: object) -> str:
+    """A folder for messages and tables: a URL without its query, which may be a secret."""
+    return str(folder).partition("?")[0] if is_url(folder) else str(folder)
+
+
 class RemoteFolder:
     """A folder that fsspec reads (s3, gs, https, hf, file, ...). Threads may share it; another process opens its own.
 

@@ -20,7 +20,7 @@ from eclipse_pl.data.manifest import MANIFEST_NAME, SPACE_NAME, WHAT_A_SET_IS, C
 from eclipse_pl.data.pipe_folder import PipeFolder
 from eclipse_pl.data.read_ahead import ReadAhead
 from eclipse_pl.data.record_cache import CacheError, Claim, FullError, RecordCache
-from eclipse_pl.data.remote_folder import NEVER, NoRangesError, RemoteFolder, StoppedError
+from eclipse_pl.data.remote_folder import NEVER, NoRangesError, RemoteFolder, StoppedError, without_query
 from eclipse_pl.data.shard_files import OPEN_RECORDS, Place, RecordMemory, ShardFiles
 from eclipse_pl.data.shard_stream import cut_into_cache
 from eclipse_pl.embedding import ClipSpace
@@ -94,7 +94,8 @@ class RemoteShards(ShardFiles):
             if isinstance(error.__cause__, FileNotFoundError):
                 raise ValueError(f"{error} {WHAT_A_SET_IS}") from error
             raise
-        self.space = ClipSpace.from_bytes(self.remote.read(SPACE_NAME), self.place(SPACE_NAME))
+        space = self.remote.read(SPACE_NAME)
+        self.space = ClipSpace.from_bytes(space, self.place(SPACE_NAME), self.manifest.space_sha256)
         self.cache = RecordCache(downloads.folder, downloads.cache_gb)
         self._open: WeakValueDictionary[str, mmap.mmap] = WeakValueDictionary()
         self._ahead: list[ReadAhead[str, mmap.mmap]] = []
@@ -113,7 +114,7 @@ class RemoteShards(ShardFiles):
     @property
     def url(self) -> str:
         """The URL for messages."""
-        return self.remote.shown(self.remote.url)
+        return without_query(self.remote.url)
 
     def place(self, name: str) -> str:
         return self.remote.shown(self.remote.place(name))

@@ -68,7 +68,7 @@ class LocalShards(ShardFiles):
         self.folder = folder
         self.open_records = OPEN_RECORDS
         self.manifest = Manifest.load(folder)
-        self.space = ClipSpace.load(folder / SPACE_NAME)
+        self.space = ClipSpace.load(folder / SPACE_NAME, self.manifest.space_sha256)
         self._maps: OrderedDict[str, mmap.mmap] = OrderedDict()
         for shard in self.manifest.shards:
             self._require_sound(shard, check)

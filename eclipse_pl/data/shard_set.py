@@ -17,7 +17,7 @@ from eclipse_pl.data.batch_memory import bounds_of, copy_rows, in_memory, number
 from eclipse_pl.data.chunk import CAPTIONS_MEMBER, STORED, Chunk, member_name
 from eclipse_pl.data.manifest import SPACE_NAME, Check, RecordEntry
 from eclipse_pl.data.mapped_record import DamagedMemberError, MappedRecord
-from eclipse_pl.data.remote_folder import is_url
+from eclipse_pl.data.remote_folder import is_url, without_query
 from eclipse_pl.data.remote_shards import Downloads, RemoteShards
 from eclipse_pl.data.shard_files import LocalShards, RecordMemory, ShardFiles, places_of
 from eclipse_pl.data.states import from_int8
@@ -71,6 +71,11 @@ class ShardSet:
         self._records: OrderedDict[int, MappedRecord] = OrderedDict()
         self._checked: set[int] = set()
         self._require_readable()
+
+    @property
+    def name(self) -> str:
+        """The folder for messages."""
+        return without_query(self.folder)
 
     def __len__(self) -> int:
         """Pairs in the set."""
@@ -142,8 +147,8 @@ class ShardSet:
         """
         if with_states and self.states == "tokens":
             raise ValueError(
-                f"{self.folder} holds token ids instead of token states. Read it through a data module with an encoder: "
-                f"EmbeddingDataModule({str(self.folder)!r}, encoder=...)."
+                f"{self.name} holds token ids instead of token states. Read it through a data module with an encoder: "
+                f"EmbeddingDataModule({self.name!r}, encoder=...)."
             )
         parts = self._parts(record_ids, rows)
         count, dim = len(rows), self.space.dim
@@ -213,7 +218,7 @@ class ShardSet:
         unread = next((name for entry in self.entries for name in entry.members if name not in known), None)
         if unread is not None:
             raise ValueError(
-                f"The records of {self.folder} hold {unread}, which is unknown: upgrade eclipse_pl, or make the set again "
+                f"The records of {self.name} hold {unread}, which is unknown: upgrade eclipse_pl, or make the set again "
                 "without it."
             )
 

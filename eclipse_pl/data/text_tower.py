@@ -43,17 +43,17 @@ def text_tower_of(shards: ShardSet, encoder: Encoder | None) -> TextTower | None
     if shards.states != "tokens":
         if encoder is not None:
             raise ValueError(
-                f"data.encoder is {encoder.tag}, but {shards.folder} holds token states, which are encoded already. Set "
+                f"data.encoder is {encoder.tag}, but {shards.name} holds token states, which are encoded already. Set "
                 "data.encoder to null, or make a set with `python -m data_prep embed --states tokens`."
             )
         return None
     if encoder is None:
         raise ValueError(
-            f"{shards.folder} holds token ids, and no encoder is given for them. Set data.encoder to that of the shards, "
+            f"{shards.name} holds token ids, and no encoder is given for them. Set data.encoder to that of the shards, "
             f"{shards.space.encoder}, for example data.init_args.encoder.class_path: "
             "eclipse_pl.encoders.openclip.OpenClipEncoder, or make a set with `python -m data_prep embed --states int8`."
         )
-    encoder.require_space(shards.space, f"The set of shards {shards.folder}")
+    encoder.require_space(shards.space, f"The set of shards {shards.name}")
     return TextTower(encoder)
 
 

@@ -15,15 +15,13 @@ from pathlib import Path
 import torch
 
 from eclipse_pl.data.manifest import SCHEMA, Manifest, ShardEntry
-from eclipse_pl.data.remote_folder import is_url
 from eclipse_pl.data.shards import ShardWriter
 from eclipse_pl.data.states import States
 from eclipse_pl.embed.embedded_pairs import EmbeddedPair, chunk_of, embedded_batches
-from eclipse_pl.embed.folder import WHOLE, finish_set, finished_shards, finishing, only_run, require_same_settings
+from eclipse_pl.embed.folder import WHOLE, finishing, only_run
 from eclipse_pl.embed.progress import EmbedProgress
-from eclipse_pl.embed.remote_set import SETTINGS_NAME, RemoteSet, work_folder
+from eclipse_pl.embed.written_set import written_set
 from eclipse_pl.encoders.encoder import Encoder
-from eclipse_pl.files import write_json
 from eclipse_pl.launch.share import Share
 from eclipse_pl.raw.batches import ImageBatch, ImageBatches
 from eclipse_pl.raw.find_sources import FoundSources
@@ -78,19 +76,15 @@ def embed_shards(
             raise ValueError(f"{option} must be at least {least}, got {value}.")
     if not (0 <= val <= 1 and 0 <= test <= 1 and val + test <= 1):
         raise ValueError(f"val={val} and test={test} are fractions of the pairs: each in 0...1, together at most 1.")
-    remote = RemoteSet(str(out)) if is_url(out) else None
-    named, out = sources.parts, work_folder(out)
+    named, target = sources.parts, written_set(out)
     mine = share.of(list(named))
-    with only_run(out, share):
+    with only_run(target.work, share):
         space = encoder.space(torch.zeros(encoder.dim), torch.ones(encoder.dim))
         settings = {"schema": SCHEMA, "space": space.identity, "states": states, "chunk": chunk, "val": val, "test": test}
         settings |= asdict(reader)
-        sizes = None if remote is None else remote.fetch()
-        require_same_settings(out, settings, named, sizes)
-        if remote is not None:
-            remote.put(SETTINGS_NAME)
-        entries = finished_shards(out, mine, sizes)
-        draw = SplitDraw(named, out, val, test, share.first_of(list(named)))
+        target.begin(settings, named)
+        entries = target.finished(mine)
+        draw = SplitDraw(named, target.work, val, test, share.first_of(list(named)))
         problems = forget_changed(entries, named, mine, draw)
         missing = {name: named[name] for name in mine if name not in entries and str(named[name]) not in problems}
         batches = ImageBatches(missing, encoder.image_transform, reader, batch_size, workers)
@@ -98,10 +92,8 @@ def embed_shards(
             draw.note = progress.note
             for name, of_source in itertools.groupby(batches, key=lambda batch: batch.content.shard):
                 try:
-                    entries[name] = _write_shard(out / name, of_source, encoder, states, chunk, draw, progress)
-                    write_json(out / f"{name}.json", entries[name].to_json())
-                    if remote is not None:
-                        remote.put_shard(name)
+                    entries[name] = _write_shard(target.work / name, of_source, encoder, states, chunk, draw, progress)
+                    target.put(entries[name])
                 except BrokenSourceError as error:
                     problems[str(named[name])] = str(error)
                 progress.source_done(name, entries.get(name))
@@ -111,19 +103,17 @@ def embed_shards(
                 f"{len(problems)} of {len(mine)} sources could not be read to their end: {listed}. The shards of the other "
                 "sources are kept. Replace or remove these sources, and run the command again."
             )
-        with contextlib.nullcontext() if share.is_whole else finishing(out):
+        with contextlib.nullcontext() if share.is_whole else finishing(target.work):
             if not share.is_whole:
-                others = finished_shards(out, (), None if remote is None else remote.fetch())
-                entries |= {name: entry for name, entry in others.items() if name not in mine}
+                target.fetch()
+                entries |= {name: entry for name, entry in target.finished(()).items() if name not in mine}
             if missing_shards := len(named) - sum(name in entries for name in named):
                 print(f"Task {share} is done. {missing_shards} of {len(named)} shards are missing, which other tasks make.")
                 return None
             shards = [entries[name] for name in named]
             asked = {"val": val, "test": test} if any(shard.source and shard.source.drawn for shard in shards) else {}
             manifest = Manifest(space.identity, made_by, shards, asked, asdict(reader), sources.given)
-            finish_set(out, space, manifest, None if remote is None else remote.read)
-            if remote is not None:
-                remote.finish(named)
+            target.finish(space, manifest)
             return manifest
 
 

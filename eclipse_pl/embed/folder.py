@@ -6,6 +6,7 @@ exists and whose bytes are right. At the end the entries are joined in manifest.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import sys
@@ -24,7 +25,6 @@ from torch import Tensor
 
 from eclipse_pl.data.chunk import member_name
 from eclipse_pl.data.manifest import MANIFEST_NAME, SPACE_NAME, Check, Manifest, RecordEntry, ShardEntry
-from eclipse_pl.embed.remote_set import SETTINGS_NAME
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.files import disk_error, only_process, write_atomically, write_json
 from eclipse_pl.launch.share import Share
@@ -32,6 +32,8 @@ from eclipse_pl.raw.reasons import by_kind
 from eclipse_pl.raw.splits import CACHE
 
 LOCK_NAME = "embed.lock"
+SETTINGS_NAME = "embed.json"
+"""Settings that all shards of a set share: space, form of the captions, chunk and the fractions of the splits."""
 WHOLE = Share()
 """All shards."""
 STATISTICS_BLOCK = 4096
@@ -178,9 +180,11 @@ def finish_set(out: Path, space: ClipSpace, manifest: Manifest, read: ReadBytes 
     if not manifest.pairs:
         reasons = by_kind(pair for shard in manifest.shards for pair in shard.skipped)
         raise ValueError(f"The sources hold no pair that could be embedded ({reasons or 'they are empty'}).")
-    write_space(out, replace(space, **image_statistics(out, manifest.shards, space.dim, read)._asdict()))
+    measured = replace(space, **image_statistics(out, manifest.shards, space.dim, read)._asdict())
+    manifest = replace(manifest, space_sha256=write_space(out, measured))
     try:
-        unchanged = Manifest.load(out) == manifest
+        before = Manifest.load(out)
+        unchanged = before == manifest and before.space_sha256 == manifest.space_sha256
     except ValueError:
         unchanged = False
     if not unchanged:
@@ -191,11 +195,12 @@ def finish_set(out: Path, space: ClipSpace, manifest: Manifest, read: ReadBytes 
     return manifest
 
 
-def write_space(folder: Path, space: ClipSpace) -> None:
-    """Write ``space.safetensors`` atomically, unless it already holds these bytes."""
+def write_space(folder: Path, space: ClipSpace) -> str:
+    """Write ``space.safetensors`` atomically, unless it already holds these bytes, and return their SHA-256."""
     path, content = folder / SPACE_NAME, space.to_bytes()
     try:
         if not path.is_file() or path.read_bytes() != content:
             write_atomically(path, content)
     except OSError as error:
         raise disk_error(error, folder) from error
+    return hashlib.sha256(content).hexdigest()

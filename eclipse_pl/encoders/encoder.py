@@ -13,6 +13,9 @@ from torch import Tensor
 
 from eclipse_pl.embedding import ClipSpace, TextCondition
 
+NO_CAPTIONS = "Sample from its conditions instead: `prior.sample(TextCondition.pooled(conditions))`."
+"""What to do with a prior that reads no captions."""
+
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
@@ -68,6 +71,7 @@ class Encoder(ABC):
 
     def require_space(self, other: ClipSpace, name: str) -> None:
         """Raise ValueError unless ``name`` ("the prior") can read captions that this encoder has encoded."""
+        other.require_captions("An encoder", NO_CAPTIONS)
         if self.tag != other.encoder:
             raise ValueError(f"{name} belongs to {other}, and the encoder is {self.tag}. Use the encoder of that space.")
         if other.normalised:

@@ -18,7 +18,7 @@ class Baseline(Prior):
     """A deterministic function of the pooled text embedding. Its one loss term is Eq. 3, for comparison."""
 
     @abstractmethod
-    def predict(self, text_embed: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
+    def predict(self, text_embed: Float[Tensor, "batch text_dim"]) -> Float[Tensor, "batch dim"]:
         """The image embedding."""
 
     @torch.no_grad()
@@ -37,7 +37,15 @@ class Baseline(Prior):
 
 
 class TextAsImagePrior(Baseline):
-    """Baseline: the text embedding used as image embedding. Strong on retrieval, which CLIP was trained for."""
+    """Baseline: the text embedding used as image embedding. Strong on retrieval, which CLIP was trained for.
+
+    Raises:
+        ValueError: The space has conditions that are no captions.
+    """
+
+    def __init__(self, space: ClipSpace) -> None:
+        super().__init__(space)
+        space.require_captions("TextAsImagePrior", "Take MeanImagePrior or LinearPrior as the baseline.")
 
     def predict(self, text_embed: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
         return text_embed
@@ -52,8 +60,8 @@ class MeanImagePrior(Baseline):
         super().__init__(space)
         self.register_buffer("mean", space.image_mean.clone().float())
 
-    def predict(self, text_embed: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
-        return self.mean.to(text_embed).expand_as(text_embed)
+    def predict(self, text_embed: Float[Tensor, "batch text_dim"]) -> Float[Tensor, "batch dim"]:
+        return self.mean.to(text_embed).expand(len(text_embed), -1)
 
 
 class LinearPrior(Baseline):
@@ -70,7 +78,7 @@ class LinearPrior(Baseline):
         weights: Initial weights: a run or one of its checkpoints; see `open_saved`.
     """
 
-    weight: Float[Tensor, "dim dim"]
+    weight: Float[Tensor, "text_dim dim"]
     bias: Float[Tensor, " dim"]
     moments: Float[Tensor, "rows columns"]
 
@@ -84,15 +92,15 @@ class LinearPrior(Baseline):
         self.ridge = ridge
         self.chosen_ridge = ridge
         """The fraction used by the last solution."""
-        dim = space.dim
-        self.register_buffer("weight", torch.zeros(dim, dim))
+        dim, text_dim = space.dim, space.text_dim
+        self.register_buffer("weight", torch.zeros(text_dim, dim))
         self.register_buffer("bias", space.image_mean.clone().float())
         # [1, text, image]^T [1, text, image] without the image-image block. The last row holds the trace of that block.
-        self.register_buffer("moments", torch.zeros(dim + 2, 2 * dim + 1, dtype=torch.float64))
+        self.register_buffer("moments", torch.zeros(text_dim + 2, text_dim + dim + 1, dtype=torch.float64))
         if weights is not None:
             open_saved(weights).fill(self)
 
-    def predict(self, text_embed: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
+    def predict(self, text_embed: Float[Tensor, "batch text_dim"]) -> Float[Tensor, "batch dim"]:
         return text_embed @ self.weight.to(text_embed) + self.bias.to(text_embed)
 
     def losses(self, batch: EmbeddingBatch) -> dict[str, Tensor]:
@@ -123,15 +131,15 @@ class LinearPrior(Baseline):
         Raises:
             ValueError: The moments hold fewer than two pairs.
         """
-        moments, dim = self.moments.clone(), self.space.dim
+        moments, text_dim = self.moments.clone(), self.space.text_dim
         self.moments.zero_()
         pairs = float(moments[0, 0])
         if pairs < 2:
             raise ValueError(f"Ridge regression was given {pairs:.0f} pairs; it needs at least two.")
         means = moments[0] / pairs
-        text_mean, image_mean = means[1 : dim + 1], means[dim + 1 :]
+        text_mean, image_mean = means[1 : text_dim + 1], means[text_dim + 1 :]
         centred = moments[1:-1] / pairs - text_mean[:, None] * means
-        covariance, cross = centred[:, 1 : dim + 1], centred[:, dim + 1 :]
+        covariance, cross = centred[:, 1 : text_dim + 1], centred[:, text_dim + 1 :]
         image_variance = moments[-1, 0] / pairs - image_mean.square().sum()
         eigenvalues, eigenvectors = torch.linalg.eigh(covariance)
         eigenvalues.clamp_(min=0)

@@ -84,7 +84,14 @@ class DiffusionPrior(Prior):
         self.spacing = spacing
         self.sample_with(steps, guidance_scale)
         self.network = PriorNetwork(
-            space.dim, space.text_width, space.context_length, num_layers, num_attention_heads, attention_head_dim, True
+            space.dim,
+            space.text_width,
+            space.context_length,
+            num_layers,
+            num_attention_heads,
+            attention_head_dim,
+            time_embedding=True,
+            text_dim=space.text_dim,
         )
         if condition_dropout:
             space.empty_prompt()  # raises here, not after the first epoch
@@ -162,7 +169,7 @@ class DiffusionPrior(Prior):
         The generator draws the initial noise. If eta is above 0, it also draws the noise that each step adds.
         """
         text = condition_of(text)
-        noise = gaussian_noise(text.text_embed, generator)
+        noise = gaussian_noise(text.text_embed.new_empty(len(text), self.space.dim), generator)
         *_, embed = self.schedule.denoise(self.guided(text), noise, self.timesteps, self.eta, self.clamp, generator)
         return self.network.raw(embed).float()
 

@@ -35,7 +35,8 @@ class DirectPrior(Prior):
         space: CLIP space of captions and image embeddings.
         network: The network that predicts from noise and text. Its widths must be those of the space.
         contrastive_weight: Lambda of Eq. 5. Paper: 0.2 ("optimal range 0.2-0.4"). At 0 the contrastive term is
-            computed and logged without gradient, so that projection-only and ECLIPSE can be compared.
+            computed and logged without gradient, so that projection-only and ECLIPSE can be compared. (It is left out if it
+            needs text embeddings, and the space has conditions that are no captions.)
         reduction: Reduction of the squared error over dimensions: "mean" or "sum". Ours: "mean". Eq. 3 prints a squared norm
             ("sum"), but with it a contrastive weight of 0.2 has almost no effect, and in the paper it has one.
         temperature: Temperature of Eq. 4. Ours: 0.01, the temperature of the frozen CLIP.
@@ -93,6 +94,9 @@ class DirectPrior(Prior):
                 "learn_temperature is True but contrastive_weight is 0, so the temperature has no gradient. "
                 "Set learn_temperature to False, or contrastive_weight above 0."
             )
+        if contrastive_weight and target != "image":
+            remedy = "Set target to image, or contrastive_weight to 0."
+            space.require_captions(f"The contrastive term with target {target}", remedy)
         self.contrastive_weight = contrastive_weight
         self.reduction = reduction
         self.temperature = temperature
@@ -114,8 +118,10 @@ class DirectPrior(Prior):
 
     def losses(self, batch: EmbeddingBatch) -> dict[str, Tensor]:
         """``projection`` (Eq. 3), ``contrastive`` (Eq. 4, before its weight) and ``total`` (Eq. 5)."""
-        prediction = self._predict(batch.text, self._noise(batch.text.text_embed, None))
+        prediction = self._predict(batch.text, self._noise(batch.image_embed, None))
         projection = projection_loss(prediction, self.network.standardise(batch.image_embed), self.reduction)
+        if self.target != "image" and not self.space.has_captions:
+            return {"projection": projection, "total": projection}
         with nullcontext() if self.contrastive_weight else torch.no_grad():
             contrastive = self._contrastive(self.network.raw(prediction), batch)
         return {
@@ -132,7 +138,8 @@ class DirectPrior(Prior):
     ) -> Float[Tensor, "batch dim"]:
         """One forward pass; the generator draws the Gaussian noise. It is not used if noise is zero or learned."""
         text = condition_of(text)
-        return self.network.raw(self._predict(text, self._noise(text.text_embed, generator))).float()
+        noise = self._noise(text.text_embed.new_empty(len(text), self.space.dim), generator)
+        return self.network.raw(self._predict(text, noise)).float()
 
     def _predict(self, text: TextCondition, noise: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
         prediction: Tensor = self.network(noise, text)

@@ -29,6 +29,12 @@ class EclipsePrior(DirectPrior):
         **options: Any,
     ) -> None:
         network = PriorNetwork(
-            space.dim, space.text_width, space.context_length, num_layers, num_attention_heads, attention_head_dim
+            space.dim,
+            space.text_width,
+            space.context_length,
+            num_layers,
+            num_attention_heads,
+            attention_head_dim,
+            text_dim=space.text_dim,
         )
         super().__init__(space, network, **options)

@@ -22,18 +22,18 @@ class MLPPrior(DirectPrior):
     """
 
     def __init__(self, space: ClipSpace, num_layers: int = 15, width: int = 512, **options: Any) -> None:
-        super().__init__(space, PooledNetwork(space.dim, num_layers, width), **options)
+        super().__init__(space, PooledNetwork(space.dim, space.text_dim, num_layers, width), **options)
 
 
 class PooledNetwork(StandardisedNetwork):
     """Residual feed-forward blocks over the sum of projected text embedding and projected noise."""
 
-    def __init__(self, dim: int, num_layers: int, width: int) -> None:
+    def __init__(self, dim: int, text_dim: int, num_layers: int, width: int) -> None:
         super().__init__(dim)
         for name, size in {"num_layers": num_layers, "width": width}.items():
             if size < 1:
                 raise ValueError(f"{name} is {size}; it must be at least 1 (default: 15 layers of width 512).")
-        self.embedding_proj = nn.Linear(dim, width)
+        self.embedding_proj = nn.Linear(text_dim, width)
         self.proj_in = nn.Linear(dim, width)
         self.blocks = nn.ModuleList(nn.Sequential(nn.LayerNorm(width), FeedForward(width)) for _ in range(num_layers))
         self.norm_out = nn.LayerNorm(width)

@@ -35,13 +35,15 @@ class PriorNetwork(StandardisedNetwork):
     including ``clip_mean`` and ``clip_std``.
 
     Args:
-        dim: Width E of pooled text embedding, noise and prediction.
+        dim: Width E of noise and prediction.
         text_width: Width W of the text states. It equals ``dim`` in every network that diffusers can hold.
         context_length: Maximum number of tokens of a caption. The extra tokens take the positions after it.
         num_layers: Number of transformer blocks.
         num_attention_heads: Heads of each block.
         attention_head_dim: Width of each head.
         time_embedding: If True, add the token of the diffusion step. ECLIPSE has none.
+        text_dim: Width C of the pooled text embedding, or of a condition of another kind. None: ``dim``, as in every network
+            that diffusers can hold.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class PriorNetwork(StandardisedNetwork):
         num_attention_heads: int = 16,
         attention_head_dim: int = 32,
         time_embedding: bool = False,
+        text_dim: int | None = None,
     ) -> None:
         super().__init__(dim)
         sizes = {
@@ -70,7 +73,7 @@ class PriorNetwork(StandardisedNetwork):
         self.heads = num_attention_heads
         self.extra_tokens = 4 if time_embedding else 3
         self.encoder_hidden_states_proj = nn.Linear(text_width, inner)
-        self.embedding_proj = nn.Linear(dim, inner)
+        self.embedding_proj = nn.Linear(dim if text_dim is None else text_dim, inner)
         self.time_embedding = TimeEmbedding(inner) if time_embedding else None
         self.proj_in = nn.Linear(dim, inner)
         # Zero, as in diffusers and in ECLIPSE's class. Karlo's code draws both from N(0, 0.01).
@@ -143,7 +146,10 @@ class PriorNetwork(StandardisedNetwork):
     def _text_rows(self, text: TextCondition, packing: Packing) -> list[Float[Tensor, "rows inner"]]:
         """Token states of all captions, one caption after another, then one row of the pooled embedding for each caption."""
         positions = self.positional_embedding[0]
-        states = self.encoder_hidden_states_proj(text.text_states) + F.embedding(packing.position, positions)
+        states = text.text_states
+        if not len(states):  # of pooled conditions, whose empty states may have any width
+            states = states.new_empty(0, self.encoder_hidden_states_proj.in_features)
+        states = self.encoder_hidden_states_proj(states) + F.embedding(packing.position, positions)
         return [states, self.embedding_proj(text.text_embed) + positions[self.context_length]]
 
     def _input_tokens(

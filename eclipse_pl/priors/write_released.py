@@ -25,6 +25,8 @@ def write_released(prior: DirectPrior | DiffusionPrior, folder: Path) -> None:
     from safetensors.torch import save_file
 
     network = prior.network
+    remedy = "Use the run as it is: `load_prior(RUN).sample(TextCondition.pooled(conditions))`."
+    prior.space.require_captions("A pipeline of diffusers", remedy)
     if not isinstance(network, PriorNetwork):
         raise ValueError(
             f"{type(prior).__name__} has no prior transformer. Only a prior transformer can be exported for diffusers."

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eclipse_pl.formats.columns import usual_column
 from eclipse_pl.formats.file_kind import kind_of
 from eclipse_pl.formats.parquet import parquet
 from eclipse_pl.formats.text_table import DELIMITERS, JSON_LINES, described, read_csv, read_json_lines
@@ -118,21 +119,11 @@ def chosen(columns: Sequence[str], name: str | None, usual: Sequence[str], kind:
         ValueError: It is missing, or several columns have a usual name.
     """
     option = f"--source.{kind}"
-    if name is not None:
-        if name not in columns:
-            raise ValueError(f"{place} has no column {name!r} ({option}); it has {', '.join(columns) or 'none'}.")
-        return name
-    first = [column for wanted in usual for column in columns if column.strip().lower() == wanted]
-    if not first:
-        raise ValueError(
-            f"{place} has the columns {', '.join(columns) or '(none)'}: none of them has a usual name of {kind}s. Name it "
-            f"with {option} COLUMN."
-        )
-    if len(set(first)) > 1:
-        raise ValueError(
-            f"{place} has several columns that may hold the {kind}s: {', '.join(first)}. Name one with {option} COLUMN."
-        )
-    return first[0]
+    if name is None:
+        return usual_column(columns, usual, kind, option, place)
+    if name not in columns:
+        raise ValueError(f"{place} has no column {name!r} ({option}); it has {', '.join(columns) or 'none'}.")
+    return name
 
 
 def _text(value: Any) -> Any:

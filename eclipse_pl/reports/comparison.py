@@ -94,7 +94,7 @@ class Comparison:
 
     def is_marked(self, variant: Variant) -> bool:
         """Whether a run of it could not be compared fairly."""
-        return any(problem.run in variant.runs.values() for problem in self.problems)
+        return any(run in variant.runs.values() for problem in self.problems for run in problem.runs)
 
     def values(self, variant: Variant, column: Any) -> list[float]:
         """Those of the single trainings."""

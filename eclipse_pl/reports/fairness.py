@@ -7,7 +7,7 @@ the same decoder and the same scorers.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from eclipse_pl.arguments import flat
@@ -15,13 +15,15 @@ from eclipse_pl.reports.remedies import finish, measure_again, measure_on_one_se
 from eclipse_pl.reports.run_record import RunRecord
 
 Kind = Literal["all", "latent", "scores"]
+NAMED = 3
+"""Other runs that a sentence names."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a run cannot be compared fairly. ``run`` is marked where the comparison is made anyway."""
+    """Why runs cannot be compared fairly. ``runs`` are marked where the comparison is made anyway."""
 
-    run: RunRecord
+    runs: list[RunRecord]
     sentence: str
     kind: Kind = "all"
     """Which of its numbers are concerned."""
@@ -42,7 +44,10 @@ class Check:
 
 def space_of(run: RunRecord) -> str:
     space = run.fact("shards", "space")
-    return "unknown" if not space else f"{space['name']} ({space['encoder']}, {space['dim']} wide)"
+    if not space:
+        return "unknown"
+    conditions = f", conditions {space['condition_dim']} wide" if "condition_dim" in space else ""
+    return f"{space['name']} ({space['encoder']}, {space['dim']} wide{conditions})"
 
 
 def pairs_of(run: RunRecord) -> str:
@@ -132,20 +137,21 @@ def score_checks(studied: Collection[str]) -> tuple[Check, ...]:
 
 
 def problems_of(runs: list[RunRecord], studied: Collection[str] = ()) -> list[Problem]:
-    """One for each run that is unfinished, has no record of what it was measured on, or differs from the first sound run.
+    """One for each run that is unfinished or has no record of what it was measured on, and for each difference from the sound
+    runs, which several seeds of a variant may share.
 
     Latent tables and scorecards are checked apart: a run may have the one, the other, or both.
     """
     found, measured = [], []
     for run in runs:
         if reason := run.unfinished:
-            found.append(Problem(run, f"{run} {reason}. {continue_with(run)}"))
+            found.append(Problem([run], f"{run} {reason}. {continue_with(run)}"))
         elif run.has_table and not run.fact("shards", "sha256"):
             sentence = (
                 f"{run} does not record on which shards, split and version of metrics it was measured. "
                 f"{measure_again(run.training, run.config)}"
             )
-            found.append(Problem(run, sentence, "latent"))
+            found.append(Problem([run], sentence, "latent"))
         elif run.has_table:
             measured.append(run)
     return [
@@ -156,29 +162,39 @@ def problems_of(runs: list[RunRecord], studied: Collection[str] = ()) -> list[Pr
 
 
 def unequal(runs: list[RunRecord], checks: tuple[Check, ...], kind: Kind) -> list[Problem]:
-    """A sentence on the first check in which a run differs from the sound runs before it."""
-    found: list[Problem] = []
+    """A sentence on the first check in which a run differs from the sound runs before it. Equal differences share one."""
+    found: dict[tuple[str, ...], Problem] = {}
     sound: list[RunRecord] = []
     for run in runs:
         for check in checks:
             first = next((other for other in sound if check.concerns(other, run)), None)
             if first is not None and check.value(first) != check.value(run):
+                ours, theirs = check.words(first, run), check.words(run, first)
                 sentence = (
                     f"{first} and {run} cannot be compared fairly, because they were measured with {check.what}: "
-                    f"{check.words(first, run)} against {check.words(run, first)}.{check.remedy(first, run)}"
+                    f"{ours} against {theirs}.{check.remedy(first, run)}"
                 )
-                found.append(Problem(run, sentence, kind))
+                found.setdefault((str(first), check.what, ours, theirs), Problem([], sentence, kind)).runs.append(run)
                 break
         else:
             sound.append(run)
-    return found
+    return [counted(problem) for problem in found.values()]
+
+
+def counted(problem: Problem) -> Problem:
+    """The problem with a sentence on the other runs that have it."""
+    if not (others := [str(run) for run in problem.runs[1:]]):
+        return problem
+    named = ", ".join(others[:NAMED]) + (", ..." if len(others) > NAMED else "")
+    more = f"The same holds for {len(others)} more run{'s' * (len(others) > 1)}: {named}."
+    return replace(problem, sentence=f"{problem.sentence} {more}")
 
 
 def twice(first: RunRecord, second: RunRecord) -> Problem:
     what = "the same config with the same seeds, which is one run and not two seeds"
     if not second.has_seeds:
         what = "of the same text-to-image model"
-    return Problem(second, f"{first} and {second} are {what}. Name one of them.")
+    return Problem([second], f"{first} and {second} are {what}. Name one of them.")
 
 
 def continue_with(run: RunRecord) -> str:

@@ -7,6 +7,7 @@ in this file alone.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import lightning as L
@@ -21,7 +22,10 @@ class StepLoop(_TrainingEpochLoop):
     """Whether the validation of the step just made, or of the step of the checkpoint that was loaded, is still to come."""
     validated = -1
     """The number of steps behind the last validation."""
+    waited_seconds = 0.0
+    """Time that the loop has waited for batches."""
     _stop_withheld = False
+    _asked = 0.0
 
     @property
     def done(self) -> bool:
@@ -38,6 +42,14 @@ class StepLoop(_TrainingEpochLoop):
 
     def _broadcast_sigterm_tensor(self) -> None:
         """Lightning's ranks ask each other before every batch, and wait for the device. `Interrupt` makes them agree."""
+
+    def _on_before_fetch(self) -> None:
+        super()._on_before_fetch()
+        self._asked = time.perf_counter()
+
+    def _on_after_fetch(self) -> None:
+        self.waited_seconds += time.perf_counter() - self._asked
+        super()._on_after_fetch()
 
     @property
     def step_made(self) -> bool:

@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.data.manifest import MANIFEST_NAME, Manifest
-from eclipse_pl.data.remote_folder import is_url
+from eclipse_pl.data.remote_folder import is_url, without_query
 from eclipse_pl.data.states import States
 from eclipse_pl.embed.embed_shards import embed_shards
 from eclipse_pl.open_clip_model import local_dir_tag
@@ -51,8 +51,8 @@ class WorldDataModule(EmbeddingDataModule):
         super().__init__(folder, **options)
         if is_url(folder):
             raise ValueError(
-                f"data.folder is {folder}, but WorldDataModule makes its shards, in a local folder. Use EmbeddingDataModule "
-                "to train on shards behind a URL."
+                f"data.folder is {without_query(folder)}, but WorldDataModule makes its shards, in a local folder. Use "
+                "EmbeddingDataModule to train on shards behind a URL."
             )
         self.colours = COLOURS if colours is None else tuple(colours)
         require_colours(self.colours)

@@ -14,7 +14,7 @@ import yaml
 from eclipse_pl.run import read_metrics
 from tests.helpers.shard_sets import make_shard_set
 
-TIMES = ("samples_per_second", "train_seconds")
+TIMES = ("samples_per_second", "train_seconds", "waiting_for_data")
 
 
 def write_experiment(folder: Path, **changes: Any) -> Path:
