@@ -19,6 +19,8 @@ def world(
     shard_pairs: int = 1_000,
     seed: int = 0,
     colours: list[str] | None = None,
+    detail: float = 1.0,
+    captions: int = 1,
 ) -> None:
     """Write raw pairs of the world in img2dataset's layout: 0000.tar, 0001.tar, ... with .png, .txt and .json members.
 
@@ -30,6 +32,8 @@ def world(
         shard_pairs: Pairs in a tar.
         seed: Of all scenes; the splits are disjoint for whatever seeds.
         colours: Only scenes of these, four at the least; all of them if not given.
+        detail: Probability with which a caption keeps each further object, each size, texture and colour, and the relation.
+        captions: Captions of each image.
     """
-    paths = write_pairs(out, train, val, test, shard_pairs, seed, colours=colours or COLOURS)
-    print(f"{train + val + test:,} pairs in {len(paths)} tars: {paths[0]} ... {paths[-1].name}")
+    paths = write_pairs(out, train, val, test, shard_pairs, seed, colours=colours or COLOURS, detail=detail, captions=captions)
+    print(f"{(train + val + test) * captions:,} pairs in {len(paths)} tars: {paths[0]} ... {paths[-1].name}")

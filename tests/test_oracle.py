@@ -12,7 +12,7 @@ from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.world.captions import parse
 from eclipse_pl.world.drawing import render
 from eclipse_pl.world.oracle import OracleScorer, compare
-from eclipse_pl.world.prompts import world_prompt
+from eclipse_pl.world.prompts import prompt_set, scene_of, world_prompt
 from eclipse_pl.world.scenes import CATEGORIES, DIAMETER, Scene, SceneObject
 from eclipse_pl.world.splits import held_out_scenes
 
@@ -86,6 +86,48 @@ def test_the_value_is_the_categorys_own_fact() -> None:
     assert [score.value for score in scores] == pytest.approx(list(expected.values()))
     (plain,) = OracleScorer().score([image], [world_prompt("0", "complex", "a green star and a blue heart")])
     assert plain.value == pytest.approx((0.5 + 0.5) / 2)  # the caption has no relation, so none counts
+
+
+VAGUE = "detail_0.5/"
+
+
+@pytest.mark.parametrize(
+    ("caption", "things", "facts"),
+    [
+        # what is not named may be anything, and other shapes may be there
+        ("a star", [RED_STAR, BLUE_HEART], {"colour": None, "texture": None, "shape": 1, "count": 1, "correct": True}),
+        ("a blue heart", [RED_STAR, BLUE_HEART], {"colour": 1, "texture": None, "correct": True}),
+        ("a plain heart", [RED_STAR, BLUE_HEART], {"colour": None, "texture": 0, "shape": 1, "correct": False}),
+        ("a red star and a heart", [RED_STAR, replace(BLUE_HEART, shape="circle")], {"colour": 1, "shape": 0.5}),
+        ("two stars", [RED_STAR], {"shape": 0.5, "count": 0, "correct": False}),
+        ("a large star", [replace(RED_STAR, size="small")], {"shape": 1, "correct": False}),
+        ("a star left of a blue heart", [RED_STAR, BLUE_HEART], {"relation": 1, "colour": 1, "correct": True}),
+        ("a star right of a heart", [RED_STAR, BLUE_HEART], {"relation": 0, "correct": False}),
+    ],
+)
+def test_vague_prompts_are_scored_by_what_they_say(
+    caption: str, things: list[SceneObject], facts: dict[str, float | None]
+) -> None:
+    prompt = world_prompt(f"{VAGUE}complex/seen/0000", "complex", caption)
+    (score,) = OracleScorer().score([render(Scene("complex", tuple(things)))], [prompt])
+    assert {name: score.evidence[name] for name in facts} == facts
+    said = [score.evidence[part] for part in ("colour", "texture", "relation") if score.evidence[part] is not None]
+    assert score.value == pytest.approx(sum(said) / len(said) if said else score.evidence["shape"])
+
+
+def test_the_same_words_ask_for_more_in_a_full_prompt() -> None:
+    image = render(Scene("texture", (replace(RED_STAR, texture="dotted"),)))
+    full, vague = (world_prompt(f"{place}texture/seen/0000", "texture", "a red star") for place in ("", VAGUE))
+    scores = OracleScorer().score([image, image], [full, vague])
+    assert [score.value for score in scores] == [0, 1] and [score.evidence["correct"] for score in scores] == [False, True]
+
+
+@pytest.mark.long
+def test_true_images_satisfy_vague_prompts() -> None:
+    prompts = [*prompt_set(6, detail=0.5)]
+    scores = OracleScorer().score([render(scene_of(prompt)) for prompt in prompts], prompts)
+    right = [score.value == 1 and score.evidence["correct"] for score in scores]
+    assert sum(right) >= 0.98 * len(right)
 
 
 def test_bad_requests() -> None:

@@ -11,10 +11,11 @@ import pytest
 import webdataset
 from PIL import Image
 
-from eclipse_pl.world.captions import parse
+from eclipse_pl.world.captions import fits, parse
 from eclipse_pl.world.drawing import pixels
 from eclipse_pl.world.pairs import write_pairs
 from eclipse_pl.world.scenes import Scene, SceneObject
+from eclipse_pl.world.splits import names_held_out_pair
 from tests.helpers.agreement import agrees
 
 
@@ -50,6 +51,52 @@ def test_tars_of_another_run_are_not_mixed_in(tmp_path: Path) -> None:
     write_pairs(tmp_path, train=30, val=0, test=0, shard_pairs=10, progress=False)
     with pytest.raises(ValueError, match=r"has 0001\.tar, which is not of this run"):
         write_pairs(tmp_path, train=10, val=0, test=0, shard_pairs=10, progress=False)
+
+
+# webdataset closes its files only when they are collected
+@pytest.mark.filterwarnings("ignore:Exception ignored.*FileIO:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+def test_several_vague_captions_of_a_scene(tmp_path: Path) -> None:
+    sizes = {"train": 12, "val": 24, "test": 0, "shard_pairs": 12, "progress": False}
+    full, vague = (write_pairs(tmp_path / name, **sizes, **more) for name, more in SEVERAL.items())  # type: ignore[arg-type]
+    of_full, of_vague = (
+        list(webdataset.WebDataset([str(path) for path in paths], shardshuffle=False)) for paths in (full, vague)
+    )
+    first_of = {sample["__key__"]: sample for sample in of_full}
+    captions: dict[str, list[str]] = {key: [] for key in first_of}
+    for sample in of_vague:
+        key, fact = sample["__key__"].split("-")[0], json.loads(sample["json"])
+        whole = first_of[key]
+        assert sample["png"] == whole["png"] and fact["scene"] == json.loads(whole["json"])["scene"] and "txt" not in sample
+        negative = sample.get("negative.png")
+        assert negative in (None, whole.get("negative.png"))
+        for caption in fact["caption"]:
+            said = parse(caption, vague=True)
+            assert fits(said, [SceneObject(**thing) for thing in fact["scene"]["objects"]])
+            assert (fact["subset"] == "unseen") == names_held_out_pair(caption)
+        assert (fact["negative_caption"] is None) == (negative is None)
+        assert negative is None or len(fact["negative_caption"]) == len(fact["caption"])
+        captions[key] += fact["caption"]
+    assert {len(found) for found in captions.values()} == {5}
+    assert sum(len(set(found)) > 2 for found in captions.values()) > 30, "the captions of a scene differ"
+    assert any("-" in sample["__key__"] for sample in of_vague), "some captions of a scene have a hard negative, and some none"
+
+
+SEVERAL: dict[str, dict[str, float]] = {"full": {}, "vague": {"detail": 0.5, "captions": 5}}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        ({"detail": 1.5}, r"detail is 1\.5; it must be between 0 \(captions name one shape\) and 1"),
+        ({"detail": float("nan")}, "detail is nan; it must be between 0"),
+        ({"captions": 0}, "captions is 0; a scene has at least one caption"),
+    ],
+)
+def test_details_that_make_no_sense(tmp_path: Path, wrong: dict[str, float], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        write_pairs(tmp_path, 5, 0, 0, **wrong)  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("wrong", [{"train": -1}, {"train": 0}, {"shard_pairs": 0}])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from itertools import islice
 
 import pytest
 
-from eclipse_pl.world.scenes import CATEGORIES
+from eclipse_pl.world.captions import fits, parse
+from eclipse_pl.world.scenes import CATEGORIES, HELD_OUT
 from eclipse_pl.world.splits import encoder_scenes, held_out_scenes, training_scenes
 
 
@@ -59,6 +61,54 @@ def test_a_world_of_part_of_the_colours() -> None:
         next(training_scenes(1, colours=("red", "pink")))
     with pytest.raises(ValueError, match="3 colours are too few"):
         next(held_out_scenes("val", 1, colours=warm[:3]))
+
+
+def test_the_world_at_detail_1_never_changes() -> None:
+    """Runs and shipped models belong to these scenes and captions."""
+    digest = sha256()
+    for pair in (*training_scenes(200), *held_out_scenes("val", 60), *held_out_scenes("test", 60)):
+        assert pair.at_detail(1.0) == pair
+        digest.update(repr((pair.scene, pair.caption, pair.negative, pair.negative_caption, pair.subset)).encode())
+    assert digest.hexdigest() == "4bdb379d926da6d7faeeef251b7de48887bc8f0c7a7feba11780f872f7eb5dfb"
+
+
+@pytest.mark.long
+def test_vague_captions_keep_scenes_and_lose_hard_negatives_that_they_describe() -> None:
+    full = list(held_out_scenes("val", 240))
+    vague = [pair.at_detail(0.5, number) for pair in full for number in (0, 1)]
+    assert [pair.scene for pair in vague] == [pair.scene for pair in full for _ in (0, 1)]
+    lost = 0
+    for pair, whole in zip(vague, (pair for pair in full for _ in (0, 1)), strict=True):
+        said = parse(pair.caption, vague=True)
+        assert fits(said, pair.scene.objects)
+        if whole.negative is not None and fits(said, whole.negative.objects):
+            lost += 1
+            assert pair.negative is None and pair.negative_caption is None
+        else:
+            assert pair.negative == whole.negative and (pair.negative_caption is None) == (pair.negative is None)
+        if pair.negative_caption:
+            assert fits(parse(pair.negative_caption, vague=True), pair.negative.objects)  # type: ignore[union-attr]
+            assert pair.negative_caption != pair.caption
+    assert 0.3 * len(vague) < lost < 0.7 * len(vague)
+
+
+@pytest.mark.long
+def test_unseen_is_what_the_caption_names() -> None:
+    pairs = [pair.at_detail(0.5) for pair in held_out_scenes("val", 240)]
+    named = {
+        kind: [
+            any((phrase.colour, phrase.shape) in HELD_OUT for phrase in parse(pair.caption).phrases)
+            for pair in pairs
+            if pair.subset == kind
+        ]
+        for kind in ("seen", "unseen", "unsaid")
+    }
+    assert len(named["seen"]) == 120 and not any(named["seen"])
+    assert len(named["unseen"]) > 20 and all(named["unseen"])
+    assert len(named["unsaid"]) > 20 and not any(named["unsaid"])
+    assert all(pair.scene.unseen for pair in pairs if pair.subset == "unsaid")
+    trained = [pair.at_detail(0.5, number) for pair in training_scenes(300) for number in range(3)]
+    assert not any((p.colour, p.shape) in HELD_OUT for pair in trained for p in parse(pair.caption).phrases)
 
 
 def test_unknown_split() -> None:

@@ -3,15 +3,18 @@ import shlex
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from data_prep.__main__ import main as data_prep
+from eclipse_pl.__main__ import main as command
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.world.datamodule import WorldDataModule
 
 pytestmark = pytest.mark.processes
 
+ROOT = Path(__file__).parent.parent / "experiments"
 SIZES = {"train_pairs": 24, "val_pairs": 8, "test_pairs": 8}
 
 
@@ -51,6 +54,85 @@ def test_validation_shows_unseen_compositions_and_training_none(tmp_path):
     assert shards.read_chunk(int(shards.records("val")[0])).negative_embed is not None
 
 
+def arrays(shards: ShardSet, split: str) -> dict[str, np.ndarray]:
+    """All pairs of a split, by key."""
+    chunks = [shards.read_chunk(int(record), with_states=False) for record in shards.records(split)]
+    names = ("keys", "captions", "subsets", "group", "image_embed", "text_embed", "negative_embed")
+    columns = {name: [getattr(chunk, name) for chunk in chunks if getattr(chunk, name) is not None] for name in names}
+    found = {name: np.concatenate(column) for name, column in columns.items() if column}
+    order = np.argsort(found["keys"], kind="stable")
+    return {name: column[order] for name, column in found.items()}
+
+
+@pytest.mark.long
+def test_detail_changes_captions_and_no_image(tmp_path):
+    full, vague = (
+        WorldDataModule(str(tmp_path / f"{detail}"), **SIZES, detail=detail, batch_size=8).shards for detail in (1.0, 0.5)
+    )
+    assert full.manifest.splits == vague.manifest.splits == {"train": 24, "val": 8, "test": 8}
+    for split in ("train", "val", "test"):
+        one, other = arrays(full, split), arrays(vague, split)
+        for name in ("keys", "group", "image_embed"):
+            assert np.array_equal(one[name], other[name]), name
+        words = zip(one["captions"], other["captions"], strict=True)
+        assert all(len(few.split()) <= len(all_.split()) for all_, few in words)
+        assert not np.array_equal(one["text_embed"], other["text_embed"])
+    one, other = (arrays(shards, "val")["negative_embed"] for shards in (full, vague))
+    kept = np.isfinite(other).all(1)
+    assert 0 < kept.sum() < np.isfinite(one).all(1).sum() and np.array_equal(one[kept], other[kept])
+
+
+@pytest.mark.long
+def test_captions_of_a_scene_share_its_image(tmp_path):
+    data = WorldDataModule(str(tmp_path / "five"), **SIZES, detail=0.5, captions_per_scene=5, batch_size=8)
+    whole = WorldDataModule(str(tmp_path / "one"), **SIZES, batch_size=8).shards
+    assert data.shards.manifest.splits == {"train": 120, "val": 40, "test": 40}
+    for split in ("train", "val"):
+        found = arrays(data.shards, split)
+        groups, counts = np.unique(found["group"], return_counts=True)
+        assert set(counts) == {5} and set(groups) == set(arrays(whole, split)["group"])
+        for group in groups:
+            images = found["image_embed"][found["group"] == group]
+            assert np.array_equal(images, np.broadcast_to(images[0], images.shape))
+    records = [record for shard in data.shards.manifest.shards for record in shard.records if record.split == "train"]
+    assert sum(record.images for record in records) == 24, "an image is stored once"
+    assert set(arrays(data.shards, "val")["subsets"]) == {"seen", "unseen", "unsaid"}
+
+
+@pytest.mark.long
+def test_another_detail_in_the_folder_is_refused(tmp_path):
+    options = {**SIZES, "batch_size": 8}
+    folder = str(tmp_path / "vague")
+    made_by = WorldDataModule(folder, **options, detail=0.25, captions_per_scene=2).shards.manifest.made_by
+    WorldDataModule(folder, **options, detail=0.25, captions_per_scene=2).prepare_data()
+    for other in ({"detail": 0.5, "captions_per_scene": 2}, {"captions_per_scene": 2}, {"detail": 0.25}, {}):
+        with pytest.raises(
+            ValueError, match=r"has another world: .* at detail 0\.25, captions a scene: 2.* the config asks for"
+        ):
+            WorldDataModule(folder, **options, **other).prepare_data()
+    before = (tmp_path / "vague" / "0000.tar").read_bytes()
+    (tmp_path / "vague" / "0000.tar").write_bytes(before[:-512])
+    for part in made_by.split(" && "):
+        assert data_prep(shlex.split(part)[3:]) == 0, "the command in the manifest repairs it"
+    assert (tmp_path / "vague" / "0000.tar").read_bytes() == before
+
+
+@pytest.mark.parametrize("detail", [-0.1, 1.01, float("nan")])
+def test_a_detail_outside_0_to_1(tmp_path, detail):
+    with pytest.raises(ValueError, match=rf"data\.detail is {detail}; it must be between 0 .* and 1"):
+        WorldDataModule(str(tmp_path), detail=detail)
+    with pytest.raises(ValueError, match=r"data\.captions_per_scene is 0; a scene has at least one caption"):
+        WorldDataModule(str(tmp_path), captions_per_scene=0)
+
+
+@pytest.mark.long
+def test_a_detail_in_percent_is_one_sentence(capsys):
+    part = str(ROOT / "parts" / "data" / "world_detail_50.yaml")
+    assert command(["fit", "--config", str(ROOT / "linear_world.yaml"), "--data", part, "--data.init_args.detail", "50"]) == 2
+    error = capsys.readouterr().err
+    assert "data.detail is 50.0; it must be between 0" in error and "Traceback" not in error
+
+
 def test_another_world_in_the_folder_is_refused(tmp_path):
     build(str(tmp_path))
     with pytest.raises(ValueError, match=r"has another world: .*'train': 24.* asks for .*'train': 25"):
@@ -64,8 +146,8 @@ def test_its_command_repairs_it(tmp_path):
     shard = folder / manifest.shards[0].name
     before = shard.read_bytes()
     shard.write_bytes(before[:-512])
-    for command in manifest.made_by.split(" && "):
-        assert data_prep(shlex.split(command)[3:]) == 0
+    for part in manifest.made_by.split(" && "):
+        assert data_prep(shlex.split(part)[3:]) == 0
     assert shard.read_bytes() == before
 
 

@@ -15,6 +15,7 @@ from eclipse_pl.data.states import States
 from eclipse_pl.embed.embed_shards import embed_shards
 from eclipse_pl.open_clip_model import local_dir_tag
 from eclipse_pl.raw.find_sources import find_sources
+from eclipse_pl.world.captions import require_detail
 from eclipse_pl.world.encoder import FOLDER, WorldEncoder
 from eclipse_pl.world.pairs import write_pairs
 from eclipse_pl.world.scenes import COLOURS
@@ -32,6 +33,11 @@ class WorldDataModule(EmbeddingDataModule):
         val_pairs: The number of validation scenes. Half of them are compositions that are not in the training scenes.
         test_pairs: The number of test scenes, likewise.
         colours: The colours of the scenes, at least four, for another domain; null for all colours.
+        detail: The probability with which a caption keeps each object after the first, each size, texture and colour, and the
+            relation. 1 for full captions. Images, splits and hard negatives are the same for all; a counterpart that a vague
+            caption describes too is no hard negative. Of the compositions that training does not show, the subset
+            ``unseen`` has those that the caption names, ``unsaid`` the others.
+        captions_per_scene: The captions of each scene. They share the scene's image.
         states: How the captions are stored, as in `data_prep embed --states`. With "tokens" the encoder is the world's.
         **options: The options of EmbeddingDataModule.
     """
@@ -44,8 +50,13 @@ class WorldDataModule(EmbeddingDataModule):
         test_pairs: int = 1000,
         colours: list[str] | None = None,
         states: States = "float16",
+        detail: float = 1.0,
+        captions_per_scene: int = 1,
         **options: Any,
     ) -> None:
+        require_detail("data.detail", detail)
+        if captions_per_scene < 1:
+            raise ValueError(f"data.captions_per_scene is {captions_per_scene}; a scene has at least one caption.")
         if states == "tokens" and options.get("encoder") is None:
             options["encoder"] = WorldEncoder()
         super().__init__(folder, **options)
@@ -57,7 +68,8 @@ class WorldDataModule(EmbeddingDataModule):
         self.colours = COLOURS if colours is None else tuple(colours)
         require_colours(self.colours)
         self.states = states
-        self.splits = {"train": train_pairs, "val": val_pairs, "test": test_pairs}
+        self.detail, self.captions_per_scene = float(detail), captions_per_scene
+        self.scenes = {"train": train_pairs, "val": val_pairs, "test": test_pairs}
 
     def prepare_data(self) -> None:
         folder = Path(self.folder)
@@ -73,7 +85,8 @@ class WorldDataModule(EmbeddingDataModule):
     def _build(self, folder: Path) -> None:
         raw = folder / "raw"
         tars, where, shards = (shlex.quote(str(path)) for path in (raw / "*.tar", raw, folder))
-        write_pairs(raw, self.splits["train"], self.splits["val"], self.splits["test"], colours=self.colours)
+        sizes = self.scenes["train"], self.scenes["val"], self.scenes["test"]
+        write_pairs(raw, *sizes, colours=self.colours, detail=self.detail, captions=self.captions_per_scene)
         embed_shards(
             sources=find_sources(sorted(str(path) for path in raw.glob("*.tar"))),
             encoder=WorldEncoder(),
@@ -87,26 +100,43 @@ class WorldDataModule(EmbeddingDataModule):
     @property
     def _options(self) -> str:
         """The options of `data_prep world` that make this world."""
-        sizes = " ".join(f"--{split} {pairs}" for split, pairs in self.splits.items())
-        return sizes if self.colours == COLOURS else f"{sizes} --colours {' '.join(self.colours)}"
+        options = [f"--{split} {scenes}" for split, scenes in self.scenes.items()]
+        if self.colours != COLOURS:
+            options.append(f"--colours {' '.join(self.colours)}")
+        if self.detail != 1:
+            options.append(f"--detail {self.detail}")
+        if self.captions_per_scene != 1:
+            options.append(f"--captions {self.captions_per_scene}")
+        return " ".join(options)
 
     def _require_this_world(self, manifest: Manifest) -> None:
-        tag = local_dir_tag(FOLDER)
-        made = re.search(r"--colours ([\w ]+) &&", manifest.made_by)
-        found = (manifest.splits, manifest.space["encoder"], tuple(made[1].split()) if made else COLOURS)
-        if found[1] != tag:
+        if manifest.space["encoder"] != local_dir_tag(FOLDER):
             raise ValueError(
-                f"{self.folder} holds shards of another CLIP than the world's: {manifest.pairs} pairs of {found[1]}. Choose "
-                "another data.folder, or EmbeddingDataModule to train on them."
+                f"{self.folder} holds shards of another CLIP than the world's: {manifest.pairs} pairs of "
+                f"{manifest.space['encoder']}. Choose another data.folder, or EmbeddingDataModule to train on them."
             )
         if manifest.states != self.states:
             raise ValueError(
                 f"{self.folder} stores captions as {manifest.states}, and data.states is {self.states}. Choose another "
                 "data.folder, or set data.states to the stored form."
             )
-        if found != (self.splits, tag, self.colours):
+        made = re.search(r"--colours ([\w ]+?) (?:--|&&)", manifest.made_by)
+        detail, captions = (re.search(rf"--{name} ([\d.e-]+) ", manifest.made_by) for name in ("detail", "captions"))
+        found = _world(
+            manifest.splits,
+            float(detail[1]) if detail else 1.0,
+            int(captions[1]) if captions else 1,
+            tuple(made[1].split()) if made else COLOURS,
+        )
+        pairs = {split: scenes * self.captions_per_scene for split, scenes in self.scenes.items()}
+        asked = _world(pairs, self.detail, self.captions_per_scene, self.colours)
+        if found != asked:
             raise ValueError(
-                f"{self.folder} has another world: {found[0]} of {found[1]} in {', '.join(found[2])}; the config asks "
-                f"for {self.splits} of {tag} in {', '.join(self.colours)}. Choose another data.folder, or remove that one to "
-                "build it again."
+                f"{self.folder} has another world: {found}; the config asks for {asked}. Choose another data.folder, or "
+                "remove that one to build it again."
             )
+
+
+def _world(pairs: dict[str, int], detail: float, captions: int, colours: tuple[str, ...]) -> str:
+    """A world in words, which differ wherever two worlds do."""
+    return f"{pairs} pairs at detail {detail}, captions a scene: {captions}, in {', '.join(colours)}"

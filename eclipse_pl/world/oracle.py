@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,10 @@ from PIL import Image
 
 from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.scorers.scorer import Score, Scorer
-from eclipse_pl.world.captions import Description, parse
-from eclipse_pl.world.prompts import world_prompt
+from eclipse_pl.world.captions import Description, fits, has_relation, parse
+from eclipse_pl.world.prompts import detail_of, world_prompt
 from eclipse_pl.world.reading import read
-from eclipse_pl.world.scenes import CATEGORIES, SIDE, SceneObject, relation
+from eclipse_pl.world.scenes import CATEGORIES, SIDE, SceneObject
 
 
 class OracleScorer(Scorer):
@@ -30,8 +29,12 @@ class OracleScorer(Scorer):
     numeracy  share of the caption's shapes whose number in the image is exactly the caption's
     complex   mean of colour, texture and relation
 
-    The evidence of every image has the objects found, all of these values (``relation`` is None if the caption has none), and
-    ``correct``: whether the image has exactly the objects of the caption, with the sizes that it names.
+    A vague prompt is scored by what it says: shares count the objects whose colour or texture it names. Where it names none,
+    the value is that of ``shape``, and for ``complex`` the mean of the others.
+
+    The evidence of every image has the objects found, all of these values (None for what the caption does not name), and
+    ``correct``: whether the image has exactly the objects of the caption, with the sizes that it names. For a vague prompt:
+    whether the prompt is true of the image.
     """
 
     name = "oracle"
@@ -55,13 +58,11 @@ class OracleScorer(Scorer):
                 f"images of the world have {SIDE} x {SIDE}."
             )
         readings = read(np.asarray(image.convert("RGB")))
-        facts = compare(parse(prompt.text), [reading.thing for reading in readings])
-        rule = {"spatial": "relation", "numeracy": "count"}.get(prompt.category, prompt.category)
-        if rule == "complex":
-            parts = [facts[part] for part in ("colour", "texture", "relation") if facts[part] is not None]
-            value = sum(parts) / len(parts)
-        else:
-            value = facts[rule] or 0.0
+        things = [reading.thing for reading in readings]
+        facts = compare(parse(prompt.text, vague=detail_of(prompt) < 1), things)
+        rules = {"spatial": ("relation",), "numeracy": ("count",), "complex": ("colour", "texture", "relation")}
+        said = [facts[part] for part in rules.get(prompt.category, (prompt.category,)) if facts[part] is not None]
+        value = sum(said) / len(said) if said else facts["shape"]
         objects = [{**vars(reading.thing), "explained": round(reading.explained, 3)} for reading in readings]
         return Score(float(value), {**facts, "objects": objects})
 
@@ -69,13 +70,17 @@ class OracleScorer(Scorer):
 def compare(described: Description, things: Sequence[SceneObject]) -> dict[str, Any]:
     """Return how far the objects of an image agree with a caption: shares from 0 to 1, and ``correct``."""
     objects = [phrase for phrase in described.phrases for _ in range(phrase.count)]
-    facts: dict[str, Any] = {
-        part: _share(((o.shape, getattr(o, part)) for o in objects), ((t.shape, getattr(t, part)) for t in things))
-        for part in ("colour", "shape", "texture")
-    }
+    facts: dict[str, Any] = {}
+    for part in ("colour", "shape", "texture"):
+        named = [o for o in objects if getattr(o, part)]
+        shown = ((t.shape, getattr(t, part)) for t in things)
+        facts[part] = _share(((o.shape, getattr(o, part)) for o in named), shown) if named else None
     wanted, seen = Counter(o.shape for o in objects), Counter(t.shape for t in things)
     facts["count"] = sum(seen[shape] == count for shape, count in wanted.items()) / len(wanted)
-    facts["relation"] = None if described.relation is None else float(_related(described, things))
+    facts["relation"] = None if described.relation is None else float(has_relation(described, things))
+    if described.vague:
+        facts["correct"] = fits(described, things)
+        return facts
     kinds = [Counter((o.colour, o.shape, o.texture) for o in group) for group in (objects, things)]
     sizes = {(p.colour, p.shape, p.texture): p.size for p in described.phrases if p.size}
     right_size = all(sizes.get((t.colour, t.shape, t.texture), t.size) == t.size for t in things)
@@ -87,14 +92,3 @@ def _share(described: Iterable[tuple[str, ...]], seen: Iterable[tuple[str, ...]]
     """Return the share of the described objects that the image shows. Each object of the image counts once."""
     wanted = Counter(described)
     return (wanted & Counter(seen)).total() / wanted.total()
-
-
-def _related(described: Description, things: Sequence[SceneObject]) -> bool:
-    """Whether an object of the first shape has the relation to one of the second. Colour identifies equal shapes."""
-    first, second = described.phrases[:2]
-    parts = ("shape",) if first.shape != second.shape else ("shape", "colour")
-    return any(
-        relation(one, other, margin=0) == described.relation
-        for one, other in permutations(things, 2)
-        if all(getattr(one, p) == getattr(first, p) and getattr(other, p) == getattr(second, p) for p in parts)
-    )

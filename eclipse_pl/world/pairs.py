@@ -1,7 +1,10 @@
 """Raw pairs of the world as webdataset tars in img2dataset's layout: KEY.png, KEY.txt, KEY.json.
 
 Validation and test pairs with a counterpart also have its image, KEY.negative.png. The JSON has ``key``, ``caption``,
-``category``, ``split`` (train, val, test), ``subset`` (seen, unseen), ``scene`` and ``negative_caption`` (or null).
+``category``, ``split`` (train, val, test), ``subset`` (seen, unseen, unsaid), ``scene`` and ``negative_caption`` (or null).
+
+With several captions of a scene ``caption`` and ``negative_caption`` are lists, and KEY.txt is missing. Captions that differ
+in their subset, or in whether the counterpart is a hard negative, are in samples of their own: KEY, KEY-1, ...
 """
 
 from __future__ import annotations
@@ -9,12 +12,13 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from itertools import chain, islice
 from pathlib import Path
 
 from eclipse_pl.files import atomic_path
+from eclipse_pl.world.captions import require_detail
 from eclipse_pl.world.drawing import render
 from eclipse_pl.world.scenes import COLOURS, Scene
 from eclipse_pl.world.splits import ScenePair, held_out_scenes, training_scenes
@@ -29,14 +33,23 @@ def write_pairs(
     seed: int = 0,
     progress: bool = True,
     colours: Collection[str] = COLOURS,
+    detail: float = 1.0,
+    captions: int = 1,
 ) -> list[Path]:
     """Write ``out/0000.tar`` ... and return their paths. No tar has two splits, and equal arguments give equal bytes.
 
+    ``train``, ``val`` and ``test`` count scenes, each with as many ``captions`` of this ``detail`` (`captions.describe`).
+    Scenes and counterparts are those of detail 1.
+
     Raises:
-        ValueError: A number of pairs is negative, there is no pair, or ``out`` has tars that are not of this run.
+        ValueError: A number of pairs is negative, there is no pair, or ``out`` has tars that are not of this run; the detail
+            is no probability, or there is no caption.
     """
     from rich.progress import track
 
+    require_detail("detail", detail)
+    if captions < 1:
+        raise ValueError(f"captions is {captions}; a scene has at least one caption.")
     sizes = {"train": train, "val": val, "test": test}
     if min(sizes.values()) < 0 or shard_pairs < 1 or not any(sizes.values()):
         raise ValueError(f"{sizes} pairs, {shard_pairs} per tar, cannot be written: at least one pair, and one per tar.")
@@ -57,7 +70,8 @@ def write_pairs(
     for path, (_, size) in zip(paths, plan, strict=True):
         with atomic_path(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
             for number, (split, pair) in islice(numbered, size):
-                for name, content in _members(f"{number:09d}", split, pair):
+                described = [pair.at_detail(detail, caption) for caption in range(captions)]
+                for name, content in _members(f"{number:09d}", split, described):
                     # a header's defaults are the epoch, user 0 and mode 644: the bytes are equal on every machine
                     header = tarfile.TarInfo(name)
                     header.size = len(content)
@@ -65,13 +79,26 @@ def write_pairs(
     return paths
 
 
-def _members(key: str, split: str, pair: ScenePair) -> Iterator[tuple[str, bytes]]:
-    yield f"{key}.png", _png(pair.scene)
-    yield f"{key}.txt", pair.caption.encode()
-    if pair.negative:
-        yield f"{key}.negative.png", _png(pair.negative)
-    facts = {"key": key, "caption": pair.caption, "category": pair.scene.category, "split": split, "subset": pair.subset}
-    yield f"{key}.json", json.dumps({**facts, "scene": asdict(pair.scene), "negative_caption": pair.negative_caption}).encode()
+def _members(key: str, split: str, pairs: Sequence[ScenePair]) -> Iterator[tuple[str, bytes]]:
+    """The files of one scene, with one or several captions."""
+    samples: dict[tuple[str, bool], list[ScenePair]] = {}
+    for pair in pairs:
+        samples.setdefault((pair.subset, pair.negative is None), []).append(pair)
+    for place, sample in enumerate(samples.values()):
+        yield from _sample(f"{key}-{place}" if place else key, split, sample, several=len(pairs) > 1)
+
+
+def _sample(key: str, split: str, pairs: Sequence[ScenePair], several: bool) -> Iterator[tuple[str, bytes]]:
+    scene, negative, subset = pairs[0].scene, pairs[0].negative, pairs[0].subset
+    yield f"{key}.png", _png(scene)
+    if not several:
+        yield f"{key}.txt", pairs[0].caption.encode()
+    if negative:
+        yield f"{key}.negative.png", _png(negative)
+    captions = [pair.caption for pair in pairs] if several else pairs[0].caption
+    others = [pair.negative_caption for pair in pairs] if several and negative else pairs[0].negative_caption
+    facts = {"key": key, "caption": captions, "category": scene.category, "split": split, "subset": subset}
+    yield f"{key}.json", json.dumps({**facts, "scene": asdict(scene), "negative_caption": others}).encode()
 
 
 def _png(scene: Scene) -> bytes:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from eclipse_pl.prompts.prompt import PromptSet
 from eclipse_pl.prompts.source import PromptSource
+from eclipse_pl.world.captions import require_detail
 from eclipse_pl.world.prompts import COMPOSITIONS, prompt_set
 from eclipse_pl.world.scenes import CATEGORIES
 
@@ -14,6 +15,7 @@ class WorldPrompts(PromptSource):
         categories: The categories; null for all.
         compositions: ``seen`` or ``unseen``; null for both.
         seed: The seed of the scenes that they describe.
+        detail: The detail of the captions; below 1 for vague captions of the same scenes (`captions.describe`).
     """
 
     def __init__(
@@ -22,9 +24,11 @@ class WorldPrompts(PromptSource):
         categories: list[str] | None = None,
         compositions: list[str] | None = None,
         seed: int = 0,
+        detail: float = 1.0,
     ) -> None:
-        self.per_category, self.seed = per_category, seed
+        require_detail("prompts.detail", detail)
+        self.per_category, self.seed, self.detail = per_category, seed, detail
         self.categories, self.compositions = categories or list(CATEGORIES), compositions or list(COMPOSITIONS)
 
     def load(self) -> PromptSet:
-        return prompt_set(self.per_category, self.categories, self.compositions, self.seed)
+        return prompt_set(self.per_category, self.categories, self.compositions, self.seed, self.detail)

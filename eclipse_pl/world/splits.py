@@ -1,14 +1,14 @@
-"""The training, validation and test scenes. No scene and no caption is in two splits, with any seeds."""
+"""The training, validation and test scenes. No scene and no full caption is in two splits, with any seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 
-from eclipse_pl.world.captions import describe
-from eclipse_pl.world.scenes import CATEGORIES, COLOURS, Kind, Scene, counterpart, draw_scene
+from eclipse_pl.world.captions import describe, fits, parse
+from eclipse_pl.world.scenes import CATEGORIES, COLOURS, HELD_OUT, Kind, Scene, counterpart, draw_scene
 
 SPLITS = ("train", "val", "test")
 ENCODER, PROMPTS = len(SPLITS), len(SPLITS) + 1  # more streams of scenes; the number of a stream is part of its seed
@@ -22,10 +22,32 @@ class ScenePair:
     caption: str
     negative: Scene | None = None
     negative_caption: str | None = None
+    wording: int = 0
+    """The seed of the wording."""
 
     @property
     def subset(self) -> str:
-        return "unseen" if self.scene.unseen else "seen"
+        """``unseen``: the caption names a held-out colour-shape pair. ``unsaid``: the scene has one that it does not name."""
+        if not self.scene.unseen:
+            return "seen"
+        return "unseen" if names_held_out_pair(self.caption) else "unsaid"
+
+    def at_detail(self, detail: float, number: int = 0) -> ScenePair:
+        """The same scene with its caption ``number`` at a detail (`captions.describe`).
+
+        A counterpart that this caption describes too is no hard negative, and is left out.
+        """
+        if (detail, number) == (1, 0):
+            return self
+        caption, other = describe(self.scene, self.wording, detail, number), self.negative
+        if other is None or fits(parse(caption, vague=detail < 1), other.objects):
+            return replace(self, caption=caption, negative=None, negative_caption=None)
+        return replace(self, caption=caption, negative_caption=describe(other, self.wording, detail, number))
+
+
+def names_held_out_pair(caption: str) -> bool:
+    """Whether a caption names a colour-shape pair that no training scene has."""
+    return any((phrase.colour, phrase.shape) in HELD_OUT for phrase in parse(caption).phrases)
 
 
 def training_scenes(n: int, seed: int = 0, colours: Collection[str] = COLOURS) -> Iterator[ScenePair]:
@@ -45,7 +67,7 @@ def training_scenes(n: int, seed: int = 0, colours: Collection[str] = COLOURS) -
             (seed, 0, i),
             lambda s: s.split == "train" and not s.unseen and has_colours(s, colours),
         )
-        yield ScenePair(scene, describe(scene, i))
+        yield ScenePair(scene, describe(scene, i), wording=i)
 
 
 def held_out_scenes(split: str, n: int, seed: int = 0, colours: Collection[str] = COLOURS) -> Iterator[ScenePair]:
@@ -71,7 +93,7 @@ def held_out_scenes(split: str, n: int, seed: int = 0, colours: Collection[str] 
         scene = draw_scene(category, (seed, SPLITS.index(split), i), partial(wanted, unseen=unseen))
         taken.add(frozenset(scene.kinds))
         other = counterpart(scene)
-        yield ScenePair(scene, describe(scene, i), other, describe(other, i) if other else None)
+        yield ScenePair(scene, describe(scene, i), other, describe(other, i) if other else None, i)
 
 
 def encoder_scene(i: int, seed: int = 0) -> Scene:
