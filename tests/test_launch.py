@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from eclipse_pl.launch import local as launch
 from eclipse_pl.launch import task as task_module
-from eclipse_pl.launch.local import Status, outcome, run_local, start_supervisor
+from eclipse_pl.launch.local import Status, SupervisorProcess, run_local
 from eclipse_pl.launch.task import INTERPRETER, Record, Task, supervise
 from tests.helpers.runs import started, wait_for
 
@@ -234,12 +233,11 @@ signal.signal({int(number)}, stop)
 open(r"{tmp_path}/one/started", "w")
 time.sleep(60)
 """
-    supervisor = start_supervisor(make_task(tmp_path, code))
+    supervisor = SupervisorProcess(make_task(tmp_path, code))
     wait_for(tmp_path / "one" / "started")
-    supervisor.send_signal(number)
-    supervisor.wait(PATIENCE)
-    outcome(supervisor)
-    assert supervisor.returncode == Record.read(tmp_path / "one").exit_code == 128 + number
+    supervisor.process.send_signal(number)
+    supervisor.process.wait(PATIENCE)
+    assert supervisor.outcome()[0] == Record.read(tmp_path / "one").exit_code == 128 + number
     assert (tmp_path / "one" / "checkpoint").exists()
 
 
@@ -257,19 +255,19 @@ def test_two_supervisors_never_work_in_one_folder(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_supervisor_that_is_killed(tmp_path, monkeypatch, number):
+def test_a_supervisor_that_is_killed(tmp_path, number):
     """It takes its command with it if it can; if not, the command keeps the folder from the next try."""
     supervisors = []
-    monkeypatch.setattr(launch, "start_supervisor", lambda *of: supervisors.append(start_supervisor(*of)) or supervisors[-1])
+    start = lambda *of: supervisors.append(SupervisorProcess(*of)) or supervisors[-1]  # noqa: E731
     code = f"import os, time; print(os.getpid(), flush=True); open(r'{tmp_path}/one/started', 'w'); time.sleep(60)"
     task = make_task(tmp_path, code)
     statuses = [Status.of(task)]
 
     def kill_supervisor(statuses):
         if (tmp_path / "one" / "started").exists():
-            supervisors[0].send_signal(number)
+            supervisors[0].process.send_signal(number)
 
-    run_local(statuses, 1, kill_supervisor)
+    run_local(statuses, 1, kill_supervisor, start=start)
     assert statuses[0].state == "failed"
     if number == signal.SIGTERM:
         assert nothing_runs(tmp_path)

@@ -72,17 +72,9 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def kill(pattern: str) -> None:
-    """SIGKILL the one process with these words in its command line."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if pattern.encode() in words and b"eclipse_pl.launch.task" not in words:
-            os.kill(int(folder.name), signal.SIGKILL)
-            return
-    raise AssertionError(f"no process has {pattern}")
+def kill(run: Path) -> None:
+    """SIGKILL the command of a run."""
+    os.kill(int((run / ".task.lock").read_text()), signal.SIGKILL)
 
 
 def wait_until(condition, seconds: float = 120) -> None:
@@ -93,7 +85,6 @@ def wait_until(condition, seconds: float = 120) -> None:
 
 
 @pytest.mark.processes
-@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds the runs in /proc")
 @pytest.mark.parametrize("size", ["tiny", pytest.param("30 world runs", marks=pytest.mark.slow)])
 def test_kills_repeat_nothing_that_is_finished(tmp_path, monkeypatch, capfd, size):
     """One run is killed, then the whole sweep; the same command ends both, and no finished run is made again."""
@@ -115,7 +106,7 @@ def test_kills_repeat_nothing_that_is_finished(tmp_path, monkeypatch, capfd, siz
     with started(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         wait_for(runs[0] / "checkpoints" / "last.ckpt")
         wait_until(lambda: max(metrics(runs[0])) > 20)
-        kill(f"--run.version={versions[0]}")
+        kill(runs[0])
         wait_until(lambda: finished(runs[1]))
         wait_until(lambda: any((run / "checkpoints" / "last.ckpt").is_file() and not finished(run) for run in runs[2:]))
         process.kill()
@@ -327,7 +318,7 @@ def test_more_threads_than_cores_are_warned_of(tmp_path, capfd, monkeypatch):
 
 
 def test_ctrl_c_states_what_the_same_command_does(tmp_path, capfd, monkeypatch):
-    def interrupt(*_):
+    def interrupt(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sweeps, "run_local", interrupt)

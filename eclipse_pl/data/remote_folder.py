@@ -243,6 +243,9 @@ class RemoteFolder:
             return f"There is no {place} ({described(error)}). Check the URL{_or_token(scheme)}."
         if isinstance(error, PermissionError) or type(error).__name__ in _NO_CREDENTIALS or status in (401, 403):
             return f"Access to {place} was refused ({described(error)}). {_CREDENTIALS.get(scheme, 'Check the URL.')}"
+        if scheme == "s3" and (isinstance(error, RecursionError) or "PermanentRedirect" in str(error)):
+            # botocore follows a redirect to the bucket's region, again and again where the server does not name the region
+            return f"{place} lies in another region than the one asked. Set AWS_DEFAULT_REGION to the region of the bucket."
         if isinstance(status, int) and 400 <= status < 500 and status not in (408, 416, 429):
             return f"The server refuses to send {place} ({described(error)}). Check the URL."
         return None

@@ -1,4 +1,4 @@
-"""Run many independent commands at once on this machine; launch_ray.py does the same on a Ray cluster."""
+"""Run many independent commands at once on this machine; ray.py does the same on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -74,7 +75,57 @@ Watch = Callable[[Sequence[Status]], None]
 """Called with all tasks at every change, and a few times a second."""
 
 
-def run_local(statuses: Sequence[Status], jobs: int, watch: Watch, gpus: Sequence[str] = (), restarts: int = 0) -> None:
+class Supervisor(ABC):
+    """The process that runs a task, seen from the process that asked for it."""
+
+    @property
+    @abstractmethod
+    def ended(self) -> bool: ...
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Stop its task, with time to write a checkpoint. This returns at once."""
+
+    @abstractmethod
+    def outcome(self) -> tuple[int, str]:
+        """Wait for its end: the exit code, and a message where the supervisor itself has one."""
+
+
+class SupervisorProcess(Supervisor):
+    """A supervisor in a new Python. Without ``gpus`` the task sees those that this process sees."""
+
+    def __init__(self, task: Task, gpus: Sequence[str] = ()) -> None:
+        # a session of its own keeps the terminal's Ctrl-C away: closing its input stops it, and its task
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "eclipse_pl.launch.task", json.dumps(asdict(task))],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            cwd=task.cwd, start_new_session=True,
+            env={**os.environ, **({"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {})},
+        )  # fmt: skip
+
+    @property
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def stop(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+
+    def outcome(self) -> tuple[int, str]:
+        self.process.wait()
+        with self.process:
+            assert self.process.stderr is not None
+            return self.process.returncode, self.process.stderr.read().strip()
+
+
+def run_local(
+    statuses: Sequence[Status],
+    jobs: int,
+    watch: Watch,
+    gpus: Sequence[str] = (),
+    restarts: int = 0,
+    start: Callable[[Task, Sequence[str]], Supervisor] = SupervisorProcess,
+) -> None:
     """Run the unfinished tasks, ``jobs`` at once, each with its share of the GPUs. A failed task does not stop the others.
 
     A task that is killed (SIGKILL) is started again, at most ``restarts`` times.
@@ -82,33 +133,31 @@ def run_local(statuses: Sequence[Status], jobs: int, watch: Watch, gpus: Sequenc
     An interruption stops all of them (SIGINT, and time to write a checkpoint) before it reaches the caller.
     """
     waiting = deque(status for status in statuses if status.state == "waiting")
-    running: dict[subprocess.Popen[str], Status] = {}
+    running: dict[Supervisor, Status] = {}
     shares = gpu_shares(gpus, jobs)
     free, taken = list(range(jobs)), {}
     try:
         while waiting or running:
             while waiting and free:
                 status, slot = waiting.popleft(), free.pop(0)
-                process = start_supervisor(status.task, shares[slot])
-                running[process], taken[process] = status, slot
+                supervisor = start(status.task, shares[slot])
+                running[supervisor], taken[supervisor] = status, slot
                 status.begin()
             watch(statuses)
             time.sleep(0.2)
-            for process in [process for process in running if process.poll() is not None]:
-                status = running.pop(process)
-                status.end(*outcome(process))
-                free.append(taken.pop(process))
+            for supervisor in [one for one in running if one.ended]:
+                status = running.pop(supervisor)
+                status.end(*supervisor.outcome())
+                free.append(taken.pop(supervisor))
                 if status.start_again(restarts):
                     waiting.append(status)
     finally:
-        for process, status in running.items():
+        for supervisor, status in running.items():
             status.state = "stopping"
-            assert process.stdin is not None
-            process.stdin.close()
+            supervisor.stop()
         watch(statuses)
-        for process, status in running.items():
-            process.wait()
-            status.end(*outcome(process))
+        for supervisor, status in running.items():
+            status.end(*supervisor.outcome())
         watch(statuses)
 
 
@@ -118,23 +167,3 @@ def gpu_shares(gpus: Sequence[str], count: int) -> list[list[str]]:
         return [[] for _ in range(count)]
     size = max(len(gpus) // count, 1)
     return [[gpus[(process * size + number) % len(gpus)] for number in range(size)] for process in range(count)]
-
-
-def start_supervisor(task: Task, gpus: Sequence[str] = ()) -> subprocess.Popen[str]:
-    """A session of its own keeps the terminal's Ctrl-C away: closing its input stops it, and its task.
-
-    Without ``gpus`` the task sees those that this process sees.
-    """
-    return subprocess.Popen(
-        [sys.executable, "-m", "eclipse_pl.launch.task", json.dumps(asdict(task))],
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        cwd=task.cwd, start_new_session=True,
-        env={**os.environ, **({"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {})},
-    )  # fmt: skip
-
-
-def outcome(supervisor: subprocess.Popen[str]) -> tuple[int, str]:
-    """Exit code, and a message where the supervisor itself has one; it has ended."""
-    with supervisor:
-        assert supervisor.stderr is not None
-        return supervisor.returncode, supervisor.stderr.read().strip()

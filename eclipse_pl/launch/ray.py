@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from eclipse_pl.launch.local import Status, Watch, outcome, start_supervisor
+from eclipse_pl.launch.local import Status, SupervisorProcess, Watch
 from eclipse_pl.launch.task import Record, Task
 
 RETRIES = 10
@@ -91,15 +91,14 @@ def attend_all(ray: Any, statuses: Sequence[Status], watch: Watch, remote: Any, 
 
 def attend(task: Task) -> tuple[int, str]:
     """Run on a worker: its end, however it comes, closes the supervisor's input, and so stops the task."""
-    supervisor = start_supervisor(task)
+    supervisor = SupervisorProcess(task)
     try:
-        while supervisor.poll() is None:  # a cancellation comes between two calls, and would not end a longer one
+        while not supervisor.ended:  # a cancellation comes between two calls, and would not end a longer one
             time.sleep(0.2)
     finally:
-        assert supervisor.stdin is not None
-        supervisor.stdin.close()
-        supervisor.wait()
-    return outcome(supervisor)
+        supervisor.stop()
+        end = supervisor.outcome()
+    return end
 
 
 def result(ray: Any, reference: Any) -> tuple[int, str]:

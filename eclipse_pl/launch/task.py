@@ -18,8 +18,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import IO, Any, Protocol, runtime_checkable
 
 from eclipse_pl.files import write_json
 
@@ -112,7 +114,32 @@ class Record:
             return None
 
 
-def supervise(task: Task, lifeline: int, patience: float = GRACE + 30) -> int:
+class CommandProcess(subprocess.Popen[bytes]):
+    """The words of a task in a process group of its own, which inherits the lock: it is free only when the command is gone."""
+
+    def __init__(self, words: list[str], task: Task, log: IO[str], lock: int) -> None:
+        super().__init__(
+            words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, pass_fds=[lock],
+            cwd=task.cwd, env={**os.environ, **task.environment}, start_new_session=True,
+        )  # fmt: skip
+
+
+@runtime_checkable
+class Command(Protocol):
+    """A command that runs, with the methods of `subprocess.Popen`."""
+
+    pid: int
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def send_signal(self, number: int) -> None: ...
+
+
+Start = Callable[[list[str], Task, IO[str], int], Command]
+"""Start the words of a task, with its log and the descriptor of its lock."""
+
+
+def supervise(task: Task, lifeline: int, patience: float = GRACE + 30, start: Start = CommandProcess) -> int:
     """Run a task until it ends or the file descriptor ``lifeline`` is closed at its other end; 0 where it is finished.
 
     Else it is the command's exit code, or 1 where the command ended as if all were well.
@@ -122,7 +149,7 @@ def supervise(task: Task, lifeline: int, patience: float = GRACE + 30) -> int:
     """
     folder = task.path
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LOCK, "w") as lock:
+    with open(folder / LOCK, "a") as lock:  # "w" would remove the number of the process that holds it
         acquire(lock.fileno(), task, patience)
         task.require_own_folder()
         record = Record.read(folder) or Record(task.command)
@@ -134,9 +161,9 @@ def supervise(task: Task, lifeline: int, patience: float = GRACE + 30) -> int:
         record.tries += 1
         record.exit_code, record.finished = None, False
         write_json(folder / RECORD, asdict(record))
-        start = time.monotonic()
-        record.exit_code = run(task, words, lifeline, lock.fileno())
-        record.seconds += time.monotonic() - start
+        began = time.monotonic()
+        record.exit_code = run(task, words, lifeline, lock.fileno(), start)
+        record.seconds += time.monotonic() - began
         record.finished = task.is_finished
         write_json(folder / RECORD, asdict(record))
         return 0 if record.finished else record.exit_code or 1
@@ -160,18 +187,17 @@ def clear(folder: Path) -> None:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
-def run(task: Task, words: list[str], lifeline: int, lock: int) -> int:
-    """The command in a process group of its own, which inherits the lock: it is free only when the command is gone, too."""
+def run(task: Task, words: list[str], lifeline: int, lock: int, start: Start) -> int:
+    """The exit code of the command, as a shell reports it. The lock file holds the number of its process."""
     with open(task.path / LOG, "a") as log:
         print(f"$ {shlex.join(words)}", file=log, flush=True)
         try:
-            process = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, pass_fds=[lock],
-                cwd=task.cwd, env={**os.environ, **task.environment}, start_new_session=True,
-            )  # fmt: skip
+            process = start(words, task, log, lock)
         except OSError as error:
             print(f"error: cannot start {words[0]}: {error.strerror}", file=log)
             return 127
+        os.ftruncate(lock, 0)
+        os.write(lock, f"{process.pid}\n".encode())
         threading.Thread(target=stop_without, args=(lifeline, process), daemon=True).start()
         if threading.current_thread() is threading.main_thread():
             for number in FORWARDED:
@@ -180,39 +206,46 @@ def run(task: Task, words: list[str], lifeline: int, lock: int) -> int:
             code = process.wait()
         finally:
             send(process, signal.SIGKILL)  # ranks that outlived the first one
-    return code if code >= 0 else 128 - code  # as a shell reports a signal
+    return code if code >= 0 else 128 - code
 
 
-def stop_without(lifeline: int, process: subprocess.Popen[bytes]) -> None:
+def stop_without(lifeline: int, process: Command) -> None:
     os.read(lifeline, 1)  # returns when the other end is closed, as it is by the end of a process of whatever kind
     send(process, signal.SIGINT)
     kill_after_grace(process)
 
 
-def forward(process: subprocess.Popen[bytes], number: int) -> None:
+def forward(process: Command, number: int) -> None:
     """To the command, whose processes agree on when they stop, and not to those that it reads its data with."""
     process.send_signal(number)
     threading.Thread(target=kill_after_grace, args=(process,), daemon=True).start()
 
 
-def kill_after_grace(process: subprocess.Popen[bytes]) -> None:
+def kill_after_grace(process: Command) -> None:
     try:
         process.wait(GRACE)
     except subprocess.TimeoutExpired:
         send(process, signal.SIGKILL)
 
 
-def send(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+def send(process: Command, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, number)
 
 
-if __name__ == "__main__":
-    for number in FORWARDED:  # until there is a command
-        signal.signal(number, lambda number, frame: sys.exit(128 + number))
-    # the command inherits the signal handling of this process: Ray's workers block SIGINT, and background jobs ignore it
+def take_signals(forwarded: Any) -> None:
+    """Handle the signals that end a process as ``forwarded`` says, and Ctrl-C as Python does.
+
+    A process inherits the handling of its parent: Ray's workers block SIGINT, and background jobs ignore it.
+    """
+    for number in FORWARDED:
+        signal.signal(number, forwarded)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+if __name__ == "__main__":
+    take_signals(lambda number, frame: sys.exit(128 + number))  # until there is a command
     try:
         sys.exit(supervise(Task(**json.loads(sys.argv[1])), lifeline=0))
     except ValueError as error:

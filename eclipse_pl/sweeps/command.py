@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from eclipse_pl.arguments import answer_in_one_sentence
 from eclipse_pl.files import only_process
 from eclipse_pl.launch.effect import OF_LOCAL, OF_RAY, require_effect
-from eclipse_pl.launch.local import Status, run_local
+from eclipse_pl.launch.fork_server import ForkServer
+from eclipse_pl.launch.local import Status, SupervisorProcess, run_local
 from eclipse_pl.launch.ray import run_on_ray
 from eclipse_pl.sweeps.sweep_file import SweepFile
 
@@ -86,7 +87,10 @@ def sweep(options: argparse.Namespace) -> None:
         try:
             with progress:
                 if options.engine == "local":
-                    run_local(statuses, options.jobs or 1, progress, visible_gpus())
+                    with ForkServer(sorted(plan.modules), {"OMP_NUM_THREADS": threads}) as server:
+                        # a fork of a process that uses Apple's libraries may crash
+                        start = server.start if sys.platform == "linux" else SupervisorProcess
+                        run_local(statuses, options.jobs or 1, progress, visible_gpus(), start=start)
                 else:
                     run_on_ray(statuses, progress, options.ray_address, options.cpus or 1.0, options.gpus or 0.0)
         except KeyboardInterrupt:

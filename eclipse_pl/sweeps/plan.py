@@ -37,6 +37,8 @@ class SweepPlan:
 
     def __init__(self, file: SweepFile, count: int | None, seed: int, threads: str) -> None:
         self.file = file
+        self.modules: set[str] = set()
+        """Modules that the commands import."""
         values = file.runs(count, seed)
         self.runs = [self._run(*each, threads) for each in zip(file.versions(values), values, strict=True)]
         folders = {Path(run.task.folder).parent for run in self.runs}
@@ -54,6 +56,7 @@ class SweepPlan:
             target = TARGETS[words[0]](self.file.name, version, words)
         except ValueError as error:
             raise self._blame(values, error) from None
+        self.modules.add(target.module)
         task = Task(
             name=version,
             command=[*command, *target.identity],

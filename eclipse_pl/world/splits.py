@@ -11,7 +11,9 @@ from eclipse_pl.world.captions import describe, fits, parse
 from eclipse_pl.world.scenes import CATEGORIES, COLOURS, HELD_OUT, Kind, Scene, counterpart, draw_scene
 
 SPLITS = ("train", "val", "test")
-ENCODER, PROMPTS = len(SPLITS), len(SPLITS) + 1  # more streams of scenes; the number of a stream is part of its seed
+ENCODER, PROMPTS, GALLERY = range(
+    len(SPLITS), len(SPLITS) + 3
+)  # more streams of scenes; a stream's number is part of its seed
 
 
 @dataclass(frozen=True)
