@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning as L
+import torch
 from jsonargparse import set_parsing_settings
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -38,7 +39,14 @@ from eclipse_pl.prompts.typed import with_typed_prompts
 from eclipse_pl.run import Run
 from eclipse_pl.training.loop import TrainingLoop
 from eclipse_pl.training.opening import Opening
-from eclipse_pl.training.options import devices_named, processes_of, require_devices, require_supported, require_trained
+from eclipse_pl.training.options import (
+    devices_named,
+    out_of_memory,
+    processes_of,
+    require_devices,
+    require_supported,
+    require_trained,
+)
 from eclipse_pl.training.unknown_keys import unknown_keys
 
 # a space comes from the data and never from YAML, so its fields are not options
@@ -194,7 +202,10 @@ class PriorCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         try:
             with self.together.guard(self.trainer):
-                super()._run_subcommand(subcommand)
+                try:
+                    super()._run_subcommand(subcommand)
+                except torch.OutOfMemoryError as error:
+                    raise ValueError(out_of_memory(self.trainer, self.datamodule, subcommand)) from error
         finally:
             self.config_init[subcommand].run.close()
         if subcommand == "fit":
