@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning as L
+import torch
 from jsonargparse import set_parsing_settings
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -23,7 +24,6 @@ from eclipse_pl.callbacks.benchmark import Benchmark
 from eclipse_pl.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, require_own
 from eclipse_pl.callbacks.interrupt import Interrupt, requeued_run
 from eclipse_pl.callbacks.latent import LatentEvaluation
-from eclipse_pl.callbacks.out_of_memory import OutOfMemory
 from eclipse_pl.callbacks.progress import Progress
 from eclipse_pl.callbacks.samples import SampleImages
 from eclipse_pl.callbacks.throughput import Throughput
@@ -39,7 +39,14 @@ from eclipse_pl.prompts.typed import with_typed_prompts
 from eclipse_pl.run import Run
 from eclipse_pl.training.loop import TrainingLoop
 from eclipse_pl.training.opening import Opening
-from eclipse_pl.training.options import devices_named, processes_of, require_devices, require_supported, require_trained
+from eclipse_pl.training.options import (
+    devices_named,
+    out_of_memory,
+    processes_of,
+    require_devices,
+    require_supported,
+    require_trained,
+)
 from eclipse_pl.training.unknown_keys import unknown_keys
 
 # a space comes from the data and never from YAML, so its fields are not options
@@ -163,9 +170,9 @@ class PriorCLI(LightningCLI):
         settings = self.config_init[self.subcommand]
         trainer = settings.trainer
         self.require_ready(settings)
-        self.together, self.memory = FailTogether(), OutOfMemory()
+        self.together = FailTogether()
         first: list[L.Callback] = []
-        callbacks: list[L.Callback] = [self.together, self.memory, TrainingDataRecord(), Throughput(), Interrupt()]
+        callbacks: list[L.Callback] = [self.together, TrainingDataRecord(), Throughput(), Interrupt()]
         if settings.average is not None:
             callbacks.append(settings.average)
         if trainer.enable_progress_bar is not False:
@@ -194,8 +201,11 @@ class PriorCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         try:
-            with self.together.guard(self.trainer), self.memory.named():
-                super()._run_subcommand(subcommand)
+            with self.together.guard(self.trainer):
+                try:
+                    super()._run_subcommand(subcommand)
+                except torch.OutOfMemoryError as error:
+                    raise ValueError(out_of_memory(self.trainer, self.datamodule, subcommand)) from error
         finally:
             self.config_init[subcommand].run.close()
         if subcommand == "fit":

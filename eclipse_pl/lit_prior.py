@@ -14,14 +14,16 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from eclipse_pl.arguments import one_of
 from eclipse_pl.embedding import EmbeddingBatch
 from eclipse_pl.priors.checkpoint import TrainingData, checkpoint_space, training_data_of
 from eclipse_pl.priors.prior import Prior
 from eclipse_pl.priors.saved import require_numbers, require_same_rule, require_same_weights
+from eclipse_pl.training.compiled import MODES, CompiledLosses, Mode, require_compiler
 from eclipse_pl.training.learning_rate import RunLength, make_schedule, wind_forward
 from eclipse_pl.training.loop import ends_step, step_is_logged
 from eclipse_pl.training.loss_watch import LossWatch
-from eclipse_pl.training.options import require_clippable
+from eclipse_pl.training.options import require_clippable, require_precision
 from eclipse_pl.training.seeds import place_seed, seed_generators
 
 
@@ -44,14 +46,19 @@ class LitPrior(L.LightningModule):
         optimizer: Callable[[Iterable[Tensor]], Optimizer],
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         log_gradient_norms_every: int = 0,
+        compile: Mode | None = None,
     ) -> None:
         super().__init__()
+        if compile is not None:
+            one_of("model.compile", compile, MODES)
         if log_gradient_norms_every < 0:
             raise ValueError(f"log_gradient_norms_every is {log_gradient_norms_every}; use 0 (never) or a number of steps")
         self.prior = prior
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.log_gradient_norms_every = log_gradient_norms_every
+        self.compile_mode: Mode | None = compile
+        self._compiled: CompiledLosses | None = None
         self.loaded_step = 0
         """Steps behind the weights that were loaded from a checkpoint; validate and test count none themselves."""
         self.training_data: TrainingData = []
@@ -71,9 +78,17 @@ class LitPrior(L.LightningModule):
                 f"{type(self.prior).__name__} has nothing that is trained by gradient, and one pass over the shards is quick: "
                 "run it in one process (trainer.devices: 1)."
             )
+        if stage == "fit":
+            require_precision(self.trainer)
 
     def on_fit_start(self) -> None:
         self.seed = torch.initial_seed()
+        if self.compile_mode is not None:
+            require_compiler(self.device)
+            self._compiled = CompiledLosses(self.prior, self.compile_mode)
+
+    def on_fit_end(self) -> None:
+        self._compiled = None
 
     def on_train_start(self) -> None:
         run = RunLength.of(self.trainer)
@@ -88,15 +103,17 @@ class LitPrior(L.LightningModule):
         """Nothing in it waits for the device, but where the step is logged."""
         trainer = self.trainer
         seed_generators(batch.image_embed.device, place_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
-        losses = self.prior.losses(batch)
+        begins_step = batch_idx % trainer.accumulate_grad_batches == 0
+        norms_due = begins_step and self.log_gradient_norms_every and self.global_step % self.log_gradient_norms_every == 0
+        # the gradients of compiled losses are there once, and norms need them once a term
+        losses = self.prior.losses(batch) if norms_due or self._compiled is None else self._compiled(batch)
         self.loss_watch.note(losses["total"], batch, self.global_step)
         logged = step_is_logged(trainer)
         if trainer.is_last_batch or (logged and ends_step(trainer)) or self.loss_watch.full:
             self.require_finite()
         if trainer.is_last_batch:  # any hook of the epoch's end would come after its checkpoint or its validation
             self.prior.end_of_epoch()
-        begins_step = batch_idx % trainer.accumulate_grad_batches == 0
-        if begins_step and self.log_gradient_norms_every and self.global_step % self.log_gradient_norms_every == 0:
+        if norms_due:
             norms = self.gradient_norms(losses)
             for logger in self.loggers:  # self.log would repeat the value at every step until the next one
                 logger.log_metrics(norms, self.global_step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -40,10 +41,8 @@ def reference(
     assert cu_seq_q.dtype == cu_seq_k.dtype == torch.int32
     assert cu_seq_k[0] == 0 and cu_seq_k[-1] == len(key), "the kernel gives no gradient to keys outside all sequences"
     out = torch.full_like(query, torch.nan)
-    bounds = zip(
-        *(both for starts in (cu_seq_q, cu_seq_k) for both in (starts[:-1].tolist(), starts[1:].tolist())), strict=True
-    )
-    for first, end, first_key, end_key in bounds:
+    both = [pairwise(starts.tolist()) for starts in (cu_seq_q, cu_seq_k)]
+    for (first, end), (first_key, end_key) in zip(*both, strict=True):
         assert 0 <= end - first <= max_q and 0 <= end_key - first_key <= max_k
         assert (end > first) == (end_key > first_key), "a sequence has queries and keys, or neither"
         q, k, v = query[first:end], key[first_key:end_key], value[first_key:end_key]
@@ -69,7 +68,6 @@ def test_equals_padded_sequences(
         patch.setattr(torch.compiler, "is_compiling", lambda: compiled)  # dropped captions leave padding, then
         patch.setattr(unpadded, "reason_to_pad", lambda *_: None)
         patch.setattr(varlen, "varlen_attn", reference)
-        patch.setattr(unpadded, "causal", lambda: {"window_size": (-1, 0)})
         found = results(prior, in_buckets(batch) if padded else batch)
     for one, other in zip(found, expected, strict=True):
         assert one.isfinite().all()
@@ -103,7 +101,7 @@ def test_half_precision_on_a_gpu(
         return kernel(query, *arguments, **options)
 
     monkeypatch.setattr(varlen, "varlen_attn", seen)
-    monkeypatch.setattr(unpadded, "causal", lambda: {"window_size": (-1, 0)})
+    monkeypatch.setattr(unpadded, "takes_window", lambda: True)
     with FakeCuda() as gpu:
         gpu.moved(prior)
         batch = gpu.on_host(batch).to("cuda")
@@ -116,14 +114,18 @@ def test_half_precision_on_a_gpu(
     assert types == [torch.bfloat16] * passes * SIZES["num_layers"]
 
 
-def test_torch_has_the_option_that_makes_it_causal() -> None:
-    def older(query: Tensor, is_causal: bool = False) -> None:
+def test_an_older_kernel_is_causal_too() -> None:
+    def older(query: Tensor, *sequences: Any, is_causal: bool = False) -> Tensor:
         """As in torch 2.10."""
+        return reference(query, *sequences, window_size=(-1, 0) if is_causal else (-1, -1))
 
-    assert unpadded.causal() == {"window_size": (-1, 0)}
+    prior, batch = build(*DIRECT), batch_of(LENGTHS)
+    expected = results(prior, batch)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(unpadded, "reason_to_pad", lambda *_: None)
         patch.setattr(varlen, "varlen_attn", older)
-        assert unpadded.causal() == {"is_causal": True}
+        found = results(prior, batch)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
+from eclipse_pl.data.copies import Copies
 from eclipse_pl.data.loader import EvaluationLoader, Position, TrainingLoader
 from eclipse_pl.data.manifest import MANIFEST_NAME, Check
 from eclipse_pl.data.one_caption import OneCaption
@@ -149,6 +150,7 @@ class EmbeddingDataModule(L.LightningDataModule):
             processed=lambda: None if trainer is None else batches_processed(trainer),
             limit=lambda: math.inf if trainer is None else trainer.num_training_batches,
             tower=self._tower,
+            copies=self._copies,
         )
         return self._training_loader
 
@@ -204,7 +206,7 @@ class EmbeddingDataModule(L.LightningDataModule):
                     yield self.shards.gather(*places, with_states=False).to("cpu")
 
     def transfer_batch_to_device(self, batch: EmbeddingBatch, device: torch.device, dataloader_idx: int) -> EmbeddingBatch:
-        """Copy each array once, in float16. The device converts it to float32. Batches of a text tower are there already."""
+        """Copy each array once, in float16. The device converts it to float32. Many batches are there already (`Copies`)."""
         return batch.to(device, non_blocking=True)
 
     def state_dict(self) -> dict[str, Any]:
@@ -255,6 +257,13 @@ class EmbeddingDataModule(L.LightningDataModule):
     @property
     def _global_batch(self) -> int:
         return self.batch_size * self._world_size
+
+    @property
+    def _copies(self) -> Copies | None:
+        """None on a CPU, and where a text tower makes the batches on the device."""
+        if self._tower is not None or not self._pin_memory or self.trainer is None:
+            return None
+        return Copies(self.trainer.strategy.root_device)
 
     @property
     def _pin_memory(self) -> bool:

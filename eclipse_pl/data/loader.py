@@ -18,6 +18,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from eclipse_pl.data.batch_memory import bounds_of, in_memory, numbers_of
+from eclipse_pl.data.copies import Copies
 from eclipse_pl.data.sampler import Batch, EvaluationOrder, TrainingOrder
 from eclipse_pl.data.shard_set import CaptionIds, ShardSet
 from eclipse_pl.data.slots import Slots
@@ -102,6 +103,7 @@ class TrainingLoader:
     run that resumes from a checkpoint repeats the batch that was in progress. ``limit`` is the number of batches after which
     the trainer ends an epoch early. The epoch number that Lightning gives samplers is not used. It is one too high if a run
     with ``max_steps`` resumes from the end of an epoch (2.6.6). ``tower`` encodes the captions of shards of token ids.
+    ``copies`` hands out the batches on a GPU. It is one batch ahead, which `position` does not count.
     """
 
     def __init__(
@@ -116,8 +118,10 @@ class TrainingLoader:
         processed: Callable[[], int | None] = lambda: None,
         limit: Callable[[], int | float] = lambda: math.inf,
         tower: TextTower | None = None,
+        copies: Copies | None = None,
     ) -> None:
         self.order = order
+        self._copies = copies
         self._position = position
         self._processed = processed
         self._limit = limit
@@ -151,9 +155,10 @@ class TrainingLoader:
     def __iter__(self) -> Iterator[EmbeddingBatch]:
         assert self._loader is not None, "the loader is closed"
         self._position = self._places.position = self._position.normalised(self._epoch_length)
-        for made in self._loader:
-            batch = self._open(made)
-            del made
+        batches: Iterator[EmbeddingBatch] = map(self._open, self._loader)
+        if self._copies is not None:
+            batches = self._copies.ahead(batches)
+        for batch in batches:
             self._processed_before = self._processed()
             self._position = Position(self._position.epoch, self._position.batches + 1)
             yield batch

@@ -64,7 +64,8 @@ class UnpaddedPacking(Packing):
             last = call_kernel(queries, keys, values, self.last_starts, self.starts, 1, self.longest)
             return last[: self.batch].flatten(1)
         queries, starts, longest = query.unflatten(1, (heads, -1)), self.starts, self.longest
-        return call_kernel(queries, keys, values, starts, starts, longest, longest, **causal()).flatten(1)
+        causal: dict[str, Any] = {"window_size": (-1, 0)} if takes_window() else {"is_causal": True}
+        return call_kernel(queries, keys, values, starts, starts, longest, longest, **causal).flatten(1)
 
 
 def call_kernel(*arguments: Any, **options: Any) -> Tensor:
@@ -75,11 +76,11 @@ def call_kernel(*arguments: Any, **options: Any) -> Tensor:
     return out
 
 
-def causal() -> dict[str, Any]:
-    """The option that makes torch's kernel causal; torch 2.10 has another than later ones."""
+def takes_window() -> bool:
+    """Whether the kernel is told to be causal by a window. That of torch 2.10 has another option."""
     from torch.nn.attention.varlen import varlen_attn
 
-    return {"window_size": (-1, 0)} if "window_size" in inspect.signature(varlen_attn).parameters else {"is_causal": True}
+    return "window_size" in inspect.signature(varlen_attn).parameters
 
 
 def needs_padding(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
@@ -106,4 +107,4 @@ def reason_to_pad(device: torch.device, dtype: torch.dtype, head_dim: int) -> st
 
 
 # What torch.compiler.assume_constant_result does: a compiled step asks once. That function would import the compiler here.
-causal._dynamo_marked_constant = needs_padding._dynamo_marked_constant = True  # type: ignore[attr-defined]
+takes_window._dynamo_marked_constant = needs_padding._dynamo_marked_constant = True  # type: ignore[attr-defined]

@@ -30,6 +30,7 @@ from eclipse_pl.device import pick_device
 from eclipse_pl.files import write_json
 from eclipse_pl.speed.table import machine_and_commit, print_table
 from eclipse_pl.speed.timing import Timing
+from eclipse_pl.training.compiled import MODES, Mode
 
 SPACES = {"ViT-L-14": 768, "ViT-bigG-14": 1280}
 """Width of the spaces of Karlo's and Kandinsky's priors."""
@@ -43,6 +44,7 @@ class Options:
     batches: tuple[int, ...] | None = None
     steps: int | None = None
     spaces: dict[str, int] = field(default_factory=lambda: dict(SPACES))
+    compile: Mode | None = None
 
     @property
     def gpu(self) -> bool:
@@ -67,6 +69,7 @@ def main(args: list[str] | None = None) -> None:
     )
     parser.add_argument("--spaces", default=",".join(SPACES), help="spaces of step and compiled (default: %(default)s)")
     parser.add_argument("--steps", metavar="N", type=int, help="steps of fit (default: 200, on a CPU 40)")
+    parser.add_argument("--compile", choices=MODES, help="model.compile of fit (default: not compiled)")
     answer_in_one_sentence(parser, args)
     given = parser.parse_args(args)
     chosen = None if given.only is None else given.only.split(",")
@@ -80,7 +83,7 @@ def main(args: list[str] | None = None) -> None:
     if unknown := [name for name in spaces if name not in SPACES]:
         raise ValueError(f"--spaces {','.join(unknown)} is not one of {', '.join(SPACES)}.")
     batches = None if given.batches is None else sizes_of(given.batches)
-    options = Options(pick_device(given.device), batches, given.steps, {name: SPACES[name] for name in spaces})
+    options = Options(pick_device(given.device), batches, given.steps, {name: SPACES[name] for name in spaces}, given.compile)
     require_bfloat16(options.device)
     chosen = chosen or [name for name in MEASUREMENTS if options.gpu or name != "compiled"]
     timings = [timing for name in chosen for timing in MEASUREMENTS[name](options)]
@@ -142,7 +145,8 @@ def fit_timings(options: Options) -> Iterable[Timing]:
     from eclipse_pl.speed.fit import fit
 
     batches = options.batches or ((1024, 4096) if options.gpu else (64,))
-    return fit("fit/ViT-L-14", SPACES["ViT-L-14"], options.device, batches, options.steps or (200 if options.gpu else 40))
+    steps = options.steps or (200 if options.gpu else 40)
+    return fit("fit/ViT-L-14", SPACES["ViT-L-14"], options.device, batches, steps, options.compile)
 
 
 def sample_timings(options: Options) -> Iterable[Timing]:

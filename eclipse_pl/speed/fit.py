@@ -21,6 +21,7 @@ from torch import nn
 from eclipse_pl.embedding import EmbeddingBatch
 from eclipse_pl.speed.inputs import write_shards
 from eclipse_pl.speed.timing import Timing, autocast
+from eclipse_pl.training.compiled import CompiledLosses, Mode
 
 PAPER_SAMPLES = 61e6
 """Samples that the paper trains ECLIPSE on: about 60,000 steps of a global batch of 1024."""
@@ -31,7 +32,15 @@ CHUNK, RECORDS, MOST_SHARDS = 1024, 8, 32
 GRADIENT_CLIP = 1.0
 
 
-def fit(name: str, dim: int, device: torch.device, batches: Sequence[int], steps: int, **sizes: Any) -> list[Timing]:
+def fit(
+    name: str,
+    dim: int,
+    device: torch.device,
+    batches: Sequence[int],
+    steps: int,
+    compile: Mode | None = None,
+    **sizes: Any,
+) -> list[Timing]:
     """Time ``fit`` with ECLIPSE's loss, gradient clipping and AdamW, one row for each batch size, in samples/s.
 
     ``fit`` reads shards, copies batches to the device, logs and runs all callbacks of a run. Its peer makes the same steps
@@ -43,21 +52,29 @@ def fit(name: str, dim: int, device: torch.device, batches: Sequence[int], steps
         device: Where both compute.
         batches: Numbers of pairs in a batch.
         steps: Steps of ``fit``, and as many of its peer.
+        compile: The ``model.compile`` of both. Their first steps compile, and do not count where a turn has more of them.
         **sizes: Options of the prior; ECLIPSE's sizes by default.
     """
     with tempfile.TemporaryDirectory(prefix="eclipse_pl_speed_") as folder:
         shards = min(MOST_SHARDS, math.ceil(steps * max(batches) / (CHUNK * RECORDS)))
         write_shards(Path(folder), shards, RECORDS, CHUNK, dim)
-        return [fit_of_batch(f"{name}/{batch}", Path(folder), device, batch, steps, sizes) for batch in batches]
+        ending = "" if compile is None else "/compiled"
+        return [
+            fit_of_batch(f"{name}/{batch}{ending}", Path(folder), device, batch, steps, compile, sizes) for batch in batches
+        ]
 
 
-def fit_of_batch(name: str, folder: Path, device: torch.device, batch: int, steps: int, sizes: dict[str, Any]) -> Timing:
+def fit_of_batch(
+    name: str, folder: Path, device: torch.device, batch: int, steps: int, compile: Mode | None, sizes: dict[str, Any]
+) -> Timing:
     """One row of `fit`, from the shards in ``folder``."""
     from eclipse_pl.cli import main
 
     every = max(1, steps // ROUNDS)
     experiment = folder / f"{batch}.yaml"
-    experiment.write_text(json.dumps(config(folder, device, batch, every * ROUNDS, every, sizes)))  # JSON is YAML
+    settings = config(folder, device, batch, every * ROUNDS, every, sizes)
+    settings["model"]["compile"] = compile
+    experiment.write_text(json.dumps(settings))  # JSON is YAML
     with contextlib.redirect_stdout(io.StringIO()):
         trainer: Any = main(["fit", "--config", str(experiment)]).trainer
     (turns,) = (callback for callback in trainer.callbacks if isinstance(callback, BareTurns))
@@ -114,9 +131,10 @@ class BareTurns(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._device = pl_module.device
         prior: Any = copy.deepcopy(pl_module.prior)
-        self._prior: Any = prior
         self._parameters = [parameter for parameter in prior.parameters() if parameter.requires_grad]
         self._optimizer = torch.optim.AdamW(self._parameters, lr=1.0e-5, fused=True)
+        mode = pl_module.compile_mode
+        self._losses: Any = prior.losses if mode is None else CompiledLosses(prior, mode)  # type: ignore[arg-type]
         self._begun = self._now()
 
     def on_train_batch_end(
@@ -136,7 +154,7 @@ class BareTurns(L.Callback):
     def _step(self, batch: EmbeddingBatch) -> None:
         self._optimizer.zero_grad()
         with autocast(self._device):
-            loss = self._prior.losses(batch)["total"]
+            loss = self._losses(batch)["total"]
         loss.backward()
         nn.utils.clip_grad_norm_(self._parameters, GRADIENT_CLIP)
         self._optimizer.step()

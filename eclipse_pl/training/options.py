@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -37,6 +38,34 @@ def require_supported(trainer: Any) -> None:
             f"trainer.strategy has static_graph: true and trainer.accumulate_grad_batches is {accumulated}: torch does not "
             "support the two together. Leave one of them out."
         )
+
+
+def require_precision(trainer: Any) -> None:
+    """Raise ValueError where the GPU of this process has no bfloat16 and the run is to compute in it."""
+    device = trainer.strategy.root_device
+    if device.type != "cuda" or str(trainer.precision) != "bf16-mixed":
+        return
+    if not torch.cuda.is_bf16_supported(including_emulation=False):
+        name = torch.cuda.get_device_name(device)
+        raise ValueError(f"trainer.precision is bf16-mixed, but {name} has no bfloat16: choose 16-mixed or 32-true.")
+
+
+def out_of_memory(trainer: Any, data: Any, command: str) -> str:
+    """What to halve where a batch did not fit into the memory of the GPU, and the most that torch held there."""
+    device = trainer.strategy.root_device
+    peak = torch.cuda.max_memory_allocated(device) / 2**30
+    if command != "fit":
+        option, size, more = "val_batch_size", data.val_batch_size, ""
+    else:
+        option, size = "batch_size", data.batch_size
+        more = (
+            f" and --trainer.accumulate_grad_batches {2 * trainer.accumulate_grad_batches}: a step then has as many pairs, "
+            "and each half of them its own negatives"
+        )
+    return (
+        f"{device} has too little memory for data.{option} {size}: torch held {peak:.1f} GiB when it asked for more. Halve "
+        f"it: --data.init_args.{option} {max(1, size // 2)}{more}."
+    )
 
 
 def require_clippable(trainer: Any, optimizer: Any) -> None:
