@@ -13,7 +13,7 @@ from torch import Tensor
 
 from eclipse_pl.embedding import ClipSpace, TextCondition
 
-NO_CAPTIONS = "Sample from its conditions instead: `prior.sample(TextCondition.pooled(conditions))`."
+NO_CAPTIONS = "Give conditions instead: `sample --conditions FILE.npy`, or `prior.sample(TextCondition.pooled(conditions))`."
 """What to do with a prior that reads no captions."""
 
 
