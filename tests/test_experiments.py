@@ -25,15 +25,24 @@ PARTS = sorted(ROOT.glob("parts/*/*.yaml"))
 OVERLAYS = sorted(ROOT.glob("overlays/*.yaml"))
 SWEEPS = sorted(ROOT.glob("sweeps/*.yaml"))
 OTHERS = ("projection", "diffusion", "mlp", "linear", "text_as_image")
-PAIRS = {
-    (pair, f"{other}_{place}"): {"run.experiment", "model.prior"}
-    for pair, place in (("eclipse_karlo", "karlo"), ("eclipse_kandinsky", "kandinsky"), ("quickstart", "world"))
-    for other in OTHERS
-} | {
-    ("quickstart", "mean_image_world"): {"run.experiment", "model.prior"},
-    ("quickstart", "distilled_world"): {"run.experiment", "data"},
-    ("eclipse_karlo", "eclipse_kandinsky"): {"run.experiment", "data", "decoder"},
-}
+NEWER = ("flow", "flow_x0")
+PAIRS = (
+    {
+        (pair, f"{other}_{place}"): {"run.experiment", "model.prior"}
+        for pair, place in (("eclipse_karlo", "karlo"), ("eclipse_kandinsky", "kandinsky"), ("quickstart", "world"))
+        for other in OTHERS
+    }
+    | {
+        (pair, f"{other}_{place}"): {"run.experiment", "model.prior"}
+        for pair, place in (("eclipse_karlo", "karlo"), ("quickstart", "world"))
+        for other in NEWER
+    }
+    | {
+        ("quickstart", "mean_image_world"): {"run.experiment", "model.prior"},
+        ("quickstart", "distilled_world"): {"run.experiment", "data"},
+        ("eclipse_karlo", "eclipse_kandinsky"): {"run.experiment", "data", "decoder"},
+    }
+)
 
 
 def name(path: Path) -> str:

@@ -135,7 +135,7 @@ def test_another_architecture_names_its_keys(tmp_path: Path) -> None:
         EclipsePrior(space(), **{**SMALL, "attention_head_dim": 16}, weights=str(eclipse))
     with pytest.raises(ValueError, match="of another shape"):
         EclipsePrior(space(24), **SMALL, weights=str(eclipse))
-    with pytest.raises(ValueError, match="holds a diffusion prior: load it into DiffusionPrior"):
+    with pytest.raises(ValueError, match="holds a diffusion prior: load it into DiffusionPrior or FlowPrior"):
         EclipsePrior(space(), **SMALL, weights=str(stock))
     with pytest.raises(ValueError, match="holds an ECLIPSE prior, without time token: load it into EclipsePrior"):
         DiffusionPrior(space(), **SMALL, weights=str(eclipse))

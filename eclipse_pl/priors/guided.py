@@ -1,0 +1,124 @@
+"""GuidedPrior: what all priors of many steps share: the network with a time token, condition dropout and guidance."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from abc import abstractmethod
+
+import torch
+from jaxtyping import Float, Real
+from torch import Tensor
+
+from eclipse_pl.embedding import ClipSpace, TextCondition
+from eclipse_pl.priors.network import PriorNetwork
+from eclipse_pl.priors.prior import Prior
+from eclipse_pl.priors.schedule import Predict
+
+
+class GuidedPrior(Prior):
+    """Base class of priors that call a network with a time token several times, with classifier-free guidance.
+
+    Args:
+        space: CLIP space of captions and image embeddings; it gives all widths, the statistics and the empty prompt.
+        network: PriorNetwork with a time token.
+        condition_dropout: Fraction of captions that training replaces by the empty prompt. Guidance needs it.
+        standardise: Standardise embeddings by the space's mean and standard deviation.
+        guidance_scale: Scale w of ``empty + w (caption - empty)`` (Ho & Salimans 2022, scaled as in Imagen, Eq. 2). 1 means
+            no guidance.
+        clamp: Bound of every number of the predicted clean embedding in sampling; None sets no bound.
+
+    Raises:
+        ValueError: A value is not valid, or the space lacks the empty prompt or the statistics that these options need.
+    """
+
+    network: PriorNetwork
+
+    def __init__(
+        self,
+        space: ClipSpace,
+        network: PriorNetwork,
+        condition_dropout: float,
+        standardise: bool,
+        guidance_scale: float,
+        clamp: float | None,
+    ) -> None:
+        super().__init__(space)
+        if not 0 <= condition_dropout < 1:
+            raise ValueError(
+                f"condition_dropout is {condition_dropout}; it must be 0 (no dropout) or more, and below 1 (default: 0.1)."
+            )
+        if clamp is not None and not clamp > 0:
+            raise ValueError(f"clamp is {clamp}; it must be above 0 (published priors: 5 or 10), or null for no clamp.")
+        self.condition_dropout = condition_dropout
+        self.clamp = clamp
+        self.set_guidance(guidance_scale)
+        self.network = network
+        if condition_dropout:
+            space.empty_prompt()  # raises here, not after the first epoch
+        if guidance_scale != 1 and not condition_dropout:
+            warnings.warn(
+                f"guidance_scale is {guidance_scale}, but condition_dropout is 0. The network will not see the "
+                "empty prompt in training. Guidance needs it: set condition_dropout above 0 (0.1), or guidance_scale to 1.",
+                UserWarning,
+                stacklevel=3,
+            )
+        if standardise:
+            network.set_statistics(space.image_mean, space.image_std)
+
+    @property
+    @abstractmethod
+    def sampling(self) -> dict[str, int | float | str]:
+        """The options of the sampler, by the names of the constructor's arguments."""
+
+    @abstractmethod
+    def sample_with(self, steps: int | None = None, guidance_scale: float | None = None) -> None:
+        """Set the options of the sampler; None keeps what was set. The weights stay as they are."""
+
+    def set_guidance(self, scale: float) -> None:
+        """Set the scale of guidance. The weights stay as they are.
+
+        Raises:
+            ValueError: The scale is not valid, or the space lacks the empty prompt.
+        """
+        if not (scale >= 0 and math.isfinite(scale)):
+            raise ValueError(f"guidance_scale is {scale}; it must be 0 or more. 1 means no guidance; published priors use 4.")
+        if scale != 1:
+            self.space.empty_prompt()
+        self.guidance_scale = scale
+
+    @property
+    def passes_a_call(self) -> int:
+        """Forward passes of the network for one guided prediction."""
+        return 1 if self.guidance_scale == 1 else 2
+
+    def dropped(self, text: TextCondition) -> TextCondition:
+        """In training, ``text`` with a random part of the captions replaced by the empty prompt."""
+        if not (self.training and self.condition_dropout):
+            return text
+        device = text.text_embed.device
+        rows = torch.rand(len(text), device=device) < self.condition_dropout
+        return text.replaced(rows, self.space.empty_prompt().to(device, text.text_embed.dtype))
+
+    def guided(self, text: TextCondition) -> Predict:
+        """The guided prediction. The tokens of the captions are computed once for all steps."""
+        if self.guidance_scale == 1:
+            prefix = self.network.prefix(text)
+            return lambda noisy, time: self.network.continue_prefix(noisy, prefix, time)
+        batch, device = len(text), text.text_embed.device
+        captions = TextCondition.join([text, self.space.empty_prompt().to(device, text.text_embed.dtype)])
+        rows = torch.cat([torch.arange(batch, device=device), torch.full((batch,), batch, device=device)])
+        doubled = self.network.prefix(captions).select(rows)
+
+        def predict(noisy: Float[Tensor, "batch dim"], time: Real[Tensor, " batch"]) -> Float[Tensor, "batch dim"]:
+            captioned, empty = self.network.continue_prefix(noisy.repeat(2, 1), doubled, time.repeat(2)).chunk(2)
+            return empty + self.guidance_scale * (captioned - empty)
+
+        return predict
+
+
+def network_with_time(space: ClipSpace, num_layers: int, num_attention_heads: int, attention_head_dim: int) -> PriorNetwork:
+    """The network of the widths of ``space`` with a time token."""
+    return PriorNetwork(
+        space.dim, space.text_width, space.context_length, num_layers, num_attention_heads, attention_head_dim, True
+    )
