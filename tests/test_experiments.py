@@ -25,7 +25,7 @@ PARTS = sorted(ROOT.glob("parts/*/*.yaml"))
 OVERLAYS = sorted(ROOT.glob("overlays/*.yaml"))
 SWEEPS = sorted(ROOT.glob("sweeps/*.yaml"))
 OTHERS = ("projection", "diffusion", "mlp", "linear", "text_as_image")
-NEWER = ("flow", "flow_x0")
+NEWER = ("flow", "flow_x0", "energy", "eclipse_energy")
 PAIRS = (
     {
         (pair, f"{other}_{place}"): {"run.experiment", "model.prior"}
@@ -92,6 +92,14 @@ def test_pairs_differ_in_the_lines_under_study_only(one, other):
     left, right = (flat(yaml.safe_load((ROOT / f"{stem}.yaml").read_text())) for stem in (one, other))
     differing = {key for key in left.keys() | right.keys() if left.get(key) != right.get(key)}
     assert differing == PAIRS[one, other]
+
+
+def test_energy_parts_differ_in_the_loss_alone():
+    for size in ("33m", "world"):
+        for kind, without in (("energy", "projection"), ("eclipse_energy", "eclipse")):
+            parts = [ROOT / f"parts/prior/{stem}_{size}.yaml" for stem in (kind, without)]
+            left, right = (yaml.safe_load(part.read_text())["init_args"] for part in parts)
+            assert left == right | {"projection": "energy", "samples": 2}
 
 
 def test_projection_parts_are_eclipse_parts_without_the_contrastive_term():

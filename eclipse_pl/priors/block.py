@@ -21,13 +21,17 @@ class Block(nn.Module):
         self.ff = FeedForward(inner)
 
     def forward(
-        self, hidden: Float[Tensor, "rows inner"], packing: Packing, last_only: bool = False
+        self,
+        hidden: Float[Tensor, "rows inner"],
+        packing: Packing,
+        last_only: bool = False,
+        known: tuple[Tensor, Tensor] | None = None,
     ) -> Float[Tensor, "rows_out inner"]:
         """All rows, or with ``last_only`` only the last token of each caption.
 
-        The network reads only the last token of the last block.
+        The network reads only the last token of the last block. ``known`` are the `keys_and_values` of the same rows.
         """
-        attended = self.attn1(self.norm1(hidden), packing, last_only)
+        attended = self.attn1(self.norm1(hidden), packing, last_only, known)
         return self._feed(hidden[-packing.batch :] if last_only else hidden, attended)
 
     def keys_and_values(
@@ -66,8 +70,10 @@ class Attention(nn.Module):
         self.to_v = nn.Linear(inner, inner)
         self.to_out = nn.ModuleList([nn.Linear(inner, inner)])
 
-    def forward(self, rows: Float[Tensor, "rows inner"], packing: Packing, last_only: bool) -> Float[Tensor, "rows_out inner"]:
-        key, value = self.keys_and_values(rows, packing)
+    def forward(
+        self, rows: Float[Tensor, "rows inner"], packing: Packing, last_only: bool, known: tuple[Tensor, Tensor] | None
+    ) -> Float[Tensor, "rows_out inner"]:
+        key, value = self.keys_and_values(rows, packing) if known is None else known
         if last_only:
             # Each caption has one query. It sees all tokens of the caption, and the mask hides the padding after them.
             query = self._split(self.to_q(rows[-packing.batch :])[:, None])

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from eclipse_pl.embedding import TextCondition
+
 
 class StandardisedNetwork(nn.Module):
     """A network that predicts image embeddings, and the statistics that convert its output to raw embeddings.
@@ -37,6 +39,10 @@ class StandardisedNetwork(nn.Module):
             )
         self.clip_mean.copy_(mean)
         self.clip_std.copy_(std)
+
+    def draws(self, noise: Float[Tensor, "draws batch dim"], text: TextCondition) -> Float[Tensor, "draws batch dim"]:
+        """The predictions for several noises of each caption."""
+        return torch.stack([self(one, text) for one in noise])
 
     @property
     def is_standardised(self) -> bool:
