@@ -36,7 +36,7 @@ class Block(nn.Module):
 
     def keys_and_values(
         self, hidden: Float[Tensor, "rows inner"], packing: Packing
-    ) -> tuple[Float[Tensor, "batch heads longest head_dim"], Float[Tensor, "batch heads longest head_dim"]]:
+    ) -> tuple[Float[Tensor, "sequences heads longest head_dim"], Float[Tensor, "sequences heads longest head_dim"]]:
         return self.attn1.keys_and_values(self.norm1(hidden), packing)
 
     def extend(
@@ -76,9 +76,10 @@ class Attention(nn.Module):
         key, value = self.keys_and_values(rows, packing) if known is None else known
         if last_only:
             # Each caption has one query. It sees all tokens of the caption, and the mask hides the padding after them.
-            query = self._split(self.to_q(rows[-packing.batch :])[:, None])
+            last = F.pad(self.to_q(rows[-packing.batch :]), (0, 0, 0, packing.sequences - packing.batch))
+            query = self._split(last[:, None])
             attended = F.scaled_dot_product_attention(query, key, value, attn_mask=packing.real[:, None, None])
-            joined = self._join(attended)[:, 0]
+            joined = self._join(attended)[: packing.batch, 0]
         else:
             query = self._split(packing.pad(self.to_q(rows)))
             joined = packing.pack(self._join(F.scaled_dot_product_attention(query, key, value, is_causal=True)))
@@ -87,7 +88,7 @@ class Attention(nn.Module):
 
     def keys_and_values(
         self, rows: Float[Tensor, "rows inner"], packing: Packing
-    ) -> tuple[Float[Tensor, "batch heads longest head_dim"], Float[Tensor, "batch heads longest head_dim"]]:
+    ) -> tuple[Float[Tensor, "sequences heads longest head_dim"], Float[Tensor, "sequences heads longest head_dim"]]:
         key, value = (self._split(packing.pad(project(rows))) for project in (self.to_k, self.to_v))
         return key, value
 

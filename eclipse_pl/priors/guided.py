@@ -33,6 +33,8 @@ class GuidedPrior(Prior):
     """
 
     network: PriorNetwork
+    empty_embed: Float[Tensor, " dim"] | None
+    empty_states: Float[Tensor, "tokens width"] | None
 
     def __init__(
         self,
@@ -56,6 +58,9 @@ class GuidedPrior(Prior):
         self.network = network
         if condition_dropout:
             space.empty_prompt()  # raises here, not after the first epoch
+        # Not saved, because they are in the space. A copy from the host in each step would make it wait.
+        self.register_buffer("empty_embed", space.empty_embed, persistent=False)
+        self.register_buffer("empty_states", space.empty_states, persistent=False)
         if guidance_scale != 1 and not condition_dropout:
             warnings.warn(
                 f"guidance_scale is {guidance_scale}, but condition_dropout is 0. The network will not see the "
@@ -87,6 +92,15 @@ class GuidedPrior(Prior):
             self.space.empty_prompt()
         self.guidance_scale = scale
 
+    def empty_prompt(self, like: TextCondition) -> TextCondition:
+        """The encoded empty prompt with the device and type of ``like``, without a copy from the host."""
+        embed, states = self.empty_embed, self.empty_states
+        if embed is None or states is None:
+            return self.space.empty_prompt()  # raises
+        tokens, like_embed = len(states), like.text_embed
+        lengths = torch.full((1,), tokens, device=like_embed.device)
+        return TextCondition(embed[None].to(like_embed), states.to(like_embed), lengths, (tokens, tokens))
+
     @property
     def passes_a_call(self) -> int:
         """Forward passes of the network for one guided prediction."""
@@ -96,9 +110,8 @@ class GuidedPrior(Prior):
         """In training, ``text`` with a random part of the captions replaced by the empty prompt."""
         if not (self.training and self.condition_dropout):
             return text
-        device = text.text_embed.device
-        rows = torch.rand(len(text), device=device) < self.condition_dropout
-        return text.replaced(rows, self.space.empty_prompt().to(device, text.text_embed.dtype))
+        rows = torch.rand(len(text), device=text.text_embed.device) < self.condition_dropout
+        return text.replaced(rows, self.empty_prompt(text))
 
     def guided(self, text: TextCondition) -> Predict:
         """The guided prediction. The tokens of the captions are computed once for all steps."""
@@ -106,7 +119,7 @@ class GuidedPrior(Prior):
             prefix = self.network.prefix(text)
             return lambda noisy, time: self.network.continue_prefix(noisy, prefix, time)
         batch, device = len(text), text.text_embed.device
-        captions = TextCondition.join([text, self.space.empty_prompt().to(device, text.text_embed.dtype)])
+        captions = TextCondition.join([text, self.empty_prompt(text)])
         rows = torch.cat([torch.arange(batch, device=device), torch.full((batch,), batch, device=device)])
         doubled = self.network.prefix(captions).select(rows)
 

@@ -107,13 +107,13 @@ class PriorNetwork(StandardisedNetwork):
         keys, values = [], []
         for block in self._blocks:
             key, value = block.keys_and_values(hidden, packing)
-            keys.append(key)
-            values.append(value)
+            keys.append(key[: packing.batch])
+            values.append(value[: packing.batch])
             if block is not self.transformer_blocks[-1]:
                 hidden = block(hidden, packing, known=(key, value))
         tokens = self.extra_tokens - 1
         causal = torch.ones(tokens, tokens, dtype=torch.bool, device=hidden.device).tril()
-        real = packing.real[:, None, None].expand(-1, 1, tokens, -1)
+        real = packing.real[: packing.batch, None, None].expand(-1, 1, tokens, -1)
         return Prefix(keys, values, torch.cat([real, causal.expand(len(text), 1, -1, -1)], dim=3))
 
     def continue_prefix(
