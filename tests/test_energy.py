@@ -96,7 +96,7 @@ def test_draws_are_forward_passes_with_their_gradients(lengths: list[int]) -> No
         torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("options", [{"standardise": True}, {"beta": 0.5}, {"contrastive_weight": 0.0}], ids=str)
+@pytest.mark.parametrize("options", [{"standardise": "diagonal"}, {"beta": 0.5}, {"contrastive_weight": 0.0}], ids=str)
 def test_total_is_the_score_and_the_mean_contrastive_term(options: dict[str, Any]) -> None:
     prior, batch = tiny_prior(projection="energy", samples=3, temperature=0.1, **options), tiny_batch()
     torch.manual_seed(7)
@@ -122,7 +122,7 @@ def test_more_samples_of_the_squared_error_are_its_mean() -> None:
 
 
 def test_cosine_projection() -> None:
-    prior, batch = tiny_prior(projection="cosine", noise="zero", standardise=True), tiny_batch()
+    prior, batch = tiny_prior(projection="cosine", noise="zero", standardise="diagonal"), tiny_batch()
     expected = cosine_loss(prior.sample(batch.text), batch.image_embed)
     torch.testing.assert_close(prior.losses(batch)["projection"].detach(), expected)
 

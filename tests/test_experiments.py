@@ -38,6 +38,8 @@ PAIRS = (
         for other in NEWER
     }
     | {
+        ("projection_karlo", "projection_whitened_karlo"): {"run.experiment", "model.prior"},
+        ("projection_world", "projection_whitened_world"): {"run.experiment", "model.prior"},
         ("quickstart", "mean_image_world"): {"run.experiment", "model.prior"},
         ("quickstart", "distilled_world"): {"run.experiment", "data"},
         ("eclipse_karlo", "eclipse_kandinsky"): {"run.experiment", "data", "decoder"},

@@ -10,6 +10,7 @@ from eclipse_pl.priors.guided import GuidedPrior, network_with_time
 from eclipse_pl.priors.open_saved import open_saved
 from eclipse_pl.priors.prior import gaussian_noise
 from eclipse_pl.priors.schedule import Curve, NoiseSchedule, Prediction, Spacing
+from eclipse_pl.priors.standardised import Standardise
 
 
 class DiffusionPrior(GuidedPrior):
@@ -29,8 +30,9 @@ class DiffusionPrior(GuidedPrior):
         prediction: Quantity that the network predicts: "x0", "eps" or "v".
         condition_dropout: Fraction of captions that training replaces by the empty prompt. Guidance needs it. DALLE2-pytorch's
             example has 0.1; Karlo's config has 0.2.
-        standardise: Standardise embeddings by the space's mean and standard deviation, as published priors do. Without it the
-            norm of the embeddings changes the effect of the noise schedule.
+        standardise: What the network predicts: "diagonal" (published priors), embeddings standardised by the space's mean and
+            standard deviation; "full", embeddings whitened by its covariance; "none", raw ones. With raw embeddings their
+            norm changes the effect of the noise schedule.
         steps: Number of sampling steps. With guidance each step takes two forward passes.
         guidance_scale: Scale w of ``empty + w (caption - empty)`` (Ho & Salimans 2022, scaled as in Imagen, Eq. 2). 1 means
             no guidance.
@@ -54,7 +56,7 @@ class DiffusionPrior(GuidedPrior):
         num_train_timesteps: int = 1000,
         prediction: Prediction = "x0",
         condition_dropout: float = 0.1,
-        standardise: bool = True,
+        standardise: Standardise = "diagonal",
         steps: int = 25,
         guidance_scale: float = 4.0,
         eta: float = 1.0,

@@ -26,7 +26,7 @@ from eclipse_pl.losses import (
 )
 from eclipse_pl.priors.open_saved import open_saved
 from eclipse_pl.priors.prior import Prior, gaussian_noise
-from eclipse_pl.priors.standardised import StandardisedNetwork
+from eclipse_pl.priors.standardised import Standardise, StandardisedNetwork
 
 Projection = Literal["squared", "energy", "cosine"]
 Target = Literal["text", "image", "symmetric"]
@@ -66,8 +66,9 @@ class DirectPrior(Prior):
             image. Ours: False, as the paper does not mention it. Set it to True if captions or images repeat.
         noise: The second input of the network. "gaussian" (paper): new noise for each pair in training and sampling. "zero"
             and "learned" (one vector) make the prior deterministic.
-        standardise: Predict embeddings that are standardised by the space's mean and standard deviation. L_proj then compares
-            standardised embeddings; L_CLS and `sample` use raw ones. Ours: False, as in ECLIPSE's inference code.
+        standardise: What the network predicts, and so what L_proj compares: "none", raw embeddings; "diagonal", embeddings
+            standardised by the space's mean and standard deviation; "full", embeddings whitened by its covariance. L_CLS and
+            `sample` use raw ones. Ours: "none", as in ECLIPSE's inference code.
         weights: Initial weights: a run, one of its checkpoints, or a released prior; see `open_saved`.
 
     Raises:
@@ -89,7 +90,7 @@ class DirectPrior(Prior):
         target: Target = "text",
         mask_duplicates: bool = False,
         noise: Noise = "gaussian",
-        standardise: bool = False,
+        standardise: Standardise = "none",
         weights: str | None = None,
     ) -> None:
         super().__init__(space)
@@ -126,8 +127,7 @@ class DirectPrior(Prior):
         self.mask_duplicates = mask_duplicates
         self.noise = noise
         self.network = network
-        if standardise:
-            self.network.set_statistics(space.image_mean, space.image_std)
+        self.network.standardise_by(space, standardise)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature))) if learn_temperature else None
         self.learned_noise = nn.Parameter(torch.zeros(space.dim)) if noise == "learned" else None
         if weights is not None:

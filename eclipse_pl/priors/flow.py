@@ -14,6 +14,7 @@ from eclipse_pl.priors.flow_path import Clock, FlowPath, FlowPrediction, Levels,
 from eclipse_pl.priors.guided import GuidedPrior, network_with_time
 from eclipse_pl.priors.open_saved import open_saved
 from eclipse_pl.priors.prior import gaussian_noise
+from eclipse_pl.priors.standardised import Standardise
 
 
 class FlowPrior(GuidedPrior):
@@ -38,8 +39,9 @@ class FlowPrior(GuidedPrior):
         shift: Shift of sigma in training and sampling; see `FlowPath`. Ours: 1. For one vector the rule of RAE (Zheng et al.
             2025), ``sqrt(dim / 4096)``, is below 1, which it excludes.
         condition_dropout: Fraction of captions that training replaces by the empty prompt. Guidance needs it.
-        standardise: Standardise embeddings by the space's mean and standard deviation. Without it the norm of the embeddings
-            changes the effect of sigma.
+        standardise: What the network predicts: "diagonal", embeddings standardised by the space's mean and standard deviation;
+            "full", embeddings whitened by its covariance; "none", raw ones. With raw embeddings their norm changes the effect
+            of sigma.
         steps: Number of sampling steps, any number. Ours: 25, as for DiffusionPrior. One Euler step predicts the mean image
             embedding of the caption, as projection-only does.
         guidance_scale: Scale w of ``empty + w (caption - empty)``. 1 means no guidance. BLIP3-o: 3.
@@ -64,7 +66,7 @@ class FlowPrior(GuidedPrior):
         sigma: Levels = "uniform",
         shift: float = 1.0,
         condition_dropout: float = 0.1,
-        standardise: bool = True,
+        standardise: Standardise = "diagonal",
         steps: int = 25,
         guidance_scale: float = 3.0,
         sampler: Sampler = "euler",

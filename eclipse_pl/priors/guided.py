@@ -14,6 +14,7 @@ from eclipse_pl.embedding import ClipSpace, TextCondition
 from eclipse_pl.priors.network import PriorNetwork
 from eclipse_pl.priors.prior import Prior
 from eclipse_pl.priors.schedule import Predict
+from eclipse_pl.priors.standardised import Standardise
 
 
 class GuidedPrior(Prior):
@@ -23,7 +24,7 @@ class GuidedPrior(Prior):
         space: CLIP space of captions and image embeddings; it gives all widths, the statistics and the empty prompt.
         network: PriorNetwork with a time token.
         condition_dropout: Fraction of captions that training replaces by the empty prompt. Guidance needs it.
-        standardise: Standardise embeddings by the space's mean and standard deviation.
+        standardise: What the network predicts; see `StandardisedNetwork.standardise_by`.
         guidance_scale: Scale w of ``empty + w (caption - empty)`` (Ho & Salimans 2022, scaled as in Imagen, Eq. 2). 1 means
             no guidance.
         clamp: Bound of every number of the predicted clean embedding in sampling; None sets no bound.
@@ -41,7 +42,7 @@ class GuidedPrior(Prior):
         space: ClipSpace,
         network: PriorNetwork,
         condition_dropout: float,
-        standardise: bool,
+        standardise: Standardise,
         guidance_scale: float,
         clamp: float | None,
     ) -> None:
@@ -68,8 +69,7 @@ class GuidedPrior(Prior):
                 UserWarning,
                 stacklevel=3,
             )
-        if standardise:
-            network.set_statistics(space.image_mean, space.image_std)
+        network.standardise_by(space, standardise)
 
     @property
     @abstractmethod

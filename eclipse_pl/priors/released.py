@@ -124,7 +124,7 @@ class ReleasedPrior(SavedPrior):
             return sizes
         statistics = self.statistics
         raw = bool((statistics["clip_mean"] == 0).all()) and bool((statistics["clip_std"] == 1).all())
-        return sizes | self.rule | ({"standardise": False} if raw else {})
+        return sizes | self.rule | ({"standardise": "none"} if raw else {})
 
     @property
     def statistics(self) -> dict[str, Tensor]:

@@ -38,6 +38,11 @@ def write_released(prior: DirectPrior | DiffusionPrior | FlowPrior, folder: Path
     tensors = {key: value.detach().cpu().clone().contiguous() for key, value in network.state_dict().items()}
     if isinstance(prior, DirectPrior):
         fold_in(prior, tensors)
+    elif network.whitening is not None:
+        raise ValueError(
+            "diffusers' PriorTransformer holds a mean and a standard deviation, and this prior denoises whitened embeddings. "
+            "Train it with standardise: diagonal to export it."
+        )
     config = {
         "_class_name": "PriorTransformer",
         "_diffusers_version": version("diffusers"),
@@ -71,6 +76,11 @@ def rule_of(prior: DiffusionPrior | FlowPrior) -> dict[str, Any]:
 
 def fold_in(prior: DirectPrior, tensors: dict[str, Tensor]) -> None:
     mean, std = tensors["clip_mean"][0], tensors["clip_std"][0]
+    if prior.network.whitening is not None:
+        tensors.pop("whitening")
+        unwhitening = tensors.pop("unwhitening")  # symmetric
+        tensors["proj_to_clip_embeddings.weight"] = unwhitening @ tensors["proj_to_clip_embeddings.weight"]
+        tensors["proj_to_clip_embeddings.bias"] = unwhitening @ tensors["proj_to_clip_embeddings.bias"]
     tensors["proj_to_clip_embeddings.weight"] *= std[:, None]
     tensors["proj_to_clip_embeddings.bias"].mul_(std).add_(mean)
     tensors["clip_mean"].zero_()

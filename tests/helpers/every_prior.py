@@ -34,7 +34,8 @@ DIRECT: list[dict[str, Any]] = [
     {"mask_duplicates": True},
     {"noise": "zero"},
     {"noise": "learned"},
-    {"standardise": True},
+    {"standardise": "diagonal"},
+    {"standardise": "full"},
     {"projection": "energy", "samples": 2},
     {"projection": "cosine"},
 ]
@@ -49,7 +50,8 @@ OPTIONS: dict[type[Prior], list[dict[str, Any]]] = {
             {"prediction": "v"},
             {"condition_dropout": 0.0, "guidance_scale": 1.0},
             {"condition_dropout": 0.5},
-            {"standardise": False},
+            {"standardise": "none"},
+            {"standardise": "full"},
             {"eta": 0.0},
             {"clamp": None},
         )
@@ -91,7 +93,9 @@ def space() -> ClipSpace:
     draw = torch.Generator().manual_seed(9)
     mean, std = torch.randn(DIM, generator=draw), torch.rand(DIM, generator=draw) + 0.5
     empty_states, empty_embed = torch.randn(2, DIM, generator=draw), torch.randn(DIM, generator=draw)
-    return ClipSpace("tiny", DIM, DIM, CONTEXT, "tiny", False, mean, std, empty_states, empty_embed)
+    root = torch.randn(DIM, DIM, generator=draw)
+    covariance = root @ root.T + torch.eye(DIM)
+    return ClipSpace("tiny", DIM, DIM, CONTEXT, "tiny", False, mean, std, empty_states, empty_embed, None, covariance)
 
 
 def build(kind: type[Prior], options: dict[str, Any]) -> Prior:
