@@ -1,14 +1,16 @@
 """The words every part shares: a CLIP space, an encoded caption, a batch of pairs. The one place where shapes are drawn.
 
 B  captions in the batch          E  width of an embedding (``dim``)
-T  real tokens of all captions    W  width of a token state (``text_width``)
+T  tokens of all captions         W  width of a token state (``text_width``)
 
 EmbeddingBatch
     image_embed      (B, E)  float   raw CLIP image embedding, not normalised
     text             TextCondition
         text_embed   (B, E)  float   raw pooled and projected text embedding, not normalised
-        text_states  (T, W)  float   last hidden states after the final layer norm, real tokens only, captions end to end
+        text_states  (T, W)  float   last hidden states after the final layer norm, captions end to end; after their real
+                                     tokens there may be rows of padding, which no caption owns
         lengths      (B,)    int64   real tokens (start ... end) of each caption; 0 where only the pooled one is known
+        bounds       (2,)    int     fewest and most tokens of a caption, as numbers of the host
     negative_embed   (B, E)  float   image embedding of the scene with two attributes swapped; NaN where a pair has none
     index            (B,)    int64   number of each pair in its set of shards
     group            (B,)    int64   number of each pair's image: equal, in the whole set, where the image is the same
@@ -20,12 +22,14 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +86,8 @@ class ClipSpace:
                 f"{self} holds no encoded empty prompt, because its embeddings were imported without their encoder. "
                 "Encode the data with `python -m data_prep embed` to use condition dropout or guidance."
             )
-        return TextCondition(self.empty_embed[None], self.empty_states, torch.tensor([len(self.empty_states)]))
+        tokens = len(self.empty_states)
+        return TextCondition(self.empty_embed[None], self.empty_states, torch.tensor([tokens]), (tokens, tokens))
 
     def save(self, path: str | Path) -> None:
         """Write ``space.safetensors``, in place."""
@@ -143,13 +148,17 @@ class TextCondition:
 
     text_embed: Float[Tensor, "batch dim"]
     text_states: Float[Tensor, "tokens width"]
+    """With ``bounds`` there may be rows after those of the last caption. They are padding, and no caption owns them."""
     lengths: Int[Tensor, " batch"]
+    bounds: tuple[int, int] | None = None
+    """No caption has fewer or more tokens. None: whoever needs them reads ``lengths``, and a GPU makes the host wait."""
 
     @classmethod
     def pooled(cls, text_embed: Float[Tensor, "batch dim"]) -> TextCondition:
         """Pooled embeddings without token states, or conditions of another kind, as in shards of imported embeddings."""
         count, dim = text_embed.shape
-        return cls(text_embed, text_embed.new_empty(0, dim), torch.zeros(count, dtype=torch.int64, device=text_embed.device))
+        lengths = torch.zeros(count, dtype=torch.int64, device=text_embed.device)
+        return cls(text_embed, text_embed.new_empty(0, dim), lengths, (0, 0))
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -160,13 +169,49 @@ class TextCondition:
             self.text_embed.to(device, non_blocking=non_blocking).to(dtype),
             self.text_states.to(device, non_blocking=non_blocking).to(dtype),
             self.lengths.to(device, non_blocking=non_blocking),
+            self.bounds,
         )
 
+    def pin_memory(self) -> TextCondition:
+        return replace(
+            self,
+            text_embed=self.text_embed.pin_memory(),
+            text_states=self.text_states.pin_memory(),
+            lengths=self.lengths.pin_memory(),
+        )
+
+    def read_bounds(self) -> tuple[int, int]:
+        """``bounds`` from ``lengths``, for texts without; a GPU makes the host wait for them.
+
+        Raises:
+            ValueError: The lengths do not add up to the text states.
+        """
+        tokens = len(self.text_states)
+        shortest, longest, total = torch.stack([*self.lengths.aminmax(), self.lengths.sum()]).tolist()
+        if total != tokens or shortest < 0:
+            raise ValueError(f"The lengths of the captions add up to {total} tokens, but there are {tokens} text states.")
+        return shortest, longest
+
+    def bucketed(self, context_length: int) -> TextCondition:
+        """The same captions in one of a few shapes, so that a compiled step or a captured CUDA graph is used again.
+
+        The number of rows becomes a multiple of the number of captions (at least of 64), so padding is less than one token for
+        each. The upper bound of the lengths becomes a multiple of 8. With MSCOCO's captions, grouped by length in batches of
+        64, 256 and 1024, 0.0, 0.2 and 0.6 % of a network's rows are padding; without grouping 2.9, 2.8 and 2.8 %.
+        """
+        shortest, longest = self.bounds or self.read_bounds()
+        rows = len(self.text_states)
+        states = F.pad(self.text_states, (0, 0, 0, -rows % max(len(self), 64)))
+        # 2 are the tokens of CLIP's empty prompt, which `replaced` puts in place of captions: more is not worth a shape
+        bounds = min(shortest, 2), min(longest + -longest % 8, context_length)
+        return replace(self, text_states=states, bounds=bounds)
+
     def split(self) -> list[TextCondition]:
-        """One condition a caption."""
-        states = self.text_states.split(self.lengths.tolist())
+        """One condition a caption, without padding. It reads the lengths."""
+        lengths = self.lengths.tolist()
+        states = self.text_states[: sum(lengths)].split(lengths)
         return [
-            TextCondition(embed[None], state, length[None])
+            TextCondition(embed[None], state, length[None], (len(state), len(state)))
             for embed, state, length in zip(self.text_embed, states, self.lengths, strict=True)
         ]
 
@@ -176,24 +221,37 @@ class TextCondition:
         return TextCondition.join([captions[row] for row in rows])
 
     def replaced(self, rows: Bool[Tensor, " batch"], by: TextCondition) -> TextCondition:
-        """The caption ``by``, a batch of one, in place of each one where ``rows`` is True."""
+        """The caption ``by``, a batch of one, in place of each one where ``rows`` is True.
+
+        On a GPU, and in a compiled step, the number of rows must not depend on numbers of the device. There it stays what it
+        was, and padding takes the place of the tokens that are gone; a caption that may grow has more.
+        """
         lengths = torch.where(rows, by.lengths, self.lengths)
         start = torch.where(rows, len(self.text_states), self.lengths.cumsum(0) - self.lengths)
-        shift = (start - (lengths.cumsum(0) - lengths)).repeat_interleave(lengths)
         states = torch.cat([self.text_states, by.text_states])
-        return TextCondition(
-            torch.where(rows[:, None], by.text_embed, self.text_embed),
-            states[shift + torch.arange(len(shift), device=shift.device)],
-            lengths,
-        )
+        tokens = bounds = None
+        if self.bounds is not None and by.bounds is not None:
+            (shortest, longest), (fewest, most) = self.bounds, by.bounds
+            bounds = min(shortest, fewest), max(longest, most)
+            if lengths.device.type != "cpu" or torch.compiler.is_compiling():
+                tokens = len(self.text_states) + len(self) * max(0, most - shortest)
+        states = states[token_rows(start, lengths, tokens)]
+        return TextCondition(torch.where(rows[:, None], by.text_embed, self.text_embed), states, lengths, bounds)
 
     @staticmethod
     def join(parts: Sequence[TextCondition]) -> TextCondition:
-        """Batches end to end."""
+        """Batches end to end. Padding of the parts is behind the last caption of all."""
+        lengths, states = torch.cat([part.lengths for part in parts]), torch.cat([part.text_states for part in parts])
+        known = [part.bounds for part in parts if part.bounds is not None]
+        if known and len(parts) > 1:  # a part without bounds has no padding, and the last part's is at the end already
+            before = accumulate((len(part.text_states) for part in parts), initial=0)
+            starts = [first + part.lengths.cumsum(0) - part.lengths for first, part in zip(before, parts, strict=False)]
+            states = states[token_rows(torch.cat(starts), lengths, len(states))]
         return TextCondition(
             torch.cat([part.text_embed for part in parts]),
-            torch.cat([part.text_states for part in parts]),
-            torch.cat([part.lengths for part in parts]),
+            states,
+            lengths,
+            (min(low for low, _ in known), max(high for _, high in known)) if len(known) == len(parts) else None,
         )
 
 
@@ -231,10 +289,10 @@ class EmbeddingBatch:
 
     def pin_memory(self) -> EmbeddingBatch:
         """Called by torch's DataLoader on the way to a GPU."""
-        text, negative, group = self.text, self.negative_embed, self.group
+        negative, group = self.negative_embed, self.group
         return replace(
             self,
-            text=TextCondition(text.text_embed.pin_memory(), text.text_states.pin_memory(), text.lengths.pin_memory()),
+            text=self.text.pin_memory(),
             image_embed=self.image_embed.pin_memory(),
             index=self.index.pin_memory(),
             group=None if group is None else group.pin_memory(),
@@ -256,4 +314,21 @@ def condition_of(text: TextCondition | EmbeddingBatch) -> TextCondition:
     condition = text.text if isinstance(text, EmbeddingBatch) else text
     if condition.text_embed.dtype == condition.text_states.dtype == torch.float32:
         return condition
-    return TextCondition(condition.text_embed.float(), condition.text_states.float(), condition.lengths)
+    return replace(condition, text_embed=condition.text_embed.float(), text_states=condition.text_states.float())
+
+
+def token_rows(
+    starts: Int[Tensor, " batch"], lengths: Int[Tensor, " batch"], tokens: int | None = None
+) -> Int[Tensor, " tokens"]:
+    """``start, start + 1, ...`` for each of the captions, one after another; 0 for the rest of ``tokens`` rows.
+
+    Without ``tokens`` there is one row for each token, and a GPU makes the host wait for their number.
+    """
+    ends = lengths.cumsum(0)
+    shift = starts - (ends - lengths)
+    if tokens is None:
+        shift = shift.repeat_interleave(lengths)
+        return shift + torch.arange(len(shift), device=shift.device)
+    rows = torch.arange(tokens, device=ends.device)
+    caption = torch.searchsorted(ends, rows, right=True)
+    return torch.where(caption < len(ends), rows + shift[caption.clamp(max=len(ends) - 1)], 0)

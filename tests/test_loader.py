@@ -119,6 +119,7 @@ def test_workers_change_nothing(folder: Path, workers: int, context: str) -> Non
             assert torch.equal(batch.text.text_embed, expected.text.text_embed)
             assert torch.equal(batch.text.text_states, expected.text.text_states)
             assert torch.equal(batch.text.lengths, expected.text.lengths)
+            assert batch.text.bounds == (int(batch.text.lengths.min()), int(batch.text.lengths.max()))
 
 
 @pytest.mark.processes

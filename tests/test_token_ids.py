@@ -83,6 +83,7 @@ def require_encoded(batch: EmbeddingBatch, captions: list[str], encoder: OpenCli
     expected = encoder.encode_text([captions[number] for number in batch.index.tolist()])
     assert batch.text.text_states.dtype == batch.image_embed.dtype == torch.float32
     assert torch.equal(batch.text.lengths, expected.lengths)
+    assert batch.text.bounds == (int(expected.lengths.min()), int(expected.lengths.max()))
     torch.testing.assert_close(batch.text.text_states, expected.text_states, atol=1e-6, rtol=1e-6)
     assert torch.equal(batch.text.text_embed, expected.text_embed.half().float()), "pooled embeddings are those of the shards"
     assert not batch.text.text_states.requires_grad

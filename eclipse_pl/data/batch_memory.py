@@ -27,6 +27,11 @@ def in_memory(memory: Numbers, pairs: int, tokens: int, space: ClipSpace) -> tup
     )
 
 
+def bounds_of(lengths: np.ndarray) -> tuple[int, int]:
+    """``TextCondition.bounds`` of captions of these lengths."""
+    return int(lengths.min()), int(lengths.max())
+
+
 def token_rows(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """``start, start + 1, ... `` for each of the captions, one after another: 'ragged arange'."""
     ends = np.cumsum(lengths)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from eclipse_pl.data.batch_memory import in_memory, numbers_of
+from eclipse_pl.data.batch_memory import bounds_of, in_memory, numbers_of
 from eclipse_pl.data.sampler import Batch, EvaluationOrder, TrainingOrder
 from eclipse_pl.data.shard_set import CaptionIds, ShardSet
 from eclipse_pl.data.slots import Slots
@@ -173,7 +173,7 @@ class TrainingLoader:
         assert self._slots is not None
         pairs, tokens = len(made.lengths), int(made.lengths.sum())
         image_embed, text_embed, text_states = in_memory(self._slots.open(made.slot), pairs, tokens, self._space)
-        text = TextCondition(text_embed, text_states, torch.from_numpy(made.lengths))
+        text = TextCondition(text_embed, text_states, torch.from_numpy(made.lengths), bounds_of(made.lengths))
         return EmbeddingBatch(text, image_embed, torch.from_numpy(made.index), torch.from_numpy(made.group))
 
     @property

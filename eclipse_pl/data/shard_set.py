@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float16, Int, Int16, Int32, Int64
 
-from eclipse_pl.data.batch_memory import copy_rows, in_memory, numbers_of, token_rows
+from eclipse_pl.data.batch_memory import bounds_of, copy_rows, in_memory, numbers_of, token_rows
 from eclipse_pl.data.chunk import CAPTIONS_MEMBER, STORED, Chunk, member_name
 from eclipse_pl.data.manifest import SPACE_NAME, Check, RecordEntry
 from eclipse_pl.data.mapped_record import DamagedMemberError, MappedRecord
@@ -169,8 +169,9 @@ class ShardSet:
             source = token_rows(mapped.token_starts[taken], tokens)
             mapped.copy_states(text_states, token_rows(starts[places], tokens), source)
         texts = self._gather_texts(parts, rows) if with_captions else {}
+        text = (torch.from_numpy(text_embed), torch.from_numpy(text_states), torch.from_numpy(lengths))
         return EmbeddingBatch(
-            text=TextCondition(torch.from_numpy(text_embed), torch.from_numpy(text_states), torch.from_numpy(lengths)),
+            text=TextCondition(*text, bounds_of(lengths)),
             image_embed=torch.from_numpy(image_embed),
             index=torch.from_numpy(self.record_starts[record_ids] + rows),
             group=torch.from_numpy(group),

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from eclipse_pl.data.batch_memory import bounds_of
 from eclipse_pl.data.sampler import Batch
 from eclipse_pl.data.shard_set import CaptionIds, ShardSet
 from eclipse_pl.embedding import EmbeddingBatch, TextCondition
@@ -29,7 +30,8 @@ class TextTower:
         tokens = Tokens.packed(torch.from_numpy(captions.ids), torch.from_numpy(captions.lengths))
         text = self.encoder.encode_tokens(tokens)
         batch = batch.to(text.text_states.device, non_blocking=True)
-        return replace(batch, text=TextCondition(batch.text.text_embed, text.text_states, text.lengths))
+        bounds = bounds_of(captions.lengths)
+        return replace(batch, text=TextCondition(batch.text.text_embed, text.text_states, text.lengths, bounds))
 
 
 def text_tower_of(shards: ShardSet, encoder: Encoder | None) -> TextTower | None:

@@ -21,18 +21,22 @@ class Block(nn.Module):
         self.ff = FeedForward(inner)
 
     def forward(
-        self, hidden: Float[Tensor, "rows inner"], packing: Packing, last_only: bool = False
+        self,
+        hidden: Float[Tensor, "rows inner"],
+        packing: Packing,
+        last_only: bool = False,
+        known: tuple[Tensor, Tensor] | None = None,
     ) -> Float[Tensor, "rows_out inner"]:
         """All rows, or with ``last_only`` only the last token of each caption.
 
-        The network reads only the last token of the last block.
+        The network reads only the last token of the last block. ``known`` are the `keys_and_values` of the same rows.
         """
-        attended = self.attn1(self.norm1(hidden), packing, last_only)
+        attended = self.attn1(self.norm1(hidden), packing, last_only, known)
         return self._feed(hidden[-packing.batch :] if last_only else hidden, attended)
 
     def keys_and_values(
         self, hidden: Float[Tensor, "rows inner"], packing: Packing
-    ) -> tuple[Float[Tensor, "batch heads longest head_dim"], Float[Tensor, "batch heads longest head_dim"]]:
+    ) -> tuple[Float[Tensor, "sequences heads longest head_dim"], Float[Tensor, "sequences heads longest head_dim"]]:
         return self.attn1.keys_and_values(self.norm1(hidden), packing)
 
     def extend(
@@ -66,13 +70,16 @@ class Attention(nn.Module):
         self.to_v = nn.Linear(inner, inner)
         self.to_out = nn.ModuleList([nn.Linear(inner, inner)])
 
-    def forward(self, rows: Float[Tensor, "rows inner"], packing: Packing, last_only: bool) -> Float[Tensor, "rows_out inner"]:
-        key, value = self.keys_and_values(rows, packing)
+    def forward(
+        self, rows: Float[Tensor, "rows inner"], packing: Packing, last_only: bool, known: tuple[Tensor, Tensor] | None
+    ) -> Float[Tensor, "rows_out inner"]:
+        key, value = self.keys_and_values(rows, packing) if known is None else known
         if last_only:
             # Each caption has one query. It sees all tokens of the caption, and the mask hides the padding after them.
-            query = self._split(self.to_q(rows[-packing.batch :])[:, None])
+            last = F.pad(self.to_q(rows[-packing.batch :]), (0, 0, 0, packing.sequences - packing.batch))
+            query = self._split(last[:, None])
             attended = F.scaled_dot_product_attention(query, key, value, attn_mask=packing.real[:, None, None])
-            joined = self._join(attended)[:, 0]
+            joined = self._join(attended)[: packing.batch, 0]
         else:
             query = self._split(packing.pad(self.to_q(rows)))
             joined = packing.pack(self._join(F.scaled_dot_product_attention(query, key, value, is_causal=True)))
@@ -81,7 +88,7 @@ class Attention(nn.Module):
 
     def keys_and_values(
         self, rows: Float[Tensor, "rows inner"], packing: Packing
-    ) -> tuple[Float[Tensor, "batch heads longest head_dim"], Float[Tensor, "batch heads longest head_dim"]]:
+    ) -> tuple[Float[Tensor, "sequences heads longest head_dim"], Float[Tensor, "sequences heads longest head_dim"]]:
         key, value = (self._split(packing.pad(project(rows))) for project in (self.to_k, self.to_v))
         return key, value
 

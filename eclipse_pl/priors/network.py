@@ -107,13 +107,13 @@ class PriorNetwork(StandardisedNetwork):
         keys, values = [], []
         for block in self._blocks:
             key, value = block.keys_and_values(hidden, packing)
-            keys.append(key)
-            values.append(value)
+            keys.append(key[: packing.batch])
+            values.append(value[: packing.batch])
             if block is not self.transformer_blocks[-1]:
-                hidden = block(hidden, packing)
+                hidden = block(hidden, packing, known=(key, value))
         tokens = self.extra_tokens - 1
         causal = torch.ones(tokens, tokens, dtype=torch.bool, device=hidden.device).tril()
-        real = packing.real[:, None, None].expand(-1, 1, tokens, -1)
+        real = packing.real[: packing.batch, None, None].expand(-1, 1, tokens, -1)
         return Prefix(keys, values, torch.cat([real, causal.expand(len(text), 1, -1, -1)], dim=3))
 
     def continue_prefix(
@@ -126,6 +126,23 @@ class PriorNetwork(StandardisedNetwork):
             tokens = block.extend(tokens, key, value, prefix.visible)
         block, key, value = last_block
         return self._read(block.extend(tokens, key, value, prefix.visible, last_only=True)[:, 0])
+
+    def draws(self, noise: Float[Tensor, "draws batch dim"], text: TextCondition) -> Float[Tensor, "draws batch dim"]:
+        """`forward` for several noises of each caption, with gradients to all. The tokens of the captions are computed once.
+
+        The tokens of all draws follow the caption in one sequence; the mask hides each draw from the others.
+        """
+        assert self.time_embedding is None, "draws are for networks without a time token"
+        prefix, count = self.prefix(text), len(noise)
+        tokens = torch.cat([self._input_tokens(one, None) for one in noise], dim=1)
+        each = tokens.shape[1] // count
+        before = prefix.visible[:, :, :1, :-each].expand(-1, 1, count * each, -1)
+        causal = torch.ones(each, each, dtype=torch.bool, device=noise.device).tril()
+        own = torch.block_diag(*[causal] * count).bool().expand(len(text), 1, -1, -1)
+        visible = torch.cat([before, own], dim=3)
+        for block, key, value in zip(self._blocks, prefix.keys, prefix.values, strict=True):
+            tokens = block.extend(tokens, key, value, visible)
+        return self._read(tokens[:, each - 1 :: each].flatten(0, 1)).unflatten(0, (-1, count)).transpose(0, 1)
 
     @property
     def _blocks(self) -> list[Block]:
