@@ -13,12 +13,13 @@ import difflib
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from eclipse_pl.arguments import near
 from eclipse_pl.embedding import EmbeddingBatch
+from eclipse_pl.latent_distribution import OF_CAPTIONS, OF_SETS
 from eclipse_pl.retrieval import Gallery
 
 VERSION = 2
@@ -51,6 +52,8 @@ class Measured:
     """Equal if pairs show one image."""
     subsets: list[str]
     values: dict[str, Float[Tensor, " pairs"]]
+    predicted: Float[Tensor, "pairs dim"] | None = None
+    """The predictions, where the metrics of their distribution are asked for."""
 
     @classmethod
     def of(
@@ -59,15 +62,17 @@ class Measured:
         batch: EmbeddingBatch,
         image_mean: Float[Tensor, " dim"],
         captions: bool = True,
+        keep: bool = False,
         **more: Float[Tensor, " batch"],
     ) -> Measured:
-        """`measure_pairs` of a batch and the ``more`` values, all on the CPU."""
+        """`measure_pairs` of a batch and the ``more`` values, all on the CPU. ``keep`` keeps the predictions too."""
         values = measure_pairs(predicted, batch, image_mean, captions) | more
         return cls(
             batch.index.cpu(),
             batch.index.cpu() if batch.group is None else batch.group.cpu(),
             batch.subsets or [""] * len(batch),
             {name: value.cpu() for name, value in values.items()},
+            predicted.float().cpu() if keep else None,
         )
 
     @classmethod
@@ -77,6 +82,7 @@ class Measured:
             torch.cat([part.group for part in parts]),
             [name for part in parts for name in part.subsets],
             {name: torch.cat([part.values[name] for part in parts]) for name in parts[0].values},
+            None if parts[0].predicted is None else torch.cat([_kept(part) for part in parts]),
         )
 
     @classmethod
@@ -85,10 +91,17 @@ class Measured:
         whole = cls.concatenated(parts)
         order = whole.index.argsort()
         values = {name: column[order] for name, column in whole.values.items()}
-        return cls(whole.index[order], whole.group[order], [whole.subsets[row] for row in order.tolist()], values)
+        subsets = [whole.subsets[row] for row in order.tolist()]
+        predicted = None if whole.predicted is None else whole.predicted[order]
+        return cls(whole.index[order], whole.group[order], subsets, values, predicted)
 
     def means(self) -> dict[str, dict[str, float]]:
         return means(self.values, self.subsets)
+
+
+def _kept(part: Measured) -> Float[Tensor, "pairs dim"]:
+    assert part.predicted is not None
+    return part.predicted
 
 
 def measure(
@@ -130,7 +143,7 @@ def require_metric(option: str, name: str, others: bool = False) -> None:
 
     ``others``: callbacks of the user may log metrics of another first word.
     """
-    known = [f"val/{metric}" for metric in METRICS]
+    known = [f"val/{metric}" for metric in (*METRICS, *OF_CAPTIONS, *OF_SETS)]
     first, slash, _ = name.partition("/")
     if first not in ("val", "train", "benchmark", *UNGROUPED) and not (others and slash):
         raise ValueError(
@@ -144,11 +157,17 @@ def require_metric(option: str, name: str, others: bool = False) -> None:
 
 def means(pairs: dict[str, Float[Tensor, " pairs"]], subsets: list[str]) -> dict[str, dict[str, float]]:
     """Means of `measure_pairs` over the whole split, and over each subset if there are several."""
+    rows = rows_of(subsets)
+    return {subset: _means({name: values[taken] for name, values in pairs.items()}) for subset, taken in rows.items()}
+
+
+def rows_of(subsets: list[str]) -> dict[str, Bool[Tensor, " pairs"]]:
+    """The pairs of the whole split, and those of each subset if there are several."""
     named = sorted({name for name in subsets if name})
     rows = {ALL: torch.ones(len(subsets), dtype=torch.bool)}
     if len(named) > 1:
         rows |= {subset: torch.tensor([name == subset for name in subsets]) for subset in named}
-    return {subset: _means({name: values[taken] for name, values in pairs.items()}) for subset, taken in rows.items()}
+    return rows
 
 
 def _means(pairs: dict[str, Tensor]) -> dict[str, float]:

@@ -129,7 +129,7 @@ class LitPrior(L.LightningModule):
 
     def require_finite(self) -> None:
         """Raise ValueError on all ranks if the loss of any of them was not finite since the last look; see `LossWatch`."""
-        self.loss_watch.look(self.trainer.strategy)
+        self.loss_watch.look()
 
     def on_validation_start(self) -> None:
         self.require_finite()

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 from lightning import Trainer
-from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from eclipse_pl.__main__ import main as command
@@ -25,8 +24,6 @@ from tests.helpers.stopping import NotANumber
 from tests.test_eclipse import tiny_batch
 from tests.test_resume import AVERAGE, callback
 
-STRATEGY = SingleDeviceStrategy()
-
 
 def test_the_first_step_is_named_with_its_pairs() -> None:
     watch, batch = LossWatch(), tiny_batch()
@@ -37,22 +34,22 @@ def test_the_first_step_is_named_with_its_pairs() -> None:
     for step, (loss, each) in enumerate([(1.0, batch), (math.nan, broken), (math.nan, later)]):
         watch.note(torch.tensor(loss), each, step)
     with pytest.raises(ValueError, match=r"infinity in text_states of the batch at step 1 \(pairs \[7, 9, 11, 13\]"):
-        watch.look(STRATEGY)
-    watch.look(STRATEGY)
+        watch.look()
+    watch.look()
 
 
 def test_training_is_at_fault_where_the_batch_is_finite() -> None:
     watch = LossWatch()
     watch.note(torch.tensor(-math.inf), tiny_batch(), 3)
     with pytest.raises(ValueError, match="The loss is -inf at step 3 although the batch is finite: training diverged"):
-        watch.look(STRATEGY)
+        watch.look()
 
 
 def test_what_no_loss_reads_does_no_harm() -> None:
     watch, batch = LossWatch(), tiny_batch()
     batch.image_embed[0, 0] = math.nan
     watch.note(torch.tensor(1.0), batch, 0)
-    watch.look(STRATEGY)
+    watch.look()
 
 
 def test_a_note_never_waits_for_the_device() -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.embedding import EmbeddingBatch
+from eclipse_pl.latent_distribution import measure_samples
 from eclipse_pl.latent_metrics import Measured
 from eclipse_pl.priors.baselines import LinearPrior, MeanImagePrior, TextAsImagePrior
 from eclipse_pl.priors.prior import Prior
@@ -31,8 +32,12 @@ def rows_beside(
     measured: Int[Tensor, " all"],
     gallery: Gallery,
     ridge_pairs: int,
+    distribution: bool = False,
 ) -> dict[str, Measured]:
-    """{row: metrics of the pairs ``own``, which are some of those that were ``measured``}; every rank must ask."""
+    """{row: metrics of the pairs ``own``, which are some of those that were ``measured``}; every rank must ask.
+
+    With ``distribution`` they have the metrics of samples too. All samples of a caption are equal in these rows.
+    """
     space, device = data.space, gallery.images.device
     baselines: dict[str, Prior] = {"mean_image": MeanImagePrior(space)}
     if space.has_captions:
@@ -49,7 +54,9 @@ def rows_beside(
         for name, prior in rows.items():
             predicted = batch.image_embed if prior is None else prior.sample(batch.text)
             rank = gallery.ranks(predicted, torch.searchsorted(measured, index))
-            parts[name].append(Measured.of(predicted, batch, space.image_mean, space.has_captions, rank=rank))
+            more = measure_samples(predicted[:, None].expand(-1, 2, -1), batch.image_embed) if distribution else {}
+            captions = space.has_captions
+            parts[name].append(Measured.of(predicted, batch, space.image_mean, captions, distribution, rank=rank, **more))
     return {name: Measured.join(found) for name, found in parts.items()}
 
 

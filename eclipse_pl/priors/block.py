@@ -21,13 +21,17 @@ class Block(nn.Module):
         self.ff = FeedForward(inner)
 
     def forward(
-        self, hidden: Float[Tensor, "rows inner"], packing: Packing, last_only: bool = False
+        self,
+        hidden: Float[Tensor, "rows inner"],
+        packing: Packing,
+        last_only: bool = False,
+        known: tuple[Tensor, Tensor] | None = None,
     ) -> Float[Tensor, "rows_out inner"]:
         """All rows, or with ``last_only`` only the last token of each caption.
 
-        The network reads only the last token of the last block.
+        The network reads only the last token of the last block. ``known`` are the `keys_and_values` of the same rows.
         """
-        attended = self.attn1(self.norm1(hidden), packing, last_only)
+        attended = self.attn1(self.norm1(hidden), packing, last_only, known)
         return self._feed(packing.last(hidden) if last_only else hidden, attended)
 
     def keys_and_values(
@@ -66,9 +70,16 @@ class Attention(nn.Module):
         self.to_v = nn.Linear(inner, inner)
         self.to_out = nn.ModuleList([nn.Linear(inner, inner)])
 
-    def forward(self, rows: Float[Tensor, "rows inner"], packing: Packing, last_only: bool) -> Float[Tensor, "rows_out inner"]:
+    def forward(
+        self, rows: Float[Tensor, "rows inner"], packing: Packing, last_only: bool, known: tuple[Tensor, Tensor] | None
+    ) -> Float[Tensor, "rows_out inner"]:
         query = self.to_q(packing.last(rows) if last_only else rows)
-        out: Tensor = self.to_out[0](packing.attend(query, self.to_k(rows), self.to_v(rows), self.heads))
+        if known is None:
+            attended = packing.attend(query, self.to_k(rows), self.to_v(rows), self.heads)
+        else:
+            assert isinstance(packing, PaddedPacking)
+            attended = packing.attend_padded(query, *known, self.heads, last_only)
+        out: Tensor = self.to_out[0](attended)
         return out
 
     def keys_and_values(

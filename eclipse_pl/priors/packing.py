@@ -95,7 +95,18 @@ class PaddedPacking(Packing):
         heads: int,
     ) -> Float[Tensor, "queries inner"]:
         keys, values = split(self.pad(key), heads), split(self.pad(value), heads)
-        if len(query) < len(key):
+        return self.attend_padded(query, keys, values, heads, last_only=len(query) < len(key))
+
+    def attend_padded(
+        self,
+        query: Float[Tensor, "queries inner"],
+        keys: Float[Tensor, "sequences heads longest head_dim"],
+        values: Float[Tensor, "sequences heads longest head_dim"],
+        heads: int,
+        last_only: bool,
+    ) -> Float[Tensor, "queries inner"]:
+        """`attend` to keys and values that are padded and split into heads already."""
+        if last_only:
             # Each caption has one query. It sees all tokens of the caption, and the mask hides the padding after them.
             queries = split(F.pad(query, (0, 0, 0, self.spare))[:, None], heads)
             attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=self.real[:, None, None])

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from jaxtyping import Float, Int
-from lightning.pytorch.strategies import Strategy
 from torch import Tensor
 
 from eclipse_pl.embedding import EmbeddingBatch
@@ -59,7 +58,7 @@ class LossWatch:
         """Drop the batches since the last look."""
         self._seen = []
 
-    def look(self, strategy: Strategy) -> None:
+    def look(self) -> None:
         """Read the losses of all ranks since the last look. All ranks look together.
 
         Raises:
@@ -72,7 +71,8 @@ class LossWatch:
         finite = numbers[:, 0].isfinite().all()
         together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
         if together:
-            finite = strategy.reduce(finite.to(torch.int32), reduce_op="min")
+            finite = finite.to(torch.int32)
+            dist.all_reduce(finite, dist.ReduceOp.MIN)
         if finite:
             return
         reasons = [first_reason(seen, numbers.tolist())]
