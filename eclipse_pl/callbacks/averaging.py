@@ -3,7 +3,7 @@ from __future__ import annotations
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_swa_avg_fn
 
 LATE = 10**9
@@ -50,17 +50,17 @@ class CountedAverage(AveragedModel):
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
         average = self.avg_fn or get_swa_avg_fn()
-        ours = list(self.module.parameters())
+        ours: list[Tensor] = list(self.module.parameters())
         theirs = [weight.detach().to(own.device) for own, weight in zip(ours, model.parameters(), strict=True)]
         if self.counted == 0:
             torch._foreach_copy_(ours, theirs)
         elif self.multi_avg_fn is not None:
-            self.multi_avg_fn(ours, theirs, self.counted)  # type: ignore[arg-type]
+            self.multi_avg_fn(ours, theirs, self.counted)
         else:
             for own, weight in zip(ours, theirs, strict=True):
                 own.copy_(average(own, weight, self.counted))
-        for own, buffer in zip(self.module.buffers(), model.buffers(), strict=True):
-            own.copy_(buffer)
+        for kept, buffer in zip(self.module.buffers(), model.buffers(), strict=True):
+            kept.copy_(buffer)
         self.n_averaged += 1
         self.counted += 1
 

@@ -115,7 +115,7 @@ class Votes:
     """
 
     def __init__(self) -> None:
-        self._group = dist.new_group(backend="gloo")
+        self._group: Any = dist.new_group(backend="gloo")
         self._pending: tuple[torch.Tensor, Any] | None = None
 
     def cast(self, number: int, at_once: bool = False) -> int:

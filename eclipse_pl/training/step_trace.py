@@ -67,7 +67,8 @@ class StepTrace(Profiler):
 
     def _write(self) -> None:
         profile = self._close()
-        folder = self._lightning_module.trainer.log_dir if self._lightning_module is not None else None
+        module: Any = getattr(self, "_lightning_module", None)  # set by Lightning
+        folder = None if module is None else module.trainer.log_dir
         path = Path(folder or ".") / f"trace_{self._local_rank or 0}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         profile.export_chrome_trace(str(path))
