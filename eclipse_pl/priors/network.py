@@ -135,7 +135,7 @@ class PriorNetwork(StandardisedNetwork):
 
     def _needs_padding(self, device: torch.device) -> bool:
         weight = self.proj_in.weight
-        narrow = torch.is_autocast_enabled(device.type)
+        narrow = device.type != "meta" and torch.is_autocast_enabled(device.type)
         dtype = torch.get_autocast_dtype(device.type) if narrow else weight.dtype
         return needs_padding(device, dtype, weight.shape[0] // self.heads)
 

@@ -24,7 +24,7 @@ EVERY_BRANCH = {
     "target": "symmetric",
     "mask_duplicates": True,
     "noise": "learned",
-    "standardise": True,
+    "standardise": "diagonal",
 }
 
 
