@@ -16,7 +16,7 @@ from eclipse_pl.embed.teacher import Caption, Teacher
 from eclipse_pl.embed.teacher_shards import teacher_shards
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.loading import find_encoder, load_prior
-from eclipse_pl.priors.diffusion import DiffusionPrior
+from eclipse_pl.priors.guided import GuidedPrior
 from eclipse_pl.priors.prior import Prior
 from eclipse_pl.prompts.prompt_lines import prompt_problem
 from eclipse_pl.raw.reasons import ODD_TEXT, shown
@@ -60,8 +60,8 @@ def distill(
             the folder of a set of shards, for the captions of its training pairs.
         out: Folder of the set of shards.
         samples: Samples a caption. The noise of each depends on the seed, the caption and its number alone.
-        guidance_scale: Guidance of a diffusion prior; by default its own. 1 is none, and gives the most varied samples.
-        steps: Sampling steps of a diffusion prior; by default its own.
+        guidance_scale: Guidance of a diffusion or flow prior; by default its own. 1 is none; its samples vary most.
+        steps: Sampling steps of a diffusion or flow prior; by default its own.
         seed: Of the noise.
         val: Fraction of the captions for validation. All samples of a caption are in one split.
         test: Fraction of the captions for testing.
@@ -115,16 +115,18 @@ def captions_of(path: str, name: str) -> tuple[list[Caption], list[SkippedPair]]
 
 
 def sample_with(prior: Prior, name: str, steps: int | None, guidance_scale: float | None) -> None:
-    """Set the options of a diffusion prior's sampler.
+    """Set the options of the sampler of a diffusion or flow prior.
 
     Raises:
         ValueError: The prior has no such options, or a value is not valid.
     """
     if steps is None and guidance_scale is None:
         return
-    if not isinstance(prior, DiffusionPrior):
+    if not isinstance(prior, GuidedPrior):
         option = "--steps" if steps is not None else "--guidance-scale"
-        raise ValueError(f"{option} is an option of a DiffusionPrior, and {name} is a {type(prior).__name__}. Leave it out.")
+        raise ValueError(
+            f"{option} is an option of a DiffusionPrior or FlowPrior, and {name} is a {type(prior).__name__}. Leave it out."
+        )
     prior.sample_with(steps, guidance_scale)
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from eclipse_pl.losses import contrastive_loss, projection_loss
     from eclipse_pl.priors.diffusion import DiffusionPrior
     from eclipse_pl.priors.eclipse import EclipsePrior
+    from eclipse_pl.priors.flow import FlowPrior
 
 __version__ = "0.1.0"
 
@@ -22,6 +23,7 @@ __all__ = [
     "DiffusionPrior",
     "EclipsePrior",
     "EmbeddingDataModule",
+    "FlowPrior",
     "LitPrior",
     "TextCondition",
     "__version__",
@@ -37,6 +39,7 @@ _PLACES = {
     "DiffusionPrior": "priors.diffusion",
     "EclipsePrior": "priors.eclipse",
     "EmbeddingDataModule": "data.datamodule",
+    "FlowPrior": "priors.flow",
     "LitPrior": "lit_prior",
     "TextCondition": "embedding",
     "contrastive_loss": "losses",

@@ -1,11 +1,12 @@
-"""The two terms of ECLIPSE's loss (Patel et al., CVPR 2024, arXiv 2312.04655, Eq. 3 to 5), as pure functions.
+"""The two terms of ECLIPSE's loss (Patel et al., CVPR 2024, arXiv 2312.04655, Eq. 3 to 5) and what may replace the first.
 
-Both are computed in float32 under autocast. At a temperature of 0.01, bfloat16's error of 0.4 % in a cosine becomes an error
-of 0.4 in a logit.
+All are pure functions, and computed in float32 under autocast. At a temperature of 0.01, bfloat16's error of 0.4 % in a
+cosine becomes an error of 0.4 in a logit.
 """
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any, Literal
 
 import torch
@@ -16,6 +17,9 @@ from torch.nn import functional as F
 from eclipse_pl.arguments import one_of
 
 Reduction = Literal["mean", "sum"]
+
+LEAST_SQUARE = 1e-6
+"""Added to squared distances before their root, whose gradient at zero is infinite."""
 
 
 def projection_loss(
@@ -29,6 +33,43 @@ def projection_loss(
     one_of("reduction", reduction, ("mean", "sum"))
     squares = F.mse_loss(prediction.float(), image_embed.float(), reduction="none")
     return (squares.mean(1) if reduction == "mean" else squares.sum(1)).mean()
+
+
+def cosine_loss(prediction: Float[Tensor, "batch dim"], image_embed: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:
+    """``1 - cosine`` of prediction and true image embedding, averaged over the batch (SEED-X's default). The norm is free."""
+    return 1 - F.cosine_similarity(prediction.float(), image_embed.float(), dim=1).mean()
+
+
+def energy_score(
+    samples: Float[Tensor, "samples batch dim"],
+    image_embed: Float[Tensor, "batch dim"],
+    beta: float = 1.0,
+    reduction: Reduction = "mean",
+) -> Float[Tensor, ""]:
+    """Energy score of n samples a caption (Gneiting & Raftery 2007, Eq. 22), averaged over the batch.
+
+    ``1/n sum_i |x_i - x|^beta - 1/(2 n (n-1)) sum_{i != j} |x_i - x_j|^beta``. It is strictly proper for beta in (0, 2): of
+    all distributions of samples, the true one of a caption's images has the least expected score. One true image a caption is
+    enough, and n = 2 gives an unbiased estimate (EAR: Shao et al. 2025, 2505.07812).
+
+    Args:
+        samples: Independent predictions for each caption.
+        image_embed: The true image embeddings.
+        beta: Exponent of the distances.
+        reduction: "sum": distances are Euclidean. "mean": their squares are divided by the number of dimensions first, as in
+            `projection_loss`, so that the contrastive weight keeps its meaning.
+    """
+    one_of("reduction", reduction, ("mean", "sum"))
+    drawn, truth = samples.float(), image_embed.float()
+
+    def distance(one: Float[Tensor, "batch dim"], other: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:
+        squares = (one - other).square()
+        squares = squares.mean(1) if reduction == "mean" else squares.sum(1)
+        return (squares + LEAST_SQUARE).pow(beta / 2).mean()
+
+    to_truth = [distance(one, truth) for one in drawn]
+    between = [distance(one, other) for one, other in combinations(drawn, 2)]
+    return torch.stack(to_truth).mean() - torch.stack(between).mean() / 2
 
 
 def contrastive_loss(

@@ -228,7 +228,7 @@ def test_a_space_without_statistics(std: float) -> None:
     unknown = replace(space(), image_std=torch.full((DIM,), std))
     with pytest.raises(ValueError, match="16 dimensions cannot be standardised"):
         DiffusionPrior(unknown, num_layers=1)
-    DiffusionPrior(unknown, num_layers=1, standardise=False)
+    DiffusionPrior(unknown, num_layers=1, standardise="none")
 
 
 @pytest.mark.parametrize(("guidance_scale", "expected"), [(1.0, 3), (4.0, 6)])

@@ -245,7 +245,8 @@ def test_steps_and_guidance_are_those_of_the_prior_or_of_the_command(
     np.testing.assert_allclose(read(other)[CAPTIONS[0], 0]["image"], alone, rtol=2e-3, atol=2e-3)
     assert np.abs(read(own)[CAPTIONS[0], 0]["image"] - alone).max() > 0.1
     command = ["--captions", captions, "--out", f"{tmp_path}/none", "--device", "cpu"]
-    assert "--steps is an option of a DiffusionPrior" in error("--prior", priors["eclipse"], "--steps", "3", *command)
+    said = error("--prior", priors["eclipse"], "--steps", "3", *command)
+    assert "--steps is an option of a DiffusionPrior or FlowPrior" in said
     assert "steps is 0; it must be 1 to 1000" in error("--prior", priors["diffusion"], "--steps", "0", *command)
 
 

@@ -107,7 +107,7 @@ def test_other_captions_of_an_image_are_no_negatives_when_masked() -> None:
 
 
 def test_standardised_prior_still_returns_raw_embeddings() -> None:
-    prior, batch = tiny_prior(noise="zero", standardise=True), tiny_batch()
+    prior, batch = tiny_prior(noise="zero", standardise="diagonal"), tiny_batch()
     space, prediction = tiny_space(), prior.sample(batch.text)
     expected = ((prediction - batch.image_embed) / space.image_std).square().mean()
     torch.testing.assert_close(prior.losses(batch)["projection"].detach(), expected)

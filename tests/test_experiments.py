@@ -25,16 +25,27 @@ PARTS = sorted(ROOT.glob("parts/*/*.yaml"))
 OVERLAYS = sorted(ROOT.glob("overlays/*.yaml"))
 SWEEPS = sorted(ROOT.glob("sweeps/*.yaml"))
 OTHERS = ("projection", "diffusion", "mlp", "linear", "text_as_image")
-PAIRS = {
-    (pair, f"{other}_{place}"): {"run.experiment", "model.prior"}
-    for pair, place in (("eclipse_karlo", "karlo"), ("eclipse_kandinsky", "kandinsky"), ("quickstart", "world"))
-    for other in OTHERS
-} | {
-    ("quickstart", "mean_image_world"): {"run.experiment", "model.prior"},
-    ("quickstart", "distilled_world"): {"run.experiment", "data"},
-    ("eclipse_karlo", "eclipse_kandinsky"): {"run.experiment", "data", "decoder"},
-    ("eclipse_karlo", "eclipse_karlo_one_gpu"): {"run.experiment", "trainer", "data", "checkpoint.every_n_steps"},
-}
+NEWER = ("flow", "flow_x0", "energy", "eclipse_energy")
+PAIRS = (
+    {
+        (pair, f"{other}_{place}"): {"run.experiment", "model.prior"}
+        for pair, place in (("eclipse_karlo", "karlo"), ("eclipse_kandinsky", "kandinsky"), ("quickstart", "world"))
+        for other in OTHERS
+    }
+    | {
+        (pair, f"{other}_{place}"): {"run.experiment", "model.prior"}
+        for pair, place in (("eclipse_karlo", "karlo"), ("quickstart", "world"))
+        for other in NEWER
+    }
+    | {
+        ("projection_karlo", "projection_whitened_karlo"): {"run.experiment", "model.prior"},
+        ("projection_world", "projection_whitened_world"): {"run.experiment", "model.prior"},
+        ("quickstart", "mean_image_world"): {"run.experiment", "model.prior"},
+        ("quickstart", "distilled_world"): {"run.experiment", "data"},
+        ("eclipse_karlo", "eclipse_kandinsky"): {"run.experiment", "data", "decoder"},
+        ("eclipse_karlo", "eclipse_karlo_one_gpu"): {"run.experiment", "trainer", "data", "checkpoint.every_n_steps"},
+    }
+)
 
 
 def name(path: Path) -> str:
@@ -84,6 +95,14 @@ def test_pairs_differ_in_the_lines_under_study_only(one, other):
     left, right = (flat(yaml.safe_load((ROOT / f"{stem}.yaml").read_text())) for stem in (one, other))
     differing = {key for key in left.keys() | right.keys() if left.get(key) != right.get(key)}
     assert differing == PAIRS[one, other]
+
+
+def test_energy_parts_differ_in_the_loss_alone():
+    for size in ("33m", "world"):
+        for kind, without in (("energy", "projection"), ("eclipse_energy", "eclipse")):
+            parts = [ROOT / f"parts/prior/{stem}_{size}.yaml" for stem in (kind, without)]
+            left, right = (yaml.safe_load(part.read_text())["init_args"] for part in parts)
+            assert left == right | {"projection": "energy", "samples": 2}
 
 
 def test_projection_parts_are_eclipse_parts_without_the_contrastive_term():

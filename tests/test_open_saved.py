@@ -36,7 +36,9 @@ def _one_thread() -> None:
 
 
 def space(dim: int = 16) -> ClipSpace:
-    return replace(make_space(dim, dim), image_mean=torch.ones(dim), image_std=torch.full((dim,), 2.0))
+    covariance = torch.full((dim, dim), 0.5) + torch.eye(dim)
+    statistics = {"image_mean": torch.ones(dim), "image_std": torch.full((dim,), 2.0), "image_covariance": covariance}
+    return replace(make_space(dim, dim), **statistics)
 
 
 def write_base(folder: Path, dim: int, scheduler: str = "scheduler") -> Path:
@@ -68,7 +70,7 @@ diffusion_options = st.fixed_dictionaries(
         "eta": st.sampled_from([0.0, 0.5, 1.0]),
         "clamp": st.one_of(st.none(), st.floats(0.1, 20)),
         "spacing": st.sampled_from(["linspace", "leading", "trailing"]),
-        "standardise": st.booleans(),
+        "standardise": st.sampled_from(["none", "diagonal"]),
     }
 )
 
@@ -103,12 +105,12 @@ def test_an_exported_diffusion_prior_samples_as_before(
 @settings(max_examples=10)
 @given(
     noise=st.sampled_from(["gaussian", "zero", "learned"]),
-    standardise=st.booleans(),
+    standardise=st.sampled_from(["none", "diagonal", "full"]),
     layers=st.integers(1, 2),
     heads=st.integers(1, 3),
     dim=st.sampled_from([8, 24]),
 )
-def test_an_exported_eclipse_prior_samples_as_before(noise: str, standardise: bool, layers: int, heads: int, dim: int) -> None:
+def test_an_exported_eclipse_prior_samples_as_before(noise: str, standardise: str, layers: int, heads: int, dim: int) -> None:
     options: Any = {"num_layers": layers, "num_attention_heads": heads, "attention_head_dim": 4}
     with TemporaryDirectory() as temporary:
         folder, out = Path(temporary), Path(temporary) / "out"
@@ -121,7 +123,7 @@ def test_an_exported_eclipse_prior_samples_as_before(noise: str, standardise: bo
 transformer = {"num_layers": st.integers(1, 2), "num_attention_heads": st.integers(1, 3), "attention_head_dim": st.just(4)}
 direct = {
     "noise": st.sampled_from(["gaussian", "zero", "learned"]),
-    "standardise": st.booleans(),
+    "standardise": st.sampled_from(["none", "diagonal"]),
     "learn_temperature": st.booleans(),
     "target": st.sampled_from(["text", "image", "symmetric"]),
 }
@@ -155,8 +157,9 @@ def test_a_run_fills_and_is_built(made: tuple[type[Prior], dict[str, Any]], dim:
         saved.fill(filled)
         assert torch.equal(filled.sample(text, torch.Generator().manual_seed(1)), expected)
         if "standardise" in options:
-            with pytest.raises(ValueError, match=f"set the prior's standardise to {str(options['standardise']).lower()}"):
-                saved.fill(cls(where, **{**options, "standardise": not options["standardise"]}))
+            with pytest.raises(ValueError, match=f"set the prior's standardise to {options['standardise']}"):
+                other = {"none": "diagonal", "diagonal": "none"}[options["standardise"]]
+                saved.fill(cls(where, **{**options, "standardise": other}))
 
 
 @pytest.fixture(scope="module")

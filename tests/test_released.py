@@ -29,7 +29,11 @@ def _one_thread() -> None:
 
 
 def space(dim: int = 16) -> ClipSpace:
-    return replace(make_space(dim, dim), image_mean=torch.ones(dim), image_std=torch.full((dim,), 2.0))
+    root = torch.randn(dim, dim, generator=torch.Generator().manual_seed(2))
+    covariance = root @ root.T / dim + torch.eye(dim) / 4
+    return replace(
+        make_space(dim, dim), image_mean=torch.ones(dim), image_std=torch.full((dim,), 2.0), image_covariance=covariance
+    )
 
 
 @pytest.mark.long
@@ -91,8 +95,8 @@ def test_diffusion_prior_there_and_into_diffusers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("noise", ["gaussian", "zero", "learned"])
-@pytest.mark.parametrize("standardise", [False, True])
-def test_what_diffusers_layout_cannot_say_is_folded_into_the_weights(tmp_path: Path, noise: Any, standardise: bool) -> None:
+@pytest.mark.parametrize("standardise", ["none", "diagonal", "full"])
+def test_what_diffusers_layout_cannot_say_is_folded_into_the_weights(tmp_path: Path, noise: Any, standardise: Any) -> None:
     torch.manual_seed(0)
     prior = EclipsePrior(space(), **SMALL, noise=noise, standardise=standardise)
     if prior.learned_noise is not None:
@@ -135,7 +139,7 @@ def test_another_architecture_names_its_keys(tmp_path: Path) -> None:
         EclipsePrior(space(), **{**SMALL, "attention_head_dim": 16}, weights=str(eclipse))
     with pytest.raises(ValueError, match="of another shape"):
         EclipsePrior(space(24), **SMALL, weights=str(eclipse))
-    with pytest.raises(ValueError, match="holds a diffusion prior: load it into DiffusionPrior"):
+    with pytest.raises(ValueError, match="holds a diffusion prior: load it into DiffusionPrior or FlowPrior"):
         EclipsePrior(space(), **SMALL, weights=str(stock))
     with pytest.raises(ValueError, match="holds an ECLIPSE prior, without time token: load it into EclipsePrior"):
         DiffusionPrior(space(), **SMALL, weights=str(eclipse))
@@ -158,10 +162,10 @@ def test_statistics_of_a_diffusion_prior_must_be_there(tmp_path: Path) -> None:
 
 def test_standardise_must_agree_with_the_weights(tmp_path: Path) -> None:
     eclipse, stock = write_eclipse(tmp_path / "eclipse", **TINY), write_stock(tmp_path / "stock", **TINY)
-    with pytest.raises(ValueError, match="predict raw embeddings: set the prior's standardise to false"):
-        EclipsePrior(space(), **SMALL, standardise=True, weights=str(eclipse))
-    with pytest.raises(ValueError, match="predict standardised embeddings: set the prior's standardise to true"):
-        DiffusionPrior(space(), **SMALL, standardise=False, weights=str(stock))
+    with pytest.raises(ValueError, match="predict raw embeddings: set the prior's standardise to none"):
+        EclipsePrior(space(), **SMALL, standardise="diagonal", weights=str(eclipse))
+    with pytest.raises(ValueError, match="predict standardised embeddings: set the prior's standardise to diagonal"):
+        DiffusionPrior(space(), **SMALL, standardise="none", weights=str(stock))
 
 
 def test_a_pickle_is_refused_with_the_way_to_convert_it(tmp_path: Path) -> None:

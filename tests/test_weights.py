@@ -83,8 +83,8 @@ def test_weights_that_do_not_fit(run: Path, tmp_path: Path, capfd: pytest.Captur
     fit = ["fit", "--config", str(experiment)]
     said = refused(capfd, *fit, "--model.prior.init_args.num_layers=3")
     assert "another architecture" in said and "transformer_blocks.2" in said
-    said = refused(capfd, *fit, "--model.prior.init_args.standardise=true")
-    assert "predict raw embeddings: set the prior's standardise to false" in said
+    said = refused(capfd, *fit, "--model.prior.init_args.standardise=diagonal")
+    assert "predict raw embeddings: set the prior's standardise to none" in said
     said = refused(capfd, *fit, f"--model.prior.init_args.weights={run.parent / 'version_7'}")
     assert "Near it: " in said and "version_0" in said
     (tmp_path / "other").mkdir()

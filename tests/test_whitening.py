@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from data_prep.world_models.whitening import Whitening
+from eclipse_pl.priors.whitening import Whitening
 
 
 def stretched(pairs: int, dim: int = 16) -> torch.Tensor:
@@ -17,7 +17,7 @@ def stretched(pairs: int, dim: int = 16) -> torch.Tensor:
 
 def test_whitened_embeddings_vary_equally_in_all_directions() -> None:
     embeds = stretched(2000)
-    white = Whitening(embeds)(embeds)
+    white = Whitening.of(embeds)(embeds)
     assert white.dtype == embeds.dtype
     torch.testing.assert_close(white.mean(0), torch.zeros(16), atol=1e-4, rtol=0)
     torch.testing.assert_close(torch.cov(white.T), torch.eye(16), atol=1e-3, rtol=0)
@@ -25,7 +25,7 @@ def test_whitened_embeddings_vary_equally_in_all_directions() -> None:
 
 def test_a_folded_layer_takes_plain_embeddings() -> None:
     embeds = stretched(500)
-    whitening, layer = Whitening(embeds), nn.Linear(16, 8)
+    whitening, layer = Whitening.of(embeds), nn.Linear(16, 8)
     expected = layer(whitening(embeds))
     assert not torch.allclose(layer(embeds), expected, atol=0.1)
     whitening.fold_into([layer])
@@ -34,4 +34,4 @@ def test_a_folded_layer_takes_plain_embeddings() -> None:
 
 def test_fewer_embeddings_than_dimensions_do_not_blow_up() -> None:
     embeds = stretched(5)
-    assert Whitening(embeds)(embeds).abs().max() < 10
+    assert Whitening.of(embeds)(embeds).abs().max() < 10

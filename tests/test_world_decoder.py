@@ -20,7 +20,7 @@ from data_prep.world_models.decoder import denoising_loss, noise_schedule, unet_
 from data_prep.world_models.layout import features_of_noise, lowest_level, squares, train_layout
 from data_prep.world_models.report import means, scored
 from data_prep.world_models.resumable import Resumable
-from data_prep.world_models.whitening import Whitening
+from eclipse_pl.priors.whitening import Whitening
 from eclipse_pl.world.decoder import FOLDER, WorldDecoder
 from eclipse_pl.world.encoder import FOLDER as CLIP
 from eclipse_pl.world.encoder import WorldEncoder
@@ -109,7 +109,7 @@ def test_the_lowest_level_learns_the_layout(tmp_path: Path) -> None:
 def test_an_unwhitened_unet_takes_plain_embeddings() -> None:
     torch.manual_seed(0)
     embeds = torch.randn(500, 128) * torch.logspace(1, -1, 128) + 2
-    unet, whitening = unet_model(128).eval(), Whitening(embeds)
+    unet, whitening = unet_model(128).eval(), Whitening.of(embeds)
     noise, plain = torch.randn(4, 8, 16, 16), unwhitened(unet, whitening)
 
     def predicted(unet: Any, embeds: torch.Tensor) -> torch.Tensor:

@@ -23,9 +23,9 @@ from data_prep.world_models.movq import CHANNELS, SIDE, as_images, train_movq
 from data_prep.world_models.muon import MuonAndAdamW
 from data_prep.world_models.report import add_point, read_curve, scored, write_readme
 from data_prep.world_models.resumable import Resumable, generator_of
-from data_prep.world_models.whitening import Whitening
 from data_prep.writing import write_tensors
 from eclipse_pl.encoders.encoder import Encoder
+from eclipse_pl.priors.whitening import Whitening
 from eclipse_pl.world.splits import encoder_scene
 
 
@@ -115,7 +115,7 @@ def train_decoder(folder: Path, encoder: Encoder, work: Path, recipe: DecoderRec
     movq, movq_seconds = train_movq(work, recipe.movq_steps, recipe.movq_batch_size, recipe.movq_learning_rate, seed)
     latents, embeds = encoded_scenes(work / "scenes.safetensors", movq, encoder, recipe.scenes, seed)
     zero_image = encoder.encode_images(torch.zeros(1, 3, encoder.image_size, encoder.image_size)).cpu()
-    whitening = Whitening(embeds)
+    whitening = Whitening.of(embeds)
     embeds, zero_image = whitening(embeds), whitening(zero_image)
 
     torch.manual_seed(seed)

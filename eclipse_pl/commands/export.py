@@ -19,6 +19,8 @@ from eclipse_pl.loading import find_encoder, load_prior
 from eclipse_pl.model_folder import find_model_folder, read_config
 from eclipse_pl.priors.diffusion import DiffusionPrior
 from eclipse_pl.priors.direct import DirectPrior
+from eclipse_pl.priors.flow import FlowPrior
+from eclipse_pl.priors.prior import Prior
 from eclipse_pl.priors.write_released import scheduler_config, write_released
 
 ELSEWHERE = ("diffusers", "transformers")
@@ -33,7 +35,8 @@ def export(prior: str, out: str, base: str | None = None, encoder: Encoder | Non
 
     An ECLIPSE prior becomes a pipeline with its text encoder: ``EclipsePriorPipeline.from_pretrained(OUT)``, whose output
     KandinskyV22Pipeline takes. A diffusion prior becomes diffusers' PriorTransformer and its scheduler; with ``base``, a whole
-    KandinskyV22PriorPipeline or UnCLIPPipeline in which they stand in for the published ones.
+    KandinskyV22PriorPipeline or UnCLIPPipeline in which they stand in for the published ones. These pipelines can sample a
+    flow prior with the prediction x0 and the schedule cosine; any other flow prior becomes a PriorTransformer alone.
 
     Args:
         prior: Folder of a run, or a released prior.
@@ -45,25 +48,25 @@ def export(prior: str, out: str, base: str | None = None, encoder: Encoder | Non
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"--out {out} holds something already. Choose another folder.")
     made = load_prior(prior, encoder)
-    if not isinstance(made, DirectPrior | DiffusionPrior):
+    if not isinstance(made, DirectPrior | DiffusionPrior | FlowPrior):
         raise ValueError(
-            f"{prior} is a {type(made).__name__}; only EclipsePrior and DiffusionPrior have a place in diffusers."
+            f"{prior} is a {type(made).__name__}; only EclipsePrior, DiffusionPrior and FlowPrior have a place in diffusers."
         )
     require_plain(made, prior)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
         folder = Path(temporary) / target.name
-        if isinstance(made, DiffusionPrior):
-            write_diffusion(made, folder, base)
-        else:
+        if isinstance(made, DirectPrior):
             write_eclipse(made, folder, base, encoder)
+        else:
+            write_diffusion(made, folder, base)
         if target.is_dir():
             target.rmdir()  # an empty one
         folder.rename(target)
     print(f"{target}: {type(made).__name__} of {made.space}")
 
 
-def write_diffusion(prior: DiffusionPrior, folder: Path, base: str | None) -> None:
+def write_diffusion(prior: DiffusionPrior | FlowPrior, folder: Path, base: str | None) -> None:
     if base is None:
         write_released(prior, folder / "prior")
         try:
@@ -166,18 +169,18 @@ def require_parts(root: Path, parts: list[str], base: str) -> None:
             )
 
 
-def require_plain(prior: DirectPrior | DiffusionPrior, name: str) -> None:
+def require_plain(prior: DirectPrior | DiffusionPrior | FlowPrior, name: str) -> None:
     """Raise ValueError for a subclass that samples in its own way, which a folder could not say."""
-    plain = DiffusionPrior if isinstance(prior, DiffusionPrior) else DirectPrior
+    plain = next(kind for kind in (DirectPrior, DiffusionPrior, FlowPrior) if isinstance(prior, kind))
     for method in ("sample", "guided", "_predict", "_noise"):
         if getattr(type(prior), method, None) is not getattr(plain, method, None):
             raise ValueError(
                 f"{name} is a {type(prior).__name__}, whose {method} is not that of {plain.__name__}: diffusers would sample "
-                "another prior than this one. Only priors that sample as those two do can be exported."
+                "another prior than this one. Only priors that sample as those of this project do can be exported."
             )
 
 
-def require_same_width(root: Path, prior: DirectPrior | DiffusionPrior, base: str) -> None:
+def require_same_width(root: Path, prior: Prior, base: str) -> None:
     """The only fact about its CLIP in a published pipeline."""
     width = read_config(root / "text_encoder").get("projection_dim")
     if width != prior.space.dim:

@@ -16,7 +16,7 @@ from eclipse_pl.data.chunk import content_number, without_direction
 from eclipse_pl.data.manifest import SkippedPair
 from eclipse_pl.embedding import TextCondition
 from eclipse_pl.encoders.encoder import Encoder
-from eclipse_pl.priors.diffusion import DiffusionPrior
+from eclipse_pl.priors.guided import GuidedPrior
 from eclipse_pl.priors.prior import Prior
 from eclipse_pl.raw.pairs import normal_caption
 from eclipse_pl.raw.reasons import NOT_FINITE, VANISHES, skipped
@@ -84,10 +84,11 @@ class Teacher:
     def sampler(self) -> str:
         """The prior and its options of sampling, in words: the manifest keeps them."""
         name = type(self.prior).__name__
-        if not isinstance(self.prior, DiffusionPrior):
+        if not isinstance(self.prior, GuidedPrior):
             return name
-        prior = self.prior
-        return f"{name}, steps {len(prior.timesteps)}, guidance_scale {prior.guidance_scale:g}, eta {prior.eta:g}"
+        options = self.prior.sampling.items()
+        said = [f"{option} {value if isinstance(value, str) else format(value, 'g')}" for option, value in options]
+        return ", ".join([name, *said])
 
     def batches(self, captions: Sequence[Caption]) -> Iterator[SampledBatch]:
         """Yield the pairs of all captions in order, some captions at a time, each with all of its samples."""

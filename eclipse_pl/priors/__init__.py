@@ -3,6 +3,7 @@
 from eclipse_pl.priors.baselines import LinearPrior, MeanImagePrior, TextAsImagePrior
 from eclipse_pl.priors.diffusion import DiffusionPrior
 from eclipse_pl.priors.eclipse import EclipsePrior
+from eclipse_pl.priors.flow import FlowPrior
 from eclipse_pl.priors.mlp import MLPPrior
 from eclipse_pl.priors.network import PriorNetwork
 from eclipse_pl.priors.prior import Prior, gaussian_noise
@@ -10,6 +11,7 @@ from eclipse_pl.priors.prior import Prior, gaussian_noise
 __all__ = [
     "DiffusionPrior",
     "EclipsePrior",
+    "FlowPrior",
     "LinearPrior",
     "MLPPrior",
     "MeanImagePrior",

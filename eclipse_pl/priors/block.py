@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eclipse_pl.priors.packing import Packing, PaddedPacking, join, split
+from eclipse_pl.priors.packing import Packing, join, split
 
 
 class Block(nn.Module):
@@ -21,18 +21,23 @@ class Block(nn.Module):
         self.ff = FeedForward(inner)
 
     def forward(
-        self, hidden: Float[Tensor, "rows inner"], packing: Packing, last_only: bool = False
+        self,
+        hidden: Float[Tensor, "rows inner"],
+        packing: Packing,
+        last_only: bool = False,
+        known: tuple[Tensor, Tensor] | None = None,
     ) -> Float[Tensor, "rows_out inner"]:
         """All rows, or with ``last_only`` only the last token of each caption.
 
-        The network reads only the last token of the last block.
+        The network reads only the last token of the last block. ``known`` are the `keys_and_values` of the same rows.
         """
-        attended = self.attn1(self.norm1(hidden), packing, last_only)
+        attended = self.attn1(self.norm1(hidden), packing, last_only, known)
         return self._feed(packing.last(hidden) if last_only else hidden, attended)
 
     def keys_and_values(
-        self, hidden: Float[Tensor, "rows inner"], packing: PaddedPacking
-    ) -> tuple[Float[Tensor, "sequences heads longest head_dim"], Float[Tensor, "sequences heads longest head_dim"]]:
+        self, hidden: Float[Tensor, "rows inner"], packing: Packing
+    ) -> tuple[Float[Tensor, "*by_heads"], Float[Tensor, "*by_heads"]]:
+        """In the form that ``packing`` gives them."""
         return self.attn1.keys_and_values(self.norm1(hidden), packing)
 
     def extend(
@@ -66,16 +71,19 @@ class Attention(nn.Module):
         self.to_v = nn.Linear(inner, inner)
         self.to_out = nn.ModuleList([nn.Linear(inner, inner)])
 
-    def forward(self, rows: Float[Tensor, "rows inner"], packing: Packing, last_only: bool) -> Float[Tensor, "rows_out inner"]:
+    def forward(
+        self, rows: Float[Tensor, "rows inner"], packing: Packing, last_only: bool, known: tuple[Tensor, Tensor] | None
+    ) -> Float[Tensor, "rows_out inner"]:
         query = self.to_q(packing.last(rows) if last_only else rows)
-        out: Tensor = self.to_out[0](packing.attend(query, self.to_k(rows), self.to_v(rows), self.heads))
+        keys, values = self.keys_and_values(rows, packing) if known is None else known
+        out: Tensor = self.to_out[0](packing.attend(query, keys, values, last_only))
         return out
 
     def keys_and_values(
-        self, rows: Float[Tensor, "rows inner"], packing: PaddedPacking
-    ) -> tuple[Float[Tensor, "sequences heads longest head_dim"], Float[Tensor, "sequences heads longest head_dim"]]:
-        key, value = (split(packing.pad(project(rows)), self.heads) for project in (self.to_k, self.to_v))
-        return key, value
+        self, rows: Float[Tensor, "rows inner"], packing: Packing
+    ) -> tuple[Float[Tensor, "*by_heads"], Float[Tensor, "*by_heads"]]:
+        keys, values = (packing.by_heads(project(rows), self.heads) for project in (self.to_k, self.to_v))
+        return keys, values
 
     def extend(
         self,

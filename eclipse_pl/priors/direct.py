@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -15,11 +15,20 @@ from torch import Tensor, nn
 
 from eclipse_pl.arguments import one_of
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition, condition_of
-from eclipse_pl.losses import contrastive_loss, duplicates, first_of_rank, gather_ranks, projection_loss
+from eclipse_pl.losses import (
+    contrastive_loss,
+    cosine_loss,
+    duplicates,
+    energy_score,
+    first_of_rank,
+    gather_ranks,
+    projection_loss,
+)
 from eclipse_pl.priors.open_saved import open_saved
 from eclipse_pl.priors.prior import Prior, gaussian_noise
-from eclipse_pl.priors.standardised import StandardisedNetwork
+from eclipse_pl.priors.standardised import Standardise, StandardisedNetwork
 
+Projection = Literal["squared", "energy", "cosine"]
 Target = Literal["text", "image", "symmetric"]
 Negatives = Literal["all_ranks", "this_rank"]
 Noise = Literal["gaussian", "zero", "learned"]
@@ -36,8 +45,15 @@ class DirectPrior(Prior):
         network: The network that predicts from noise and text. Its widths must be those of the space.
         contrastive_weight: Lambda of Eq. 5. Paper: 0.2 ("optimal range 0.2-0.4"). At 0 the contrastive term is
             computed and logged without gradient, so that projection-only and ECLIPSE can be compared.
-        reduction: Reduction of the squared error over dimensions: "mean" or "sum". Ours: "mean". Eq. 3 prints a squared norm
-            ("sum"), but with it a contrastive weight of 0.2 has almost no effect, and in the paper it has one.
+        projection: L_proj. "squared" (paper): Eq. 3. "energy": the energy score of ``samples`` predictions (`energy_score`).
+            It trains the prior to sample from the images of a caption, where Eq. 3 trains it to predict their mean.
+            "cosine": 1 - cosine of raw embeddings. It leaves the norm free, and decoders expect that of true embeddings.
+        samples: Number of predictions a caption in training, each from its own noise; all losses are averaged over them. Each
+            further one costs three tokens, because the caption is read once. Paper: 1. The energy score needs 2 or more.
+        beta: Exponent of the energy score, above 0 and below 2.
+        reduction: Reduction of squares over dimensions, of the squared error or of the squared distances of the energy score:
+            "mean" or "sum". Ours: "mean". Eq. 3 prints a squared norm ("sum"), but with it a contrastive weight of 0.2 has
+            almost no effect, and in the paper it has one.
         temperature: Temperature of Eq. 4. Ours: 0.01, the temperature of the frozen CLIP.
         learn_temperature: Learn the temperature, starting from ``temperature``, with CLIP's bounds. Ours: False, because a
             learned temperature changes the weight of the contrastive term.
@@ -51,8 +67,9 @@ class DirectPrior(Prior):
             image. Ours: False, as the paper does not mention it. Set it to True if captions or images repeat.
         noise: The second input of the network. "gaussian" (paper): new noise for each pair in training and sampling. "zero"
             and "learned" (one vector) make the prior deterministic.
-        standardise: Predict embeddings that are standardised by the space's mean and standard deviation. L_proj then compares
-            standardised embeddings; L_CLS and `sample` use raw ones. Ours: False, as in ECLIPSE's inference code.
+        standardise: What the network predicts, and so what L_proj compares: "none", raw embeddings; "diagonal", embeddings
+            standardised by the space's mean and standard deviation; "full", embeddings whitened by its covariance. L_CLS and
+            `sample` use raw ones. Ours: "none", as in ECLIPSE's inference code.
         weights: Initial weights: a run, one of its checkpoints, or a released prior; see `open_saved`.
 
     Raises:
@@ -64,6 +81,9 @@ class DirectPrior(Prior):
         space: ClipSpace,
         network: StandardisedNetwork,
         contrastive_weight: float = 0.2,
+        projection: Projection = "squared",
+        samples: int = 1,
+        beta: float = 1.0,
         reduction: Literal["mean", "sum"] = "mean",
         temperature: float = 0.01,
         learn_temperature: bool = False,
@@ -71,10 +91,11 @@ class DirectPrior(Prior):
         target: Target = "text",
         mask_duplicates: bool = False,
         noise: Noise = "gaussian",
-        standardise: bool = False,
+        standardise: Standardise = "none",
         weights: str | None = None,
     ) -> None:
         super().__init__(space)
+        one_of("projection", projection, get_args(Projection))
         one_of("reduction", reduction, ("mean", "sum"))
         one_of("negatives", negatives, ("all_ranks", "this_rank"))
         one_of("target", target, ("text", "image", "symmetric"))
@@ -93,7 +114,13 @@ class DirectPrior(Prior):
                 "learn_temperature is True but contrastive_weight is 0, so the temperature has no gradient. "
                 "Set learn_temperature to False, or contrastive_weight above 0."
             )
+        require_samples(projection, samples, beta, noise)
+        if projection == "cosine" and reduction == "sum":
+            raise ValueError("reduction is 'sum', but projection 'cosine' reduces no squares. Set reduction to mean.")
         self.contrastive_weight = contrastive_weight
+        self.projection = projection
+        self.samples = samples
+        self.beta = beta
         self.reduction = reduction
         self.temperature = temperature
         self.negatives = negatives
@@ -101,8 +128,7 @@ class DirectPrior(Prior):
         self.mask_duplicates = mask_duplicates
         self.noise = noise
         self.network = network
-        if standardise:
-            self.network.set_statistics(space.image_mean, space.image_std)
+        self.network.standardise_by(space, standardise)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature))) if learn_temperature else None
         self.learned_noise = nn.Parameter(torch.zeros(space.dim)) if noise == "learned" else None
         if weights is not None:
@@ -113,11 +139,12 @@ class DirectPrior(Prior):
         return 1
 
     def losses(self, batch: EmbeddingBatch) -> dict[str, Tensor]:
-        """``projection`` (Eq. 3), ``contrastive`` (Eq. 4, before its weight) and ``total`` (Eq. 5)."""
-        prediction = self._predict(batch.text, self._noise(batch.text.text_embed, None))
-        projection = projection_loss(prediction, self.network.standardise(batch.image_embed), self.reduction)
+        """``projection`` (Eq. 3, or what replaces it), ``contrastive`` (Eq. 4, before its weight) and ``total`` (Eq. 5)."""
+        predictions = self._predictions(batch.text)
+        projection = self._projection(predictions, batch.image_embed)
         with nullcontext() if self.contrastive_weight else torch.no_grad():
-            contrastive = self._contrastive(self.network.raw(prediction), batch)
+            terms = [self._contrastive(self.network.raw(one), batch) for one in predictions]
+            contrastive = torch.stack(terms).mean()
         return {
             "projection": projection,
             "contrastive": contrastive,
@@ -137,6 +164,22 @@ class DirectPrior(Prior):
     def _predict(self, text: TextCondition, noise: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
         prediction: Tensor = self.network(noise, text)
         return prediction
+
+    def _predictions(self, text: TextCondition) -> Float[Tensor, "samples batch dim"]:
+        noise = [self._noise(text.text_embed, None) for _ in range(self.samples)]
+        if self.samples == 1:
+            return self._predict(text, noise[0])[None]
+        return self.network.draws(torch.stack(noise), text)
+
+    def _projection(
+        self, predictions: Float[Tensor, "samples batch dim"], image_embed: Float[Tensor, "batch dim"]
+    ) -> Float[Tensor, ""]:
+        if self.projection == "cosine":
+            return torch.stack([cosine_loss(self.network.raw(one), image_embed) for one in predictions]).mean()
+        target = self.network.standardise(image_embed)
+        if self.projection == "energy":
+            return energy_score(predictions, target, self.beta, self.reduction)
+        return torch.stack([projection_loss(one, target, self.reduction) for one in predictions]).mean()
 
     def _noise(
         self, like: Float[Tensor, "batch dim"], generator: torch.Generator | list[torch.Generator] | None
@@ -170,3 +213,20 @@ class DirectPrior(Prior):
             with torch.no_grad():
                 self.log_scale.clamp_(-LARGEST_SCALE, LARGEST_SCALE)
         return torch.exp(-self.log_scale)
+
+
+def require_samples(projection: Projection, samples: int, beta: float, noise: Noise) -> None:
+    """Raise ValueError for a number of samples that the projection term cannot use, or an exponent that it does not have."""
+    least = 2 if projection == "energy" else 1
+    if samples < least:
+        why = " The energy score compares samples of a caption with each other." if projection == "energy" else ""
+        raise ValueError(f"samples is {samples}; with projection {projection!r} it must be {least} or more.{why}")
+    if samples > 1 and noise != "gaussian":
+        raise ValueError(
+            f"samples is {samples}, but noise {noise!r} makes all samples of a caption equal. Set noise to gaussian, or "
+            "samples to 1 with projection squared."
+        )
+    if not 0 < beta < 2:
+        raise ValueError(f"beta is {beta}; it must be above 0 and below 2 (default: 1).")
+    if beta != 1 and projection != "energy":
+        raise ValueError(f"beta is {beta}, but only the energy score has it. Set projection to energy, or beta to 1.")

@@ -113,7 +113,7 @@ class PriorNetwork(StandardisedNetwork):
             keys.append(key[: packing.batch])
             values.append(value[: packing.batch])
             if block is not self.transformer_blocks[-1]:
-                hidden = block(hidden, packing)
+                hidden = block(hidden, packing, known=(key, value))
         tokens = self.extra_tokens - 1
         causal = torch.ones(tokens, tokens, dtype=torch.bool, device=hidden.device).tril()
         real = packing.real[: packing.batch, None, None].expand(-1, 1, tokens, -1)
@@ -132,9 +132,26 @@ class PriorNetwork(StandardisedNetwork):
 
     def _needs_padding(self, device: torch.device) -> bool:
         weight = self.proj_in.weight
-        narrow = torch.is_autocast_enabled(device.type)
+        narrow = device.type != "meta" and torch.is_autocast_enabled(device.type)
         dtype = torch.get_autocast_dtype(device.type) if narrow else weight.dtype
         return needs_padding(device, dtype, weight.shape[0] // self.heads)
+
+    def draws(self, noise: Float[Tensor, "draws batch dim"], text: TextCondition) -> Float[Tensor, "draws batch dim"]:
+        """`forward` for several noises of each caption, with gradients to all. The tokens of the captions are computed once.
+
+        The tokens of all draws follow the caption in one sequence; the mask hides each draw from the others.
+        """
+        assert self.time_embedding is None, "draws are for networks without a time token"
+        prefix, count = self.prefix(text), len(noise)
+        tokens = torch.cat([self._input_tokens(one, None) for one in noise], dim=1)
+        each = tokens.shape[1] // count
+        before = prefix.visible[:, :, :1, :-each].expand(-1, 1, count * each, -1)
+        causal = torch.ones(each, each, dtype=torch.bool, device=noise.device).tril()
+        own = torch.block_diag(*[causal] * count).bool().expand(len(text), 1, -1, -1)
+        visible = torch.cat([before, own], dim=3)
+        for block, key, value in zip(self._blocks, prefix.keys, prefix.values, strict=True):
+            tokens = block.extend(tokens, key, value, visible)
+        return self._read(tokens[:, each - 1 :: each].flatten(0, 1)).unflatten(0, (-1, count)).transpose(0, 1)
 
     @property
     def _blocks(self) -> list[Block]:

@@ -53,14 +53,18 @@ class Packing(ABC):
         """The last token of each caption."""
 
     @abstractmethod
+    def by_heads(self, rows: Float[Tensor, "rows inner"], heads: int) -> Float[Tensor, "*by_heads"]:
+        """Keys or values in the form that `attend` takes."""
+
+    @abstractmethod
     def attend(
         self,
         query: Float[Tensor, "queries inner"],
-        key: Float[Tensor, "rows inner"],
-        value: Float[Tensor, "rows inner"],
-        heads: int,
+        keys: Float[Tensor, "*by_heads"],
+        values: Float[Tensor, "*by_heads"],
+        last_only: bool,
     ) -> Float[Tensor, "queries inner"]:
-        """Causal attention within each caption, of all its tokens, or of its last one if there are fewer queries than keys."""
+        """Causal attention within each caption. ``query`` has a row for each row, or for the `last` ones."""
 
 
 class PaddedPacking(Packing):
@@ -87,20 +91,23 @@ class PaddedPacking(Packing):
     def last(self, rows: Float[Tensor, "rows inner"]) -> Float[Tensor, "batch inner"]:
         return rows[-self.batch :]
 
+    def by_heads(self, rows: Float[Tensor, "rows inner"], heads: int) -> Float[Tensor, "sequences heads longest head_dim"]:
+        return split(self.pad(rows), heads)
+
     def attend(
         self,
         query: Float[Tensor, "queries inner"],
-        key: Float[Tensor, "rows inner"],
-        value: Float[Tensor, "rows inner"],
-        heads: int,
+        keys: Float[Tensor, "sequences heads longest head_dim"],
+        values: Float[Tensor, "sequences heads longest head_dim"],
+        last_only: bool,
     ) -> Float[Tensor, "queries inner"]:
-        keys, values = split(self.pad(key), heads), split(self.pad(value), heads)
-        if len(query) < len(key):
+        heads = keys.shape[1]
+        if last_only:
             # Each caption has one query. It sees all tokens of the caption, and the mask hides the padding after them.
             queries = split(F.pad(query, (0, 0, 0, self.spare))[:, None], heads)
             attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=self.real[:, None, None])
             return join(attended)[: self.batch, 0]
-        attended = F.scaled_dot_product_attention(split(self.pad(query), heads), keys, values, is_causal=True)
+        attended = F.scaled_dot_product_attention(self.by_heads(query, heads), keys, values, is_causal=True)
         return take_rows(join(attended).flatten(0, 1), self.place)
 
     def pad(self, rows: Float[Tensor, "rows inner"]) -> Float[Tensor, "sequences longest inner"]:

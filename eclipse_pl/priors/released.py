@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.model_folder import find_model_folder, find_weights, read_config
 from eclipse_pl.priors.prior import Prior
-from eclipse_pl.priors.saved import SavedPrior, require_numbers, require_same_weights
+from eclipse_pl.priors.saved import SavedPrior, require_numbers, require_same_rule, require_same_weights
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SPACE = "space.safetensors"
 """The CLIP space of an exported prior, in the folder of its weights. Only this project reads it."""
 RULE = "prior.json"
-"""Arguments of an exported DiffusionPrior, in the folder of its weights. Only this project reads it. It lacks the sizes, which
-are in config.json, and ``standardise``, which follows from the weights."""
+"""Arguments of an exported DiffusionPrior or FlowPrior, in the folder of its weights. Only this project reads it. It lacks the
+sizes, which are in config.json, and ``standardise``, which follows from the weights."""
 RULE_TYPES: dict[str, tuple[type, ...]] = {
     "prediction": (str,),
     "schedule": (str,),
@@ -32,12 +32,13 @@ RULE_TYPES: dict[str, tuple[type, ...]] = {
     "condition_dropout": (float, int),
     "steps": (int,),
     "guidance_scale": (float, int),
-    "eta": (float, int),
     "clamp": (float, int, type(None)),
-    "spacing": (str,),
 }
+"""What both have."""
+DIFFUSION_TYPES: dict[str, tuple[type, ...]] = {**RULE_TYPES, "eta": (float, int), "spacing": (str,)}
+FLOW_TYPES: dict[str, tuple[type, ...]] = {**RULE_TYPES, "sampler": (str,), "sigma": (str,), "shift": (float, int)}
 TRAINED_FOR = ("prediction", "schedule", "num_train_timesteps")
-"""`DiffusionPrior.trained_for`."""
+"""`trained_for` of both."""
 NAMES = ("PriorTransformer", "EclipsePriorTransformer")
 """diffusers' names for the network's class. `EclipsePriorPipeline.save_pretrained` writes the second."""
 PLAIN = {
@@ -65,7 +66,7 @@ class ReleasedPrior(SavedPrior):
         folder: Local folder of the network.
         config: Content of its config.json.
         tensors: Its weights, in float32.
-        rule: Arguments of DiffusionPrior that the folder states; empty for a network without a scheduler.
+        rule: Arguments of DiffusionPrior or FlowPrior that the folder states; empty for a network without a scheduler.
         space: CLIP space; None if `export` did not write the folder.
     """
 
@@ -111,17 +112,19 @@ class ReleasedPrior(SavedPrior):
                 stacklevel=2,
             )
         kind = "diffusion.DiffusionPrior" if self.is_diffusion else "eclipse.EclipsePrior"
+        if "sampler" in self.rule:
+            kind = "flow.FlowPrior"
         return {"class_path": f"eclipse_pl.priors.{kind}", "init_args": self.init_args}
 
     @property
     def init_args(self) -> dict[str, Any]:
-        """Arguments of the EclipsePrior or DiffusionPrior that these weights belong to."""
+        """Arguments of the EclipsePrior, DiffusionPrior or FlowPrior that these weights belong to."""
         sizes = {name: self.size(name) for name in ("num_layers", "num_attention_heads", "attention_head_dim")}
         if not self.is_diffusion:
             return sizes
         statistics = self.statistics
         raw = bool((statistics["clip_mean"] == 0).all()) and bool((statistics["clip_std"] == 1).all())
-        return sizes | self.rule | ({"standardise": False} if raw else {})
+        return sizes | self.rule | ({"standardise": "none"} if raw else {})
 
     @property
     def statistics(self) -> dict[str, Tensor]:
@@ -147,14 +150,16 @@ class ReleasedPrior(SavedPrior):
         if "prd_embedding" not in ours or not isinstance(network, nn.Module):
             raise ValueError(
                 f"{self.source} is not a run of this project, and {type(prior).__name__} has no prior transformer for "
-                "the weights of a released prior. Use the weights of a run, or the prior EclipsePrior or DiffusionPrior."
+                "the weights of a released prior. Use the weights of a run, or an EclipsePrior, DiffusionPrior or FlowPrior."
             )
         if ("time_embedding.linear_1.weight" in ours) != self.is_diffusion:
             raise ValueError(
                 f"{self.source} holds {'a diffusion prior' if self.is_diffusion else 'an ECLIPSE prior, without time token'}: "
-                f"load it into {'DiffusionPrior' if self.is_diffusion else 'EclipsePrior'}."
+                f"load it into {'DiffusionPrior or FlowPrior' if self.is_diffusion else 'EclipsePrior'}."
             )
         theirs = self.tensors | self.statistics
+        if {"flow", "velocity"} & set(prior.trained_for.values()):  # no diffusion prior is either
+            require_same_rule(prior, self.trained_for or PUBLISHED_RULE, f"The weights {self.source}")
         require_same_weights(ours, theirs, f"The weights {self.source}")
         network.load_state_dict(theirs)
 
@@ -210,7 +215,7 @@ def read_released(source: str) -> ReleasedPrior:
 
 
 def stated_rule(folder: Path, scheduler: Path | None) -> dict[str, Any]:
-    """Arguments of DiffusionPrior, from the file that `export` wrote into ``folder`` and from the scheduler.
+    """Arguments of DiffusionPrior or FlowPrior, from the file that `export` wrote into ``folder`` and from the scheduler.
 
     Raises:
         ValueError: A file is damaged, or the two contradict each other.
@@ -218,9 +223,10 @@ def stated_rule(folder: Path, scheduler: Path | None) -> dict[str, Any]:
     rule: dict[str, Any] = {}
     if (folder / RULE).is_file():
         rule = read_config(folder, RULE)
-        wrong = [name for name, value in rule.items() if not isinstance(value, RULE_TYPES.get(name, ()))]
-        if wrong or rule.keys() != RULE_TYPES.keys():
-            name = (wrong or sorted(RULE_TYPES.keys() - rule.keys()))[0]
+        types = FLOW_TYPES if "sampler" in rule else DIFFUSION_TYPES
+        wrong = [name for name, value in rule.items() if not isinstance(value, types.get(name, ()))]
+        if wrong or rule.keys() != types.keys():
+            name = (wrong or sorted(types.keys() - rule.keys()))[0]
             raise ValueError(
                 f"{folder / RULE} has {name} {rule.get(name)!r}, which `export` does not write. Export the prior again."
             )

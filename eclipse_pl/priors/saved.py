@@ -14,6 +14,9 @@ from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.priors.named_class import build_named
 from eclipse_pl.priors.prior import Prior
 
+WHITENING = "unwhitening"
+"""The buffer that only a network of whitened embeddings has."""
+
 
 @runtime_checkable
 class SpaceMaker(Protocol):
@@ -80,20 +83,18 @@ class SavedPrior(ABC):
         if self.space is not None:
             prior.space.require_same(self.space, "the prior", f"the weights {self.source}")
         self._require_same_rule(prior)
-        standardised = is_standardised(prior)
+        wanted = standardised(prior)
         self.load_into(prior)
-        if is_standardised(prior) != standardised:
-            raise ValueError(
-                f"The weights {self.source} predict {'raw' if standardised else 'standardised'} embeddings: set the prior's "
-                f"standardise to {str(not standardised).lower()}."
-            )
+        if (found := standardised(prior)) != wanted:
+            what = "raw" if found == "none" else "standardised"
+            raise ValueError(f"The weights {self.source} predict {what} embeddings: set the prior's standardise to {found}.")
 
     def _require_same_rule(self, prior: Prior) -> None:
         require_same_rule(prior, self.trained_for, f"The weights {self.source}")
 
 
-def is_standardised(prior: Prior) -> bool:
-    return bool(getattr(getattr(prior, "network", None), "is_standardised", False))
+def standardised(prior: Prior) -> str:
+    return str(getattr(getattr(prior, "network", None), "standardised", "none"))
 
 
 def require_same_rule(prior: Prior, trained_for: Mapping[str, Any], name: str) -> None:
@@ -110,6 +111,10 @@ def require_same_rule(prior: Prior, trained_for: Mapping[str, Any], name: str) -
 
 def require_same_weights(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], name: str) -> None:
     """Raise ValueError, naming keys, unless ``theirs`` (of ``name``) match the tensors of ``ours``."""
+    whitened = [any(key.endswith(WHITENING) for key in tensors) for tensors in (ours, theirs)]
+    if whitened[0] != whitened[1]:
+        what, remedy = ("whitened", "full") if whitened[1] else ("no whitened", "none or diagonal")
+        raise ValueError(f"{name} predict {what} embeddings: set the prior's standardise to {remedy}.")
     missing = sorted(ours.keys() - theirs.keys())
     unknown = sorted(theirs.keys() - ours.keys())
     reshaped = sorted(key for key in ours.keys() & theirs.keys() if ours[key].shape != theirs[key].shape)

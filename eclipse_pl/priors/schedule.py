@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from torch import Tensor, nn
 
 from eclipse_pl.arguments import one_of
@@ -22,8 +22,8 @@ Curve = Literal["cosine", "linear"]
 Prediction = Literal["x0", "eps", "v"]
 Spacing = Literal["linspace", "leading", "trailing"]
 
-Predict = Callable[[Float[Tensor, "batch dim"], Int[Tensor, " batch"]], Float[Tensor, "batch dim"]]
-"""From noisy embeddings and their steps to the prediction of the network."""
+Predict = Callable[[Float[Tensor, "batch dim"], Real[Tensor, " batch"]], Float[Tensor, "batch dim"]]
+"""From noisy embeddings and their times to the prediction of the network."""
 
 
 class NoiseSchedule(nn.Module):

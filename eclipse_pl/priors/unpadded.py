@@ -51,21 +51,22 @@ class UnpaddedPacking(Packing):
     def last(self, rows: Float[Tensor, "rows inner"]) -> Float[Tensor, "batch inner"]:
         return take_rows(rows, self.last_places)
 
+    def by_heads(self, rows: Float[Tensor, "rows inner"], heads: int) -> Float[Tensor, "rows heads head_dim"]:
+        return rows.unflatten(1, (heads, -1))
+
     def attend(
         self,
         query: Float[Tensor, "queries inner"],
-        key: Float[Tensor, "rows inner"],
-        value: Float[Tensor, "rows inner"],
-        heads: int,
+        keys: Float[Tensor, "rows heads head_dim"],
+        values: Float[Tensor, "rows heads head_dim"],
+        last_only: bool,
     ) -> Float[Tensor, "queries inner"]:
-        keys, values = key.unflatten(1, (heads, -1)), value.unflatten(1, (heads, -1))
-        if len(query) < len(key):
-            queries = F.pad(query, (0, 0, 0, self.spare)).unflatten(1, (heads, -1))
-            last = call_kernel(queries, keys, values, self.last_starts, self.starts, 1, self.longest)
-            return last[: self.batch].flatten(1)
-        queries, starts, longest = query.unflatten(1, (heads, -1)), self.starts, self.longest
+        heads, starts, longest = keys.shape[1], self.starts, self.longest
+        if last_only:
+            queries = self.by_heads(F.pad(query, (0, 0, 0, self.spare)), heads)
+            return call_kernel(queries, keys, values, self.last_starts, starts, 1, longest)[: self.batch].flatten(1)
         causal: dict[str, Any] = {"window_size": (-1, 0)} if takes_window() else {"is_causal": True}
-        return call_kernel(queries, keys, values, starts, starts, longest, longest, **causal).flatten(1)
+        return call_kernel(self.by_heads(query, heads), keys, values, starts, starts, longest, longest, **causal).flatten(1)
 
 
 def call_kernel(*arguments: Any, **options: Any) -> Tensor:

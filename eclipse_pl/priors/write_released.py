@@ -12,11 +12,12 @@ from torch import Tensor
 from eclipse_pl.files import atomic_path
 from eclipse_pl.priors.diffusion import DiffusionPrior
 from eclipse_pl.priors.direct import DirectPrior
+from eclipse_pl.priors.flow import FlowPrior
 from eclipse_pl.priors.network import PriorNetwork
 from eclipse_pl.priors.released import PLAIN, PREDICTION, RULE, SPACE, WEIGHTS
 
 
-def write_released(prior: DirectPrior | DiffusionPrior, folder: Path) -> None:
+def write_released(prior: DirectPrior | DiffusionPrior | FlowPrior, folder: Path) -> None:
     """Write the network as a folder that `read_released` reads. diffusers reads the folder of a diffusion prior.
 
     An ECLIPSE prior's statistics and fixed noise are folded into its last and first projection. The written network then
@@ -37,6 +38,11 @@ def write_released(prior: DirectPrior | DiffusionPrior, folder: Path) -> None:
     tensors = {key: value.detach().cpu().clone().contiguous() for key, value in network.state_dict().items()}
     if isinstance(prior, DirectPrior):
         fold_in(prior, tensors)
+    elif network.whitening is not None:
+        raise ValueError(
+            "diffusers' PriorTransformer holds a mean and a standard deviation, and this prior denoises whitened embeddings. "
+            "Train it with standardise: diagonal to export it."
+        )
     config = {
         "_class_name": "PriorTransformer",
         "_diffusers_version": version("diffusers"),
@@ -55,26 +61,26 @@ def write_released(prior: DirectPrior | DiffusionPrior, folder: Path) -> None:
     with atomic_path(folder / WEIGHTS) as partial:
         save_file(tensors, partial, {"format": "pt"})
     prior.space.save(folder / SPACE)
-    if isinstance(prior, DiffusionPrior):
+    if not isinstance(prior, DirectPrior):
         (folder / RULE).write_text(json.dumps(rule_of(prior), indent=2) + "\n")
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
-def rule_of(prior: DiffusionPrior) -> dict[str, Any]:
+def rule_of(prior: DiffusionPrior | FlowPrior) -> dict[str, Any]:
     """The arguments of training and sampling. Neither the weights nor config.json hold them."""
-    return {
-        **prior.trained_for,
-        "condition_dropout": prior.condition_dropout,
-        "steps": len(prior.timesteps),
-        "guidance_scale": prior.guidance_scale,
-        "eta": prior.eta,
-        "clamp": prior.clamp,
-        "spacing": prior.spacing,
-    }
+    shared = {"condition_dropout": prior.condition_dropout, "clamp": prior.clamp}
+    if isinstance(prior, DiffusionPrior):
+        return {**prior.trained_for, **prior.sampling, **shared, "spacing": prior.spacing}
+    return {**prior.trained_for, **prior.sampling, **shared, "sigma": prior.levels, "shift": prior.path.shift}
 
 
 def fold_in(prior: DirectPrior, tensors: dict[str, Tensor]) -> None:
     mean, std = tensors["clip_mean"][0], tensors["clip_std"][0]
+    if prior.network.whitening is not None:
+        tensors.pop("whitening")
+        unwhitening = tensors.pop("unwhitening")  # symmetric
+        tensors["proj_to_clip_embeddings.weight"] = unwhitening @ tensors["proj_to_clip_embeddings.weight"]
+        tensors["proj_to_clip_embeddings.bias"] = unwhitening @ tensors["proj_to_clip_embeddings.bias"]
     tensors["proj_to_clip_embeddings.weight"] *= std[:, None]
     tensors["proj_to_clip_embeddings.bias"].mul_(std).add_(mean)
     tensors["clip_mean"].zero_()
@@ -85,21 +91,26 @@ def fold_in(prior: DirectPrior, tensors: dict[str, Tensor]) -> None:
         tensors["proj_in.weight"].zero_()
 
 
-def scheduler_config(prior: DiffusionPrior) -> dict[str, Any]:
-    """Config of the ``UnCLIPScheduler`` of this prior, for Kandinsky's and Karlo's pipelines."""
+def scheduler_config(prior: DiffusionPrior | FlowPrior) -> dict[str, Any]:
+    """Config of the ``UnCLIPScheduler`` of this prior, for Kandinsky's and Karlo's pipelines.
+
+    A FlowPrior with x0 and the cosine schedule is trained on what a diffusion prior is trained on, but for the weight of each
+    noise level, so they can sample it.
+    """
     words = {ours: theirs for theirs, ours in PREDICTION.items()}
-    prediction = prior.schedule.prediction
-    if prior.schedule.curve != "cosine" or prediction not in ("x0", "eps"):
+    rule = prior.trained_for
+    prediction, schedule = str(rule["prediction"]), rule["schedule"]
+    if schedule != "cosine" or prediction not in ("x0", "eps"):
         raise ValueError(
             "Kandinsky's and Karlo's pipelines sample with UnCLIPScheduler, which has the cosine schedule and the predictions "
-            f"x0 and eps. This prior has {prior.schedule.curve} and {prediction}. Train with them, or export without --base."
+            f"x0 and eps. This prior has {schedule} and {prediction}. Train with them, or export without --base."
         )
     return {
         "_class_name": "UnCLIPScheduler",
         "_diffusers_version": version("diffusers"),
         "clip_sample": prior.clamp is not None,
         "clip_sample_range": prior.clamp or 1.0,
-        "num_train_timesteps": prior.schedule.steps,
+        "num_train_timesteps": rule["num_train_timesteps"],
         "prediction_type": words[prediction],
         "variance_type": "fixed_small_log",
     }

@@ -10,7 +10,16 @@ import torch
 
 import eclipse_pl.priors
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
-from eclipse_pl.priors import DiffusionPrior, EclipsePrior, LinearPrior, MeanImagePrior, MLPPrior, Prior, TextAsImagePrior
+from eclipse_pl.priors import (
+    DiffusionPrior,
+    EclipsePrior,
+    FlowPrior,
+    LinearPrior,
+    MeanImagePrior,
+    MLPPrior,
+    Prior,
+    TextAsImagePrior,
+)
 
 DIM, CONTEXT = 12, 16
 SIZES = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 8}
@@ -25,7 +34,10 @@ DIRECT: list[dict[str, Any]] = [
     {"mask_duplicates": True},
     {"noise": "zero"},
     {"noise": "learned"},
-    {"standardise": True},
+    {"standardise": "diagonal"},
+    {"standardise": "full"},
+    {"projection": "energy", "samples": 2},
+    {"projection": "cosine"},
 ]
 OPTIONS: dict[type[Prior], list[dict[str, Any]]] = {
     EclipsePrior: [SIZES | options for options in DIRECT],
@@ -38,9 +50,21 @@ OPTIONS: dict[type[Prior], list[dict[str, Any]]] = {
             {"prediction": "v"},
             {"condition_dropout": 0.0, "guidance_scale": 1.0},
             {"condition_dropout": 0.5},
-            {"standardise": False},
+            {"standardise": "none"},
+            {"standardise": "full"},
             {"eta": 0.0},
             {"clamp": None},
+        )
+    ],
+    FlowPrior: [
+        SIZES | {"steps": 3} | options
+        for options in (
+            {},
+            {"prediction": "x0", "schedule": "cosine", "clamp": 3.0},
+            {"sigma": "logit_normal", "shift": 2.0},
+            {"condition_dropout": 0.0, "guidance_scale": 1.0},
+            {"sampler": "heun"},
+            {"sampler": "stochastic"},
         )
     ],
     LinearPrior: [{}],
@@ -69,7 +93,9 @@ def space() -> ClipSpace:
     draw = torch.Generator().manual_seed(9)
     mean, std = torch.randn(DIM, generator=draw), torch.rand(DIM, generator=draw) + 0.5
     empty_states, empty_embed = torch.randn(2, DIM, generator=draw), torch.randn(DIM, generator=draw)
-    return ClipSpace("tiny", DIM, DIM, CONTEXT, "tiny", False, mean, std, empty_states, empty_embed)
+    root = torch.randn(DIM, DIM, generator=draw)
+    covariance = root @ root.T + torch.eye(DIM)
+    return ClipSpace("tiny", DIM, DIM, CONTEXT, "tiny", False, mean, std, empty_states, empty_embed, None, covariance)
 
 
 def build(kind: type[Prior], options: dict[str, Any]) -> Prior:
