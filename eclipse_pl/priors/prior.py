@@ -24,6 +24,9 @@ class Prior(nn.Module, ABC):
     arguments: dict[str, Any]
     """What the constructor was given, but for the space: a checkpoint keeps it, where it is plain data."""
 
+    may_lack: tuple[str, ...] = ()
+    """Beginnings of the names of weights that others' weights may lack. Such weights keep their initial values."""
+
     def __new__(cls, *args: Any, **options: Any) -> Prior:
         prior = super().__new__(cls)
         try:
