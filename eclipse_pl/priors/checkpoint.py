@@ -64,7 +64,10 @@ class SavedRun(SavedPrior):
             raise ValueError(f"{self.stated_in} names no prior (model.prior.class_path).")
         arguments = part.get("init_args") or {}
         # What a run began with is of no use once its own weights are loaded, and may be gone.
-        return {**part, "init_args": {**arguments, "weights": None} if "weights" in arguments else arguments}
+        inner = arguments.get("prior_args")
+        if isinstance(inner, dict):
+            arguments = {**arguments, "prior_args": _without_weights(inner)}
+        return {**part, "init_args": _without_weights(arguments)}
 
     @property
     def data_folder(self) -> str:
@@ -78,11 +81,16 @@ class SavedRun(SavedPrior):
 
     def load_into(self, prior: Prior) -> None:
         tensors = {key.removeprefix("prior."): value for key, value in self.content["state_dict"].items()}
+        tensors = self._completed(prior, tensors)
         name = f"The weights {self.source}"
         require_same_weights(prior.state_dict(), tensors, name)
         # a buffer, such as a mask, may well hold infinity
         require_numbers(tensors, name, frozenset(key for key, _ in prior.named_buffers()))
         prior.load_state_dict(tensors)
+
+
+def _without_weights(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {**arguments, "weights": None} if "weights" in arguments else arguments
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -119,6 +119,6 @@ class DiffusionPrior(GuidedPrior):
         The generator draws the initial noise. If eta is above 0, it also draws the noise that each step adds.
         """
         text = condition_of(text)
-        noise = gaussian_noise(text.text_embed.new_empty(len(text), self.space.dim), generator)
+        noise = self.noise_for(text, generator)
         *_, embed = self.schedule.denoise(self.guided(text), noise, self.timesteps, self.eta, self.clamp, generator)
         return self.network.raw(embed).float()

@@ -133,6 +133,6 @@ class FlowPrior(GuidedPrior):
         The generator draws the initial noise. The stochastic sampler also draws the noise of each step from it.
         """
         text = condition_of(text)
-        noise = gaussian_noise(text.text_embed.new_empty(len(text), self.space.dim), generator)
+        noise = self.noise_for(text, generator)
         *_, embed = self.path.denoise(self.guided(text), noise, self.sigmas, self.sampler, self.clamp, generator)
         return self.network.raw(embed).float()

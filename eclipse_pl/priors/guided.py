@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from abc import abstractmethod
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Real
@@ -13,7 +14,6 @@ from torch import Tensor
 from eclipse_pl.embedding import ClipSpace, TextCondition
 from eclipse_pl.priors.network import PriorNetwork
 from eclipse_pl.priors.prior import Prior
-from eclipse_pl.priors.schedule import Predict
 from eclipse_pl.priors.standardised import Standardise
 
 
@@ -113,25 +113,28 @@ class GuidedPrior(Prior):
         rows = torch.rand(len(text), device=text.text_embed.device) < self.condition_dropout
         return text.replaced(rows, self.empty_prompt(text))
 
-    def guided(self, text: TextCondition) -> Predict:
-        """The guided prediction. The tokens of the captions are computed once for all steps."""
+    def guided(self, text: TextCondition) -> Callable[..., Float[Tensor, "batch dim"]]:
+        """The guided prediction from noisy embeddings and times. The captions are read once for all steps."""
         if self.guidance_scale == 1:
             prefix = self.network.prefix(text)
-            return lambda noisy, time: self.network.continue_prefix(noisy, prefix, time)
+            return lambda noisy, *times: self.network.continue_prefix(noisy, prefix, *times)
         batch, device = len(text), text.text_embed.device
         captions = TextCondition.join([text, self.empty_prompt(text)])
         rows = torch.cat([torch.arange(batch, device=device), torch.full((batch,), batch, device=device)])
         doubled = self.network.prefix(captions).select(rows)
 
-        def predict(noisy: Float[Tensor, "batch dim"], time: Real[Tensor, " batch"]) -> Float[Tensor, "batch dim"]:
-            captioned, empty = self.network.continue_prefix(noisy.repeat(2, 1), doubled, time.repeat(2)).chunk(2)
+        def predict(noisy: Float[Tensor, "batch dim"], *times: Real[Tensor, " batch"]) -> Float[Tensor, "batch dim"]:
+            twice = [time.repeat(2) for time in times]
+            captioned, empty = self.network.continue_prefix(noisy.repeat(2, 1), doubled, *twice).chunk(2)
             return empty + self.guidance_scale * (captioned - empty)
 
         return predict
 
 
-def network_with_time(space: ClipSpace, num_layers: int, num_attention_heads: int, attention_head_dim: int) -> PriorNetwork:
+def network_with_time(
+    space: ClipSpace, num_layers: int, num_attention_heads: int, attention_head_dim: int, interval: bool = False
+) -> PriorNetwork:
     """The network of the widths of ``space`` with a time token."""
     widths = (space.dim, space.text_width, space.context_length)
     sizes = (num_layers, num_attention_heads, attention_head_dim)
-    return PriorNetwork(*widths, *sizes, time_embedding=True, text_dim=space.text_dim)
+    return PriorNetwork(*widths, *sizes, time_embedding=True, text_dim=space.text_dim, interval_embedding=interval)

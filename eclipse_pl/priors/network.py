@@ -44,6 +44,7 @@ class PriorNetwork(StandardisedNetwork):
         time_embedding: If True, add the token of the diffusion step. ECLIPSE has none.
         text_dim: Width C of the pooled text embedding, or of a condition of another kind. None: ``dim``, as in every network
             that diffusers can hold.
+        interval_embedding: If True, add the embedding of a second time to that token. It is zero before training.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class PriorNetwork(StandardisedNetwork):
         attention_head_dim: int = 32,
         time_embedding: bool = False,
         text_dim: int | None = None,
+        interval_embedding: bool = False,
     ) -> None:
         super().__init__(dim)
         sizes = {
@@ -75,6 +77,10 @@ class PriorNetwork(StandardisedNetwork):
         self.encoder_hidden_states_proj = nn.Linear(text_width, inner)
         self.embedding_proj = nn.Linear(dim if text_dim is None else text_dim, inner)
         self.time_embedding = TimeEmbedding(inner) if time_embedding else None
+        self.interval_embedding = TimeEmbedding(inner) if interval_embedding else None
+        if self.interval_embedding is not None:
+            nn.init.zeros_(self.interval_embedding.linear_2.weight)
+            nn.init.zeros_(self.interval_embedding.linear_2.bias)
         self.proj_in = nn.Linear(dim, inner)
         # Zero, as in diffusers and in ECLIPSE's class. Karlo's code draws both from N(0, 0.01).
         self.positional_embedding = nn.Parameter(torch.zeros(1, context_length + self.extra_tokens, inner))
@@ -88,6 +94,7 @@ class PriorNetwork(StandardisedNetwork):
         noise: Float[Tensor, "batch dim"],
         text: TextCondition,
         time: Real[Tensor, " batch"] | None = None,
+        interval: Real[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch dim"]:
         """Predicted image embedding, standardised by ``clip_mean`` and ``clip_std``.
 
@@ -96,7 +103,7 @@ class PriorNetwork(StandardisedNetwork):
         """
         kind = PaddedPacking if self._needs_padding(noise.device) else UnpaddedPacking
         packing = kind(text, self.extra_tokens, self.context_length)
-        rows = torch.cat([*self._text_rows(text, packing), *self._input_tokens(noise, time).unbind(1)])
+        rows = torch.cat([*self._text_rows(text, packing), *self._input_tokens(noise, time, interval).unbind(1)])
         hidden = packing.arranged(rows)
         *blocks, last_block = self._blocks
         for block in blocks:
@@ -123,10 +130,14 @@ class PriorNetwork(StandardisedNetwork):
         return Prefix(keys, values, torch.cat([real, causal.expand(len(text), 1, -1, -1)], dim=3))
 
     def continue_prefix(
-        self, noise: Float[Tensor, "batch dim"], prefix: Prefix, time: Real[Tensor, " batch"] | None = None
+        self,
+        noise: Float[Tensor, "batch dim"],
+        prefix: Prefix,
+        time: Real[Tensor, " batch"] | None = None,
+        interval: Real[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch dim"]:
         """`forward` for captions whose `prefix` is known. The result is the same, at the cost of the extra tokens alone."""
-        tokens = self._input_tokens(noise, time)
+        tokens = self._input_tokens(noise, time, interval)
         *blocks, last_block = zip(self._blocks, prefix.keys, prefix.values, strict=True)
         for block, key, value in blocks:
             tokens = block.extend(tokens, key, value, prefix.visible)
@@ -170,13 +181,20 @@ class PriorNetwork(StandardisedNetwork):
         return [states, self.embedding_proj(text.text_embed) + positions[self.context_length]]
 
     def _input_tokens(
-        self, noise: Float[Tensor, "batch dim"], time: Real[Tensor, " batch"] | None
+        self,
+        noise: Float[Tensor, "batch dim"],
+        time: Real[Tensor, " batch"] | None,
+        interval: Real[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch tokens inner"]:
         """The tokens after the caption: ([time]) [noise] [prd]."""
         tokens = [self.proj_in(noise), self.prd_embedding[0].expand(len(noise), -1)]
         if self.time_embedding is not None:
             assert time is not None, "this network has a time token: pass the diffusion step"
-            tokens.insert(0, self.time_embedding(time))
+            token = self.time_embedding(time)
+            if self.interval_embedding is not None:
+                assert interval is not None, "this network reads a second time: pass the interval"
+                token = token + self.interval_embedding(interval)
+            tokens.insert(0, token)
         else:
             assert time is None, "this network has no time token: build it with time_embedding=True"
         return torch.stack(tokens, dim=1) + self.positional_embedding[0, self.context_length + 1 :]
@@ -193,6 +211,10 @@ class Prefix:
     keys: list[Float[Tensor, "batch heads longest head_dim"]]
     values: list[Float[Tensor, "batch heads longest head_dim"]]
     visible: Bool[Tensor, "batch 1 tokens seen"]
+
+    def first(self, count: int) -> Prefix:
+        """The first captions."""
+        return Prefix([key[:count] for key in self.keys], [value[:count] for value in self.values], self.visible[:count])
 
     def select(self, rows: Int[Tensor, " rows"]) -> Prefix:
         """The captions at ``rows``, in that order; ``rows`` may repeat a row."""

@@ -24,6 +24,9 @@ class Prior(nn.Module, ABC):
     arguments: dict[str, Any]
     """What the constructor was given, but for the space: a checkpoint keeps it, where it is plain data."""
 
+    may_lack: tuple[str, ...] = ()
+    """Beginnings of the names of weights that others' weights may lack. Such weights keep their initial values."""
+
     def __new__(cls, *args: Any, **options: Any) -> Prior:
         prior = super().__new__(cls)
         try:
@@ -71,6 +74,12 @@ class Prior(nn.Module, ABC):
         A list of generators, one a caption, makes each result depend on its caption and its generator alone, whatever else
         is in the batch.
         """
+
+    def noise_for(
+        self, text: TextCondition, generator: torch.Generator | list[torch.Generator] | None
+    ) -> Float[Tensor, "batch dim"]:
+        """`gaussian_noise` as wide as image embeddings, a row a caption; conditions that are no captions may be wider."""
+        return gaussian_noise(text.text_embed.new_empty(len(text), self.space.dim), generator)
 
     def end_of_epoch(self) -> None:
         """Called on every rank after the last training batch of an epoch, before validation.

@@ -89,6 +89,12 @@ class SavedPrior(ABC):
             what = "raw" if found == "none" else "standardised"
             raise ValueError(f"The weights {self.source} predict {what} embeddings: set the prior's standardise to {found}.")
 
+    @staticmethod
+    def _completed(prior: Prior, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """``tensors``, with the weights of the prior that they may lack."""
+        own = {key: value for key, value in prior.state_dict().items() if key.startswith(prior.may_lack)}
+        return {**own, **tensors}
+
     def _require_same_rule(self, prior: Prior) -> None:
         require_same_rule(prior, self.trained_for, f"The weights {self.source}")
 

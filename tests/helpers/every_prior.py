@@ -11,12 +11,15 @@ import torch
 import eclipse_pl.priors
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
 from eclipse_pl.priors import (
+    BestOfPrior,
     DiffusionPrior,
     EclipsePrior,
     FlowPrior,
     LinearPrior,
+    MeanFlowPrior,
     MeanImagePrior,
     MLPPrior,
+    NearestNeighbourPrior,
     Prior,
     TextAsImagePrior,
 )
@@ -67,6 +70,13 @@ OPTIONS: dict[type[Prior], list[dict[str, Any]]] = {
             {"sampler": "stochastic"},
         )
     ],
+    # without the derivative: torch has no forward mode under a GPU that is not there
+    MeanFlowPrior: [SIZES | {"interval_share": 0.0} | options for options in ({}, {"guidance_scale": 2.0, "steps": 2})],
+    BestOfPrior: [
+        {"prior": "eclipse_pl.priors.eclipse.EclipsePrior", "prior_args": SIZES},
+        {"prior": "eclipse_pl.priors.flow.FlowPrior", "prior_args": SIZES | {"steps": 2}, "rerank": 3},
+    ],
+    NearestNeighbourPrior: [{"bank": 4}, {}],
     LinearPrior: [{}],
     MeanImagePrior: [{}],
     TextAsImagePrior: [{}],

@@ -1,0 +1,203 @@
+"""MeanFlowPrior: a flow where r = t, the closed form on Gaussian data, and its derivative."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jaxtyping
+import pytest
+import torch
+from torch import Tensor
+
+from eclipse_pl.__main__ import main as command
+from eclipse_pl.embedding import EmbeddingBatch
+from eclipse_pl.priors import FlowPrior, MeanFlowPrior
+from tests.helpers.saved_runs import make_run, randomise
+from tests.test_diffusion import DIM, LENGTHS, batch_of, space
+from tests.test_network import captions
+
+SMALL: dict[str, Any] = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 8}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def prior(**options: Any) -> MeanFlowPrior:
+    torch.manual_seed(0)
+    made = MeanFlowPrior(space(), **{**SMALL, **options})
+    randomise(made)
+    return made.eval()
+
+
+def test_with_r_equal_to_t_it_is_flow_matching_bit_for_bit(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", FlowPrior, space(), **SMALL)
+    flow = FlowPrior(space(), **SMALL, weights=str(run), steps=1, guidance_scale=1.0)
+    mean = MeanFlowPrior(space(), **SMALL, weights=str(run), interval_share=0.0, adaptive_power=0.0)
+    batch = batch_of(captions(LENGTHS, DIM))
+    results = []
+    for made in (flow, mean):
+        torch.manual_seed(4)
+        total = made.train().losses(batch)["total"]
+        total.backward()
+        results.append(
+            [total.detach(), *(made.network.get_parameter(name).grad for name, _ in flow.network.named_parameters())]
+        )
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+    samples = [made.eval().sample(batch.text, torch.Generator().manual_seed(1)) for made in (flow, mean)]
+    torch.testing.assert_close(*samples, atol=1e-6, rtol=1e-6)
+
+
+MEAN, SPREAD = 1.0, 0.5
+
+
+def average(noisy: Tensor, time: Tensor, interval: Tensor) -> Tensor:
+    """u of x ~ N(MEAN, SPREAD^2): the flow keeps (z_t - (1-t) MEAN) / sqrt(((1-t) SPREAD)^2 + t^2) constant."""
+    time, interval = time[:, None], interval[:, None]
+
+    def deviation(at: Tensor) -> Tensor:
+        return (((1 - at) * SPREAD).square() + at.square()).sqrt()
+
+    following = time - interval
+    centred = noisy - (1 - time) * MEAN
+    arrival = (1 - following) * MEAN + deviation(following) / deviation(time) * centred
+    velocity = (time - (1 - time) * SPREAD**2) / deviation(time).square() * centred - MEAN
+    return torch.where(interval > 0, (noisy - arrival) / interval.clamp(min=1e-6), velocity)
+
+
+def analytic(monkeypatch: pytest.MonkeyPatch, **options: Any) -> MeanFlowPrior:
+    """A prior whose network is the average velocity of Gaussian data."""
+    made = prior(num_train_timesteps=1000, standardise="none", condition_dropout=0.0, **options)
+    network = made.network
+    monkeypatch.setattr(network, "forward", lambda noisy, _, time, interval: average(noisy, time / 1000, interval / 1000))
+    monkeypatch.setattr(network, "prefix", lambda _: SimpleNamespace(first=lambda count: None))
+    monkeypatch.setattr(
+        network, "continue_prefix", lambda noisy, _, time, interval: average(noisy, time / 1000, interval / 1000)
+    )
+    return made
+
+
+def test_its_instantaneous_velocity_is_that_of_the_closed_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, text = analytic(monkeypatch), captions([3] * 200, DIM)
+    noisy, time = torch.randn(200, DIM), 0.1 + 0.9 * torch.rand(200)
+    interval = time * (0.1 + 0.9 * torch.rand(200))
+    change = made.derivative(noisy, text, time, interval, 200)
+    velocity = average(noisy, time, interval) + interval[:, None] * change
+    torch.testing.assert_close(velocity, average(noisy, time, torch.zeros(200)), atol=1e-3, rtol=1e-3)
+
+
+def test_the_true_average_velocity_has_the_loss_of_the_true_velocity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other prediction has a lower one: what is left is the noise of eps - x."""
+    draw = torch.Generator().manual_seed(0)
+    batch = EmbeddingBatch(
+        captions([3] * 500, DIM), MEAN + SPREAD * torch.randn(500, DIM, generator=draw), torch.arange(500)
+    )  # fmt: skip
+    losses = []
+    for share in (1.0, 0.5, 0.0):
+        made = analytic(monkeypatch, interval_share=share, adaptive_power=0.0)
+        torch.manual_seed(1)
+        losses.append(float(made.losses(batch)["total"]))
+    least = 2 * SPREAD * torch.atan(torch.tensor(1.0)).item()  # the integral of SPREAD^2 / deviation^2 is at most this
+    assert max(losses) < 1.3 * min(losses) and min(losses) > 0.5 * least
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_any_number_of_steps_samples_the_gaussian(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, text = analytic(monkeypatch, steps=steps), captions(LENGTHS, DIM)
+    noise = torch.randn(5, DIM, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(
+        made.sample(text, torch.Generator().manual_seed(2)), MEAN + SPREAD * noise, atol=1e-4, rtol=1e-4
+    )  # fmt: skip
+
+
+def test_the_derivative_is_the_difference_of_two_predictions() -> None:
+    made, text = prior(num_train_timesteps=2), captions(LENGTHS, DIM)
+    noisy, time = torch.randn(5, DIM), torch.tensor([0.9, 0.5, 0.7, 0.3, 0.8])
+    interval, step = time / 2, 1e-2
+    with torch.no_grad():
+        velocity = made.network(noisy, text, 2 * time, torch.zeros(5))
+        later, earlier = (
+            made.network(noisy + sign * step * velocity, text, 2 * (time + sign * step), 2 * (interval + sign * step))
+            for sign in (1, -1)
+        )
+    change = made.derivative(noisy, text, time, interval, 3)
+    assert not change.requires_grad
+    torch.testing.assert_close(change, ((later - earlier) / (2 * step))[:3], atol=1e-2, rtol=1e-2)
+
+
+def test_the_loss_is_weighted_by_its_own_size() -> None:
+    batch = batch_of(captions(LENGTHS, DIM))
+    totals = []
+    for power in (0.0, 1.0):
+        made = prior(adaptive_power=power)
+        torch.manual_seed(3)
+        losses = made.losses(batch)
+        totals.append(losses)
+    torch.testing.assert_close(totals[0]["total"].detach(), totals[1]["flow"])
+    torch.testing.assert_close(totals[1]["total"].detach(), torch.tensor(1.0), atol=1e-3, rtol=0)
+    totals[1]["total"].backward()
+    assert all(parameter.grad is not None for parameter in made.parameters())
+
+
+def test_bfloat16() -> None:
+    made, batch = prior(), batch_of(captions(LENGTHS, DIM))
+    with torch.autocast("cpu", torch.bfloat16):
+        narrow = made.losses(batch)
+    assert narrow["total"].dtype == torch.float32 and narrow["total"].isfinite()
+    text, time = batch.text, torch.full((5,), 0.8)
+    inputs = (torch.randn(5, DIM), text, time, time / 2, 5)
+    exact = made.derivative(*inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(made.derivative(*inputs), exact), "the derivative is in float32 there too"
+    with pytest.raises(
+        ValueError, match="The weights are bfloat16: the derivative in MeanFlow's loss would be rounding noise"
+    ):
+        made.to(torch.bfloat16).losses(batch)
+
+
+@pytest.mark.long
+def test_one_pass_learns_to_sample() -> None:
+    """From nothing: half of the images of one caption are at -1, half at 1. Their mean, which a regression predicts, is 0."""
+    draw, text = torch.Generator().manual_seed(0), captions([4], DIM).select([0] * 64)
+    torch.manual_seed(0)
+    options = {"num_layers": 1, "num_attention_heads": 4, "attention_head_dim": 16}
+    made = MeanFlowPrior(space(), **options, standardise="none", condition_dropout=0.0)
+    optimizer = torch.optim.Adam(made.parameters(), 3e-3)
+    for _ in range(250):
+        optimizer.zero_grad()
+        images = (2.0 * torch.randint(0, 2, (64, 1), generator=draw) - 1).repeat(1, DIM)
+        made.train().losses(EmbeddingBatch(text, images, torch.arange(64)))["total"].backward()
+        optimizer.step()
+    sample = made.eval().sample(text, torch.Generator().manual_seed(1))
+    assert sample.std(1).mean() < 0.4 and sample.mean(1).abs().mean() > 0.7 and sample.mean(1).std() > 0.7
+
+
+def test_weights_and_places_that_it_does_not_share(tmp_path: Path, capsys: Any) -> None:
+    run = make_run(tmp_path / "x0", FlowPrior, space(), **SMALL, prediction="x0")
+    with pytest.raises(ValueError, match="trained with prediction x0, and the prior has prediction velocity"):
+        MeanFlowPrior(space(), **SMALL, weights=str(run))
+    run = make_run(tmp_path / "mean", MeanFlowPrior, space(), **SMALL)
+    again = MeanFlowPrior(space(), **SMALL, weights=str(run))
+    assert again.network.interval_embedding is not None and again.network.interval_embedding.linear_2.bias.abs().max() > 0
+    with pytest.raises(ValueError, match=r"4 unknown, such as network\.interval_embedding"):
+        FlowPrior(space(), **SMALL, weights=str(run))
+    assert command(["export", "--prior", str(run), "--out", str(tmp_path / "out")]) == 2
+    assert "only EclipsePrior, DiffusionPrior and FlowPrior have a place in diffusers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"interval_share": 1.5}, "interval_share is 1.5; it must be between 0"),
+        ({"adaptive_power": -1.0}, "adaptive_power is -1.0; it must be between 0"),
+        ({"sigma": "mode"}, "sigma is 'mode'"),
+        ({"steps": 0}, "steps is 0; it must be 1 or more"),
+    ],
+)
+def test_bad_choices(options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # beartype would be there first
+    with pytest.raises(ValueError, match=message):
+        prior(**options)
