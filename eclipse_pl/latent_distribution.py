@@ -29,7 +29,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from eclipse_pl.intervals import Estimate, Groups, score_interval
+from eclipse_pl.intervals import Estimate, Groups, score_interval, studentised_interval
 
 OF_CAPTIONS = ("energy_score", "spread", "best_cosine", "mean_cosine", "sample_norm")
 """Metrics that have a value for each caption."""
@@ -71,8 +71,7 @@ def measure_samples(
 
 def estimate_captions(values: dict[str, Float[Tensor, " captions"]], group: Int[Tensor, " captions"]) -> dict[str, Estimate]:
     """Means over captions with 95 % intervals over images. Captions of one ``group`` show one image."""
-    groups = group.numpy()
-    return {name: score_interval([Groups.of(values[name].double().numpy()[:, None], groups)]) for name in OF_CAPTIONS}
+    return {name: _interval(values[name], group.numpy()) for name in OF_CAPTIONS}
 
 
 def estimate_sets(
@@ -85,18 +84,16 @@ def estimate_sets(
     """
     predicted, image = predicted.double(), image.double()
     groups = group.cpu().numpy()
-    ratio, terms = variance_ratio(predicted, image)
+    _, terms = variance_ratio(predicted, image)
     density, images = torch.full((len(predicted),), torch.nan), torch.unique(image, dim=0)
     covered = torch.full((len(images),), torch.nan)
     if len(images) > NEIGHBOURS:
         density, covered = neighbourhoods(predicted, images)
     return {
-        "variance_ratio": score_interval([Groups.of(terms.cpu().numpy()[:, None], groups)])
-        if math.isfinite(ratio)
-        else Estimate.without(ratio, len(image)),
+        "variance_ratio": _interval(terms, groups),
         "frechet": Estimate.without(frechet(predicted, image), len(image)),
         "density": _interval(density, groups),
-        "coverage": _interval(covered, np.arange(len(covered))),
+        "coverage": _interval(covered, np.arange(len(covered)), outcomes=True),
     }
 
 
@@ -147,7 +144,9 @@ def _root(matrix: Float[Tensor, "dim dim"]) -> Float[Tensor, "dim dim"]:
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
 
 
-def _interval(values: Float[Tensor, " rows"], groups: Int[np.ndarray, " rows"]) -> Estimate:
+def _interval(values: Float[Tensor, " rows"], groups: Int[np.ndarray, " rows"], outcomes: bool = False) -> Estimate:
+    """``outcomes``: values are 0 or 1. Of other metrics equal values have no interval, whatever they are."""
     if not values.isfinite().all():
         return Estimate.without(math.nan, len(values))
-    return score_interval([Groups.of(values.double().cpu().numpy()[:, None], groups)])
+    parts = [Groups.of(values.double().cpu().numpy()[:, None], groups)]
+    return score_interval(parts) if outcomes else studentised_interval(parts)

@@ -49,6 +49,43 @@ def test_is_eclipses_size_by_default() -> None:
     assert prior.contrastive_weight == 0.2
 
 
+def test_one_relative_weight_is_the_same_experiment_in_another_scale() -> None:
+    """Embeddings in units ten times as large: the weight grows with the squared error, by a hundred."""
+    space = tiny_space()
+    large = replace(space, image_mean=10 * space.image_mean, image_std=10 * space.image_std)
+    variance = float(space.image_std.square().mean())
+    small, big, standardised, summed = (
+        EclipsePrior(one, 1, 1, 8, contrastive_weight=None, relative_weight=0.3, **more)
+        for one, more in ((space, {}), (large, {}), (large, {"standardise": "diagonal"}), (space, {"reduction": "sum"}))
+    )
+    assert small.contrastive_weight == pytest.approx(0.3 * variance)
+    assert big.contrastive_weight == pytest.approx(100 * small.contrastive_weight)
+    assert standardised.contrastive_weight == pytest.approx(0.3), "standardised embeddings have a variance of 1"
+    assert summed.contrastive_weight == pytest.approx(DIM * small.contrastive_weight)
+    for prior in (small, big, standardised, summed):
+        assert prior.relative_weight == pytest.approx(0.3)
+    assert tiny_prior().relative_weight == pytest.approx(0.2 / variance) and tiny_prior().contrastive_weight == 0.2
+    losses = small.losses(tiny_batch())
+    torch.testing.assert_close(losses["total"], losses["projection"] + 0.3 * variance * losses["contrastive"])
+
+
+@pytest.mark.parametrize(
+    ("weights", "match"),
+    [
+        ({"relative_weight": 0.1}, r"contrastive_weight is 0\.2 and relative_weight is 0\.1: they state one weight"),
+        ({"contrastive_weight": None}, "contrastive_weight is None and relative_weight is None: they state one weight"),
+        ({"contrastive_weight": None, "relative_weight": -1.0}, r"relative_weight is -1\.0; it must be 0"),
+        (
+            {"contrastive_weight": None, "relative_weight": 0.1, "projection": "energy", "samples": 2},
+            r"relative_weight is 0\.1, which is relative to a squared error, and projection is 'energy'",
+        ),
+    ],
+)
+def test_the_weight_is_stated_once(weights: dict[str, float | None], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        tiny_prior(**weights)
+
+
 def test_total_is_equation_5() -> None:
     prior, batch = tiny_prior(noise="zero"), tiny_batch()
     losses = prior.losses(batch)

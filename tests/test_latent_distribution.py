@@ -133,6 +133,15 @@ def test_intervals_are_over_images() -> None:
     assert (five.n, five.mean) == (40, pytest.approx(one.mean)) and (five.low, five.high) == pytest.approx((one.low, one.high))
 
 
+def test_a_value_that_is_0_for_all_is_no_rate() -> None:
+    """A deterministic prior has no spread: an exact interval of a share would say that it may have some."""
+    image = gaussian(40, 3).float()
+    values = measure_samples(image[:, None].expand(-1, 2, -1), image)
+    assert not estimate_captions(values, torch.arange(40))["energy_score"].has_interval
+    mean = image.mean(0).expand_as(image)
+    assert not estimate_sets(mean, image, torch.arange(40))["variance_ratio"].has_interval
+
+
 def test_few_images_and_broken_predictions_have_no_value() -> None:
     few = estimate_sets(gaussian(5, 3).float(), gaussian(5, 3, seed=1).float(), torch.arange(5))
     assert math.isnan(few["density"].mean) and math.isnan(few["coverage"].mean) and few["frechet"].mean > 0

@@ -45,6 +45,8 @@ def facts_of(trainer: L.Trainer, module: LitPrior, index: Int[Tensor, " pairs"],
             "class": f"{type(prior).__module__}.{type(prior).__qualname__}",
             "trained_parameters": sum(size for size, trained in sizes if trained),
             "parameters": sum(size for size, _ in sizes),
+            "contrastive_weight": getattr(prior, "contrastive_weight", None),
+            "relative_weight": getattr(prior, "relative_weight", None),
         },
         "sampling": {
             "forward_passes": prior.forward_passes,

@@ -15,7 +15,9 @@ def latent_table(report: dict[str, Any]) -> None:
     subsets = list(rows["this prior"])
     metrics = list(rows["this prior"][subsets[0]])
     table = Table(
-        title=f"{report['stage']} split, {report['pairs']} pairs, after {report['step']} steps", title_justify="left", box=None
+        title=f"{report['stage']} split, {report['pairs']} pairs, after {report['step']} steps{weight_of(report['prior'])}",
+        title_justify="left",
+        box=None,
     )
     table.add_column("")
     for name in metrics:
@@ -27,6 +29,14 @@ def latent_table(report: dict[str, Any]) -> None:
             values = [cell(rows[row][subset][name]) for name in metrics]
             table.add_row("  " + LABELS.get(row, row), *values, style="green" if row == "this prior" else None)
     Console(width=None if Console().is_terminal else 140).print(table)
+
+
+def weight_of(prior: dict[str, Any]) -> str:
+    """The contrastive weight of the prior, if it has one, and that weight by the variance of the image embeddings."""
+    weight, relative = prior.get("contrastive_weight"), prior.get("relative_weight")
+    if weight is None:
+        return ""
+    return f", contrastive weight {weight:.3g}" + ("" if relative is None else f" (relative {relative:.3g})")
 
 
 def cell(value: float) -> str:

@@ -45,7 +45,10 @@ class DirectPrior(Prior):
         network: The network that predicts from noise and text. Its widths must be those of the space.
         contrastive_weight: Lambda of Eq. 5. Paper: 0.2 ("optimal range 0.2-0.4"). At 0 the contrastive term is
             computed and logged without gradient, so that projection-only and ECLIPSE can be compared. (It is left out if it
-            needs text embeddings, and the space has conditions that are no captions.)
+            needs text embeddings, and the space has conditions that are no captions.) Null: `relative_weight` states it.
+        relative_weight: Lambda as a share of the squared error of the mean image: lambda by the variance of what L_proj
+            compares, a dimension (or in all of them where `reduction` is "sum"). One lambda is another experiment in another
+            space, and one relative weight is not. Set contrastive_weight to null to state it. Ours.
         projection: L_proj. "squared" (paper): Eq. 3. "energy": the energy score of ``samples`` predictions (`energy_score`).
             It trains the prior to sample from the images of a caption, where Eq. 3 trains it to predict their mean.
             "cosine": 1 - cosine of raw embeddings. It leaves the norm free, and decoders expect that of true embeddings.
@@ -81,7 +84,8 @@ class DirectPrior(Prior):
         self,
         space: ClipSpace,
         network: StandardisedNetwork,
-        contrastive_weight: float = 0.2,
+        contrastive_weight: float | None = 0.2,
+        relative_weight: float | None = None,
         projection: Projection = "squared",
         samples: int = 1,
         beta: float = 1.0,
@@ -101,16 +105,13 @@ class DirectPrior(Prior):
         one_of("negatives", negatives, ("all_ranks", "this_rank"))
         one_of("target", target, ("text", "image", "symmetric"))
         one_of("noise", noise, ("gaussian", "zero", "learned"))
-        if not (contrastive_weight >= 0 and math.isfinite(contrastive_weight)):
-            raise ValueError(
-                f"contrastive_weight is {contrastive_weight}; it must be 0 (projection only) or more (ECLIPSE: 0.2)."
-            )
+        weight = stated_weight(contrastive_weight, relative_weight, projection)
         if not (0.01 <= temperature <= 100 if learn_temperature else 0 < temperature < math.inf):
             valid = (
                 "between 0.01 and 100, the range of a learned temperature" if learn_temperature else "above 0 (default: 0.01)"
             )
             raise ValueError(f"temperature is {temperature}; it must be {valid}.")
-        if learn_temperature and contrastive_weight == 0:
+        if learn_temperature and weight == 0:
             raise ValueError(
                 "learn_temperature is True but contrastive_weight is 0, so the temperature has no gradient. "
                 "Set learn_temperature to False, or contrastive_weight above 0."
@@ -121,7 +122,6 @@ class DirectPrior(Prior):
         require_samples(projection, samples, beta, noise)
         if projection == "cosine" and reduction == "sum":
             raise ValueError("reduction is 'sum', but projection 'cosine' reduces no squares. Set reduction to mean.")
-        self.contrastive_weight = contrastive_weight
         self.projection = projection
         self.samples = samples
         self.beta = beta
@@ -133,6 +133,8 @@ class DirectPrior(Prior):
         self.noise = noise
         self.network = network
         self.network.standardise_by(space, standardise)
+        self.standardised = standardise != "none"
+        self.contrastive_weight = weight if relative_weight is None else weight * self._variance()
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature))) if learn_temperature else None
         self.learned_noise = nn.Parameter(torch.zeros(space.dim)) if noise == "learned" else None
         if weights is not None:
@@ -141,6 +143,11 @@ class DirectPrior(Prior):
     @property
     def forward_passes(self) -> int:
         return 1
+
+    @property
+    def relative_weight(self) -> float | None:
+        """The contrastive weight by the squared error of the mean image; None for projection terms that are no squares."""
+        return self.contrastive_weight / self._variance() if self.projection == "squared" else None
 
     def losses(self, batch: EmbeddingBatch) -> dict[str, Tensor]:
         """``projection`` (Eq. 3, or what replaces it), ``contrastive`` (Eq. 4, before its weight) and ``total`` (Eq. 5)."""
@@ -212,6 +219,11 @@ class DirectPrior(Prior):
             loss = (loss + contrastive_loss(targets, predictions, temperature, positives, ignored)) / 2
         return loss
 
+    def _variance(self) -> float:
+        """The squared error of the mean image, in the units of L_proj."""
+        variance = 1.0 if self.standardised else float(self.space.image_std.double().square().mean())
+        return variance * (self.space.dim if self.reduction == "sum" else 1)
+
     def _temperature(self) -> float | Tensor:
         if self.log_scale is None:
             return self.temperature
@@ -237,3 +249,24 @@ def require_samples(projection: Projection, samples: int, beta: float, noise: No
         raise ValueError(f"beta is {beta}; it must be above 0 and below 2 (default: 1).")
     if beta != 1 and projection != "energy":
         raise ValueError(f"beta is {beta}, but only the energy score has it. Set projection to energy, or beta to 1.")
+
+
+def stated_weight(contrastive_weight: float | None, relative_weight: float | None, projection: Projection) -> float:
+    """Return the one of the two weights that is stated. ValueError unless exactly one is, and projection has it."""
+    if contrastive_weight is None and relative_weight is not None:
+        name, weight = "relative_weight", relative_weight
+    elif contrastive_weight is not None and relative_weight is None:
+        name, weight = "contrastive_weight", contrastive_weight
+    else:
+        raise ValueError(
+            f"contrastive_weight is {contrastive_weight} and relative_weight is {relative_weight}: they state one weight. Set "
+            "one of them, and the other to null."
+        )
+    if not (weight >= 0 and math.isfinite(weight)):
+        raise ValueError(f"{name} is {weight}; it must be 0 (projection only) or more (ECLIPSE: contrastive_weight 0.2).")
+    if name == "relative_weight" and projection != "squared":
+        raise ValueError(
+            f"relative_weight is {weight}, which is relative to a squared error, and projection is {projection!r}. Set "
+            "contrastive_weight, and relative_weight to null."
+        )
+    return weight

@@ -157,6 +157,8 @@ class Cost:
     parameters: int | None
     train_seconds: list[float]
     forward_passes: int | None
+    contrastive_weight: float | None
+    relative_weight: float | None
     seconds_per_1000: list[float]
     machine: str
 
@@ -172,6 +174,8 @@ class Cost:
             parameters=first.fact("prior", "parameters"),
             train_seconds=[run.total("train_seconds") for run in runs],
             forward_passes=first.fact("sampling", "forward_passes"),
+            contrastive_weight=first.fact("prior", "contrastive_weight"),
+            relative_weight=first.fact("prior", "relative_weight"),
             seconds_per_1000=[run.fact("sampling", "seconds_per_1000") or math.nan for run in runs],
             machine="; ".join(dict.fromkeys(machine_of(run) for run in runs)),
         )

@@ -78,6 +78,10 @@ def win_table(latent: LatentComparison) -> Table:
     )
 
 
+def weight(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
+
+
 def cost_table(latent: LatentComparison) -> Table:
     costs = [Cost.of(variant) for variant in latent.variants]
     columns = {
@@ -88,6 +92,8 @@ def cost_table(latent: LatentComparison) -> Table:
         "distinct pairs": [count(cost.train_pairs) for cost in costs],
         "training, s": [span(cost.train_seconds, 0) for cost in costs],
         "forward passes an embedding": [count(cost.forward_passes) for cost in costs],
+        "lambda": [weight(cost.contrastive_weight) for cost in costs],
+        "relative weight": [weight(cost.relative_weight) for cost in costs],
         "s per 1,000 embeddings": [span(cost.seconds_per_1000, 2) for cost in costs],
     }
     return Table(
