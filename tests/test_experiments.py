@@ -71,7 +71,7 @@ def test_grammar(path):
     assert not any("." in key for key in tree), "a dotted key beside an include drops the include"
 
 
-@pytest.mark.parametrize("path", [part for part in PARTS if "class_path" in part.read_text()], ids=name)
+@pytest.mark.parametrize("path", [part for part in PARTS if "class_path" in yaml.safe_load(part.read_text())], ids=name)
 def test_parts_state_every_argument_they_share_with_a_sibling(path):
     """An overlay that changes the class would carry an unstated argument's old value over (Lightning #18072)."""
 
