@@ -32,7 +32,7 @@ from eclipse_pl.callbacks.training_data import TrainingDataRecord
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.embedding import ClipSpace
-from eclipse_pl.latent_metrics import require_metric
+from eclipse_pl.latent.metrics import require_metric
 from eclipse_pl.lit_prior import LitPrior
 from eclipse_pl.priors.checkpoint import read_checkpoint
 from eclipse_pl.prompts.typed import with_typed_prompts

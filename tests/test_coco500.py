@@ -12,7 +12,7 @@ from eclipse_pl.cli import main
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.embedding import EmbeddingBatch
-from eclipse_pl.latent_metrics import ALL, measure
+from eclipse_pl.latent.metrics import ALL, measure
 from eclipse_pl.priors.baselines import LinearPrior, MeanImagePrior, TextAsImagePrior
 
 pytestmark = pytest.mark.long

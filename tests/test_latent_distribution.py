@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from eclipse_pl.latent_distribution import (
+from eclipse_pl.latent.distribution import (
     OF_CAPTIONS,
     OF_SETS,
     estimate_captions,

@@ -12,7 +12,7 @@ import pytest
 from eclipse_pl.cli import main
 from eclipse_pl.data.manifest import SPACE_NAME, Manifest
 from eclipse_pl.data.shards import ShardWriter
-from eclipse_pl.latent_metrics import RECALLS
+from eclipse_pl.latent.metrics import RECALLS
 from eclipse_pl.run import read_metrics
 from tests.helpers.runs import write_experiment
 from tests.helpers.shard_sets import MADE_BY, make_chunk, make_shard_set, make_space

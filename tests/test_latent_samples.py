@@ -16,7 +16,7 @@ import torch
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.cli import main
 from eclipse_pl.data.shard_set import ShardSet
-from eclipse_pl.latent_distribution import OF_CAPTIONS, OF_SETS, measure_samples
+from eclipse_pl.latent.distribution import OF_CAPTIONS, OF_SETS, measure_samples
 from eclipse_pl.loading import load_prior
 from eclipse_pl.run import read_metrics
 from tests.helpers.runs import write_experiment

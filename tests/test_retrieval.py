@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from eclipse_pl.retrieval import Gallery
+from eclipse_pl.latent.retrieval import Gallery
 
 
 def plain(predicted: Tensor, image: Tensor, group: Tensor) -> list[float]:

@@ -9,7 +9,7 @@ import pytest
 
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.cli import main as cli
-from eclipse_pl.latent_metrics import require_metric
+from eclipse_pl.latent.metrics import require_metric
 from tests.helpers.runs import write_experiment
 
 

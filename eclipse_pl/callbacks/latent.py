@@ -23,8 +23,8 @@ from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.embedding import EmbeddingBatch
 from eclipse_pl.files import write_json
 from eclipse_pl.intervals import Estimate
-from eclipse_pl.latent_distribution import measure_samples, require_samples
-from eclipse_pl.latent_metrics import ALL, Measured
+from eclipse_pl.latent.distribution import measure_samples, require_samples
+from eclipse_pl.latent.metrics import ALL, Measured
 from eclipse_pl.lit_prior import LitPrior
 
 Rows = dict[str, dict[str, dict[str, float]]]
@@ -42,7 +42,7 @@ class LatentEvaluation(L.Callback):
     ``latent_pairs.npz``.
 
     With ``samples`` every validation also measures the distribution of that many samples a caption
-    (`eclipse_pl.latent_distribution`): logged as ``val/METRIC``, printed in a second table, and in ``latent.json`` as
+    (`eclipse_pl.latent.distribution`): logged as ``val/METRIC``, printed in a second table, and in ``latent.json`` as
     ``distribution``, with intervals over images.
 
     Args:

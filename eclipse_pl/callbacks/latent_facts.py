@@ -14,7 +14,7 @@ from torch import Tensor
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.device import describe_machine
 from eclipse_pl.files import atomic_path
-from eclipse_pl.latent_metrics import VERSION
+from eclipse_pl.latent.metrics import VERSION
 from eclipse_pl.lit_prior import LitPrior
 
 

@@ -14,11 +14,11 @@ from torch import Tensor
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.embedding import EmbeddingBatch
-from eclipse_pl.latent_distribution import measure_samples
-from eclipse_pl.latent_metrics import Measured
+from eclipse_pl.latent.distribution import measure_samples
+from eclipse_pl.latent.metrics import Measured
+from eclipse_pl.latent.retrieval import Gallery
 from eclipse_pl.priors.baselines import LinearPrior, MeanImagePrior, TextAsImagePrior
 from eclipse_pl.priors.prior import Prior
-from eclipse_pl.retrieval import Gallery
 
 ROWS_AT_ONCE = 4096
 WIDEST_RIDGE = 4096

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from eclipse_pl.latent_metrics import LABELS, ROWS
+from eclipse_pl.latent.metrics import LABELS, ROWS
 
 
 def latent_table(report: dict[str, Any]) -> None:

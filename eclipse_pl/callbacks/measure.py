@@ -21,7 +21,7 @@ def measure(
 ) -> Rows:
     """Print the latent table of a prior, and return it: ``{row: {subset: {metric: value}}}``.
 
-    The numbers are those of ``validate`` (or ``test``); `eclipse_pl.latent_metrics` explains them. Nothing is
+    The numbers are those of ``validate`` (or ``test``); `eclipse_pl.latent.metrics` explains them. Nothing is
     written.
 
     Args:

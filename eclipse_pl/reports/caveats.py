@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from eclipse_pl.intervals import Estimate, t_quantile
-from eclipse_pl.latent_metrics import ALL
+from eclipse_pl.latent.metrics import ALL
 from eclipse_pl.reports.comparison import Comparison
 from eclipse_pl.reports.latent_comparison import Cost, LatentComparison, machine_of, value_of
 from eclipse_pl.reports.metrics import METRICS, Metric

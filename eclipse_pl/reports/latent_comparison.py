@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from eclipse_pl.callbacks.latent import THIS_PRIOR
 from eclipse_pl.intervals import NOTHING, Estimate, mean_interval, rate_interval
-from eclipse_pl.latent_metrics import ALL, LABELS, ROWS
+from eclipse_pl.latent.metrics import ALL, LABELS, ROWS
 from eclipse_pl.reports.comparison import Comparison
 from eclipse_pl.reports.fairness import Kind
 from eclipse_pl.reports.metrics import LOWER_WINS, Metric

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eclipse_pl.intervals import RATES
-from eclipse_pl.latent_metrics import ALL
+from eclipse_pl.latent.metrics import ALL
 from eclipse_pl.reports.latent_comparison import Cost, LatentComparison
 from eclipse_pl.reports.metrics import PAIR_VALUES, Metric
 from eclipse_pl.reports.tables import (

@@ -6,7 +6,7 @@ import re
 from importlib.resources import files
 from typing import Any
 
-from eclipse_pl.latent_metrics import ALL
+from eclipse_pl.latent.metrics import ALL
 from eclipse_pl.reports.caveats import caveats, decoder_words, enumerate_seeds
 from eclipse_pl.reports.charts import colour, dash, final_charts, learning_curves
 from eclipse_pl.reports.images import images_of

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from eclipse_pl.arguments import ending_in, shortest
-from eclipse_pl.latent_metrics import ALL
+from eclipse_pl.latent.metrics import ALL
 from eclipse_pl.reports.comparison import Comparison
 from eclipse_pl.reports.latent_comparison import COSTS, Cost, LatentComparison
 from eclipse_pl.reports.metrics import BY_NAME

@@ -14,7 +14,7 @@ import numpy as np
 from eclipse_pl.arguments import flat
 from eclipse_pl.callbacks.latent import THIS_PRIOR, Rows
 from eclipse_pl.callbacks.training_data import TRAINING_DATA_FILE
-from eclipse_pl.latent_metrics import ALL, ROWS
+from eclipse_pl.latent.metrics import ALL, ROWS
 from eclipse_pl.priors.checkpoint import TrainingData, read_config
 from eclipse_pl.reports.metrics import BY_NAME
 from eclipse_pl.reports.remedies import finish, measure_again

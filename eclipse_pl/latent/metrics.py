@@ -19,8 +19,8 @@ from torch.nn.functional import cosine_similarity
 
 from eclipse_pl.arguments import near
 from eclipse_pl.embedding import EmbeddingBatch
-from eclipse_pl.latent_distribution import OF_CAPTIONS, OF_SETS
-from eclipse_pl.retrieval import Gallery
+from eclipse_pl.latent.distribution import OF_CAPTIONS, OF_SETS
+from eclipse_pl.latent.retrieval import Gallery
 
 VERSION = 2
 """Increased when a metric changes its meaning. Numbers of different versions are not compared."""

@@ -1,0 +1,1 @@
+"""Metrics of image embeddings, without a decoder."""
