@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import accumulate
@@ -334,15 +333,6 @@ class EmbeddingBatch:
             group=None if group is None else group.pin_memory(),
             negative_embed=None if negative is None else negative.pin_memory(),
         )
-
-    def non_finite(self) -> list[str]:
-        """Names of the arrays that hold NaN or infinity (``negative_embed`` may: NaN is its "none")."""
-        arrays = {
-            "image_embed": self.image_embed,
-            "text_embed": self.text.text_embed,
-            "text_states": self.text.text_states,
-        }
-        return [name for name, array in arrays.items() if not math.isfinite(float(array.float().abs().sum()))]
 
 
 def condition_of(text: TextCondition | EmbeddingBatch) -> TextCondition:

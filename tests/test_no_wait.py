@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException
 
+from eclipse_pl import lit_prior
 from eclipse_pl.embedding import EmbeddingBatch, TextCondition
+from eclipse_pl.lit_prior import LitPrior, no_optimizer
 from eclipse_pl.priors import EclipsePrior, Prior
 from tests.helpers.every_prior import DIM, SIZES, batch_of, build, cases
 from tests.helpers.fake_cuda import FakeCuda, NoCopies
@@ -31,6 +34,25 @@ def test_losses_and_samples(kind: type[Prior], options: dict[str, Any]) -> None:
         assert sample.device.type == "cuda" and sample.shape == (len(LENGTHS), DIM)
         generators = [torch.Generator().manual_seed(seed) for seed in range(len(LENGTHS))]
         assert prior.sample(batch.text, generators).device.type == "cuda"
+
+
+@pytest.mark.parametrize(("kind", "options"), cases())
+def test_training_step(kind: type[Prior], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a step that is not logged, in the middle of an epoch."""
+    monkeypatch.setattr(lit_prior, "step_is_logged", lambda trainer: False)
+    prior, batch = build(kind, options), batch_of(LENGTHS)
+    module = LitPrior(prior, no_optimizer)
+    place = {"current_epoch": 1, "global_step": 5, "global_rank": 0}
+    module._trainer = SimpleNamespace(**place, accumulate_grad_batches=1, is_last_batch=False, should_stop=False)
+    module.seed = 0
+    with FakeCuda() as gpu:
+        gpu.moved(module)
+        batch = gpu.on_host(batch).to("cuda")
+        with NoCopies():
+            loss = module.training_step(batch, 5)
+        assert loss is None or loss.device.type == "cuda"
+        with pytest.raises(DataDependentOutputException):  # the look at the losses waits
+            module.require_finite()
 
 
 def test_without_bounds_the_lengths_are_read() -> None:
