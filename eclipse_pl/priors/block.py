@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eclipse_pl.priors.packing import Packing
+from eclipse_pl.priors.packing import Packing, join, split
 
 
 class Block(nn.Module):
@@ -32,11 +32,12 @@ class Block(nn.Module):
         The network reads only the last token of the last block. ``known`` are the `keys_and_values` of the same rows.
         """
         attended = self.attn1(self.norm1(hidden), packing, last_only, known)
-        return self._feed(hidden[-packing.batch :] if last_only else hidden, attended)
+        return self._feed(packing.last(hidden) if last_only else hidden, attended)
 
     def keys_and_values(
         self, hidden: Float[Tensor, "rows inner"], packing: Packing
-    ) -> tuple[Float[Tensor, "sequences heads longest head_dim"], Float[Tensor, "sequences heads longest head_dim"]]:
+    ) -> tuple[Float[Tensor, "*by_heads"], Float[Tensor, "*by_heads"]]:
+        """In the form that ``packing`` gives them."""
         return self.attn1.keys_and_values(self.norm1(hidden), packing)
 
     def extend(
@@ -73,24 +74,16 @@ class Attention(nn.Module):
     def forward(
         self, rows: Float[Tensor, "rows inner"], packing: Packing, last_only: bool, known: tuple[Tensor, Tensor] | None
     ) -> Float[Tensor, "rows_out inner"]:
-        key, value = self.keys_and_values(rows, packing) if known is None else known
-        if last_only:
-            # Each caption has one query. It sees all tokens of the caption, and the mask hides the padding after them.
-            last = F.pad(self.to_q(rows[-packing.batch :]), (0, 0, 0, packing.sequences - packing.batch))
-            query = self._split(last[:, None])
-            attended = F.scaled_dot_product_attention(query, key, value, attn_mask=packing.real[:, None, None])
-            joined = self._join(attended)[: packing.batch, 0]
-        else:
-            query = self._split(packing.pad(self.to_q(rows)))
-            joined = packing.pack(self._join(F.scaled_dot_product_attention(query, key, value, is_causal=True)))
-        out: Tensor = self.to_out[0](joined)
+        query = self.to_q(packing.last(rows) if last_only else rows)
+        keys, values = self.keys_and_values(rows, packing) if known is None else known
+        out: Tensor = self.to_out[0](packing.attend(query, keys, values, last_only))
         return out
 
     def keys_and_values(
         self, rows: Float[Tensor, "rows inner"], packing: Packing
-    ) -> tuple[Float[Tensor, "sequences heads longest head_dim"], Float[Tensor, "sequences heads longest head_dim"]]:
-        key, value = (self._split(packing.pad(project(rows))) for project in (self.to_k, self.to_v))
-        return key, value
+    ) -> tuple[Float[Tensor, "*by_heads"], Float[Tensor, "*by_heads"]]:
+        keys, values = (packing.by_heads(project(rows), self.heads) for project in (self.to_k, self.to_v))
+        return keys, values
 
     def extend(
         self,
@@ -101,20 +94,14 @@ class Attention(nn.Module):
         last_only: bool,
     ) -> Float[Tensor, "batch tokens_out inner"]:
         key, value = (
-            torch.cat([before, self._split(project(tokens))], dim=2)
+            torch.cat([before, split(project(tokens), self.heads)], dim=2)
             for before, project in ((key, self.to_k), (value, self.to_v))
         )
         if last_only:
             tokens, visible = tokens[:, -1:], visible[:, :, -1:]
-        attended = F.scaled_dot_product_attention(self._split(self.to_q(tokens)), key, value, attn_mask=visible)
-        out: Tensor = self.to_out[0](self._join(attended))
+        attended = F.scaled_dot_product_attention(split(self.to_q(tokens), self.heads), key, value, attn_mask=visible)
+        out: Tensor = self.to_out[0](join(attended))
         return out
-
-    def _split(self, padded: Float[Tensor, "batch length inner"]) -> Float[Tensor, "batch heads length head_dim"]:
-        return padded.unflatten(2, (self.heads, -1)).transpose(1, 2)
-
-    def _join(self, heads: Float[Tensor, "batch heads length head_dim"]) -> Float[Tensor, "batch length inner"]:
-        return heads.transpose(1, 2).flatten(2)
 
 
 class FeedForward(nn.Module):

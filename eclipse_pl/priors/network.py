@@ -7,7 +7,7 @@ because captions have about 13 real tokens.
 
 Tokens of a batch are kept *packed*, one row for each token and no padding: all text tokens first, then for each extra
 token one row for each caption. All layers but attention work on these rows. Attention works on right-padded sequences, where
-the causal mask already hides the padding from real tokens.
+the causal mask already hides the padding from real tokens, or in half precision on a GPU on the rows themselves.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from torch.nn import functional as F
 
 from eclipse_pl.embedding import TextCondition
 from eclipse_pl.priors.block import Block
-from eclipse_pl.priors.packing import Packing
+from eclipse_pl.priors.packing import Packing, PaddedPacking
 from eclipse_pl.priors.standardised import StandardisedNetwork
+from eclipse_pl.priors.unpadded import UnpaddedPacking, needs_padding
 
 
 class PriorNetwork(StandardisedNetwork):
@@ -97,8 +98,10 @@ class PriorNetwork(StandardisedNetwork):
         Raises:
             ValueError: A caption is longer than ``context_length``, or ``lengths`` do not add up to the text states.
         """
-        packing = Packing(text, self.extra_tokens, self.context_length)
-        hidden = torch.cat([*self._text_rows(text, packing), *self._input_tokens(noise, time, interval).unbind(1)])
+        kind = PaddedPacking if self._needs_padding(noise.device) else UnpaddedPacking
+        packing = kind(text, self.extra_tokens, self.context_length)
+        rows = torch.cat([*self._text_rows(text, packing), *self._input_tokens(noise, time, interval).unbind(1)])
+        hidden = packing.arranged(rows)
         *blocks, last_block = self._blocks
         for block in blocks:
             hidden = block(hidden, packing)
@@ -109,7 +112,7 @@ class PriorNetwork(StandardisedNetwork):
 
         Attention is causal, so they depend on neither time nor noise. A sampler of many steps computes them once.
         """
-        packing = Packing(text, 1, self.context_length)
+        packing = PaddedPacking(text, 1, self.context_length)
         hidden = torch.cat(self._text_rows(text, packing))
         keys, values = [], []
         for block in self._blocks:
@@ -137,6 +140,12 @@ class PriorNetwork(StandardisedNetwork):
             tokens = block.extend(tokens, key, value, prefix.visible)
         block, key, value = last_block
         return self._read(block.extend(tokens, key, value, prefix.visible, last_only=True)[:, 0])
+
+    def _needs_padding(self, device: torch.device) -> bool:
+        weight = self.proj_in.weight
+        narrow = device.type != "meta" and torch.is_autocast_enabled(device.type)
+        dtype = torch.get_autocast_dtype(device.type) if narrow else weight.dtype
+        return needs_padding(device, dtype, weight.shape[0] // self.heads)
 
     def draws(self, noise: Float[Tensor, "draws batch dim"], text: TextCondition) -> Float[Tensor, "draws batch dim"]:
         """`forward` for several noises of each caption, with gradients to all. The tokens of the captions are computed once.
