@@ -140,6 +140,7 @@ class MeanFlowPrior(GuidedPrior):
         mean_flow = (errors / (errors.detach() + 1e-3).pow(self.adaptive_power)).mean()
         return {"mean_flow": mean_flow, "flow": flow.detach(), "total": mean_flow}
 
+    @torch.compiler.disable  # torch 2.14 cannot trace it, and falls back after many attempts
     @torch.no_grad()
     def derivative(
         self,

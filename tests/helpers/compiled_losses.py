@@ -51,7 +51,8 @@ def main() -> None:
     drawn = np.sort(draw_lengths(BATCHES * CAPTIONS).numpy()).reshape(BATCHES, CAPTIONS)
     drawn = np.random.default_rng(0).permutation(drawn).tolist()
     trained = {kind: several[0] for kind, several in OPTIONS.items() if list(build(kind, several[0]).parameters())}
-    counts = {kind.__name__: graphs(kind, options | {"num_layers": 1}, drawn) for kind, options in trained.items()}
+    small = {kind: options | {"num_layers": 1} if "num_layers" in options else options for kind, options in trained.items()}
+    counts = {kind.__name__: graphs(kind, options, drawn) for kind, options in small.items()}
     counts["every branch"] = graphs(EclipsePrior, SIZES | EVERY_BRANCH | {"num_layers": 1}, drawn[:1])
     print(json.dumps(counts))
 
