@@ -6,7 +6,7 @@ import warnings
 from typing import get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -124,15 +124,19 @@ class MeanFlowPrior(GuidedPrior):
             )
         embed = self.network.standardise(batch.image_embed)
         time, noise = self.path.draw(len(batch), self.levels, embed.device), gaussian_noise(embed)
-        between = round(self.interval_share * len(batch))  # batches are shuffled, so these may be the first pairs
-        other = self.path.draw(between, self.levels, embed.device)
-        interval = torch.cat([(time[:between] - other).abs(), torch.zeros_like(time[between:])])
-        time = torch.cat([torch.maximum(time[:between], other), time[between:]])
+        interval, between = torch.zeros_like(time), round(self.interval_share * len(batch))
+        if between:
+            # drawn, because the pairs of a batch are in the order of their files
+            rows = torch.rand(len(batch), device=embed.device).argsort()[:between]
+            chosen = torch.zeros_like(time, dtype=torch.bool).index_fill(0, rows, True)
+            other = self.path.draw(len(batch), self.levels, embed.device)
+            interval = torch.where(chosen, (time - other).abs(), interval)
+            time = torch.where(chosen, torch.maximum(time, other), time)
         noisy, text, scale = self.path.mix(embed, noise, time), self.dropped(batch.text), self.path.steps
         velocity = self.network(noisy, text, scale * time, scale * interval).float()
         if between:
-            change = self.derivative(noisy, text, time, interval, between)
-            velocity = torch.cat([velocity[:between] + interval[:between, None] * change, velocity[between:]])
+            change = self.derivative(noisy, text, time, interval, rows)
+            velocity = velocity.index_add(0, rows, interval[rows, None] * change)
         flow = self.path.squared_error(velocity, embed, noise, time)
         if not self.adaptive_power:
             return {"mean_flow": flow, "flow": flow.detach(), "total": flow}
@@ -148,22 +152,22 @@ class MeanFlowPrior(GuidedPrior):
         text: TextCondition,
         time: Float[Tensor, " batch"],
         interval: Float[Tensor, " batch"],
-        count: int,
+        rows: Int[Tensor, " count"],
     ) -> Float[Tensor, "count dim"]:
-        """du/dt of the first ``count`` rows along the predicted velocity, with r fixed.
+        """du/dt of these rows along the predicted velocity, with r fixed.
 
         Only the math kernel of attention has forward-mode derivatives.
         """
         scale = self.path.steps
         with torch.autocast(noisy.device.type, enabled=False), sdpa_kernel(SDPBackend.MATH):
-            prefix = self.network.prefix(text).first(count)
+            prefix = self.network.prefix(text).select(rows)
 
             def average(
                 noisy: Float[Tensor, "count dim"], time: Float[Tensor, " count"], interval: Float[Tensor, " count"]
             ) -> Float[Tensor, "count dim"]:
                 return self.network.continue_prefix(noisy, prefix, scale * time, scale * interval)
 
-            inputs = noisy[:count], time[:count], interval[:count]
+            inputs = noisy[rows], time[rows], interval[rows]
             velocity = average(*inputs[:2], torch.zeros_like(inputs[2]))
             one = torch.ones_like(inputs[1])
             change: Tensor = torch.func.jvp(average, inputs, (velocity, one, one))[1]

@@ -212,10 +212,6 @@ class Prefix:
     values: list[Float[Tensor, "batch heads longest head_dim"]]
     visible: Bool[Tensor, "batch 1 tokens seen"]
 
-    def first(self, count: int) -> Prefix:
-        """The first captions."""
-        return Prefix([key[:count] for key in self.keys], [value[:count] for value in self.values], self.visible[:count])
-
     def select(self, rows: Int[Tensor, " rows"]) -> Prefix:
         """The captions at ``rows``, in that order; ``rows`` may repeat a row."""
         keys, values = ([tensor[rows] for tensor in tensors] for tensors in (self.keys, self.values))

@@ -18,7 +18,7 @@ from torch import Tensor
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch
 from eclipse_pl.lit_prior import LitPrior
-from eclipse_pl.priors import DiffusionPrior, EclipsePrior, MLPPrior, Prior
+from eclipse_pl.priors import BestOfPrior, DiffusionPrior, EclipsePrior, FlowPrior, MeanFlowPrior, MLPPrior, Prior
 from tests.helpers.noise_by_pair import draw_by_pair
 from tests.helpers.recorder import trainer_of
 
@@ -33,7 +33,12 @@ PRIORS: dict[str, Callable[[ClipSpace], Prior]] = {
     ),
     "EclipsePrior, projection": partial(EclipsePrior, contrastive_weight=0.0, noise="zero", **SMALL),
     "MLPPrior": partial(MLPPrior, num_layers=2, width=16),
+    "EclipsePrior, energy": partial(EclipsePrior, projection="energy", samples=2, **SMALL),
     "DiffusionPrior": partial(DiffusionPrior, **SMALL),
+    "FlowPrior": partial(FlowPrior, **SMALL),
+    # a rank draws the pairs that have an interval among its own, so here all have one
+    "MeanFlowPrior": partial(MeanFlowPrior, interval_share=1.0, **SMALL),
+    "BestOfPrior": partial(BestOfPrior, prior="eclipse_pl.priors.flow.FlowPrior", prior_args=SMALL),
 }
 """Every prior that is trained by gradient, by the name of its class and what is special."""
 THIS_RANK = partial(EclipsePrior, negatives="this_rank", noise="zero", **SMALL)  # noise would be drawn once a block
