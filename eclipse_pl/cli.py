@@ -15,6 +15,7 @@ from jsonargparse import set_parsing_settings
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch.trainer.states import RunningStage
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
@@ -205,7 +206,8 @@ class PriorCLI(LightningCLI):
                 try:
                     super()._run_subcommand(subcommand)
                 except torch.OutOfMemoryError as error:
-                    raise ValueError(out_of_memory(self.trainer, self.datamodule, subcommand)) from error
+                    trained = self.together.failed_in is RunningStage.TRAINING
+                    raise ValueError(out_of_memory(self.trainer, self.datamodule, trained)) from error
         finally:
             self.config_init[subcommand].run.close()
         if subcommand == "fit":

@@ -9,9 +9,10 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.strategies import DDPStrategy
 
 from eclipse_pl.__main__ import main as command
-from eclipse_pl.training.options import require_clippable, require_precision
+from eclipse_pl.training.options import out_of_memory, require_clippable, require_precision
 from tests.helpers.runs import metrics, write_experiment
 from tests.test_resume import callback
 
@@ -32,6 +33,35 @@ def test_too_large_a_batch_says_what_to_halve(
     (said,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
     assert "too little memory for data.batch_size 8: torch held 3.0 GiB" in said
     assert "--data.init_args.batch_size 4 and --trainer.accumulate_grad_batches 2: " in said
+
+
+class OutOfMemoryInValidation(L.Callback):
+    def on_validation_batch_start(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
+        if not trainer.sanity_checking:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+@pytest.mark.long
+def test_too_large_a_batch_of_validation(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3 * 2**30)
+    config = write_experiment(tmp_path, trainer__callbacks=[callback("tests.test_small_gpu.OutOfMemoryInValidation")])
+    assert command(["fit", "--config", str(config)]) == 2
+    said = capfd.readouterr().err
+    assert (
+        "data.val_batch_size 8: torch held 3.0 GiB when it asked for more. Halve it: --data.init_args.val_batch_size 4."
+        in said
+    )
+
+
+def test_a_static_graph_accumulates_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 0)
+    strategy = DDPStrategy(static_graph=True)
+    monkeypatch.setattr(type(strategy), "root_device", torch.device("cuda", 0))
+    trainer = SimpleNamespace(strategy=strategy, accumulate_grad_batches=1)
+    said = out_of_memory(trainer, SimpleNamespace(batch_size=8), trained=True)
+    assert said.endswith("set trainer.strategy.init_args.static_graph to false).")
 
 
 def test_a_gpu_without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import lightning as L
 import torch
 import torch.distributed as dist
 from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
+from lightning.pytorch.trainer.states import RunningStage
 from torch.distributed.distributed_c10d import _get_default_store
 
 from eclipse_pl.callbacks.checkpoints import Checkpoints
@@ -54,6 +55,11 @@ class FailTogether(L.Callback):
         self._silent = threading.Event()
         """This rank gives no more signs of life."""
         self._named: list[int] = []
+        self.failed_in: RunningStage | None = None
+        """What the trainer did when an error ended it, which it forgets."""
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self.failed_in = trainer.state.stage
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if trainer.world_size > 1 and dist.is_initialized() and self._store is None:

@@ -33,7 +33,7 @@ def require_supported(trainer: Any) -> None:
         name = type(strategy).__name__ if isinstance(strategy, Strategy) else strategy
         raise ValueError(f"trainer.strategy is {name}, but every process holds the whole prior: choose auto or ddp.")
     accumulated = trainer.accumulate_grad_batches
-    if accumulated > 1 and isinstance(strategy, DDPStrategy) and strategy._ddp_kwargs.get("static_graph"):
+    if accumulated > 1 and has_static_graph(strategy):
         raise ValueError(
             f"trainer.strategy has static_graph: true and trainer.accumulate_grad_batches is {accumulated}: torch does not "
             "support the two together. Leave one of them out."
@@ -50,22 +50,30 @@ def require_precision(trainer: Any) -> None:
         raise ValueError(f"trainer.precision is bf16-mixed, but {name} has no bfloat16: choose 16-mixed or 32-true.")
 
 
-def out_of_memory(trainer: Any, data: Any, command: str) -> str:
-    """What to halve where a batch did not fit into the memory of the GPU, and the most that torch held there."""
+def out_of_memory(trainer: Any, data: Any, trained: bool) -> str:
+    """What to halve where a batch did not fit into the memory of the GPU, and the most that torch held there.
+
+    ``trained`` is whether that was a batch of training.
+    """
     device = trainer.strategy.root_device
     peak = torch.cuda.max_memory_allocated(device) / 2**30
-    if command != "fit":
-        option, size, more = "val_batch_size", data.val_batch_size, ""
-    else:
-        option, size = "batch_size", data.batch_size
+    option, more = "batch_size" if trained else "val_batch_size", ""
+    size = getattr(data, option)
+    if trained:
         more = (
             f" and --trainer.accumulate_grad_batches {2 * trainer.accumulate_grad_batches}: a step then has as many pairs, "
             "and each half of them its own negatives"
         )
+        if has_static_graph(trainer.strategy):
+            more += " (torch accumulates in no static graph: set trainer.strategy.init_args.static_graph to false)"
     return (
         f"{device} has too little memory for data.{option} {size}: torch held {peak:.1f} GiB when it asked for more. Halve "
         f"it: --data.init_args.{option} {max(1, size // 2)}{more}."
     )
+
+
+def has_static_graph(strategy: Any) -> bool:
+    return isinstance(strategy, DDPStrategy) and bool(strategy._ddp_kwargs.get("static_graph"))
 
 
 def require_clippable(trainer: Any, optimizer: Any) -> None:
