@@ -188,7 +188,7 @@ def test_remote(tmp_path: Path) -> None:
 
 @pytest.mark.processes
 def test_loader(tmp_path: Path) -> None:
-    rows = loader(tmp_path, shards=2, records=3, chunk=8, dim=4, batch_size=6)
+    rows = loader(tmp_path, shards=2, records=3, chunk=8, dim=4, batch_size=6, device=torch.device("cpu"))
     assert [(row.name, row.unit) for row in rows] == [
         ("loader", "pairs/s"),
         ("loader/bytes", "MB/s"),

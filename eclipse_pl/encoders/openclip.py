@@ -102,17 +102,24 @@ class OpenClipEncoder(Encoder):
 
     @torch.no_grad()
     def encode_tokens(self, tokens: Tokens) -> TextCondition:
+        """See `Encoder.encode_tokens`. The host reads its own numbers alone: it does not wait for a GPU."""
         self.place("text")
-        tower, lengths = self.tower, tokens.lengths.to(self.device)
+        tower = self.tower
         # The tower is causal: tokens after the end token do not change it, so common padding is not computed.
-        longest = int(tokens.lengths.max())
-        ids = tokens.ids[:, :longest].to(self.device)
+        shortest, longest = (int(length) for length in tokens.lengths.aminmax())
+        real = (torch.arange(longest) < tokens.lengths[:, None]).flatten().nonzero()[:, 0]
+        ids, lengths, rows = (self._sent(tensor) for tensor in (tokens.ids[:, :longest], tokens.lengths, real))
         with self._autocast():
             hidden = tower.token_embedding(ids) + tower.positional_embedding[:longest]
             states = tower.ln_final(tower.transformer(hidden, attn_mask=tower.attn_mask[:longest, :longest]))
             pooled = self._project(states[torch.arange(len(ids), device=self.device), lengths - 1])
-        real = torch.arange(longest, device=self.device) < lengths[:, None]
-        return TextCondition(pooled.float(), states[real].float(), lengths)
+        return TextCondition(pooled.float(), states.flatten(0, 1)[rows].float(), lengths, (shortest, longest))
+
+    def _sent(self, tensor: Tensor) -> Tensor:
+        """On the device, by a copy that the host does not wait for."""
+        if self.device.type != "cuda":
+            return tensor.to(self.device)
+        return tensor.pin_memory().to(self.device, non_blocking=True)
 
     @property
     def pool(self) -> str:

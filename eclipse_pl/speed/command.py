@@ -167,7 +167,7 @@ def loader_timings(options: Options) -> Iterable[Timing]:
     from eclipse_pl.speed.data import loader
 
     with tempfile.TemporaryDirectory(prefix="eclipse_pl_speed_") as folder:
-        return loader(Path(folder), shards=8, records=8, chunk=1024, dim=768, batch_size=1024)
+        return loader(Path(folder), shards=8, records=8, chunk=1024, dim=768, batch_size=1024, device=options.device)
 
 
 def remote_timings(options: Options) -> Iterable[Timing]:

@@ -5,25 +5,28 @@ from __future__ import annotations
 import mmap
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.speed.inputs import write_images, write_shards
 from eclipse_pl.speed.slow_server import slow_server
 from eclipse_pl.speed.timing import Timing, in_turns
 
 
-def loader(folder: Path, shards: int, records: int, chunk: int, dim: int, batch_size: int) -> list[Timing]:
+def loader(
+    folder: Path, shards: int, records: int, chunk: int, dim: int, batch_size: int, device: torch.device
+) -> list[Timing]:
     """Time an epoch with one worker and files in the page cache. The temporary files take 1.6 GB by default.
 
-    The peer reads each file into new memory. The peer of the last row reads all files into one buffer, which is a bound: a
-    program that uses its data cannot do so.
+    The peer reads each file into new memory. The peer of the row of one buffer reads all files into it, which is a bound: a
+    program that uses its data cannot do so. On a GPU there is a row of batches that are copied to it, beside the same batches
+    on the host.
     """
-    from eclipse_pl.data.datamodule import EmbeddingDataModule
-
     entries = write_shards(folder, shards, records, chunk, dim)
     data = EmbeddingDataModule(str(folder), batch_size=batch_size, workers=1)
     batches = data.train_dataloader()
@@ -45,6 +48,7 @@ def loader(folder: Path, shards: int, records: int, chunk: int, dim: int, batch_
                 file.readinto(buffer)
 
     ours, peer, buffered = in_turns([epoch, read, read_into_buffer], torch.device("cpu"), repetitions=5)
+    more = [copied(data, epoch, device)] if device.type == "cuda" else []
     data.teardown("fit")
     given, stored = len(batches) * batch_size, shards * records * chunk
     size = sum(entry.bytes for entry in entries)
@@ -53,7 +57,21 @@ def loader(folder: Path, shards: int, records: int, chunk: int, dim: int, batch_
         Timing("loader", given / ours, stored / peer, "pairs/s"),
         Timing("loader/bytes", rate, size / peer / 1e6, "MB/s"),
         Timing("loader/bytes/one-buffer", rate, size / buffered / 1e6, "MB/s"),
+        *more,
     ]
+
+
+def copied(data: EmbeddingDataModule, epoch: Callable[[], None], device: torch.device) -> Timing:
+    """Time an epoch of batches that are copied to a GPU, beside ``epoch``, the same batches on the host."""
+    from eclipse_pl.data.copies import Copies
+    from eclipse_pl.data.loader import Position, TrainingLoader
+
+    order = data.training_order(1)
+    batches = TrainingLoader(data.shards, order, Position(), workers=1, pin_memory=True, copies=Copies(device))
+    ours, peer = in_turns([lambda: deque(batches, maxlen=0), epoch], device)
+    batches.close()
+    pairs = len(order) * data.batch_size
+    return Timing("loader/copied", pairs / ours, pairs / peer, "pairs/s")
 
 
 def remote(
@@ -64,8 +82,6 @@ def remote(
     The server sends ``rate`` bytes a second, ``latency`` seconds after each request. The peer of the first row is this rate,
     that of the second the same epoch from the local folder.
     """
-    from eclipse_pl.data.datamodule import EmbeddingDataModule
-
     stored = folder / "set"
     stored.mkdir()
     size = sum(entry.bytes for entry in write_shards(stored, shards, records, chunk, dim))
