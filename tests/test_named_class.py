@@ -211,7 +211,7 @@ def test_priors_of_ones_own_are_built(mine: str, tmp_path: Path) -> None:
     cls = named_class(f"{mine}.inner.priors.Mine", (Prior,), "here")
     network = {
         "class_path": "eclipse_pl.priors.mlp.PooledNetwork",
-        "init_args": {"dim": 8, "num_layers": 1, "width": 4},
+        "init_args": {"dim": 8, "text_dim": 8, "num_layers": 1, "width": 4},
     }
     nested = {"class_path": "torch.nn.Linear", "init_args": {"in_features": 2, "out_features": 3}}
     options: dict[str, Any] = {"network": network, "act": nested, "more": [nested, nested], "noise": "zero"}

@@ -30,5 +30,7 @@ def test_the_documented_command_writes_a_trace_of_ten_steps(tmp_path: Path) -> N
 def test_a_run_that_is_too_short_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = write_experiment(tmp_path, trainer__val_check_interval=100)
     assert command(["fit", "--config", str(config), "--config", str(OVERLAY), "--trainer.max_steps=25"]) == 0
-    assert "The run ended after 25 batches, and the trace begins after 20 and ends after 30: there is none" in caplog.text
+    assert (
+        "The run ended after 25 batches, and the trace begins after 20 and ends after 30: no trace was written" in caplog.text
+    )
     assert not list(tmp_path.glob("runs/*/*/trace*"))

@@ -20,7 +20,7 @@ from lightning.pytorch.trainer.states import RunningStage
 from torch.distributed.distributed_c10d import _get_default_store
 
 from eclipse_pl.callbacks.checkpoints import Checkpoints
-from eclipse_pl.callbacks.life import SILENCE, SignsOfLife
+from eclipse_pl.callbacks.life import BEAT, SILENCE, SignsOfLife
 
 LOOKS = 0.3
 """Seconds between two looks for a failure."""
@@ -205,7 +205,7 @@ class FailTogether(L.Callback):
         if late := self._signs.late(seconds * ENDED):
             limit = f"That has taken {seconds * ENDED:g} s, and the timeout of the strategy is {seconds:g} s."
             return f"{self._late_sentence(late)} {limit}"
-        late = self._signs.late(seconds * WARNED)
+        late = self._signs.late(max(seconds * WARNED, 3 * BEAT))  # the place in a sign of life is up to a beat old
         if late and late != self._named:
             print(f"{self._late_sentence(late)} After {seconds * ENDED:g} s that ends the run.", file=sys.stderr, flush=True)
         self._named = late

@@ -59,7 +59,8 @@ class StepTrace(Profiler):
         if stage == "fit" and not self._written:
             most = self.first + self.batches
             rank_zero_info(
-                f"The run ended after {self._done} batches, and the trace begins after {self.first} and ends after {most}."
+                f"The run ended after {self._done} batches, and the trace begins after {self.first} and ends after "
+                f"{most}: no trace was written."
             )
             if self._profile is not None:
                 self._close()

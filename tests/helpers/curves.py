@@ -37,7 +37,7 @@ PRIORS: dict[str, Callable[[ClipSpace], Prior]] = {
     "DiffusionPrior": partial(DiffusionPrior, **SMALL),
     "FlowPrior": partial(FlowPrior, **SMALL),
     # a rank draws the pairs that have an interval among its own, so here all have one
-    "MeanFlowPrior": partial(MeanFlowPrior, interval_share=1.0, **SMALL),
+    "MeanFlowPrior": partial(MeanFlowPrior, interval_share=1.0, adaptive_power=0.0, **SMALL),
     "BestOfPrior": partial(BestOfPrior, prior="eclipse_pl.priors.flow.FlowPrior", prior_args=SMALL),
 }
 """Every prior that is trained by gradient, by the name of its class and what is special."""
