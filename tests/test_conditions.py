@@ -23,8 +23,10 @@ from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
 from eclipse_pl.loading import require_encoder
 from eclipse_pl.priors.baselines import MeanImagePrior, TextAsImagePrior
+from eclipse_pl.priors.best_of import BestOfPrior
 from eclipse_pl.priors.diffusion import DiffusionPrior
 from eclipse_pl.priors.eclipse import EclipsePrior
+from eclipse_pl.priors.nearest_neighbour import NearestNeighbourPrior
 from tests.helpers.runs import write_experiment
 from tests.helpers.shard_sets import make_space
 
@@ -116,6 +118,7 @@ SIZES = {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 16}
 PRIORS: dict[str, tuple[str, dict[str, object]]] = {
     "eclipse": ("eclipse.EclipsePrior", {**SIZES, "target": "image"}),
     "diffusion": ("diffusion.DiffusionPrior", {**SIZES, "condition_dropout": 0, "guidance_scale": 1}),
+    "flow": ("flow.FlowPrior", {**SIZES, "prediction": "x0", "condition_dropout": 0, "guidance_scale": 1}),
     "mlp": ("mlp.MLPPrior", {"num_layers": 1, "width": 32, "contrastive_weight": 0, "noise": "zero"}),
     "linear": ("baselines.LinearPrior", {}),
 }
@@ -139,7 +142,7 @@ def experiment(folder: Path, prior: str) -> Path:
 @pytest.mark.processes
 @pytest.mark.parametrize(
     ("prior", "width"),
-    [("eclipse", MEASURED), ("diffusion", 20), ("mlp", DIM), ("linear", 20)],
+    [("eclipse", MEASURED), ("diffusion", 20), ("flow", MEASURED), ("mlp", DIM), ("linear", 20)],
 )
 def test_a_prior_learns_from_conditions(
     tmp_path: Path, prior: str, width: int, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
@@ -159,7 +162,7 @@ def test_a_prior_learns_from_conditions(
     predicted = load_file(tmp_path / "new" / "embeddings.safetensors")["image_embed"].numpy()
     assert json.loads((tmp_path / "new" / "samples.json").read_text())["samples"][399] == {"condition": 399, "seed": 0}
     error, spread = ((predicted - images) ** 2).mean(), images.var(0).mean()
-    assert error < 0.2 * spread
+    assert error < (0.7 if prior == "flow" else 0.2) * spread  # the loss of a flow weighs small noise most, and learns later
     assert command_line(["export", "--prior", str(run), "--out", f"{tmp_path}/exported"]) == 2
     assert command_line(["sample", "--prior", str(run), "--prompt", "a red circle", "--out", f"{tmp_path}/none"]) == 2
     exported, named = capsys.readouterr().err.splitlines()[-2:]
@@ -180,6 +183,15 @@ def test_the_network_has_the_width_of_the_condition(tmp_path: Path) -> None:
     assert prior.sample(text).shape == (5, DIM)
 
 
+def test_the_bank_of_the_nearest_neighbour_has_both_widths() -> None:
+    space = replace(make_space(DIM, 1), condition_dim=20, empty_states=None, empty_embed=None)
+    prior, conditions, images = NearestNeighbourPrior(space, bank=5), torch.randn(5, 20), torch.randn(5, DIM).half().float()
+    assert prior.sample(TextCondition.pooled(conditions)).shape == (5, DIM)
+    prior.losses(EmbeddingBatch(TextCondition.pooled(conditions), images, torch.arange(5)))
+    prior.end_of_epoch()
+    assert torch.equal(prior.sample(TextCondition.pooled(conditions)), images)
+
+
 def test_what_needs_captions_is_refused_in_one_sentence() -> None:
     space = replace(make_space(DIM, 1), condition_dim=DIM, empty_states=None, empty_embed=None)
     refused = "needs captions, and tiny .*conditions 8 wide.* has conditions that are no captions"
@@ -188,6 +200,8 @@ def test_what_needs_captions_is_refused_in_one_sentence() -> None:
             EclipsePrior(space, 1, 2, 16, target=target)
     with pytest.raises(ValueError, match=f"TextAsImagePrior {refused}"):
         TextAsImagePrior(space)
+    with pytest.raises(ValueError, match=f"Reranking by the text embedding {refused}"):
+        BestOfPrior(space, "eclipse_pl.priors.flow.FlowPrior", {})
     with pytest.raises(ValueError, match="condition_dropout to 0 and guidance_scale to 1"):
         DiffusionPrior(space, 1, 2, 16)
     with pytest.raises(ValueError, match=f"An encoder {refused}"):

@@ -34,6 +34,7 @@ class BestOfPrior(Prior):
         super().__init__(space)
         if rerank < 2:
             raise ValueError(f"rerank is {rerank}; it must be 2 or more. Without reranking use the prior itself.")
+        space.require_captions("Reranking by the text embedding", "Use the prior itself.")
         part = {"class_path": prior, "init_args": prior_args}
         made = build_named(part, (Prior,), "The prior to rerank", space=space)
         if isinstance(made, Baseline) or getattr(made, "noise", "gaussian") != "gaussian":

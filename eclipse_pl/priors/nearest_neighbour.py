@@ -30,7 +30,7 @@ class NearestNeighbourPrior(Baseline):
         ValueError: The bank is empty.
     """
 
-    texts: Float[Tensor, "bank dim"]
+    texts: Float[Tensor, "bank text_dim"]
     images: Float[Tensor, "bank dim"]
     mean: Float[Tensor, " dim"]
     kept: Int[Tensor, "2"]
@@ -40,8 +40,8 @@ class NearestNeighbourPrior(Baseline):
         super().__init__(space)
         if bank < 1:
             raise ValueError(f"bank is {bank}; it must be 1 or more (default: 20000 pairs).")
-        for name in ("texts", "images"):
-            self.register_buffer(name, torch.zeros(bank, space.dim, dtype=torch.float16))
+        for name, width in (("texts", space.text_dim), ("images", space.dim)):
+            self.register_buffer(name, torch.zeros(bank, width, dtype=torch.float16))
         self.register_buffer("mean", space.image_mean.clone().float())
         self.register_buffer("kept", torch.zeros(2, dtype=torch.int64))
         self.added = 0
@@ -51,9 +51,9 @@ class NearestNeighbourPrior(Baseline):
         if weights is not None:
             open_saved(weights).fill(self)
 
-    def predict(self, text_embed: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
+    def predict(self, text_embed: Float[Tensor, "batch text_dim"]) -> Float[Tensor, "batch dim"]:
         if not self.usable:
-            return self.mean.to(text_embed).expand_as(text_embed)
+            return self.mean.to(text_embed).expand(len(text_embed), -1)
         bank = F.normalize(self.texts[: self.usable].to(text_embed), dim=1)
         nearest = (F.normalize(text_embed, dim=1) @ bank.T).argmax(1)  # a caption's norm does not change its order
         return self.images[nearest].to(text_embed)
