@@ -170,8 +170,9 @@ def test_records_in_the_order_of_their_use(order: TrainingOrder, epoch: int, dat
     later = order.records(epoch, start)
     used: list[int] = []
     named: list[int] = []
-    # Of the records up to a window, those are unused whose pairs all lie in that window, or all in the rest of earlier ones.
-    most_unused = order.window + order.global_batch - 1
+    # Of the records up to a window, those are unused whose pairs all lie in that window, in the first one before ``start``, or
+    # in the rest of earlier ones.
+    most_unused = 2 * order.window + order.global_batch - 1
     for records, _ in order.batches(epoch, 0, start):
         used += sorted(set(records.tolist()) - set(used))
         named += itertools.islice(later, max(0, len(used) + most_unused - len(named)))
