@@ -198,6 +198,8 @@ def test_what_needs_captions_is_refused_in_one_sentence() -> None:
     for target in ("text", "symmetric"):
         with pytest.raises(ValueError, match=f"The contrastive term with target {target} {refused}. Set target to image"):
             EclipsePrior(space, 1, 2, 16, target=target)
+        with pytest.raises(ValueError, match=f"The contrastive term with target {target} {refused}. Set target to image"):
+            EclipsePrior(space, 1, 2, 16, target=target, contrastive_weight=None, relative_weight=0.1)
     with pytest.raises(ValueError, match=f"TextAsImagePrior {refused}"):
         TextAsImagePrior(space)
     with pytest.raises(ValueError, match=f"Reranking by the text embedding {refused}"):

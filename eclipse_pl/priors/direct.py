@@ -116,7 +116,7 @@ class DirectPrior(Prior):
                 "learn_temperature is True but contrastive_weight is 0, so the temperature has no gradient. "
                 "Set learn_temperature to False, or contrastive_weight above 0."
             )
-        if contrastive_weight and target != "image":
+        if weight and target != "image":
             remedy = "Set target to image, or contrastive_weight to 0."
             space.require_captions(f"The contrastive term with target {target}", remedy)
         require_samples(projection, samples, beta, noise)
