@@ -75,16 +75,8 @@ class DiffusionPrior(GuidedPrior):
         if weights is not None:
             open_saved(weights).fill(self)
 
-    def sample_with(self, steps: int | None = None, guidance_scale: float | None = None) -> None:
-        """Set the options of the sampler; None keeps what was set. The weights stay as they are.
-
-        Raises:
-            ValueError: A value is not valid, or guidance lacks the empty prompt.
-        """
-        if guidance_scale is not None:
-            self.set_guidance(guidance_scale)
-        if steps is not None:
-            self.timesteps = self.schedule.timesteps(steps, self.spacing)
+    def set_steps(self, steps: int) -> None:
+        self.timesteps = self.schedule.timesteps(steps, self.spacing)
 
     @property
     def trained_for(self) -> dict[str, str | int | float | bool]:

@@ -90,13 +90,13 @@ class FlowPrior(GuidedPrior):
         Raises:
             ValueError: A value is not valid, or guidance lacks the empty prompt.
         """
-        if guidance_scale is not None:
-            self.set_guidance(guidance_scale)
+        super().sample_with(steps, guidance_scale)
         if sampler is not None:
             one_of("sampler", sampler, get_args(Sampler))
             self.sampler = sampler
-        if steps is not None:
-            self.sigmas = self.path.sigmas(steps)
+
+    def set_steps(self, steps: int) -> None:
+        self.sigmas = self.path.sigmas(steps)
 
     @property
     def trained_for(self) -> dict[str, str | int | float | bool]:

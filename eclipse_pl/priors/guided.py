@@ -77,8 +77,19 @@ class GuidedPrior(Prior):
         """The options of the sampler, by the names of the constructor's arguments."""
 
     @abstractmethod
+    def set_steps(self, steps: int) -> None:
+        """Set the number of sampling steps. Raises ValueError if it is not valid."""
+
     def sample_with(self, steps: int | None = None, guidance_scale: float | None = None) -> None:
-        """Set the options of the sampler; None keeps what was set. The weights stay as they are."""
+        """Set the options of the sampler; None keeps what was set. The weights stay as they are.
+
+        Raises:
+            ValueError: A value is not valid, or guidance lacks the empty prompt.
+        """
+        if guidance_scale is not None:
+            self.set_guidance(guidance_scale)
+        if steps is not None:
+            self.set_steps(steps)
 
     def set_guidance(self, scale: float) -> None:
         """Set the scale of guidance. The weights stay as they are.

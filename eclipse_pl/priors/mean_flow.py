@@ -88,16 +88,8 @@ class MeanFlowPrior(GuidedPrior):
         if weights is not None:
             open_saved(weights).fill(self)
 
-    def sample_with(self, steps: int | None = None, guidance_scale: float | None = None) -> None:
-        """Set the options of the sampler; None keeps what was set. The weights stay as they are.
-
-        Raises:
-            ValueError: A value is not valid, or guidance lacks the empty prompt.
-        """
-        if guidance_scale is not None:
-            self.set_guidance(guidance_scale)
-        if steps is not None:
-            self.sigmas = self.path.sigmas(steps)
+    def set_steps(self, steps: int) -> None:
+        self.sigmas = self.path.sigmas(steps)
 
     @property
     def trained_for(self) -> dict[str, str | int | float | bool]:

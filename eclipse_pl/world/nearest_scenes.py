@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 
 from eclipse_pl.decoders.decoder import Decoder, Embeds
 from eclipse_pl.files import atomic_path, cache_folder
-from eclipse_pl.open_clip_model import local_dir_tag
+from eclipse_pl.open_clip_model import local_dir_tag, model_config
 from eclipse_pl.world.drawing import render
 from eclipse_pl.world.encoder import FOLDER, WorldEncoder
 from eclipse_pl.world.scenes import CATEGORIES, Scene, draw_scene
@@ -59,7 +59,7 @@ class NearestScenes(Decoder):
 
     @property
     def dim(self) -> int:
-        return WorldEncoder(device="cpu").dim
+        return int(model_config(f"local-dir:{FOLDER}")["embed_dim"])
 
     @property
     def identity(self) -> dict[str, Any]:
