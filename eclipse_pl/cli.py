@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import difflib
 import logging
 import sys
 import warnings
@@ -39,6 +38,7 @@ from eclipse_pl.priors.checkpoint import read_checkpoint
 from eclipse_pl.prompts.typed import with_typed_prompts
 from eclipse_pl.run import Run
 from eclipse_pl.training.loop import TrainingLoop
+from eclipse_pl.training.named_checkpoint import checkpoint_path, with_config_of_run
 from eclipse_pl.training.opening import Opening
 from eclipse_pl.training.options import (
     devices_named,
@@ -94,7 +94,7 @@ class PriorCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         words = sys.argv[1:] if args is None else args
         if isinstance(words, list):
-            args = words = with_typed_prompts(words, "--samples.prompts")
+            args = words = with_config_of_run(with_typed_prompts(words, "--samples.prompts"))
         others: Callable[[], list[str]] = list
         if isinstance(words, list) and words and words[0] in self._subcommand_parsers:
             options = list(self._subcommand_parsers[words[0]]._option_string_actions)
@@ -220,26 +220,6 @@ class PriorCLI(LightningCLI):
 def is_no_advertisement(record: logging.LogRecord) -> bool:
     """False for a message of Lightning 2.6 that recommends its own logger at every start."""
     return "litlogger" not in record.getMessage()
-
-
-def checkpoint_path(value: str, folder: str, experiment: str) -> Path:
-    """The checkpoint that ``--ckpt_path`` names: a file, a run's folder, or ``last`` or ``best`` of the experiment."""
-    home = Path(folder) / experiment
-    known = sorted(Path(folder).glob("*/*/checkpoints/*.ckpt"), key=lambda file: file.stat().st_mtime)
-    path = Path(value)
-    if value in ("last", "best"):
-        own = [file for file in known if file.parent.parent.parent == home and file.name.startswith(value)]
-        if not own:
-            remedy = "" if value == "last" else " A run keeps its best checkpoint if checkpoint.monitor names a metric."
-            raise ValueError(f"--ckpt_path {value}: there is no such checkpoint below {home} yet.{remedy}")
-        path = own[-1]
-    elif path.is_dir():
-        path = path / "checkpoints" / "last.ckpt"
-    if not path.is_file():
-        near = difflib.get_close_matches(str(path), [str(file) for file in known], n=3, cutoff=0.3)
-        hint = f"Near it: {', '.join(near)}" if near else f"None lies below {folder}."
-        raise ValueError(f"There is no checkpoint {path}. {hint}")
-    return path
 
 
 def main(args: ArgsType = None) -> PriorCLI:

@@ -1,0 +1,53 @@
+"""The checkpoint that --ckpt_path names, and the config of its run."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+OPTION = "--ckpt_path"
+
+
+def with_config_of_run(words: Sequence[str]) -> list[str]:
+    """Return a command line of ``validate`` or ``test`` with the config of the run that ``--ckpt_path`` names.
+
+    A command line with a ``--config`` is returned as it is. The run that is measured keeps its name and its files: the
+    measurement gets the next free version beside it, unless ``--run.version`` says another.
+    """
+    following = [*words[1:], ""]
+    named = [word.partition("=")[2] or after for word, after in zip(words, following, strict=True) if is_option(word)]
+    if words[:1] not in (["validate"], ["test"]) or not named or any(is_config(word) for word in words):
+        return list(words)
+    path = Path(named[-1])
+    folder = path.parent.parent if path.suffix == ".ckpt" else path
+    config = folder / "config.yaml"
+    return [words[0], "--config", str(config), "--run.version=null", *words[1:]] if config.is_file() else list(words)
+
+
+def is_option(word: str) -> bool:
+    return word.partition("=")[0] == OPTION
+
+
+def is_config(word: str) -> bool:
+    return word.partition("=")[0] in ("-c", "--config")
+
+
+def checkpoint_path(value: str, folder: str, experiment: str) -> Path:
+    """The checkpoint that ``--ckpt_path`` names: a file, a run's folder, or ``last`` or ``best`` of the experiment."""
+    home = Path(folder) / experiment
+    known = sorted(Path(folder).glob("*/*/checkpoints/*.ckpt"), key=lambda file: file.stat().st_mtime)
+    path = Path(value)
+    if value in ("last", "best"):
+        own = [file for file in known if file.parent.parent.parent == home and file.name.startswith(value)]
+        if not own:
+            remedy = "" if value == "last" else " A run keeps its best checkpoint if checkpoint.monitor names a metric."
+            raise ValueError(f"--ckpt_path {value}: there is no such checkpoint below {home} yet.{remedy}")
+        path = own[-1]
+    elif path.is_dir():
+        path = path / "checkpoints" / "last.ckpt"
+    if not path.is_file():
+        near = difflib.get_close_matches(str(path), [str(file) for file in known], n=3, cutoff=0.3)
+        hint = f"Near it: {', '.join(near)}" if near else f"None lies below {folder}."
+        raise ValueError(f"There is no checkpoint {path}. {hint}")
+    return path
