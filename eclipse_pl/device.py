@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import platform
+import subprocess
 from pathlib import Path
 
 import torch
@@ -89,3 +90,16 @@ def describe_machine(device: torch.device) -> dict[str, str | int]:
         "cpu": cpu, "cores": os.cpu_count() or 1, "threads": torch.get_num_threads(), "gpu": gpu,
         "torch": torch.__version__, "python": platform.python_version(),
     }  # fmt: skip
+
+
+def commit() -> str:
+    """What ``git describe`` says of this checkout; "unknown" where the package is installed, or there is no git."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():  # it may lie in the checkout of something else
+        return "unknown"
+    words = ["git", "-C", str(root), "describe", "--always", "--dirty", "--tags"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True)
+    except OSError:
+        return "unknown"
+    return done.stdout.strip() or "unknown"

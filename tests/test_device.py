@@ -15,7 +15,7 @@ from eclipse_pl.__main__ import main as command
 from eclipse_pl.commands.sample import sample
 from eclipse_pl.decoders.batches import lacks_memory
 from eclipse_pl.decoders.kandinsky import KandinskyDecoder
-from eclipse_pl.device import pick_device
+from eclipse_pl.device import commit, pick_device
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.scorers.clip_towers import OpenClip
 from eclipse_pl.text_to_image.diffusers_pipeline import DiffusersPipeline
@@ -110,3 +110,10 @@ def test_an_encoder_moves_to_its_device_when_it_is_used() -> None:
     with pytest.raises(RuntimeError, match="autocast"):
         encoder.encode_text(["a red circle"])
     assert {parameter.device.type for parameter in encoder.model.parameters()} == {"meta"}
+
+
+@pytest.mark.processes
+def test_the_commit_is_that_of_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert " " not in commit()
+    monkeypatch.setenv("PATH", "")
+    assert commit() == "unknown"

@@ -25,7 +25,7 @@ from eclipse_pl.speed.fit import fit
 from eclipse_pl.speed.flops import matmul_peak, step_flops
 from eclipse_pl.speed.inputs import draw_lengths, random_space, random_text, write_images, write_shards
 from eclipse_pl.speed.steps import padded_step, steps
-from eclipse_pl.speed.table import commit, detail, number
+from eclipse_pl.speed.table import detail, number
 from eclipse_pl.speed.timing import Timing, in_turns, in_turns_where_memory_suffices
 
 CPU = torch.device("cpu")
@@ -303,10 +303,3 @@ def test_a_gpu_without_bfloat16_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "Tesla V100")
     with pytest.raises(ValueError, match="Tesla V100 has no bfloat16"):
         speed.require_bfloat16(torch.device("cuda"))
-
-
-@pytest.mark.processes
-def test_the_commit_is_that_of_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert " " not in commit()
-    monkeypatch.setenv("PATH", "")
-    assert commit() == "unknown"

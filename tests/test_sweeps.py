@@ -210,6 +210,24 @@ def test_a_sweep_ends_with_the_table_of_compare_and_a_csv_of_all_runs(tmp_path, 
     assert list(table[4].values())[1:] == ["0.2", "1", "finished", "3.0", "1", "5.0", "0.5"]
 
 
+@pytest.mark.processes
+def test_finished_runs_are_kept_in_a_file_with_their_command_and_commit(tmp_path, capfd):
+    path = write_sweep(tmp_path, parameters={"seed_everything": {"values": [0, 1, 2]}})
+    finish(path, [0.123456789, 0.5])
+    kept = tmp_path / "results" / "tiny.csv"
+    words = ["sweep", str(path), "--count", "2", "--csv", str(kept)]
+    assert command(words) == 0
+    said, commit, *table = kept.read_text().splitlines()
+    assert said == f"# python -m eclipse_pl {' '.join(words)}"
+    assert re.fullmatch(r"# commit \S+, 2 of 2 runs finished", commit)
+    assert [(row["seed_everything"], row["val/cosine"]) for row in csv.DictReader(table)] == [("0", "0.123457"), ("1", "0.5")]
+    (tmp_path / "file").touch()
+    assert command([*words[:-1], str(tmp_path / "file" / "tiny.csv")]) == 2
+    assert "Choose another file with --csv" in capfd.readouterr().err
+    assert command([*words, "--dry-run"]) == 2
+    assert "--csv has no effect with --dry-run" in capfd.readouterr().err
+
+
 def test_a_logged_metric_that_compare_has_not_is_a_table_too(tmp_path, capfd):
     path = write_sweep(tmp_path, metric={"name": "train/total"}, parameters={WEIGHT: {"values": [0.0, 0.2]}})
     finish(path, [0.1, 0.9])

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
-from eclipse_pl.device import describe_machine
+from eclipse_pl.device import commit, describe_machine
 from eclipse_pl.speed.timing import Timing
 
 FIGURES = {
@@ -54,16 +52,3 @@ def machine_and_commit(device: torch.device) -> dict[str, str | int]:
     """`describe_machine`, with the version of CUDA and the commit of this checkout."""
     cuda = {"cuda": str(torch.version.cuda)} if device.type == "cuda" else {}
     return {**describe_machine(device), **cuda, "commit": commit()}
-
-
-def commit() -> str:
-    """What ``git describe`` says of this checkout; "unknown" where the package is installed, or there is no git."""
-    root = Path(__file__).parents[2]
-    if not (root / ".git").exists():  # it may lie in the checkout of something else
-        return "unknown"
-    words = ["git", "-C", str(root), "describe", "--always", "--dirty", "--tags"]
-    try:
-        done = subprocess.run(words, capture_output=True, text=True)
-    except OSError:
-        return "unknown"
-    return done.stdout.strip() or "unknown"

@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eclipse_pl.arguments import answer_in_one_sentence
@@ -38,6 +39,8 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, help="local runs at once, which share processors and GPUs (default: 1)")
     parser.add_argument("--count", type=int, help="the largest number of runs: the first of a grid, or draws")
     parser.add_argument("--seed", type=int, help="of random draws (default: 0)")
+    help_csv = "also write the finished runs there, with this command and the commit of the code above them"
+    parser.add_argument("--csv", type=Path, metavar="FILE", help=help_csv)
     parser.add_argument("--dry-run", action="store_true", help="print the commands that would run, and what is finished")
     parser.add_argument("--engine", choices=("local", "ray"), default="local", help="this machine (default), or a Ray cluster")
     parser.add_argument("--ray-address", help="a cluster whose nodes share this folder (default: one on this machine)")
@@ -46,7 +49,7 @@ def main(args: list[str] | None = None) -> None:
     answer_in_one_sentence(parser, args)
     options = parser.parse_args(args)
     require_meaning(options)
-    sweep(options)
+    sweep(options, shlex.join(["python", "-m", "eclipse_pl", "sweep", *(sys.argv[1:] if args is None else args)]))
 
 
 def require_meaning(options: argparse.Namespace) -> None:
@@ -60,11 +63,13 @@ def require_meaning(options: argparse.Namespace) -> None:
         raise ValueError(f"--jobs is {options.jobs}; at least one run must be allowed to run.")
     if options.cpus is not None and options.cpus <= 0:
         raise ValueError(f"--cpus is {options.cpus}; a run needs more than 0 processors.")
+    if options.dry_run and options.csv is not None:
+        raise ValueError("--csv has no effect with --dry-run, which runs nothing: leave one of them out.")
     if options.gpus is not None and options.gpus < 0:
         raise ValueError(f"--gpus is {options.gpus}; it must be 0 or more.")
 
 
-def sweep(options: argparse.Namespace) -> None:
+def sweep(options: argparse.Namespace, command: str) -> None:
     file = SweepFile.read(options.file)
     if file.method == "grid" and options.seed is not None:
         raise ValueError("--seed is that of random draws, and has no effect on a grid; sweep over seed_everything instead.")
@@ -98,6 +103,8 @@ def sweep(options: argparse.Namespace) -> None:
         finally:
             results = SweepResults(plan, statuses)
             path = results.write()
+        if options.csv is not None:
+            results.keep(options.csv, command)
         show(results, progress.console)
     print(f"All runs and their metrics: {path}")
     report_failures(statuses, "run")

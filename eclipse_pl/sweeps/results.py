@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eclipse_pl.compbench.scorecard import metrics_of, read_card
+from eclipse_pl.device import commit
 from eclipse_pl.files import write_atomically
 from eclipse_pl.intervals import NOTHING
 from eclipse_pl.latent.metrics import ALL
@@ -52,13 +53,24 @@ class SweepResults:
     def write(self) -> Path:
         """``sweep.csv`` in the sweep's folder; atomic."""
         path = self.plan.folder / "sweep.csv"
-        columns = list(dict.fromkeys(column for line in self.lines for column in line))
-        file = io.StringIO(newline="")
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(self.lines)
-        write_atomically(path, file.getvalue().encode())
+        write_atomically(path, table_of(self.lines).encode())
         return path
+
+    def keep(self, path: Path, command: str) -> None:
+        """Write the finished runs to a file that outlives the sweep's folder, below two lines that say how they were made.
+
+        Raises:
+            ValueError: No run has finished, or the file cannot be written.
+        """
+        finished = [{name: shortened(value) for name, value in line.items()} for line in self.finished.values()]
+        if not finished:
+            raise ValueError(f"No run has finished, so {path} is not written.")
+        made = f"# {command}\n# commit {commit()}, {len(finished)} of {len(self.lines)} runs finished\n"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, (made + table_of(finished)).encode())
+        except OSError as error:
+            raise ValueError(f"Cannot write {path} ({error.strerror}). Choose another file with --csv.") from error
 
     def report(self) -> Report:
         """The comparison of the finished runs; what cannot be compared fairly is marked.
@@ -112,6 +124,23 @@ class SweepResults:
             return ""
         near = difflib.get_close_matches(metric, {column for line in self.lines for column in line}, n=3)
         return f"No run logged {metric}." + (f" Near it: {', '.join(near)}." if near else "")
+
+
+def table_of(lines: Sequence[dict[str, Any]]) -> str:
+    """CSV with a column for each name that a line has."""
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, list(dict.fromkeys(column for line in lines for column in line)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return file.getvalue()
+
+
+def shortened(value: Any) -> Any:
+    """Six digits of a number that was written with all of its digits."""
+    try:
+        return f"{float(value):.6g}" if isinstance(value, str) and len(value) > 8 else value
+    except ValueError:
+        return value
 
 
 def last_metrics(folder: Path) -> dict[str, str]:
