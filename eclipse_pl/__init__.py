@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eclipse_pl.callbacks.measure import measure
+    from eclipse_pl.commands.benchmark import benchmark
     from eclipse_pl.data.datamodule import EmbeddingDataModule
     from eclipse_pl.embedding import ClipSpace, TextCondition
     from eclipse_pl.lit_prior import LitPrior
-    from eclipse_pl.loading import load_encoder, load_prior
+    from eclipse_pl.loading import load_decoder, load_encoder, load_part, load_prior
     from eclipse_pl.losses import contrastive_loss, projection_loss
     from eclipse_pl.priors.diffusion import DiffusionPrior
     from eclipse_pl.priors.eclipse import EclipsePrior
     from eclipse_pl.priors.flow import FlowPrior
+    from eclipse_pl.reports.report import compare
 
 __version__ = "0.1.0"
 
@@ -27,8 +29,12 @@ __all__ = [
     "LitPrior",
     "TextCondition",
     "__version__",
+    "benchmark",
+    "compare",
     "contrastive_loss",
+    "load_decoder",
     "load_encoder",
+    "load_part",
     "load_prior",
     "measure",
     "projection_loss",
@@ -42,8 +48,12 @@ _PLACES = {
     "FlowPrior": "priors.flow",
     "LitPrior": "lit_prior",
     "TextCondition": "embedding",
+    "benchmark": "commands.benchmark",
+    "compare": "reports.report",
     "contrastive_loss": "losses",
+    "load_decoder": "loading",
     "load_encoder": "loading",
+    "load_part": "loading",
     "load_prior": "loading",
     "measure": "callbacks.measure",
     "projection_loss": "losses",

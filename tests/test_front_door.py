@@ -16,7 +16,17 @@ from lightning.pytorch.loggers import CSVLogger
 from PIL import Image
 
 import eclipse_pl
-from eclipse_pl import ClipSpace, DiffusionPrior, EclipsePrior, LitPrior, load_encoder, load_prior, measure
+from eclipse_pl import (
+    ClipSpace,
+    DiffusionPrior,
+    EclipsePrior,
+    LitPrior,
+    load_decoder,
+    load_encoder,
+    load_part,
+    load_prior,
+    measure,
+)
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.priors.prior import Prior
 from eclipse_pl.world.datamodule import WorldDataModule
@@ -137,3 +147,29 @@ def test_measure_is_validate(world: WorldDataModule, tmp_path: Path, monkeypatch
     other = EclipsePrior(ClipSpace("other", 128, 128, 77, "other", False, torch.zeros(128), torch.ones(128)), **SIZES)
     with pytest.raises(ValueError, match="other"):
         measure(other, world.folder)
+
+
+def test_a_decoder_by_its_space(world: WorldDataModule) -> None:
+    prior = EclipsePrior(world.space, **SIZES)
+    decoder = load_decoder(prior, steps=2)
+    assert isinstance(decoder, WorldDecoder) and decoder.steps == 2 and decoder.zero_image is not None
+    assert load_decoder(world.space).identity == load_decoder("world").identity
+    with pytest.raises(ValueError, match=r"No decoder is known for the space tiny; known are world, ViT-L-14/openai"):
+        load_decoder("tiny")
+    assert load_decoder("ViT-L-14/openai", device="cpu", steps=5).steps == 5  # nothing is fetched before it decodes
+
+
+def test_a_part_by_its_file(tmp_path: Path) -> None:
+    parts = ROOT / "experiments" / "parts"
+    assert load_part(parts / "decoder/world.yaml", steps=3).steps == 3
+    protocol = load_part(parts / "protocol/world_quick.yaml", prompts={"init_args": {"per_category": 2}})
+    assert len(protocol.source.load()) == 24
+    with pytest.raises(ValueError, match="There is no part"):
+        load_part(tmp_path / "gone.yaml")
+    with pytest.raises(ValueError, match="no class_path"):
+        load_part(ROOT / "experiments/overlays/cpu.yaml")
+    with pytest.raises(ValueError, match="stepz"):
+        load_part(parts / "decoder/world.yaml", stepz=3)
+    (tmp_path / "part.yaml").write_text("class_path: eclipse_pl.decoders.NoDecoder")
+    with pytest.raises(ValueError, match=r"There is no class eclipse_pl\.decoders\.NoDecoder"):
+        load_part(tmp_path / "part.yaml")

@@ -15,6 +15,7 @@ from pathlib import Path
 import jsonargparse
 import pytest
 import torch
+from PIL import Image
 
 from data_prep.__main__ import COMMANDS as DATA_COMMANDS
 from data_prep.__main__ import main as data_command
@@ -177,12 +178,26 @@ def quickstart(tmp_path, monkeypatch):
     )
 
 
-def test_the_readmes_prior_predicts_two_captions(quickstart, capsys):
+@pytest.mark.parametrize("page", ["README.md", "docs/api.md"])
+def test_from_a_prompt_to_an_image_in_ten_lines(quickstart, capsys, page):
+    code = python_of(ROOT / page, "decoder.decode")
+    assert len([line for line in code.splitlines() if line]) <= 10
     names = {}
-    exec(python_of(ROOT / "README.md", "load_encoder"), names)
+    exec(code, names)
     assert names["predicted"].shape == (2, names["prior"].space.dim)
-    first, second = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"tensor\(\[ ?\S+, +\S+\]\)", first) and re.fullmatch(r"tensor\(\S+\)", second)
+    assert re.fullmatch(r"tensor\(\[ ?\S+, +\S+\]\)\n", capsys.readouterr().out)
+    with Image.open("image.png") as image:
+        assert image.size == (64, 64)
+
+
+def test_the_guide_scores_and_compares_in_python(quickstart, monkeypatch):
+    monkeypatch.chdir(quickstart.parents[2])
+    Path("experiments").symlink_to(ROOT / "experiments")
+    code = python_of(ROOT / "docs/api.md", "load_part(")
+    names = {}
+    exec(code, names)
+    assert names["card"]["images"] == 24
+    assert "oracle" in names["report"].markdown
 
 
 @pytest.mark.processes

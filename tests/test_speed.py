@@ -151,6 +151,13 @@ def test_one_pass() -> None:
     assert row.figures["samples_per_second"] == pytest.approx(1e3 / row.ours)
 
 
+def test_captions_become_embeddings() -> None:
+    (row,) = speed_priors.from_captions(
+        "captions/tiny", CPU, captions=4, num_layers=1, num_attention_heads=2, attention_head_dim=8
+    )
+    assert row.unit == "ms" and row.ours > 0 and row.peer > 0
+
+
 @pytest.mark.long
 def test_diffusion() -> None:
     sizes = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 16}

@@ -16,7 +16,7 @@ from eclipse_pl.reports.numbers_file import numbers_csv
 from eclipse_pl.reports.page import write_page
 from eclipse_pl.reports.parameter_plot import parameter_plot
 from eclipse_pl.reports.report import IMAGES, Report
-from eclipse_pl.reports.tables import markdown, show_sentences, show_tables
+from eclipse_pl.reports.tables import show_sentences, show_tables
 
 
 def main(args: list[str] | None = None) -> None:
@@ -60,7 +60,7 @@ def main(args: list[str] | None = None) -> None:
     if options.plot is not None:
         written["--plot"] = (options.plot, parameter_plot(report, options.x, options.y, options.plot.suffix))
     if options.markdown:
-        print("\n\n".join(f"{markdown(table)}\n\n{table.note}" for table in report.tables))
+        print(report.markdown)
     else:
         from rich.console import Console
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from eclipse_pl.reports.comparison import Comparison
 from eclipse_pl.reports.latent_comparison import LatentComparison
@@ -12,7 +13,7 @@ from eclipse_pl.reports.metrics import METRICS, Metric
 from eclipse_pl.reports.published import published_tables
 from eclipse_pl.reports.score_comparison import ScoreComparison
 from eclipse_pl.reports.score_tables import score_tables
-from eclipse_pl.reports.tables import Table
+from eclipse_pl.reports.tables import Table, markdown
 
 IMAGES = 3
 
@@ -52,3 +53,28 @@ class Report:
             if self.latent.others:
                 found += [difference_table(self.latent, self.metrics), win_table(self.latent)]
         return found + (published_tables(self.scores) if self.scores else [])
+
+    @property
+    def markdown(self) -> str:
+        """The tables for a README, each with its note."""
+        return "\n\n".join(f"{markdown(table)}\n\n{table.note}" for table in self.tables)
+
+    def _repr_markdown_(self) -> str:
+        return self.markdown
+
+
+def compare(*runs: str | Path, reference: str | None = None, vary: Sequence[str] = (), anyway: bool = False) -> Report:
+    """Compare runs and scorecards as the command does; a notebook shows the report as tables.
+
+    ``report.latent`` and ``report.scores`` have the estimates: ``report.latent.difference(variant, metric)``.
+
+    Args:
+        *runs: Folders of runs or of `benchmark`, folders above them, or globs.
+        reference: The variant, or a part of its name, that the others are compared with. By default the first one.
+        vary: Differences under study, such as ``decoder.guidance``, which are then no reason to refuse.
+        anyway: Compare and mark what cannot be compared fairly.
+
+    Raises:
+        ValueError: There is no such run, or the runs cannot be compared fairly.
+    """
+    return Report.of([str(run) for run in runs], reference, anyway, METRICS, IMAGES, vary)

@@ -5,6 +5,7 @@
     padding    a training step on captions in buckets, whose shapes repeat, against the same captions as they are
     fit        ``fit`` from shards with all its callbacks, against the bare step loop on the same batches
     sample     one-pass sampling of `EclipsePrior`, against diffusers' network
+    captions   captions to embeddings in Python, on the world, against the bare text tower and network on ready token ids
     diffusion  one training step of `DiffusionPrior`, against `EclipsePrior`; sampling, against two loops without our savings
     loader     an epoch of training batches, against reading the same files one after another into memory
     remote     the same from shards behind a URL: downloaded over a slow line, and from the cache
@@ -155,6 +156,13 @@ def sample_timings(options: Options) -> Iterable[Timing]:
     return one_pass("sample/ViT-L-14", SPACES["ViT-L-14"], options.device, captions=256 if options.gpu else 64)
 
 
+def caption_timings(options: Options) -> Iterable[Timing]:
+    from eclipse_pl.speed.priors import from_captions
+
+    sizes = {"num_layers": 4, "num_attention_heads": 4, "attention_head_dim": 32}  # those of the quickstart
+    return from_captions("captions/world/64", options.device, captions=64, **sizes)
+
+
 def diffusion_timings(options: Options) -> Iterable[Timing]:
     from eclipse_pl.speed.priors import diffusion_step, sampling
 
@@ -207,6 +215,7 @@ MEASUREMENTS: dict[str, Callable[[Options], Iterable[Timing]]] = {
     "padding": padding_timings,
     "fit": fit_timings,
     "sample": sample_timings,
+    "captions": caption_timings,
     "diffusion": diffusion_timings,
     "loader": loader_timings,
     "remote": remote_timings,

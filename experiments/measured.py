@@ -1,0 +1,188 @@
+"""Tables and plots of what was measured on the world, from the files in results/; the tables stand in README.md.
+
+    python experiments/measured.py
+    python experiments/measured.py --check
+
+A file `results/NAME.csv` has a line for each run of `sweeps/NAME.yaml`, and was written by `sweep --csv`. The first form draws
+the plots and puts the tables into README.md; the second writes nothing, and fails where README.md has another table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from eclipse_pl.files import write_atomically
+from eclipse_pl.intervals import NOTHING, Estimate, mean_interval
+from eclipse_pl.reports.parameter_plot import COLOURS, MARKERS
+from eclipse_pl.reports.tables import decimals_of, estimate_text
+
+HERE = Path(__file__).parent
+DETAILS = {"world": 1.0, "world_detail_75": 0.75, "world_detail_50": 0.5, "world_detail_25": 0.25}
+ONE_PASS = {
+    "projection_world": "projection",
+    "eclipse_world": "ECLIPSE",
+    "energy_world": "energy",
+    "eclipse_energy_world": "ECLIPSE + energy",
+    "mean_flow_world": "MeanFlow",
+}
+MANY_PASSES = {"diffusion_world": "diffusion", "flow_world": "flow, velocity", "flow_x0_world": "flow, x0"}
+FITTED = {"linear": "ridge regression", "nearest_neighbour": "nearest neighbour"}
+BASELINES = {"text_as_image": "text as image (baseline)", "mean_image": "mean image (baseline)"}
+LABELS = {**ONE_PASS, **MANY_PASSES, **FITTED, **BASELINES}
+REFERENCE = "projection_world"
+
+Run = dict[str, str]
+"""A line of a file: {column: text}."""
+
+
+class Runs:
+    """The runs of several sweeps, each with its detail and its prior."""
+
+    def __init__(self, *names: str) -> None:
+        self.lines: list[Run] = []
+        for name in names:
+            path = HERE / "results" / f"{name}.csv"
+            if path.is_file():
+                text = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+                self.lines += csv.DictReader(text)
+
+    def of(self, prior: str, data: str) -> dict[str, Run]:
+        """{seed: run}"""
+        return {
+            run["seed_everything"] or "0": run
+            for run in self.lines
+            if stem(run["model.prior"]) == prior and stem(run["data"]) == data
+        }
+
+    def estimate(self, prior: str, data: str, metric: str) -> Estimate:
+        """Mean over seeds."""
+        values = [float(run[metric]) for run in self.of(prior, data).values() if run.get(metric)]
+        return mean_interval(values, 1e-6 * max(map(abs, values))) if values else NOTHING
+
+    def difference(self, prior: str, data: str, metric: str) -> Estimate:
+        """From `REFERENCE`, by paired seeds."""
+        ours, theirs = self.of(prior, data), self.of(REFERENCE, data)
+        pairs = [(float(ours[seed][metric]), float(theirs[seed][metric])) for seed in ours if seed in theirs]
+        resolution = 1e-6 * max((abs(value) for pair in pairs for value in pair), default=0.0)
+        return mean_interval([one - other for one, other in pairs], resolution) if pairs else NOTHING
+
+
+def stem(path: str) -> str:
+    return Path(path).stem
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
+
+
+def count(runs: Runs, prior: str) -> str:
+    """The number of seeds, at each detail if it differs."""
+    numbers = [str(len(runs.of(prior, data))) for data in DETAILS]
+    return numbers[0] if len(set(numbers)) == 1 else ", ".join(numbers)
+
+
+def by_detail(metric: str) -> str:
+    """A row for each prior, a column for each detail."""
+    runs = Runs("detail_world", "detail_sampled_world", "detail_baselines_world")
+    table = {prior: [runs.estimate(prior, data, metric) for data in DETAILS] for prior in LABELS}
+    decimals = [decimals_of([row[column] for row in table.values()]) for column in range(len(DETAILS))]
+    rows = [
+        [LABELS[prior], count(runs, prior), *(estimate_text(*one) for one in zip(row, decimals, strict=True))]
+        for prior, row in table.items()
+        if any(one.n for one in row)
+    ]
+    return markdown(["", "n", *(f"detail {detail:g}" for detail in DETAILS.values())], rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "detail, energy score": lambda: by_detail("val/energy_score"),
+    "detail, cosine": lambda: by_detail("val/mean_cosine"),
+    "detail, spread": lambda: by_detail("val/spread"),
+    "detail, variance ratio": lambda: by_detail("val/variance_ratio"),
+    "detail, Fréchet distance": lambda: by_detail("val/frechet"),
+}
+"""{name in README.md: its table}"""
+
+
+def detail_plot(path: Path) -> None:
+    """Quality against detail: each prior's difference from `REFERENCE`, by paired seeds."""
+    from matplotlib.figure import Figure
+
+    runs = Runs("detail_world", "detail_sampled_world")
+    figure = Figure(figsize=(10, 3.9), layout="constrained", facecolor="white")
+    panels = {
+        "val/energy_score": "energy score (lower is better)",
+        "val/mean_cosine": "cosine of a sample (higher is better)",
+        "val/frechet": "Fréchet distance (lower is better)",
+    }
+    for axes, (metric, label) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        for at, prior in enumerate(ONE_PASS | MANY_PASSES):
+            found = {detail: runs.difference(prior, data, metric) for data, detail in DETAILS.items()}
+            known = {detail: one for detail, one in found.items() if one.n}
+            half = [one.high - one.mean if one.has_interval else 0.0 for one in known.values()]
+            axes.errorbar(
+                list(known),
+                [one.mean for one in known.values()],
+                half,
+                color=COLOURS[at % len(COLOURS)],
+                marker=MARKERS[at % len(MARKERS)],
+                linestyle="-" if prior in ONE_PASS else "--",
+                markersize=5,
+                capsize=3,
+                label=LABELS[prior],
+            )
+        axes.set_xticks(list(DETAILS.values()), [f"{detail:g}" for detail in DETAILS.values()])
+        axes.invert_xaxis()
+        axes.set_xlabel("detail of the captions")
+        axes.set_title(f"{label}\nminus projection", fontsize=9)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    figure.savefig(path, dpi=150)
+
+
+PLOTS: dict[str, Callable[[Path], Any]] = {"detail.png": detail_plot}
+
+
+def with_tables(text: str) -> str:
+    """The text of README.md with every table between its two marks.
+
+    Raises:
+        ValueError: A table has no place in the text, or the text has a place for a table that is none.
+    """
+    found = re.findall(r"<!-- table: (.+?) -->", text)
+    if sorted(found) != sorted(TABLES):
+        raise ValueError(f"README.md has places for the tables {', '.join(found) or 'none'}; there are {', '.join(TABLES)}.")
+    for name, table in TABLES.items():
+        pattern = rf"<!-- table: {re.escape(name)} -->\n.*?\n<!-- end -->"
+        before, after = re.split(pattern, text, maxsplit=1, flags=re.DOTALL)
+        text = f"{before}<!-- table: {name} -->\n{table()}\n<!-- end -->{after}"
+    return text
+
+
+def main(args: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python experiments/measured.py", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where README.md has another table")
+    options = parser.parse_args(args)
+    readme = HERE / "README.md"
+    text = readme.read_text()
+    tables = with_tables(text)
+    if options.check:
+        if tables != text:
+            raise ValueError("README.md has other tables than results/. Run python experiments/measured.py.")
+        return
+    write_atomically(readme, tables.encode())
+    for name, plot in PLOTS.items():
+        plot(HERE / "results" / name)
+        print(HERE / "results" / name, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
