@@ -55,7 +55,7 @@ class Runs:
     def of(self, prior: str, data: str) -> dict[str, Run]:
         """{seed: run}"""
         return {
-            run["seed_everything"] or "0": run
+            run.get("seed_everything") or "0": run
             for run in self.lines
             if stem(run["model.prior"]) == prior and stem(run["data"]) == data
         }
@@ -91,7 +91,7 @@ def by_detail(metric: str) -> str:
     """A row for each prior, a column for each detail."""
     runs = Runs("detail_world", "detail_sampled_world", "detail_baselines_world")
     table = {prior: [runs.estimate(prior, data, metric) for data in DETAILS] for prior in LABELS}
-    decimals = [decimals_of([row[column] for row in table.values()]) for column in range(len(DETAILS))]
+    decimals = [min(4, decimals_of([row[column] for row in table.values()])) for column in range(len(DETAILS))]
     rows = [
         [LABELS[prior], count(runs, prior), *(estimate_text(*one) for one in zip(row, decimals, strict=True))]
         for prior, row in table.items()
