@@ -94,14 +94,15 @@ def results(out: Path) -> list[bytes]:
 def test_distances_of_all_images_together(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     protocol = yaml.safe_load((folder / "protocol.yaml").read_text())
     arguments = protocol["init_args"]
-    arguments["distribution"] = {
-        "class_path": "eclipse_pl.compbench.distribution.Distribution",
+    fid = {
+        "class_path": "eclipse_pl.compbench.distances.Fid",
         "init_args": {
             "extractor": {"class_path": "eclipse_pl.world.features.WorldFeatures"},
             "reference": {"class_path": "eclipse_pl.compbench.reference_images.SceneImages"},
             "kid_subset": 50,
         },
     }
+    arguments["distribution"] = [fid]
     write(folder / "few.yaml", protocol["class_path"], arguments)
     assert command(words(folder, "few", f"--protocol={folder / 'few.yaml'}")) == 2
     assert "need at least 129 images on either side: there are 48 generated and 24 reference images" in capfd.readouterr().err
@@ -110,7 +111,7 @@ def test_distances_of_all_images_together(folder: Path, capfd: pytest.CaptureFix
     assert command(words(folder, "enough", f"--protocol={folder / 'enough.yaml'}")) == 0
     measured = json.loads((folder / "enough" / "scorecard.json").read_text())["distribution"]
     assert measured["fid"] > 0 and measured["kid"][0] > 0 and 0 <= measured["coverage"] <= 1
-    assert measured["protocol"]["images"] == 132 and measured["protocol"]["reference"]["images"] == 132
+    assert measured["protocol"]["fid"]["images"] == 132 and measured["protocol"]["fid"]["reference"]["images"] == 132
 
 
 def test_scorecard_rows_and_images(scored: Path) -> None:

@@ -19,7 +19,7 @@ SCORE = "benchmark/color/blip_vqa@8"
 
 
 def distribution(side: int) -> dict[str, object]:
-    return {"fid": 1.0, "kid": [0.1, 0.1], "protocol": {"side": side, "extractor": "inception"}}
+    return {"fid": 1.0, "kid": [0.1, 0.1], "protocol": {"fid": {"side": side, "extractor": "inception"}}}
 
 
 @pytest.mark.parametrize(
