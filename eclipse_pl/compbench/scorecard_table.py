@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from eclipse_pl.compbench.scorecard import ALL, Card
@@ -15,7 +16,7 @@ def scorecard_table(card: Card) -> None:
     table = Table(box=None)
     table.add_column("")
     for scorer in scorers:
-        table.add_column(scorer, justify="right")
+        table.add_column(escape(scorer), justify="right")  # rich would take [NAME] for a style
     for category in dict.fromkeys(category for scorer in scorers for category in card["scores"][scorer]):
         of_category = [card["scores"][scorer].get(category, {}) for scorer in scorers]
         for subset in dict.fromkeys(subset for subsets in of_category for subset in subsets):
