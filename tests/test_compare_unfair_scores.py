@@ -103,6 +103,19 @@ def test_another_protocol_of_fid(tmp_path, capfd):
     compare("one", "without")
 
 
+@pytest.mark.parametrize(("name", "title"), [("cmmd", "CMMD"), ("fd_dinov2", "FD-DINOv2")])
+def test_distances_of_unequal_numbers_of_images(tmp_path, capfd, name, title):
+    for at, folder in enumerate(("one", "two", "without")):
+        protocol = {"extractor": "clip", "images": 100 + at, "reference": {"images": 100, "sha256": "0"}}
+        scored(tmp_path / folder, at)
+        measured = {"fid": 1.0, "protocol": {"fid": {"side": 8}}} | ({name: 2.0} if folder != "without" else {})
+        measured["protocol"] |= {name: protocol} if folder != "without" else {}
+        edit_card(tmp_path / folder, lambda card, measured=measured: card.update(distribution=measured))
+    assert f"another protocol of {title}: images 100 against images 101" in refused(capfd, "one", "without", "two")
+    compare("one", "without", "--csv", "numbers.csv")
+    assert numbers()["one", "all", f"distribution/{name}"]["mean"] == "2.0"
+
+
 def test_one_text_to_image_twice_is_not_two_variants(tmp_path, capfd):
     one, two = (scored(tmp_path / name, 1, pipeline("org/model")) for name in ("one", "two"))
     assert f"{one} and {two} are of the same text-to-image model. Name one of them." in refused(capfd, one, two)
