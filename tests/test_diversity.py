@@ -258,7 +258,8 @@ def test_all_of_it_through_the_benchmark(tmp_path: Path, capfd: pytest.CaptureFi
     (tmp_path / "decoder.yaml").write_text(yaml.safe_dump(decoder))
     upper_bound = ["--text_to_image=UpperBound", f"--text_to_image.decoder={tmp_path / 'decoder.yaml'}"]
     assert command(["benchmark", f"--protocol={tmp_path / 'protocol.yaml'}", *upper_bound, f"--out={tmp_path / 'out'}"]) == 0
-    assert "diversity[clip]" in capfd.readouterr().out
+    printed = capfd.readouterr().out
+    assert "diversity[clip]" in printed and "(40 generated and 20 reference images)" in printed
     card = card_of(tmp_path / "out")
     assert list(card["scores"]) == ["oracle", "similarity[clip]", "diversity[clip]", "vendi[clip]"]
     cell = card["scores"]["diversity[clip]"]["shape"]["all"]

@@ -72,12 +72,8 @@ class ImagesOfPrompts(PromptImages):
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
 
-    @property
-    def identity(self) -> str:
-        return self._hash
-
     @cached_property
-    def _hash(self) -> str:
+    def identity(self) -> str:
         return images_hash(images_in(self.folder))
 
     @cached_property

@@ -28,6 +28,17 @@ def scorecard_table(card: Card) -> None:
     # a title of the table would be wrapped to the table's width
     console.print(f"{prompts['name']}: {prompts['count']} prompts x {card['images_per_prompt']} images, seed {card['seed']}")
     console.print(table)
+    for line in distances(card):
+        console.print(line, highlight=False)
+
+
+def distances(card: Card) -> list[str]:
+    """Return a line for each distance to reference images, with the number of images behind it."""
+    measured = card.get("distribution", {})
+    return [
+        f"{name} {measured[name]:.4g} ({protocol['images']} generated and {protocol['reference']['images']} reference images)"
+        for name, protocol in measured.get("protocol", {}).items()
+    ]
 
 
 def shown(entry: dict[str, Any] | None) -> str:
