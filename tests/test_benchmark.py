@@ -139,6 +139,28 @@ def test_two_processes_come_to_the_same(folder: Path, scored: Path) -> None:
 
 
 @pytest.mark.processes
+def test_two_processes_come_to_the_same_diversity(folder: Path) -> None:
+    """Their blocks cut the images of one prompt apart."""
+    protocol = yaml.safe_load((folder / "protocol.yaml").read_text())
+    options = {**protocol["init_args"], "images_per_prompt": 3, "block": 2}
+    options["prompts"]["init_args"] = {"per_category": 1, "categories": ["shape", "spatial"]}
+    extractor = {"class_path": "eclipse_pl.world.features.WorldFeatures"}
+    options["distribution"] = [
+        {"class_path": "eclipse_pl.compbench.diversity.Diversity", "init_args": {"extractor": extractor}}
+    ]
+    write(folder / "diverse.yaml", protocol["class_path"], options)
+    given = f"--protocol={folder / 'diverse.yaml'}"
+    assert command(words(folder, "diverse", given)) == 0
+    shutil.copytree(folder / "diverse", folder / "diverse_two")
+    for name in ("scorecard.json", "rows.jsonl"):
+        (folder / "diverse_two" / name).unlink()
+    assert command(words(folder, "diverse_two", given, "--processes=2")) == 0
+    assert results(folder / "diverse_two") == results(folder / "diverse")
+    card = json.loads((folder / "diverse/scorecard.json").read_text())
+    assert card["scores"]["diversity[clip]"]["shape"]["all"]["images"] == 6
+
+
+@pytest.mark.processes
 def test_tasks_come_to_the_same(
     folder: Path, scored: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -41,12 +41,14 @@ def cmmd_steps(image: Image.Image) -> Tensor:
     return torch.nn.functional.interpolate(pixels[None], (48, 48), mode="bicubic")[0]
 
 
-def torchvision_steps(*steps: object) -> Callable[[Image.Image], Tensor]:
+def torchvision_steps(size: int | tuple[int, int]) -> Callable[[Image.Image], Tensor]:
+    """Resized to ``size``; a shorter side of 256 is cropped."""
+
     def run(image: Image.Image) -> Tensor:
         from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
 
-        crop = [CenterCrop(224)] if steps[0] == 256 else []
-        resize = Resize(steps[0], interpolation=InterpolationMode.BICUBIC)
+        crop = [CenterCrop(224)] if size == 256 else []
+        resize = Resize(size, interpolation=InterpolationMode.BICUBIC)
         return Compose([resize, *crop, ToTensor(), Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))])(image)
 
     return run
