@@ -245,6 +245,7 @@ def test_diversity_is_a_column_that_nobody_wins(two, capsys):
     assert float(row["difference_mean"]) == pytest.approx(0.25) and row["win_rate_n"] == ""
     printed = capsys.readouterr().out
     assert f"{SCORER}: win rate against" in printed and f"{name}: win rate against" not in printed
+    assert f"{name}, mean" in printed.partition("trainings")[2].splitlines()[0], "with its brackets"
     for scorer, arrow in ((SCORER, True), (name, False)):
         header = next(line for line in printed.partition(f"{scorer}: difference from")[2].splitlines() if "color" in line)
         assert ("↑" in header) == arrow

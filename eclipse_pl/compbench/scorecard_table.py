@@ -3,8 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from eclipse_pl.compbench.scorecard import ALL, Card
 
@@ -16,7 +16,7 @@ def scorecard_table(card: Card) -> None:
     table = Table(box=None)
     table.add_column("")
     for scorer in scorers:
-        table.add_column(escape(scorer), justify="right")  # rich would take [NAME] for a style
+        table.add_column(Text(scorer), justify="right")  # rich takes [NAME] in a string for a style
     for category in dict.fromkeys(category for scorer in scorers for category in card["scores"][scorer]):
         of_category = [card["scores"][scorer].get(category, {}) for scorer in scorers]
         for subset in dict.fromkeys(subset for subsets in of_category for subset in subsets):
