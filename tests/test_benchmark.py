@@ -94,14 +94,15 @@ def results(out: Path) -> list[bytes]:
 def test_distances_of_all_images_together(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     protocol = yaml.safe_load((folder / "protocol.yaml").read_text())
     arguments = protocol["init_args"]
-    arguments["distribution"] = {
-        "class_path": "eclipse_pl.compbench.distribution.Distribution",
+    fid = {
+        "class_path": "eclipse_pl.compbench.distances.Fid",
         "init_args": {
             "extractor": {"class_path": "eclipse_pl.world.features.WorldFeatures"},
             "reference": {"class_path": "eclipse_pl.compbench.reference_images.SceneImages"},
             "kid_subset": 50,
         },
     }
+    arguments["distribution"] = [fid]
     write(folder / "few.yaml", protocol["class_path"], arguments)
     assert command(words(folder, "few", f"--protocol={folder / 'few.yaml'}")) == 2
     assert "need at least 129 images on either side: there are 48 generated and 24 reference images" in capfd.readouterr().err
@@ -110,7 +111,7 @@ def test_distances_of_all_images_together(folder: Path, capfd: pytest.CaptureFix
     assert command(words(folder, "enough", f"--protocol={folder / 'enough.yaml'}")) == 0
     measured = json.loads((folder / "enough" / "scorecard.json").read_text())["distribution"]
     assert measured["fid"] > 0 and measured["kid"][0] > 0 and 0 <= measured["coverage"] <= 1
-    assert measured["protocol"]["images"] == 132 and measured["protocol"]["reference"]["images"] == 132
+    assert measured["protocol"]["fid"]["images"] == 132 and measured["protocol"]["fid"]["reference"]["images"] == 132
 
 
 def test_scorecard_rows_and_images(scored: Path) -> None:
@@ -135,6 +136,28 @@ def test_scorecard_rows_and_images(scored: Path) -> None:
 def test_two_processes_come_to_the_same(folder: Path, scored: Path) -> None:
     assert command(words(folder, "two", "--processes=2")) == 0
     assert results(folder / "two") == results(scored)
+
+
+@pytest.mark.processes
+def test_two_processes_come_to_the_same_diversity(folder: Path) -> None:
+    """Their blocks cut the images of one prompt apart."""
+    protocol = yaml.safe_load((folder / "protocol.yaml").read_text())
+    options = {**protocol["init_args"], "images_per_prompt": 3, "block": 2}
+    options["prompts"]["init_args"] = {"per_category": 1, "categories": ["shape", "spatial"]}
+    extractor = {"class_path": "eclipse_pl.world.features.WorldFeatures"}
+    options["distribution"] = [
+        {"class_path": "eclipse_pl.compbench.diversity.Diversity", "init_args": {"extractor": extractor}}
+    ]
+    write(folder / "diverse.yaml", protocol["class_path"], options)
+    given = f"--protocol={folder / 'diverse.yaml'}"
+    assert command(words(folder, "diverse", given)) == 0
+    shutil.copytree(folder / "diverse", folder / "diverse_two")
+    for name in ("scorecard.json", "rows.jsonl"):
+        (folder / "diverse_two" / name).unlink()
+    assert command(words(folder, "diverse_two", given, "--processes=2")) == 0
+    assert results(folder / "diverse_two") == results(folder / "diverse")
+    card = json.loads((folder / "diverse/scorecard.json").read_text())
+    assert card["scores"]["diversity[clip]"]["shape"]["all"]["images"] == 6
 
 
 @pytest.mark.processes

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eclipse_pl.compbench.scorecard import write_rows
+from eclipse_pl.compbench.scorecard import table_of, write_rows
 from eclipse_pl.intervals import LEAST, Groups, difference_interval, t_quantile
 from eclipse_pl.scorers.preference import prefer
 from tests.helpers.compared_runs import SEEDS, compare, copy, flowing, numbers
@@ -228,6 +228,27 @@ def test_distances_are_columns_without_intervals(two, capsys):
     header, _, line = capsys.readouterr().out.splitlines()[1:4]
     assert [word for word in ("FID", "KID", "recall", "precision") if word in header] == ["FID", "KID", "recall"]
     assert "20.2" in line
+
+
+def test_diversity_is_a_column_that_nobody_wins(two, capsys):
+    """Values of each image, paired by prompt and seed, with intervals over prompts."""
+    name = "diversity[dinov2-large]"
+    for folder, more in zip(two, (0.0, 0.25), strict=True):
+        rows = rows_of(folder)
+        for number, row in enumerate(rows):
+            row["scores"][name] = {"value": 0.125 * (number % 3) + more, "evidence": {}}
+        write_rows(folder / "rows.jsonl", rows)
+        table = table_of(rows)
+        edit_card(folder, lambda card, table=table: card["scores"].update({name: table[name]}))
+    compare(*two, "--csv", "numbers.csv")
+    row = numbers()["light", "all", f"benchmark/{name}"]
+    assert float(row["difference_mean"]) == pytest.approx(0.25) and row["win_rate_n"] == ""
+    printed = capsys.readouterr().out
+    assert f"{SCORER}: win rate against" in printed and f"{name}: win rate against" not in printed
+    assert f"{name}, mean" in printed.partition("trainings")[2].splitlines()[0], "with its brackets"
+    for scorer, arrow in ((SCORER, True), (name, False)):
+        header = next(line for line in printed.partition(f"{scorer}: difference from")[2].splitlines() if "color" in line)
+        assert ("↑" in header) == arrow
 
 
 @pytest.mark.long

@@ -19,7 +19,7 @@ SCORE = "benchmark/color/blip_vqa@8"
 
 
 def distribution(side: int) -> dict[str, object]:
-    return {"fid": 1.0, "kid": [0.1, 0.1], "protocol": {"side": side, "extractor": "inception"}}
+    return {"fid": 1.0, "kid": [0.1, 0.1], "protocol": {"fid": {"side": side, "extractor": "inception"}}}
 
 
 @pytest.mark.parametrize(
@@ -101,6 +101,19 @@ def test_another_protocol_of_fid(tmp_path, capfd):
     scored(tmp_path / "without", 2)
     assert "another protocol of FID: side 256 against side 257" in refused(capfd, "one", "without", "two")
     compare("one", "without")
+
+
+@pytest.mark.parametrize(("name", "title"), [("cmmd", "CMMD"), ("fd_dinov2", "FD-DINOv2")])
+def test_distances_of_unequal_numbers_of_images(tmp_path, capfd, name, title):
+    for at, folder in enumerate(("one", "two", "without")):
+        protocol = {"extractor": "clip", "images": 100 + at, "reference": {"images": 100, "sha256": "0"}}
+        scored(tmp_path / folder, at)
+        measured = {"fid": 1.0, "protocol": {"fid": {"side": 8}}} | ({name: 2.0} if folder != "without" else {})
+        measured["protocol"] |= {name: protocol} if folder != "without" else {}
+        edit_card(tmp_path / folder, lambda card, measured=measured: card.update(distribution=measured))
+    assert f"another protocol of {title}: images 100 against images 101" in refused(capfd, "one", "without", "two")
+    compare("one", "without", "--csv", "numbers.csv")
+    assert numbers()["one", "all", f"distribution/{name}"]["mean"] == "2.0"
 
 
 def test_one_text_to_image_twice_is_not_two_variants(tmp_path, capfd):

@@ -1,7 +1,8 @@
-"""FID, KID and coverage: against closed forms and brute force, protocols kept apart, ranks gathered; FID's own Inception."""
+"""FID, KID, CMMD and coverage: against closed forms and brute force, protocols kept apart, ranks gathered; FID's Inception."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL import Image
 from torch import Tensor, multiprocessing
 
 from eclipse_pl.scorers.clip_towers import OpenClip, TransformersClip
-from eclipse_pl.scorers.distribution import coverage, fid, kid
+from eclipse_pl.scorers.distribution import cmmd, coverage, fid, kid
 from eclipse_pl.scorers.feature_extractors import ClipFeatures, InceptionFeatures
 from eclipse_pl.scorers.features import Features, extract, gather_features, reference_features
 from eclipse_pl.scorers.inception import fid_inception, resize_like_tensorflow_1
@@ -59,6 +60,44 @@ def test_kid_is_the_unbiased_mmd_of_a_cubic_kernel() -> None:
     assert (mean, deviation) == (pytest.approx(float(expected), rel=1e-4), pytest.approx(0, abs=1e-6))
 
 
+def test_fd_dinov2_is_the_distance_with_a_matrix_square_root() -> None:
+    """By scipy's square root of the product of both covariances, as published code has it."""
+    from scipy.linalg import sqrtm
+
+    a, b = gaussian(90, 32), 0.7 * gaussian(70, 32, seed=1) + 0.2
+    one, other = a.double().numpy(), b.double().numpy()
+    root = sqrtm(np.cov(one, rowvar=False) @ np.cov(other, rowvar=False)).real
+    trace = np.trace(np.cov(one, rowvar=False)) + np.trace(np.cov(other, rowvar=False)) - 2 * np.trace(root)
+    expected = float(np.square(one.mean(0) - other.mean(0)).sum() + trace)
+    assert fid(made(a), made(b), "FD-DINOv2") == pytest.approx(expected, rel=1e-6)
+    with pytest.raises(ValueError, match=r"FD-DINOv2 of 32 features needs at least 33 images on either side; 20 are gen"):
+        fid(made(a), made(b[:20]), "FD-DINOv2")
+
+
+def test_cmmd_is_the_sum_over_all_pairs() -> None:
+    """With the pairs of an image with itself, in which it is biased."""
+    a, b = gaussian(9).double(), gaussian(7, seed=1).double() + 0.5
+
+    def mean_kernel(rows: Tensor, others: Tensor) -> float:
+        total = 0.0
+        for one in rows:
+            for other in others:
+                apart = one / one.square().sum().sqrt() - other / other.square().sum().sqrt()
+                total += math.exp(-0.005 * float(apart.square().sum()))
+        return total / (len(rows) * len(others))
+
+    expected = 1000 * (mean_kernel(a, a) + mean_kernel(b, b) - 2 * mean_kernel(a, b))
+    assert cmmd(made(a.float()), made(b.float())) == pytest.approx(expected, abs=1e-6, rel=1e-6)
+    assert cmmd(made(a.float()), made(a.float())) == pytest.approx(0, abs=1e-9)
+
+
+def test_cmmd_of_equal_distributions_has_the_bias_that_is_stated() -> None:
+    for n, m in ((50, 50), (50, 1500), (1500, 1500)):
+        values, others = gaussian(n, 64), gaussian(m, 64, seed=1)
+        squared = float(2 - 2 * values.mean(0).dot(others.mean(0)) / 64)
+        assert cmmd(made(values), made(others)) == pytest.approx(5 * (1 / n + 1 / m) * squared, rel=0.2)
+
+
 def test_kid_is_deterministic_and_leaves_the_generator_alone() -> None:
     a, b = made(gaussian(40)), made(gaussian(40, seed=1))
     torch.manual_seed(0)
@@ -80,11 +119,13 @@ def test_too_few_images_are_refused_with_the_number_needed() -> None:
         kid(many, many)
     with pytest.raises(ValueError, match="Coverage with 5 neighbours needs at least 6 images on either side; 4 are generated"):
         coverage(many, few)
+    with pytest.raises(ValueError, match=r"CMMD needs at least 2 images on either side; 0 are generated\. Generate more"):
+        cmmd(many, made(torch.zeros(0, 4)))
 
 
 def test_features_of_two_protocols_are_not_compared() -> None:
     ours = made(gaussian(20))
-    for measure in (fid, coverage, kid):
+    for measure in (fid, coverage, kid, cmmd):
         with pytest.raises(ValueError, match="The images' extractor is mine, and the reference's other"):
             measure(made(gaussian(20), extractor="other"), ours)
         with pytest.raises(ValueError, match="The images' preparation is none, and the reference's squashed"):

@@ -9,7 +9,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
-from eclipse_pl.compbench.distribution import Distribution
+from eclipse_pl.compbench.distribution import Distribution, Measured
 from eclipse_pl.compbench.generation import Step, generate_units
 from eclipse_pl.compbench.ranks import Ranks
 from eclipse_pl.compbench.scorecard import VERSION, Card, rows_of, table_of, write_card, write_rows
@@ -37,7 +37,7 @@ class CompBench:
         images_per_prompt: Images of each prompt. T2I-CompBench defines its metric for 10.
         seed: Seed of the first image of every prompt. The next images have the next seeds. T2I-CompBench's is 42.
         block: Images generated, and scored, together. Another block changes the last digits of scores.
-        distribution: Distances of all images to reference images. Null computes none.
+        distribution: Measures of many images together: distances to reference images, diversity by prompt. Null computes none.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class CompBench:
         images_per_prompt: int = 1,
         seed: int = 42,
         block: int = 16,
-        distribution: Distribution | None = None,
+        distribution: list[Distribution] | None = None,
     ) -> None:
         for name, value in {"images_per_prompt": images_per_prompt, "block": block}.items():
             if value < 1:
@@ -61,9 +61,14 @@ class CompBench:
                     f"Two scorers of the benchmark are called {one.scorer.name}, and both score {', '.join(shared)}, so their "
                     "scores would mix. Give them categories that do not overlap."
                 )
+        self.distribution = distribution or []
+        measures = [name for measure in self.distribution for name in measure.names]
+        if twice := [name for name in measures if measures.count(name) > 1]:
+            raise ValueError(
+                f"Two measures of the distribution are called {twice[0]}, so one would replace the other: remove one."
+            )
         self.source, self.scorers = prompts, scorers
         self.images_per_prompt, self.seed, self.block = images_per_prompt, seed, block
-        self.distribution = distribution
 
     def units(self) -> tuple[PromptSet, list[Unit]]:
         """Load the prompts, and list all their images.
@@ -89,8 +94,11 @@ class CompBench:
         prompts, units = self.units()
         for scoring in self.scorers:
             scoring.scorer.require_ready()
-        if self.distribution is not None:
-            self.distribution.require_enough(prompts, len(units))
+            scoring.scorer.require_prompts(
+                list({unit.prompt.id: unit.prompt for unit in units if scoring.covers(unit)}.values())
+            )
+        for measure in self.distribution:
+            measure.require_enough(prompts, self.images_per_prompt)
         return prompts, units
 
     def run(self, text_to_image: TextToImage, folder: Path, ranks: Ranks | None = None, progress: bool = True) -> Card:
@@ -105,9 +113,8 @@ class CompBench:
         ranks.barrier()
         self._score(units, folder, ranks, progress)
         ranks.barrier()
-        if self.distribution is not None:
-            protocol["distribution"] = self.distribution.measure(units, prompts, folder, ranks, self.block)
-        card: Card = ranks.broadcast(self._finish(folder, units, protocol) if ranks.is_first else None)
+        measured = [measure.measure(units, prompts, folder, ranks, self.block) for measure in self.distribution]
+        card: Card = ranks.broadcast(self._finish(folder, units, protocol, measured) if ranks.is_first else None)
         return card
 
     def run_phase(self, phase: Phase, text_to_image: TextToImage, folder: Path, ranks: Ranks, progress: bool = True) -> None:
@@ -154,18 +161,22 @@ class CompBench:
                 score_units(units, scoring, folder, ranks, self.block, step)
             scoring.scorer.close()
 
-    def _finish(self, folder: Path, units: Sequence[Unit], protocol: dict[str, Any]) -> Card:
+    def _finish(self, folder: Path, units: Sequence[Unit], protocol: dict[str, Any], measured: Sequence[Measured]) -> Card:
         scores: dict[str, Scores] = {}
         for scoring in self.scorers:
             scores.setdefault(scoring.scorer.name, {}).update(read_scores(units, scoring, folder, self.block))
         scores |= self._joined(units, scores)
+        for one in measured:
+            scores |= one.scores
         rows = rows_of(units, scores)
         write_rows(folder / "rows.jsonl", rows)
         versions: dict[str, list[str]] = {}
         for scoring in self.scorers:  # scorers of one name may differ in an option, such as depth
             versions.setdefault(scoring.scorer.name, []).append(scoring.scorer.version)
+        versions |= {name: [one.version] for one in measured for name in one.scores}
         card = {
             **protocol,
+            **distribution_of(self.distribution, measured),
             "scorers": {name: "; ".join(dict.fromkeys(several)) for name, several in versions.items()},
             "images": len(rows),
             "failed": sum(row["failed"] is not None for row in rows),
@@ -184,6 +195,13 @@ class CompBench:
         attribute, spatial, clip = (scores[parts[part]] for part in ("attribute", "spatial", "clip"))
         name = f"3_in_1[{parts['attribute']}, {parts['spatial']}, {parts['clip']}]"
         return {name: three_in_one(complex_prompts, seeds, attribute, spatial, clip)}
+
+
+def distribution_of(measures: Sequence[Distribution], measured: Sequence[Measured]) -> dict[str, Any]:
+    """Return ``distribution`` of the scorecard: numbers of all images together, and their protocols by the first name."""
+    numbers = {name: number for one in measured for name, number in one.numbers.items()}
+    protocols = {measure.names[0]: one.protocol for measure, one in zip(measures, measured, strict=True) if one.numbers}
+    return {"distribution": {**numbers, "protocol": protocols}} if numbers else {}
 
 
 def shared_categories(one: Sequence[str], other: Sequence[str]) -> list[str]:

@@ -1,100 +1,79 @@
+"""Distribution: a measure of many generated images together."""
+
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
 from eclipse_pl.compbench.ranks import Ranks
-from eclipse_pl.compbench.reference_images import ReferenceImages
 from eclipse_pl.compbench.unit import Unit, blocks
 from eclipse_pl.prompts.prompt import PromptSet
-from eclipse_pl.scorers.distribution import coverage, fid, kid
 from eclipse_pl.scorers.feature_extractors import FeatureExtractor
-from eclipse_pl.scorers.features import Features, extract, gather_features, reference_features
+from eclipse_pl.scorers.features import Features, extract, gather_features
+from eclipse_pl.scorers.scorer import Scores
 
 
-class Distribution:
-    """Compares all generated images with reference images: FID, KID, precision and recall, density and coverage.
+@dataclass(frozen=True)
+class Measured:
+    """What a measure of the distribution adds to the scorecard."""
+
+    numbers: dict[str, float | list[float]] = field(default_factory=dict)
+    """Numbers of all images together."""
+    protocol: dict[str, Any] = field(default_factory=dict)
+    """What those numbers depend on. Numbers of different protocols are not compared."""
+    scores: dict[str, Scores] = field(default_factory=dict)
+    """Scores of each image by name, as a scorer has them."""
+    version: str = ""
+    """Version of those scores."""
+
+
+class Distribution(ABC):
+    """Measures generated images together: their distances to reference images, or the diversity of each prompt's.
 
     Args:
-        extractor: Network that extracts the features. Published FIDs use InceptionFeatures.
-        reference: Reference images.
+        extractor: Network that extracts the features.
         side: Scale images to this shorter side and crop them to a square. Null changes nothing.
-        kid_subset: Images in each subset that KID is averaged over.
-        neighbours: Nearest neighbours in the neighbourhood of an image, for precision, recall, density and coverage.
-        cache: File for the reference's features. Null extracts them in every run.
     """
 
-    def __init__(
-        self,
-        extractor: FeatureExtractor,
-        reference: ReferenceImages,
-        side: int | None = None,
-        kid_subset: int = 100,
-        neighbours: int = 5,
-        cache: str | None = None,
-    ) -> None:
-        self.extractor, self.reference, self.side = extractor, reference, side
-        self.kid_subset, self.neighbours, self.cache = kid_subset, neighbours, cache
+    def __init__(self, extractor: FeatureExtractor, side: int | None = None) -> None:
+        self.extractor, self.side = extractor, side
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """Options that the distances depend on."""
-        return {"side": self.side, "kid_subset": self.kid_subset, "neighbours": self.neighbours}
+    @abstractmethod
+    def names(self) -> tuple[str, ...]:
+        """Names of its numbers or scores. The first names its protocol."""
 
-    def require_enough(self, prompts: PromptSet, images: int) -> None:
+    @abstractmethod
+    def require_enough(self, prompts: PromptSet, images_per_prompt: int) -> None:
         """Check, before any image is generated, that there are enough images.
 
         Raises:
-            ValueError: There are too few images.
+            ValueError: There are too few images, or the extractor's files are wrong.
         """
-        with torch.inference_mode():
-            self.extractor.load()
-            dim = self.extractor.features([Image.new("RGB", (64, 64))]).shape[1]
-        self.extractor.close()
-        needed = max(dim + 1, self.kid_subset, self.neighbours + 1)
-        reference = len(self.reference.load(prompts))
-        if min(images, reference) < needed:
-            raise ValueError(
-                f"FID of {dim} features, KID of {self.kid_subset} and coverage of {self.neighbours} neighbours need at least "
-                f"{needed} images on either side: there are {images} generated and {reference} reference images. Use more "
-                "prompts or images_per_prompt, a larger reference, or no distribution."
-            )
 
-    def measure(self, units: Sequence[Unit], prompts: PromptSet, folder: Path, ranks: Ranks, size: int) -> dict[str, Any]:
-        """Return the distances on the first rank. All ranks must call it: each extracts the features of its blocks."""
+    @abstractmethod
+    def measure(self, units: Sequence[Unit], prompts: PromptSet, folder: Path, ranks: Ranks, size: int) -> Measured:
+        """Return the measure on the first rank. All ranks must call it: each extracts the features of its blocks."""
+
+    def features(self, units: Sequence[Unit], folder: Path, ranks: Ranks, size: int) -> Features:
+        """Return the features of all readable images on every rank. Their names are those of the files."""
         parts = [
             extract({unit.file: folder / unit.file for unit in block}, self.extractor, self.side, size)[0]
             for number, block in blocks(units, size)
             if ranks.owns(number)
         ]
-        generated = gather_features(joined(parts))
-        distances: dict[str, Any] = {}
-        if ranks.is_first:
-            images = self.reference.load(prompts)
-            cache = None if self.cache is None else Path(self.cache)
-            reference = reference_features(cache, images, self.extractor, self.side)
-            distances = {
-                "fid": fid(reference, generated),
-                "kid": list(kid(reference, generated, subset_size=self.kid_subset)),
-                **asdict(coverage(reference, generated, self.neighbours)),
-                "protocol": {
-                    **self.identity,
-                    "extractor": generated.extractor,
-                    "images": len(generated),
-                    "reference": {"images": len(reference), "sha256": reference.source},
-                },
-            }
-        self.extractor.close()
-        return distances
+        return gather_features(joined(parts))
 
 
 def joined(parts: Sequence[Features]) -> Features:
-    if not parts:
+    """Join features of one extractor. Parts without images are left out."""
+    found = [part for part in parts if len(part)] or list(parts[:1])
+    if not found:
         return Features(torch.zeros(0, 0), (), "", "")
-    values = torch.cat([part.values for part in parts])
-    return Features(values, tuple(name for part in parts for name in part.names), parts[0].extractor, parts[0].preparation)
+    values = torch.cat([part.values for part in found])
+    return Features(values, tuple(name for part in found for name in part.names), found[0].extractor, found[0].preparation)

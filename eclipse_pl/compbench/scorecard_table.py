@@ -4,6 +4,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from eclipse_pl.compbench.scorecard import ALL, Card
 
@@ -15,7 +16,7 @@ def scorecard_table(card: Card) -> None:
     table = Table(box=None)
     table.add_column("")
     for scorer in scorers:
-        table.add_column(scorer, justify="right")
+        table.add_column(Text(scorer), justify="right")  # rich takes [NAME] in a string for a style
     for category in dict.fromkeys(category for scorer in scorers for category in card["scores"][scorer]):
         of_category = [card["scores"][scorer].get(category, {}) for scorer in scorers]
         for subset in dict.fromkeys(subset for subsets in of_category for subset in subsets):
@@ -27,6 +28,17 @@ def scorecard_table(card: Card) -> None:
     # a title of the table would be wrapped to the table's width
     console.print(f"{prompts['name']}: {prompts['count']} prompts x {card['images_per_prompt']} images, seed {card['seed']}")
     console.print(table)
+    for line in distances(card):
+        console.print(line, highlight=False)
+
+
+def distances(card: Card) -> list[str]:
+    """Return a line for each distance to reference images, with the number of images behind it."""
+    measured = card.get("distribution", {})
+    return [
+        f"{name} {measured[name]:.4g} ({protocol['images']} generated and {protocol['reference']['images']} reference images)"
+        for name, protocol in measured.get("protocol", {}).items()
+    ]
 
 
 def shown(entry: dict[str, Any] | None) -> str:

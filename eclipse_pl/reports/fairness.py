@@ -15,6 +15,8 @@ from eclipse_pl.reports.remedies import finish, measure_again, measure_on_one_se
 from eclipse_pl.reports.run_record import RunRecord
 
 Kind = Literal["all", "latent", "scores"]
+DISTANCES = {"fid": "FID", "cmmd": "CMMD", "fd_dinov2": "FD-DINOv2"}
+"""Title of each measure that has a protocol of its own."""
 NAMED = 3
 """Other runs that a sentence names."""
 
@@ -104,12 +106,16 @@ def same_space(one: RunRecord, other: RunRecord) -> bool:
     return ours.decoder is not None and theirs.decoder is not None and ours.space == theirs.space
 
 
-def both_have_distances(one: RunRecord, other: RunRecord) -> bool:
-    return bool(card(one, "distribution") and card(other, "distribution"))
+def distance_check(name: str, title: str) -> Check:
+    """Distances of the same extractor, to the same reference, of the same number of images."""
 
+    def protocol(run: RunRecord) -> Any:
+        return (card(run, "distribution") or {}).get("protocol", {}).get(name, {})
 
-def protocol_of(run: RunRecord) -> Any:
-    return (card(run, "distribution") or {}).get("protocol", {})
+    def both_have_it(one: RunRecord, other: RunRecord) -> bool:
+        return all(name in (card(run, "distribution") or {}) for run in (one, other))
+
+    return Check(f"another protocol of {title}", protocol, differing_words(protocol), concerns=both_have_it)
 
 
 def score_checks(studied: Collection[str]) -> tuple[Check, ...]:
@@ -132,7 +138,7 @@ def score_checks(studied: Collection[str]) -> tuple[Check, ...]:
         Check("other seeds of the images", lambda run: card(run, "seed"), lambda run, _: f"{card(run, 'seed')} and on"),
         Check("other scorers", lambda run: card(run, "scorers"), differing_words(lambda run: card(run, "scorers"))),
         Check("another decoder", decoder_of, differing_words(decoder_of), vary, same_space),
-        Check("another protocol of FID", protocol_of, differing_words(protocol_of), concerns=both_have_distances),
+        *(distance_check(name, title) for name, title in DISTANCES.items()),
     )
 
 

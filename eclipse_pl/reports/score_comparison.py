@@ -18,18 +18,22 @@ from eclipse_pl.reports.metrics import Better
 from eclipse_pl.reports.run_record import RunRecord
 from eclipse_pl.reports.score_record import ScoreRecord
 from eclipse_pl.reports.variants import Variant
+from eclipse_pl.scorers.diversity import NEITHER_WAY_IS_BETTER
 from eclipse_pl.scorers.preference import Preference, ScoreValues, prefer
 
 
 @dataclass(frozen=True)
 class ScoreColumn:
-    """A scorer's score of a category, or the mean over several, each of equal weight. Higher is better."""
+    """A scorer's score of a category, or the mean over several, each of equal weight."""
 
     scorer: str
     categories: tuple[str, ...]
     subset: str = ALL
     is_mean: bool = False
-    better: Better = "higher"
+
+    @property
+    def better(self) -> Better:
+        return "none" if self.scorer.partition("[")[0] in NEITHER_WAY_IS_BETTER else "higher"
 
     @property
     def title(self) -> str:
@@ -59,7 +63,7 @@ class ScoreColumn:
 
 @dataclass(frozen=True)
 class DistanceColumn:
-    """A distance between all images and a reference, or what of it is covered (`eclipse_pl.compbench.distribution`)."""
+    """A distance between all images and a reference, or what of it is covered (`eclipse_pl.compbench.distances`)."""
 
     key: str
     title: str
@@ -87,6 +91,8 @@ Column = ScoreColumn | DistanceColumn
 DISTANCES = (
     DistanceColumn("fid", "FID", "lower", "shrinks as images are added: compare equal numbers of images only"),
     DistanceColumn("kid", "KID", "lower", "mean over subsets; has no bias: use it for few images"),
+    DistanceColumn("cmmd", "CMMD", "lower", "as FID"),
+    DistanceColumn("fd_dinov2", "FD-DINOv2", "lower", "as FID; at least 10,000 images are usual"),
     DistanceColumn("precision", "precision", "higher", "part of the images inside the reference: quality"),
     DistanceColumn("recall", "recall", "higher", "part of the reference inside the images: diversity"),
     DistanceColumn("density", "density", "higher", "as precision; outliers count less; 1 for equal distributions"),
@@ -177,12 +183,14 @@ class ScoreComparison(Comparison):
         return self._once("difference", variant, column, lambda: difference_of(*pairs[0], column))
 
     def preference(self, variant: Variant, column: Column) -> Preference | None:
-        """How often an image has a higher value than the reference's of the same prompt and seed; None where not known.
+        """How often an image has a higher value than the reference's of the same prompt and seed.
+
+        None where it is not known, and where neither high nor low is better.
 
         Seeds of training are repetitions: each image is compared with that of the paired training, and the interval is over
         prompts, each with all its images.
         """
-        if not isinstance(column, ScoreColumn):
+        if not isinstance(column, ScoreColumn) or column.better == "none":
             return None
         return self._once("preference", variant, column, lambda: preference_of(self.pairs(variant), column))
 

@@ -86,6 +86,8 @@ def score_tables(scores: ScoreComparison) -> list[Table]:
 def scorer_tables(scores: ScoreComparison, scorer: str, subset: str = ALL) -> list[Table]:
     """Scores, and differences and win rates where there is something to compare."""
     makers = [score_table, score_difference_table, preference_table] if scores.others else [score_table]
+    if any(column.better == "none" for column in scores.columns(scorer, subset)):
+        makers = [maker for maker in makers if maker is not preference_table]
     return [make(scores, scorer, subset) for make in makers]
 
 

@@ -203,7 +203,7 @@ def show_tables(console: Console, tables: Sequence[Table]) -> None:
         shown.caption_justify = "left"
         shown.add_column("", overflow="fold")
         for name in table.header:
-            shown.add_column(name, justify="right")
+            shown.add_column(Text(name), justify="right")
         for row in table.rows:
             style = {"context": "dim", "published": "dim", "reference": "bold"}.get(row.kind)
             shown.add_row(Text(row.full_name), *(Text(text) for text in row.cells), style=style)

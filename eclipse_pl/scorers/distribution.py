@@ -1,7 +1,7 @@
-"""Distances between the images of a model and reference images: FID, KID, precision and recall, density and coverage.
+"""Distances between generated images and reference images: FID, KID, FD-DINOv2, CMMD, precision, recall, density, coverage.
 
-They need many images and one protocol (`Features`). For a few hundred images use KID, which has no bias. FID shrinks as
-images are added.
+They need many images and one protocol (`Features`). For a few hundred images use KID, which has no bias. FID, FD-DINOv2 and
+CMMD shrink as images are added, so compare equal numbers of images only.
 """
 
 from __future__ import annotations
@@ -12,8 +12,12 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from eclipse_pl.scorers.features import Features
+
+CMMD_BANDWIDTH, CMMD_SCALE = 10.0, 1000.0
+"""Of the Gaussian kernel, and the factor of published values (Jayasumana et al., 2024)."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,15 @@ class Coverage:
     """Fraction of the reference images with an image in their neighbourhood."""
 
 
-def fid(reference: Features, images: Features) -> float:
+def fid(reference: Features, images: Features, name: str = "FID") -> float:
     """Fréchet distance of two Gaussians (Heusel et al., 2017), by torchmetrics, in float64.
+
+    In the features of DINOv2 it is FD-DINOv2 (Stein et al., 2023).
+
+    Args:
+        reference: Features of the reference images.
+        images: Features of the generated images.
+        name: Name of the distance in errors.
 
     Raises:
         ValueError: Protocols differ, or there are too few images: a covariance of full rank needs more images than features.
@@ -40,7 +51,7 @@ def fid(reference: Features, images: Features) -> float:
 
     _require_same_protocol(reference, images)
     dim = reference.values.shape[1]
-    _require_enough(reference, images, dim + 1, f"FID of {dim} features", "Generate more, or use KID.")
+    _require_enough(reference, images, dim + 1, f"{name} of {dim} features", "Generate more, or use KID.")
     metric = FrechetInceptionDistance(_Given(dim), sync_on_compute=False).set_dtype(torch.float64)
     metric.update(reference.values.double(), real=True)
     metric.update(images.values.double(), real=False)
@@ -70,6 +81,31 @@ def kid(
         torch.manual_seed(seed)  # for the subsets
         mean, deviation = metric.compute()
     return float(mean), float(deviation)
+
+
+def cmmd(reference: Features, images: Features) -> float:
+    """Squared MMD of unit vectors with a Gaussian kernel, times 1000 (Jayasumana et al., 2024, equation 4), in float64.
+
+    The published estimator includes the kernel of each image with itself, so the value is biased: for equal distributions it
+    is about ``5 (1 / images + 1 / reference) s``, with s the mean squared distance of two images, and not 0.
+
+    Raises:
+        ValueError: Protocols differ, or one side has fewer than two images.
+    """
+    _require_enough(reference, images, 2, "CMMD", "Generate more.")
+    _require_same_protocol(reference, images)
+    real, generated = (F.normalize(features.values.double(), dim=1) for features in (reference, images))
+    squared = _mean_kernel(real, real) + _mean_kernel(generated, generated) - 2 * _mean_kernel(real, generated)
+    return CMMD_SCALE * squared
+
+
+def _mean_kernel(one: Float[Tensor, "n dim"], other: Float[Tensor, "m dim"]) -> float:
+    """Return the mean of the kernel over all pairs of unit vectors."""
+    total = 0.0
+    for rows in one.split(1024):
+        distance = 2 - 2 * rows @ other.T
+        total += float(torch.exp(-distance / (2 * CMMD_BANDWIDTH**2)).sum())
+    return total / (len(one) * len(other))
 
 
 def coverage(reference: Features, images: Features, neighbours: int = 5) -> Coverage:

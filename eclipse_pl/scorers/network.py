@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -79,6 +81,8 @@ class PretrainedNetwork(ScorerNetwork):
     """Accepted classes of transformers."""
     unused: str = "$^"
     """Pattern of tensors that a checkpoint may lack, because the scorer does not use them."""
+    parts: Mapping[str, Any] = MappingProxyType({})
+    """Further arguments of the class, such as parts of the network that are not built."""
 
     def __init__(self, path: str, precision: Precision = "float32", device: str = "auto") -> None:
         super().__init__(device)
@@ -120,6 +124,7 @@ class PretrainedNetwork(ScorerNetwork):
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
+                **self.parts,
             )
         except (OSError, RuntimeError, ValueError, SafetensorError) as error:
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -57,6 +57,9 @@ class Scorer(ABC):
     def require_ready(self) -> None:  # noqa: B027 (optional)
         """Raise ValueError for errors that show before any image is generated, such as another model class."""
 
+    def require_prompts(self, prompts: Sequence[Prompt]) -> None:  # noqa: B027 (optional)
+        """Raise ValueError where the scorer lacks what one of the prompts needs, such as a reference image."""
+
     @abstractmethod
     def score(self, images: Sequence[Image.Image], prompts: Sequence[Prompt | str]) -> list[Score]:
         """Return one score per image, in order.

@@ -150,6 +150,30 @@ def tiny_clip(folder: Path) -> Path:
     return save(CLIPModel(config), folder, CLIPProcessor(image_processor=images, tokenizer=tokenizer))
 
 
+def tiny_clip_vision(folder: Path) -> Path:
+    """The image tower of a CLIP alone; a folder without any processor."""
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    size = {"hidden_size": 32, "intermediate_size": 37, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = CLIPVisionConfig(**size, image_size=48, patch_size=16, projection_dim=16)
+    return save(CLIPVisionModelWithProjection(config), folder)
+
+
+def tiny_dinov2(folder: Path) -> Path:
+    """Position embeddings of another size than 224 x 224, as published ones are."""
+    from transformers import Dinov2Config, Dinov2Model
+
+    size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 2}
+    return save(Dinov2Model(Dinov2Config(**size, image_size=280, patch_size=56)), folder)
+
+
+def tiny_dino(folder: Path) -> Path:
+    from transformers import ViTConfig, ViTModel
+
+    size = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return save(ViTModel(ViTConfig(**size, image_size=224, patch_size=56), add_pooling_layer=False), folder)
+
+
 CHAT = """{% for message in messages %}<|im_start|>{{ message['role'] }}
 {% for part in message['content'] -%}
 {% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part['text'] }}{% endif %}
