@@ -17,6 +17,10 @@ COMMANDS = {
         "a released prior as a run: import --weights FOLDER --data SHARDS --experiment NAME",
     ),
     "export": ("eclipse_pl.commands.export", "a prior for diffusers' pipelines: export --prior RUN --out FOLDER"),
+    "publish": (
+        "eclipse_pl.publish.command",
+        "a prior with a model card, for the hub: publish --prior RUN --to USER/NAME --license mit",
+    ),
     "sample": ("eclipse_pl.commands.sample", "image embeddings of prompts: sample --prior RUN --prompt P"),
     "sweep": (
         "eclipse_pl.sweeps.command",

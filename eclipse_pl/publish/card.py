@@ -1,0 +1,144 @@
+"""The model card of a prior, made from the run's own files."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from eclipse_pl import __version__
+from eclipse_pl.priors.checkpoint import read_config
+from eclipse_pl.reports.caveats import caveats
+from eclipse_pl.reports.report import Report
+from eclipse_pl.reports.run_record import RunRecord
+from eclipse_pl.reports.tables import markdown
+
+TEMPLATE = Path(__file__).parent / "model_card.md"
+DECODERS = {
+    "ViT-L-14/openai": "Karlo",
+    "ViT-bigG-14/laion2b_s39b_b160k": "Kandinsky 2.2",
+    "world": "the decoder of the package",
+}
+RECIPE = (
+    "seed_everything",
+    "trainer.max_steps",
+    "trainer.precision",
+    "trainer.accumulate_grad_batches",
+    "trainer.gradient_clip_val",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "data.init_args.batch_size",
+    "model.optimizer",
+    "model.scheduler",
+    "average",
+)
+"""Keys of the config that a reader asks for first; the whole config lies beside the card."""
+
+
+@dataclass(frozen=True, eq=False)
+class ModelCard:
+    """What README.md of a published prior says.
+
+    Raises:
+        ValueError: The run has not finished, or a file of it is damaged.
+    """
+
+    run: RunRecord
+    report: Report
+    license: str
+    data_license: str | None
+    name: str
+    """As which others load it."""
+
+    @classmethod
+    def of(cls, prior: str, license: str, data_license: str | None, beside: Sequence[str], name: str) -> ModelCard:
+        folder = Path(prior)
+        if not (folder / "config.yaml").is_file():
+            raise ValueError(f"{prior} is no folder of a run. A model card is made from a run's files; `export` needs none.")
+        run = RunRecord.read(folder)
+        if not run.report:
+            raise ValueError(f"{prior} has no latent.json: it has not finished. Resume it: --ckpt_path {prior}.")
+        return cls(run, Report.of([prior, *beside], anyway=True), license, data_license, name)
+
+    @property
+    def title(self) -> str:
+        return f"{self.class_name} of {self.space['name']}"
+
+    @property
+    def class_name(self) -> str:
+        return str(self.run.fact("prior", "class")).rpartition(".")[2]
+
+    @property
+    def space(self) -> dict[str, Any]:
+        return dict(self.run.fact("shards", "space"))
+
+    @property
+    def front_matter(self) -> dict[str, Any]:
+        """The fields that the hub documents for a model card."""
+        return {
+            "license": self.license,
+            "library_name": "diffusers",
+            "pipeline_tag": "text-to-image",
+            "tags": ["eclipse_pl", "text-to-image-prior", "unclip", f"clip-{self.space['name'].replace('/', '-')}".lower()],
+            "metrics": ["cosine similarity"],
+        }
+
+    @property
+    def text(self) -> str:
+        """README.md."""
+        from jinja2 import Environment, StrictUndefined
+
+        environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+        front = yaml.safe_dump(self.front_matter, sort_keys=False)
+        config = self.run.config
+        return f"---\n{front}---\n\n" + environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+            card=self,
+            facts=self.run.report,
+            recipe={key: readable(config, key) for key in RECIPE if readable(config, key) is not None},
+            prior={
+                key.removeprefix("model.prior.init_args."): value
+                for key, value in config.items()
+                if key.startswith("model.prior.init_args.") and value is not None
+            },
+            tables=[(table.title, markdown(table), table.note) for table in self.report.tables],
+            caveats=caveats(self.report),
+            seconds=self.run.total("train_seconds"),
+            samples=self.run.total("samples_seen"),
+            scorecards=self.report.scores is not None,
+            name=self.name,
+            decoder=DECODERS.get(self.space["name"], "a decoder of that space"),
+            images=self.samples is not None,
+            versions={"eclipse_pl": __version__, **{name: version(name) for name in ("torch", "lightning", "diffusers")}},
+        )
+
+    @property
+    def samples(self) -> Path | None:
+        """The run's last grid of sample images."""
+        return max((self.run.folder / "samples").glob("*.png"), key=lambda path: path.stat().st_mtime, default=None)
+
+    def write(self, folder: Path) -> None:
+        """README.md, the run's config, and its images into the folder of an export."""
+        (folder / "README.md").write_text(self.text, encoding="utf-8")
+        config = read_config(self.run.training / "config.yaml")
+        (folder / "training_config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        if self.samples is not None:
+            shutil.copyfile(self.samples, folder / "samples.png")
+
+
+def readable(config: dict[str, Any], key: str) -> Any:
+    """A value of the config; a class with its arguments in one line; None where it is not set."""
+    if key in config:
+        return config[key]
+    path = config.get(f"{key}.class_path")
+    if path is None:
+        return None
+    start = f"{key}.init_args."
+    arguments = {
+        name.removeprefix(start): value for name, value in config.items() if name.startswith(start) and value is not None
+    }
+    return f"{path.rpartition('.')[2]}({', '.join(f'{name}={value}' for name, value in arguments.items())})"

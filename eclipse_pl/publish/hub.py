@@ -1,0 +1,65 @@
+"""Upload of a folder to the Hugging Face hub, in one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def upload(folder: Path, repository: str, private: bool) -> str:
+    """Create the repository if need be, and send all files of a folder in one commit; return its address.
+
+    Large files travel first and are kept by the hub, so a second try sends only those that are missing. Readers see nothing of
+    a try that failed.
+
+    Raises:
+        ValueError: There is no token, no network, no permission, or the name belongs to something else.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+
+    api = HfApi()
+    try:
+        require_owner(api.whoami(), repository)
+        if not api.repo_exists(repository):
+            api.create_repo(repository, private=private)
+        require_own(api.list_repo_files(repository), api.model_info(repository).tags or [], repository)
+        done = api.upload_folder(repo_id=repository, folder_path=folder, commit_message="A prior trained with eclipse_pl")
+    except LocalTokenNotFoundError as error:
+        raise ValueError(
+            "There is no token of the hub on this machine. Run `hf auth login` with a token that may write, or set HF_TOKEN."
+        ) from error
+    except ValueError:
+        raise
+    except Exception as error:  # the hub's client raises many kinds of errors
+        refused = isinstance(error, HfHubHTTPError) and error.response is not None and error.response.status_code in (401, 403)
+        if refused:
+            raise ValueError(
+                f"The hub refuses this token for {repository}. Run `hf auth login` with a token that may write."
+            ) from error
+        raise ValueError(
+            f"The hub did not take {repository} ({first_line(error)}). Nothing was published. The same command sends what is "
+            "missing; `--to ./FOLDER` needs no network."
+        ) from error
+    return str(done.repo_url)
+
+
+def require_own(files: Sequence[str], tags: Sequence[str], repository: str) -> None:
+    """Raise ValueError for a repository with files that `publish` has not written."""
+    if set(files) - {".gitattributes"} and "eclipse_pl" not in tags:
+        raise ValueError(
+            f"{repository} holds something that `publish` has not written. Choose another name, or delete the repository."
+        )
+
+
+def require_owner(whoami: dict[str, Any], repository: str) -> None:
+    """Raise ValueError for a repository of somebody else, before anything is sent."""
+    names = [str(whoami["name"]), *(str(one["name"]) for one in whoami.get("orgs") or [])]
+    if repository.partition("/")[0] not in names:
+        homes = " and ".join(f"{name}/..." for name in names)
+        raise ValueError(f"--to {repository}: your token is that of {names[0]}, who may write to {homes}.")
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
