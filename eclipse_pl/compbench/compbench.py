@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from typing import Any, Literal
 from eclipse_pl.compbench.distribution import Distribution
 from eclipse_pl.compbench.generation import Step, generate_units
 from eclipse_pl.compbench.ranks import Ranks
-from eclipse_pl.compbench.scorecard import VERSION, Card, rows_of, table_of, write_card, write_rows
+from eclipse_pl.compbench.scorecard import VERSION, Card, read_card, rows_of, table_of, write_card, write_rows
 from eclipse_pl.compbench.scoring import Scoring, read_scores, score_units
 from eclipse_pl.compbench.unit import Unit, units_of
 from eclipse_pl.files import json_bytes, write_atomically
@@ -107,6 +107,8 @@ class CompBench:
         ranks.barrier()
         if self.distribution is not None:
             protocol["distribution"] = self.distribution.measure(units, prompts, folder, ranks, self.block)
+        if ranks.is_first:
+            protocol["cut_prompts"] = cut_prompts(text_to_image, prompts, folder)
         card: Card = ranks.broadcast(self._finish(folder, units, protocol) if ranks.is_first else None)
         return card
 
@@ -170,9 +172,16 @@ class CompBench:
             "images": len(rows),
             "failed": sum(row["failed"] is not None for row in rows),
             "scores": table_of(rows),
+            "answers": self._answers(scores),
         }
         write_card(folder / "scorecard.json", card)
         return card
+
+    def _answers(self, scores: dict[str, Scores]) -> dict[str, dict[str, Any]]:
+        """Return what each scorer reports of all its answers together."""
+        named = {scoring.scorer.name: scoring.scorer for scoring in self.scorers}
+        reports = {name: scorer.report(list(scores[name].values())) for name, scorer in named.items()}
+        return {name: report for name, report in reports.items() if report}
 
     def _joined(self, units: Sequence[Unit], scores: dict[str, Scores]) -> dict[str, Scores]:
         """Join the scores of complex prompts to 3-in-1, if there are scorers of all three parts."""
@@ -189,6 +198,15 @@ class CompBench:
 def shared_categories(one: Sequence[str], other: Sequence[str]) -> list[str]:
     """Return the categories in both lists. An empty list means all."""
     return [category for category in one or other or ["all"] if not other or category in other]
+
+
+def cut_prompts(text_to_image: TextToImage, prompts: PromptSet, folder: Path) -> int | None:
+    """Return how many prompts the text encoder cuts. An earlier scorecard of this benchmark knows it without an encoder."""
+    earlier = folder / "scorecard.json"
+    if earlier.is_file():
+        with suppress(ValueError):  # it is damaged, and is written again
+            return read_card(earlier).get("cut_prompts")
+    return text_to_image.count_cut(prompts.prompts)
 
 
 def claim(folder: Path, protocol: dict[str, Any]) -> str | None:

@@ -27,6 +27,16 @@ def scorecard_table(card: Card) -> None:
     # a title of the table would be wrapped to the table's width
     console.print(f"{prompts['name']}: {prompts['count']} prompts x {card['images_per_prompt']} images, seed {card['seed']}")
     console.print(table)
+    if card.get("cut_prompts"):
+        console.print(
+            f"{card['cut_prompts']} of {prompts['count']} prompts are longer than the text encoder reads: it cut them."
+        )
+    for scorer, answers in card.get("answers", {}).items():
+        if "neither" in answers:
+            share = answers["neither"] / answers["questions"]
+            console.print(
+                f"{scorer}: {answers['neither']} of {answers['questions']} answers ({share:.1%}) are neither yes nor no."
+            )
 
 
 def shown(entry: dict[str, Any] | None) -> str:

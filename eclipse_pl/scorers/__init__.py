@@ -2,6 +2,7 @@
 
 from eclipse_pl.scorers.blip_vqa import BlipVqaScorer
 from eclipse_pl.scorers.clip_score import ClipScorer
+from eclipse_pl.scorers.dependent_questions import QuestionScorer
 from eclipse_pl.scorers.detector import DetectorScorer
 from eclipse_pl.scorers.geneval import GenEvalScorer
 from eclipse_pl.scorers.pick_score import HpsScorer, PickScorer
@@ -16,6 +17,7 @@ __all__ = [
     "GenEvalScorer",
     "HpsScorer",
     "PickScorer",
+    "QuestionScorer",
     "Score",
     "Scorer",
     "VqaScorer",

@@ -64,6 +64,10 @@ class Scorer(ABC):
         An unreadable image and a prompt that lacks what the scorer needs give `Score.failed`, never an error.
         """
 
+    def report(self, scores: Sequence[Score]) -> dict[str, Any]:
+        """Return what a scorecard says of all scores together beside their means, as JSON values."""
+        return {}
+
     def close(self) -> None:  # noqa: B027 (optional)
         """Free the loaded networks. The next call of `score` loads them again."""
 

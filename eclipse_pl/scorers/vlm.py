@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -86,6 +86,23 @@ class VlmScorer(NetworkScorer):
             rows = self.vlm.answers(images, questions)
             found += [float(row[self.vlm.token_ids(forms)].sum()) for row, forms in zip(rows, answers, strict=True)]
         return [min(probability, 1.0) for probability in found]
+
+    def likeliest(
+        self, asked: Sequence[tuple[Image.Image, str]], forms: Mapping[str, Sequence[str]], otherwise: str
+    ) -> list[str]:
+        """Return the answer to each question by the likeliest first token: one of ``forms``, or ``otherwise``.
+
+        Args:
+            asked: Images and questions.
+            forms: {answer: ways to write it}.
+            otherwise: Stands for a token that is none of them.
+        """
+        answers = {token: answer for answer, ways in forms.items() for token in self.vlm.token_ids(ways)}
+        found: list[str] = []
+        for first in range(0, len(asked), self.batch_size):
+            images, questions = zip(*asked[first : first + self.batch_size], strict=True)
+            found += [answers.get(int(token), otherwise) for token in self.vlm.answers(images, questions).argmax(1)]
+        return found
 
 
 class VqaScorer(VlmScorer):
