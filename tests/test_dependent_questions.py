@@ -171,4 +171,4 @@ def test_a_scorecard_states_cut_prompts_and_other_answers(
     assert answers["questions"] == 14 and answers["neither"] == sum(a["answer"] == "neither" for one in evidence for a in one)
     told = capsys.readouterr().out
     assert "1 of 2 prompts are longer than the text encoder reads: it cut them." in told
-    assert f"{answers['neither']} of 14 answers" in " ".join(told.split())
+    assert f"questions[tiny-qwen]: {answers['neither']} of 14 answers" in " ".join(told.split())

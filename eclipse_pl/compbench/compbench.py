@@ -54,6 +54,10 @@ class CompBench:
                 raise ValueError(f"{name} is {value}; it must be 1 or more.")
         if not scorers:
             raise ValueError("scorers is empty, so nothing would score the images. Name at least one scorer.")
+        if images_per_prompt > 1 and (single := [one.scorer.name for one in scorers if one.scorer.one_image_a_prompt]):
+            raise ValueError(
+                f"{single[0]} compares one image a prompt, and images_per_prompt is {images_per_prompt}. Set it to 1."
+            )
         for one, other in combinations(scorers, 2):
             alike = one.scorer.name == other.scorer.name
             if alike and (shared := shared_categories(one.categories, other.categories)):

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from eclipse_pl.compbench.scorecard import ALL, Card
@@ -15,7 +16,7 @@ def scorecard_table(card: Card) -> None:
     table = Table(box=None)
     table.add_column("")
     for scorer in scorers:
-        table.add_column(scorer, justify="right")
+        table.add_column(escape(scorer), justify="right")
     for category in dict.fromkeys(category for scorer in scorers for category in card["scores"][scorer]):
         of_category = [card["scores"][scorer].get(category, {}) for scorer in scorers]
         for subset in dict.fromkeys(subset for subsets in of_category for subset in subsets):
@@ -33,10 +34,24 @@ def scorecard_table(card: Card) -> None:
         )
     for scorer, answers in card.get("answers", {}).items():
         if "neither" in answers:
-            share = answers["neither"] / answers["questions"]
-            console.print(
-                f"{scorer}: {answers['neither']} of {answers['questions']} answers ({share:.1%}) are neither yes nor no."
-            )
+            share = f"{answers['neither']} of {answers['questions']} answers ({answers['neither'] / answers['questions']:.1%})"
+            console.print(f"{escape(scorer)}: {share} are neither yes nor no.")
+
+
+def calibration_table(card: Card) -> None:
+    """Print for each scorer the AUC, the share of images whose own caption wins, both with 95 % intervals, and the verdict."""
+    table = Table("", "AUC", "own caption wins", "images", "", box=None)
+    for scorer, entry in card["calibration"].items():
+        table.add_row(
+            escape(scorer),
+            shown(entry.get("auc")),
+            shown(entry.get("own_caption_wins")),
+            str(entry["images"]),
+            entry["verdict"],
+        )
+    console = Console(width=None if Console().is_terminal else 140)
+    console.print(f"{card['prompts']['name']}: the true caption against that of another image")
+    console.print(table)
 
 
 def shown(entry: dict[str, Any] | None) -> str:
