@@ -13,11 +13,10 @@ from PIL import Image
 
 from eclipse_pl.compbench.compbench import CompBench
 from eclipse_pl.compbench.scoring import Scoring
-from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.scorers.reward import PairScorer, RewardScorer, choice_of, final_score, winner
 from eclipse_pl.scorers.vlm import VisionLanguageModel
 from eclipse_pl.world.prompt_source import WorldPrompts
-from tests.helpers.scorers_for_images import Grey
+from tests.helpers.scorers_for_images import Grey, MeanColour
 from tests.helpers.tiny_scorers import prompt, tiny_image, tiny_qwen
 
 
@@ -114,22 +113,16 @@ class Brightest:
 def test_pairs_give_a_win_rate(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Grey images are brighter with the seed, so every image of a later seed wins."""
     prompts = WorldPrompts(2, ["colour"])
-    bench = CompBench(prompts, [Scoring(RewardScorer(str(folder), max_tokens=1, device="cpu"))])
-    bench.run(Big(), tmp_path / "base", progress=False)
+    CompBench(prompts, [Scoring(MeanColour())]).run(Grey(), tmp_path / "base", progress=False)
     pairs = PairScorer(str(folder), str(tmp_path / "base"), device="cpu")
     monkeypatch.setattr(pairs.vlm, "write", Brightest())
-    card = CompBench(prompts, [Scoring(pairs)], seed=50).run(Big(), tmp_path / "ours", progress=False)
+    card = CompBench(prompts, [Scoring(pairs)], seed=50).run(Grey(), tmp_path / "ours", progress=False)
     cell = card["scores"]["wins_over_base[tiny-qwen]"]["colour"]["all"]
     assert (cell["mean"], cell["images"], cell["interval"]) == (1.0, 4, "Clopper-Pearson")
     darker = PairScorer(str(folder), str(tmp_path / "ours"), device="cpu")
     monkeypatch.setattr(darker.vlm, "write", Brightest())
-    card = CompBench(prompts, [Scoring(darker)]).run(Big(), tmp_path / "again", progress=False)
+    card = CompBench(prompts, [Scoring(darker)]).run(Grey(), tmp_path / "again", progress=False)
     assert card["scores"]["wins_over_ours[tiny-qwen]"]["colour"]["all"]["mean"] == 0.0
-
-
-class Big(Grey):
-    def generate(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Image.Image]:
-        return [image.resize((48, 48)) for image in super().generate(prompts, seeds)]
 
 
 def test_references_that_do_not_fit(folder: Path, tmp_path: Path) -> None:

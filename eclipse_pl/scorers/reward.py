@@ -1,4 +1,4 @@
-"""UnifiedReward: a vision-language model that was trained on people's judgements, and writes a score or names the better image."""
+"""UnifiedReward: a vision-language model trained on people's judgements. It writes a score, or names the better image."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from typing import Any
 
 from PIL import Image
 
+from eclipse_pl.model_folder import sha256_of
 from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.scorers.network_scorer import UNREADABLE
 from eclipse_pl.scorers.scorer import Score
 from eclipse_pl.scorers.vlm import VlmScorer
 
 POINTS = (
-    "Judge how well this image was generated for the caption below. First list what the caption asks for (objects, attributes, "
-    "relations), each with 1 if the image shows it and 0 if not. Then consider how clear, detailed and pleasing the image is. "
+    "Judge how well this image was generated for the caption below. First list what the caption asks for (objects, "
+    "attributes, relations), each with 1 if the image shows it and 0 if not. Then consider how clear, detailed and pleasing "
+    "the image is. "
     "End with one number from 1 to 5 after 'Final Score:'.\nText Caption: [{}]"
 )
 PAIRS = (
-    "Compare these two images, which were generated for the caption below: which follows it better, in objects, attributes and "
-    'relations, and is the clearer, more detailed and more pleasing image? End with one of "Image 1 is better.", "Image 2 '
+    "Compare these two images, which were generated for the caption below: which follows it better, in objects, attributes "
+    'and relations, and is the clearer, more detailed and more pleasing image? End with one of "Image 1 is better.", "Image 2 '
     'is better." and "Both images are equally good."\nText Caption: [{}]'
 )
 """Our words. `question` takes those that a model was trained on, which its card states."""
@@ -135,7 +137,7 @@ class PairScorer(WritingScorer):
 
     @property
     def version(self) -> str:
-        return f"{super().version}, over {self.reference}"
+        return f"{super().version}, over {self.reference.name} sha256-{sha256_of(self.reference / 'rows.jsonl')}"
 
     def require_ready(self) -> None:
         super().require_ready()
@@ -152,8 +154,9 @@ class PairScorer(WritingScorer):
         if not path.is_file():
             raise ValueError(f"There is no {path}: `reference` is the folder of a finished benchmark.")
         found: dict[str, tuple[str, Path]] = {}
-        for line in path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
+        with path.open(encoding="utf-8") as file:
+            rows = [json.loads(line) for line in file]
+        for row in rows:
             if row["id"] in found:
                 raise ValueError(f"{self.reference} has several images of prompt {row['id']}; pairs need one image a prompt.")
             found[row["id"]] = row["prompt"], self.reference / row["file"]
