@@ -1,4 +1,4 @@
-"""python -m data_prep prompts: T2I-CompBench, GenEval or a file of prompts -> a folder with hashes, every prompt read."""
+"""python -m data_prep prompts: a published suite or a file of prompts -> a folder with hashes, every prompt read."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ from eclipse_pl.formats.text_file import decoded, lines_of
 from eclipse_pl.prompts.load import load_prompts
 from eclipse_pl.prompts.parser import Parser
 from eclipse_pl.prompts.parsing import cache_path
+from eclipse_pl.prompts.prompt import PromptSet
 from eclipse_pl.prompts.prompt_table import SUFFIXES
 from eclipse_pl.prompts.record import RECORD_NAME, FileEntry, PromptsRecord, file_sha256
 
 STAGING = ".download"
 """Folder inside ``out`` where whole files wait until all are there and every prompt of them was parsed."""
+CONTEXT = 77
+"""Tokens that the CLIPs of published priors read, start and end included."""
 SHOWN = 10
 """Number of warnings that are printed."""
 
@@ -40,13 +43,15 @@ def prompts(
     An interrupted run resumes after the last whole file. Files that changed since the last run are refused.
 
     Args:
-        suite: ``compbench``, ``geneval``, or a file or URL of prompts (.txt: one a line; .csv, .tsv, .jsonl: a column Prompt).
+        suite: ``compbench``, ``geneval``, ``dpg``, ``dsg``, ``geneval2``, ``genai_bench``, or a file or URL of prompts
+            (.txt: one a line; .csv, .tsv, .jsonl: a column Prompt).
         out: Folder for the files and prompts.json.
         source: Folder or URL of a folder that holds the suite's files by upstream's names; {revision} in it is replaced.
         revision: Commit of the upstream repository, instead of the one that this version of eclipse_pl was tested with.
-        accept_changed: Take files that differ from those of the last run, or in their number of lines from upstream's.
+        accept_changed: Take files that differ from those of the last run, or in their number of prompts from upstream's.
         parser: Finds the noun phrases, such as eclipse_pl.prompts.spacy_parser.SpacyParser. By default, the parses of
-            T2I-CompBench's prompts come with the package, GenEval's have their own grammar, and spaCy parses other prompts.
+            T2I-CompBench's prompts come with the package, GenEval's have their own grammar, spaCy parses the prompts of a
+            file, and the other suites need none.
     """
     chosen = parser() if parser else None  # before anything is downloaded
     folder, staging = Path(out), Path(out) / STAGING
@@ -81,17 +86,27 @@ def prompts(
         for name, place in places.items():
             reason = reason.replace(str(staging / name), place)
         raise ValueError(reason) from error
+    _check_count(found, record, accept_changed)
     record.parser = found.parser
     record.save(staging)
     _move(staging, folder, before)
     counts = ", ".join(f"{category} {sum(prompt.category == category for prompt in found)}" for category in found.categories)
-    print(f"{folder}: {len(found):,} prompts ({counts}), parsed by {found.parser}, sha256 {found.sha256[:12]}")
+    asked = sum(len(prompt.questions) for prompt in found)
+    means = [f"{asked:,} questions"] * bool(asked) + [f"parsed by {found.parser}"] * bool(found.parser)
+    print(", ".join([f"{folder}: {len(found):,} prompts ({counts})", *means, f"sha256 {found.sha256[:12]}"]))
+    if record.licence:
+        print(f"Licence of the prompts: {record.licence}")
+    if cut := cut_by_clip([prompt.text for prompt in found]):
+        print(
+            f"Prompts longer than the {CONTEXT} tokens that CLIP reads: {cut:,} of {len(found):,}. "
+            "Priors do not see their ends."
+        )
     if absent:
         print(f"Done without {', '.join(absent)}: not at the source, and only needed to tell these parts apart.")
     for _, reason in found.failed[:SHOWN]:
         print(f"warning: {reason}", file=sys.stderr)
     if len(found.failed) > SHOWN:
-        print(f"warning: {len(found.failed) - SHOWN:,} more prompts have no noun phrase", file=sys.stderr)
+        print(f"warning: the same of {len(found.failed) - SHOWN:,} more prompts", file=sys.stderr)
 
 
 def plan(suite: str, source: str, revision: str) -> tuple[PromptsRecord, dict[str, str]]:
@@ -102,7 +117,7 @@ def plan(suite: str, source: str, revision: str) -> tuple[PromptsRecord, dict[st
         name = re.split(r"[?#]", suite)[0].rpartition("/")[2] if is_url(suite) else Path(suite).name
         if not name.lower().endswith(SUFFIXES):
             raise ValueError(
-                f"--suite {suite} is neither {' nor '.join(UPSTREAMS)} nor a file or URL of prompts, which ends in "
+                f"--suite {suite} is none of {', '.join(UPSTREAMS)} and no file or URL of prompts, which ends in "
                 f"{', '.join(SUFFIXES)}."
             )
         return PromptsRecord("file", suite), {name: suite}
@@ -116,6 +131,17 @@ def plan(suite: str, source: str, revision: str) -> tuple[PromptsRecord, dict[st
         raise ValueError(f"There is no folder {folder}. --source is a folder or the URL of one.")
     places = {name: f"{folder}/{name}" for name in (*upstream.files, *upstream.optional)}
     return PromptsRecord(suite, folder, revision, upstream.licence), places
+
+
+def cut_by_clip(texts: list[str]) -> int:
+    """Return how many texts are longer than CLIP's context, start and end token included."""
+    long = [text for text in texts if len(text.encode()) > CONTEXT - 2]  # a token has a byte or more
+    if not long:
+        return 0
+    from open_clip.tokenizer import SimpleTokenizer
+
+    tokenizer = SimpleTokenizer()
+    return sum(len(tokenizer.encode(text)) > CONTEXT - 2 for text in long)
 
 
 def main(args: list[str]) -> None:
@@ -151,6 +177,16 @@ def _check(name: str, place: str, content: bytes, suite: str, pinned: bool, acce
         raise ValueError(
             f"{place} has {lines} lines, {name} of upstream has {upstream.lines[name]}. Check --source; --accept-changed "
             "takes a set of another size."
+        )
+
+
+def _check_count(found: PromptSet, record: PromptsRecord, accept_changed: bool) -> None:
+    """ValueError where the set has not as many prompts as upstream's."""
+    known = UPSTREAMS[record.suite].prompts if record.suite in UPSTREAMS else None
+    if known is not None and len(found) != known and not accept_changed:
+        raise ValueError(
+            f"{record.source} has {len(found):,} prompts, {record.suite} of upstream has {known:,}. Check --source; "
+            "--accept-changed takes a set of another size."
         )
 
 

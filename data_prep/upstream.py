@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from eclipse_pl.prompts.compbench import FILES, LINES, OPTIONAL_FILES
+from eclipse_pl.prompts.genai_bench import PROMPTS_NAME, SKILLS_NAME
 from eclipse_pl.prompts.geneval import METADATA_NAME, TAGS
+from eclipse_pl.prompts.geneval2 import GENEVAL2_NAME
+from eclipse_pl.prompts.propositions import DPG, DSG
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,8 @@ class Upstream:
     """Of each file, in every revision."""
     sha256: dict[str, str] = field(default_factory=dict)
     """Of each file, in ``revision``, where it is known."""
+    prompts: int | None = None
+    """Number of prompts in every revision, where the files' lines do not tell it."""
 
 
 UPSTREAMS = {
@@ -58,5 +63,34 @@ UPSTREAMS = {
         licence="MIT",
         files=(METADATA_NAME,),
         lines={METADATA_NAME: sum(TAGS.values())},
+    ),
+    "dpg": Upstream(
+        source="https://raw.githubusercontent.com/TencentQQGYLab/ELLA/{revision}/dpg_bench",
+        revision="3c228f1dc6c4d3cad0a47493816151a419f14db3",
+        licence="Apache-2.0",
+        files=(DPG.file,),
+        prompts=1065,
+    ),
+    "dsg": Upstream(
+        source="https://raw.githubusercontent.com/j-min/DSG/{revision}/dsg/data",
+        revision="7330119a39f76ff90e619a8bd3ff321e71aa986b",
+        licence="Apache-2.0. Its prompts come from ten other sets, some of them captions of images.",
+        files=(DSG.file,),
+        prompts=1060,
+    ),
+    "geneval2": Upstream(
+        source="https://raw.githubusercontent.com/facebookresearch/GenEval2/{revision}",
+        revision="a6e82d2289e8d418f27f0adee77908b07060eea3",
+        licence="CC BY-NC 4.0: not for commercial use",
+        files=(GENEVAL2_NAME,),
+        sha256={GENEVAL2_NAME: "09233adbc9f877fba205f1a20efa4a8640e7e62a91dfd55893562bed8a928e43"},
+        prompts=800,
+    ),
+    "genai_bench": Upstream(
+        source="https://huggingface.co/datasets/BaiqiL/GenAI-Bench-1600/resolve/{revision}",
+        revision="main",
+        licence="Apache-2.0, as the card of BaiqiL/GenAI-Bench says",
+        files=(PROMPTS_NAME, SKILLS_NAME),
+        prompts=1600,
     ),
 }

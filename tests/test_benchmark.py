@@ -117,7 +117,7 @@ def test_distances_of_all_images_together(folder: Path, capfd: pytest.CaptureFix
 def test_scorecard_rows_and_images(scored: Path) -> None:
     card = json.loads((scored / "scorecard.json").read_text())
     assert card["images"] == 48 and card["failed"] == 0 and card["prompts"]["count"] == 24
-    assert card["scorers"] == {"mean_colour": "1", "slow": "1"}
+    assert card["scorers"] == {"mean_colour": "1", "slow": "1"} and card["cut_prompts"] == 0
     assert list(card["scores"]["slow"]) == ["spatial"] and len(card["scores"]["mean_colour"]) == 6
     cell = card["scores"]["mean_colour"]["colour"]["unseen"]
     assert (cell["prompts"], cell["images"], cell["low"], cell["interval"]) == (2, 4, None, "too few")
@@ -266,6 +266,19 @@ def test_the_encoder_is_found_once_for_all_prompts(folder: Path, scored: Path, m
     assert command(words(folder, "once")) == 0
     assert len(found) == 1 and results(folder / "once") == results(scored)
     assert command(words(folder, "once")) == 0 and len(found) == 1, "all is generated"
+
+
+def test_prompts_that_the_encoder_cuts_are_counted(folder: Path, tmp_path: Path) -> None:
+    texts = ["a red star", "a red star and " * 20]
+    (tmp_path / "mine.txt").write_text("\n".join(texts))
+    protocol = yaml.safe_load((folder / "protocol.yaml").read_text())
+    init = {"folder": str(tmp_path / "mine.txt"), "suite": "file"}
+    init["parser"] = {"class_path": "eclipse_pl.prompts.parser.NoParser"}
+    prompts = {"class_path": "eclipse_pl.prompts.source.PromptFiles", "init_args": init}
+    scorers = protocol["init_args"]["scorers"][:1]
+    write(tmp_path / "mine.yaml", protocol["class_path"], {"prompts": prompts, "scorers": scorers, "block": 1})
+    assert command(words(folder, "cut", f"--protocol={tmp_path / 'mine.yaml'}")) == 0
+    assert json.loads((folder / "cut" / "scorecard.json").read_text())["cut_prompts"] == 1
 
 
 def test_results_are_never_mixed(tmp_path: Path) -> None:

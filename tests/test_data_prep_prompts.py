@@ -315,7 +315,11 @@ def test_a_file_by_url_and_by_path(server: Server, out: Path, tmp_path: Path, ca
 @pytest.mark.parametrize(
     ("suite", "arguments", "why"),
     [
-        ("compbnch", [], "--suite compbnch is neither compbench nor geneval nor a file or URL of prompts"),
+        (
+            "compbnch",
+            [],
+            "--suite compbnch is none of compbench, geneval, dpg, dsg, geneval2, genai_bench and no file or URL of prompts",
+        ),
         ("ftp://a.org/b.txt", [], "is neither an http(s) URL nor a path"),
         ("none.txt", [], "There is no file none.txt"),
         ("none.txt", ["--source", "x"], "is itself the file to read: leave out --source"),

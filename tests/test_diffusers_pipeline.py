@@ -58,6 +58,12 @@ def test_an_image_depends_on_prompt_and_seed_alone(folders: dict[str, dict[str, 
     assert same(text_to_image.generate(PROMPTS[:1], [0])[0], images[0]), "loaded again"
 
 
+@pytest.mark.parametrize("name", OPTIONS)
+def test_prompts_that_its_tokenizers_cut_are_counted(folders: dict[str, dict[str, str]], name: str) -> None:
+    prompts = [Prompt("x/0", "x", "a cat"), Prompt("x/1", "x", "a cat " * 100)]
+    assert DiffusersPipeline(**folders[name], device="cpu").count_cut(prompts) == 1
+
+
 def test_kandinsky_generates_what_its_two_pipelines_generate(folders: dict[str, dict[str, str]]) -> None:
     from diffusers import KandinskyV22Pipeline, KandinskyV22PriorPipeline
 

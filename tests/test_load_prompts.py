@@ -74,7 +74,10 @@ def test_what_failed_stays_with_its_prompts() -> None:
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"suite": "drawbench"}, "no suite 'drawbench'; the suites are compbench, geneval, file"),
+        (
+            {"suite": "drawbench"},
+            "no suite 'drawbench'; the suites are compbench, geneval, dpg, dsg, geneval2, genai_bench, file",
+        ),
         ({"per_category": 0}, "per_category is 0"),
         ({"source": "nowhere"}, "There is no folder nowhere. `python -m data_prep prompts --suite compbench --out nowhere`"),
         ({"suite": "geneval"}, "There is no .*evaluation_metadata.jsonl"),

@@ -53,6 +53,18 @@ SCORERS: dict[str, dict[str, Any]] = {
         "class_path": f"{S}.vlm.AtomScorer",
         "init_args": {"path": "Qwen/Qwen3-VL-4B-Instruct", "mean": "arithmetic"},
     },
+    "questions_one_level[Qwen3-VL-4B-Instruct]": {
+        "class_path": f"{S}.dependent_questions.QuestionScorer",
+        "init_args": {"path": "Qwen/Qwen3-VL-4B-Instruct", "cascade": False},
+    },
+    "reward[UnifiedReward-qwen-7b]": {
+        "class_path": f"{S}.reward.RewardScorer",
+        "init_args": {"path": "CodeGoat24/UnifiedReward-qwen-7b", "max_tokens": 256},
+    },
+    "wins_over_base[UnifiedReward-qwen-7b]": {
+        "class_path": f"{S}.reward.PairScorer",
+        "init_args": {"path": "CodeGoat24/UnifiedReward-qwen-7b", "reference": "scores/base"},
+    },
 }
 
 

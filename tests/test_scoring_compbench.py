@@ -74,7 +74,7 @@ def test_the_papers_protocol_fails_no_prompt(prompts: PromptSet) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["coco", "paper", "quick", "standard", "world", "world_quick"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in (EXPERIMENTS / "parts/protocol").glob("*.yaml")))
 def test_presets_are_built(name: str) -> None:
     assert read_protocol(name).scorers
 

@@ -9,10 +9,12 @@ from typing import Any, Literal
 import torch
 
 from eclipse_pl.arguments import sentence_parser
+from eclipse_pl.compbench.calibration import Calibration
 from eclipse_pl.compbench.compbench import CompBench, Phase
 from eclipse_pl.compbench.ranks import Ranks
 from eclipse_pl.compbench.scorecard import Card
-from eclipse_pl.compbench.scorecard_table import scorecard_table
+from eclipse_pl.compbench.scorecard_table import calibration_table, scorecard_table
+from eclipse_pl.compbench.true_images import TrueImages
 from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.device import gpu_count
 from eclipse_pl.encoders.encoder import Encoder
@@ -31,6 +33,7 @@ def benchmark(
     encoder: Encoder | None = None,
     pipeline: str | None = None,
     text_to_image: TextToImage | None = None,
+    calibrate: TrueImages | None = None,
     processes: int = 1,
     engine: Literal["local", "ray"] | None = None,
     tasks: int | None = None,
@@ -56,6 +59,8 @@ def benchmark(
         encoder: The CLIP of the prior, where its space does not say where that lies.
         pipeline: Hub id or folder of a text-to-image pipeline, instead of a prior.
         text_to_image: Another text-to-image model instead: DiffusersPipeline with options, or the world's UpperBound.
+        calibrate: No text-to-image model, but real images with their captions, such as
+            experiments/parts/true_images/coco.yaml: can the protocol's scorers tell them from captions of other images?
         processes: Processes that share the work, each with a GPU of its own while there are enough. The result does not
             depend on them.
         engine: Share the work among tasks, which may run at different times: local on this machine, ray on a Ray cluster whose
@@ -71,13 +76,26 @@ def benchmark(
         task_count: Number of tasks.
         ranks: This process among its processes.
     """
-    text_to_image = choose(prior, decoder, encoder, pipeline, text_to_image)
+    if calibrate is None:
+        text_to_image = choose(prior, decoder, encoder, pipeline, text_to_image)
+    else:
+        require_alone(prior, decoder, encoder, pipeline, text_to_image)
+        protocol, text_to_image = Calibration(protocol, calibrate), calibrate
     if only is None:
         return protocol.run(text_to_image, Path(out), ranks)
     share = Share.of_options(task_index, task_count)
     protocol.run_phase(only, text_to_image, Path(out), Ranks(share.index, share.count))
     finish_task(Path(out), share)
     return None
+
+
+def require_alone(*models: Any) -> None:
+    """ValueError for a model that calibration would not use."""
+    if any(models):
+        raise ValueError(
+            "--calibrate scores real images, not those of a model: leave out --prior, --decoder, --encoder, --pipeline and "
+            "--text_to_image."
+        )
 
 
 def choose(
@@ -109,7 +127,10 @@ def choose(
 
 def report(card: Card, out: Path) -> None:
     """Print the table; exit code 1 where images failed."""
-    scorecard_table(card)
+    if "calibration" in card:
+        calibration_table(card)
+    else:
+        scorecard_table(card)
     print(f"{out / 'scorecard.json'}")
     if card["failed"]:
         print(f"{card['failed']} of {card['images']} images could not be scored: see {out / 'rows.jsonl'}", file=sys.stderr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from typing import Any, Literal
 from eclipse_pl.compbench.distribution import Distribution, Measured
 from eclipse_pl.compbench.generation import Step, generate_units
 from eclipse_pl.compbench.ranks import Ranks
-from eclipse_pl.compbench.scorecard import VERSION, Card, rows_of, table_of, write_card, write_rows
+from eclipse_pl.compbench.scorecard import VERSION, Card, read_card, rows_of, table_of, write_card, write_rows
 from eclipse_pl.compbench.scoring import Scoring, read_scores, score_units
 from eclipse_pl.compbench.unit import Unit, units_of
 from eclipse_pl.files import json_bytes, write_atomically
@@ -54,6 +54,10 @@ class CompBench:
                 raise ValueError(f"{name} is {value}; it must be 1 or more.")
         if not scorers:
             raise ValueError("scorers is empty, so nothing would score the images. Name at least one scorer.")
+        if images_per_prompt > 1 and (single := [one.scorer.name for one in scorers if one.scorer.one_image_a_prompt]):
+            raise ValueError(
+                f"{single[0]} compares one image a prompt, and images_per_prompt is {images_per_prompt}. Set it to 1."
+            )
         for one, other in combinations(scorers, 2):
             alike = one.scorer.name == other.scorer.name
             if alike and (shared := shared_categories(one.categories, other.categories)):
@@ -114,6 +118,8 @@ class CompBench:
         self._score(units, folder, ranks, progress)
         ranks.barrier()
         measured = [measure.measure(units, prompts, folder, ranks, self.block) for measure in self.distribution]
+        if ranks.is_first:
+            protocol["cut_prompts"] = cut_prompts(text_to_image, prompts, folder)
         card: Card = ranks.broadcast(self._finish(folder, units, protocol, measured) if ranks.is_first else None)
         return card
 
@@ -181,9 +187,16 @@ class CompBench:
             "images": len(rows),
             "failed": sum(row["failed"] is not None for row in rows),
             "scores": table_of(rows),
+            "answers": self._answers(scores),
         }
         write_card(folder / "scorecard.json", card)
         return card
+
+    def _answers(self, scores: dict[str, Scores]) -> dict[str, dict[str, Any]]:
+        """Return what each scorer reports of all its answers together."""
+        named = {scoring.scorer.name: scoring.scorer for scoring in self.scorers}
+        reports = {name: scorer.report(list(scores[name].values())) for name, scorer in named.items()}
+        return {name: report for name, report in reports.items() if report}
 
     def _joined(self, units: Sequence[Unit], scores: dict[str, Scores]) -> dict[str, Scores]:
         """Join the scores of complex prompts to 3-in-1, if there are scorers of all three parts."""
@@ -207,6 +220,15 @@ def distribution_of(measures: Sequence[Distribution], measured: Sequence[Measure
 def shared_categories(one: Sequence[str], other: Sequence[str]) -> list[str]:
     """Return the categories in both lists. An empty list means all."""
     return [category for category in one or other or ["all"] if not other or category in other]
+
+
+def cut_prompts(text_to_image: TextToImage, prompts: PromptSet, folder: Path) -> int | None:
+    """Return how many prompts the text encoder cuts. An earlier scorecard of this benchmark knows it without an encoder."""
+    earlier = folder / "scorecard.json"
+    if earlier.is_file():
+        with suppress(ValueError):  # it is damaged, and is written again
+            return read_card(earlier).get("cut_prompts")
+    return text_to_image.count_cut(prompts.prompts)
 
 
 def claim(folder: Path, protocol: dict[str, Any]) -> str | None:

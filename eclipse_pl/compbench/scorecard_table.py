@@ -3,8 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
 from eclipse_pl.compbench.scorecard import ALL, Card
 
@@ -16,7 +16,7 @@ def scorecard_table(card: Card) -> None:
     table = Table(box=None)
     table.add_column("")
     for scorer in scorers:
-        table.add_column(Text(scorer), justify="right")  # rich takes [NAME] in a string for a style
+        table.add_column(escape(scorer), justify="right")
     for category in dict.fromkeys(category for scorer in scorers for category in card["scores"][scorer]):
         of_category = [card["scores"][scorer].get(category, {}) for scorer in scorers]
         for subset in dict.fromkeys(subset for subsets in of_category for subset in subsets):
@@ -30,6 +30,14 @@ def scorecard_table(card: Card) -> None:
     console.print(table)
     for line in distances(card):
         console.print(line, highlight=False)
+    if card.get("cut_prompts"):
+        console.print(
+            f"{card['cut_prompts']} of {prompts['count']} prompts are longer than the text encoder reads: it cut them."
+        )
+    for scorer, answers in card.get("answers", {}).items():
+        if "neither" in answers:
+            share = f"{answers['neither']} of {answers['questions']} answers ({answers['neither'] / answers['questions']:.1%})"
+            console.print(f"{escape(scorer)}: {share} are neither yes nor no.")
 
 
 def distances(card: Card) -> list[str]:
@@ -39,6 +47,22 @@ def distances(card: Card) -> list[str]:
         f"{name} {measured[name]:.4g} ({protocol['images']} generated and {protocol['reference']['images']} reference images)"
         for name, protocol in measured.get("protocol", {}).items()
     ]
+
+
+def calibration_table(card: Card) -> None:
+    """Print for each scorer the AUC, the share of images whose own caption wins, both with 95 % intervals, and the verdict."""
+    table = Table("", "AUC", "own caption wins", "images", "", box=None)
+    for scorer, entry in card["calibration"].items():
+        table.add_row(
+            escape(scorer),
+            shown(entry.get("auc")),
+            shown(entry.get("own_caption_wins")),
+            str(entry["images"]),
+            entry["verdict"],
+        )
+    console = Console(width=None if Console().is_terminal else 140)
+    console.print(f"{card['prompts']['name']}: the true caption against that of another image")
+    console.print(table)
 
 
 def shown(entry: dict[str, Any] | None) -> str:

@@ -6,14 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eclipse_pl.prompts.compbench import CATEGORIES, compbench
+from eclipse_pl.prompts.genai_bench import PROMPTS_NAME, genai_bench
 from eclipse_pl.prompts.geneval import METADATA_NAME, TAGS, geneval
+from eclipse_pl.prompts.geneval2 import GENEVAL2_NAME, geneval2
 from eclipse_pl.prompts.parser import Parser
 from eclipse_pl.prompts.prompt import PromptSet
 from eclipse_pl.prompts.prompt_table import prompt_table
+from eclipse_pl.prompts.propositions import DPG, DSG, propositions
 from eclipse_pl.prompts.record import PromptsRecord
 from eclipse_pl.prompts.subsets import stratified
 
-SUITES = ("compbench", "geneval", "file")
+FILES = {
+    "geneval": METADATA_NAME, "dpg": DPG.file, "dsg": DSG.file, "geneval2": GENEVAL2_NAME, "genai_bench": PROMPTS_NAME
+}  # fmt: skip
+"""The file of a folder that holds the prompts of a suite."""
+SUITES = ("compbench", *FILES, "file")
 
 
 def load_prompts(
@@ -28,14 +35,15 @@ def load_prompts(
 
     Args:
         source: The folder that `python -m data_prep prompts` made, or upstream's own: a folder (T2I-CompBench), a folder with
-            ``evaluation_metadata.jsonl`` or that file (GenEval), any file of prompts ('file').
-        suite: ``compbench``, ``geneval`` or file.
+            the suite's file (`FILES`) or that file (the others), any file of prompts ('file').
+        suite: ``compbench``, ``geneval``, ``dpg``, ``dsg``, ``geneval2``, ``genai_bench`` or file.
         categories: The categories to read; all if None.
         per_category: The number of prompts of each category; all if None. The choice is stratified and depends only on the
             seed. 8 to 10 are enough for a first impression.
         seed: The seed of that choice.
         parser: What finds the noun phrases in all prompts. If None, GenEval's prompts are parsed by their own grammar, the
-            parses of T2I-CompBench's come with the package, and spaCy parses all other prompts.
+            parses of T2I-CompBench's come with the package, spaCy parses the prompts of a file, and the suites that have
+            questions, and GenAI-Bench, get no phrases.
 
     Raises:
         ValueError: The suite or a category does not exist; a file is missing, is not of the suite, or has changed since it
@@ -49,8 +57,8 @@ def load_prompts(
         raise ValueError(f"There is no suite {suite!r}; the suites are {', '.join(SUITES)}.")
     if suite == "file" and path.is_dir() and record is not None and len(record.files) == 1:
         path = folder / next(iter(record.files))
-    if suite == "geneval" and path.is_dir():
-        path = folder / METADATA_NAME
+    if suite in FILES and path.is_dir():
+        path = folder / FILES[suite]
     if suite == "compbench" and not path.is_dir():
         raise ValueError(
             f"There is no folder {path}. `python -m data_prep prompts --suite compbench --out {path}` downloads the prompts."
@@ -63,6 +71,12 @@ def load_prompts(
         found = compbench(path, parser, CATEGORIES if categories is None else categories)
     elif suite == "geneval":
         found = geneval(path, parser, tuple(TAGS) if categories is None else categories)
+    elif suite in ("dpg", "dsg"):
+        found = propositions(path, DPG if suite == "dpg" else DSG, parser, categories)
+    elif suite == "geneval2":
+        found = geneval2(path, parser, categories)
+    elif suite == "genai_bench":
+        found = genai_bench(path.parent, parser, categories)
     else:
         found = prompt_table(path, parser, categories)
     return found if per_category is None else stratified(found, per_category, seed)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from eclipse_pl.files import write_atomically
 from eclipse_pl.prompts.parser import Parse, Parser, Word
+from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.prompts.record import RECORD_NAME, file_sha256
 from eclipse_pl.prompts.shipped_parses import shipped_parses
 from eclipse_pl.prompts.spacy_parser import SpacyParser
@@ -25,6 +27,26 @@ class ParsedTexts(NamedTuple):
     @property
     def parser(self) -> str:
         return named(self.parsers)
+
+
+class PhrasedPrompts(NamedTuple):
+    """Prompts with their noun phrases, what found them ("" for nothing), and (id, reason) of those without a phrase."""
+
+    prompts: tuple[Prompt, ...]
+    parser: str
+    failed: tuple[tuple[str, str], ...]
+
+
+def with_phrases(path: Path, prompts: Sequence[Prompt], parser: Parser | None) -> PhrasedPrompts:
+    """Find the noun phrases of a suite that needs none: only where a parser is given."""
+    if parser is None:
+        return PhrasedPrompts(tuple(prompts), "", ())
+    parsed = parse_all(path, [prompt.text for prompt in prompts], parser)
+    found = tuple(replace(prompt, phrases=parse.phrases) for prompt, parse in zip(prompts, parsed.parses, strict=True))
+    failed = tuple(
+        (prompt.id, f"{parsed.parser} finds no noun phrase in {prompt.text!r}") for prompt in found if not prompt.phrases
+    )
+    return PhrasedPrompts(found, parsed.parser, failed)
 
 
 def named(parsers: Iterable[str]) -> str:

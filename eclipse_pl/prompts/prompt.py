@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,19 @@ class Required:
 
 
 @dataclass(frozen=True)
+class Question:
+    """A question that a suite publishes about the images of a prompt."""
+
+    text: str
+    kind: str = ""
+    """What it asks about, in the suite's words: ``entity``, ``attribute``, ``count``."""
+    answer: str = "yes"
+    """The right answer: ``yes``, or a word such as ``four``."""
+    parents: tuple[int, ...] = ()
+    """Indices in ``Prompt.questions``. The question only counts where none of these is answered by "no"."""
+
+
+@dataclass(frozen=True)
 class Prompt:
     """A caption and what scorers need to know about it. Which fields are filled depends on the category."""
 
@@ -47,6 +61,8 @@ class Prompt:
     """Objects of which an image must show fewer than ``count`` (GenEval's ``exclude``)."""
     adjectives: tuple[str, ...] = ()
     """Words that T2I-CompBench's complex category removes from the text for its CLIP score."""
+    questions: tuple[Question, ...] = ()
+    """The questions that its suite publishes, in the suite's order."""
 
 
 @dataclass(frozen=True)
@@ -82,4 +98,12 @@ class PromptSet:
     @property
     def sha256(self) -> str:
         """A hash of ids, texts and all that was found in them: two sets are the same exactly if their hashes are."""
-        return sha256(json.dumps([asdict(prompt) for prompt in self.prompts], sort_keys=True).encode()).hexdigest()
+        return sha256(json.dumps([_facts(prompt) for prompt in self.prompts], sort_keys=True).encode()).hexdigest()
+
+
+def _facts(prompt: Prompt) -> dict[str, Any]:
+    """Return all of a prompt. Without questions there is no entry for them, so that hashes of such sets stay as they were."""
+    facts = asdict(prompt)
+    if not prompt.questions:
+        del facts["questions"]
+    return facts

@@ -16,7 +16,7 @@ def require_file(path: Path) -> None:
     if not path.is_file():
         raise ValueError(
             f"There is no {path}. `python -m data_prep prompts --suite compbench --out FOLDER` downloads the prompts of "
-            "T2I-CompBench, `--suite geneval` those of GenEval."
+            "T2I-CompBench; --suite geneval, dpg, dsg, geneval2 and genai_bench those of the other suites."
         )
 
 

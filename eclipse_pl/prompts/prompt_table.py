@@ -92,7 +92,7 @@ def _prompt(path: Path, row: _Row) -> Prompt:
         columns = ", ".join(TEXT_COLUMNS)
         raise ValueError(f"Row {row.number + 1} of {path} has no prompt in its column ({columns}): line {row.line}.")
     category = first(CATEGORY_COLUMNS, numbers=True) or path.stem
-    if not _names_a_folder(category):
+    if not names_a_folder(category):
         raise ValueError(
             f"{path}, line {row.line}, has the category {category!r}, which must name a folder of images: no slash or "
             f"backslash, no control character, no dot at its beginning, at most {LONGEST_CATEGORY} bytes."
@@ -100,7 +100,8 @@ def _prompt(path: Path, row: _Row) -> Prompt:
     return Prompt(f"{category}/{row.number:04d}", category, text, first(SUBSET_COLUMNS, numbers=True))
 
 
-def _names_a_folder(category: str) -> bool:
+def names_a_folder(category: str) -> bool:
+    """Return whether a name can be that of a folder or a file of images."""
     if prompt_problem(category) or category.startswith(".") or set(category) & set("/\\"):
         return False
     return len(category.encode()) <= LONGEST_CATEGORY and all(unicodedata.category(letter) != "Cc" for letter in category)

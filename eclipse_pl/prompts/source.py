@@ -18,16 +18,16 @@ class PromptSource(ABC):
 
 
 class PromptFiles(PromptSource):
-    """T2I-CompBench, GenEval, or any file of prompts; see `load_prompts`.
+    """T2I-CompBench, GenEval, DPG-Bench, DSG-1k, GenEval 2, GenAI-Bench, or any file of prompts; see `load_prompts`.
 
     Args:
         folder: The folder that ``python -m data_prep prompts`` made, upstream's own folder, or a file.
-        suite: ``compbench``, ``geneval`` or file.
+        suite: ``compbench``, ``geneval``, ``dpg``, ``dsg``, ``geneval2``, ``genai_bench`` or file.
         categories: The categories to read; null for all.
         per_category: The number of prompts of each category, a fixed stratified choice; null for all.
         parser: What finds the noun phrases. Null takes the parses of T2I-CompBench's prompts that come with the package,
-            GenEval's own grammar, and spaCy for other prompts. eclipse_pl.prompts.parser.NoParser finds none: for scorers
-            that need none.
+            GenEval's own grammar, nothing for the suites with questions of their own, and spaCy for other prompts.
+            eclipse_pl.prompts.parser.NoParser finds none: for scorers that need none.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Questions about the objects, attributes, relations and counts (the atoms) of a parsed prompt.
 
-The method is Soft-TIFA's (GenEval 2, Meta, 2025). The questions are ours.
+The method is Soft-TIFA's (GenEval 2, Meta, 2025). The questions are ours, except where the prompt's suite publishes some.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eclipse_pl.prompts.prompt import Prompt, Relation, Required
+from eclipse_pl.prompts.prompt import Prompt, Question, Relation, Required
 
 VERSION = 2
 """Increase it when a rule below changes: scores of different questions are not comparable."""
@@ -35,7 +35,9 @@ class Atom:
 
 
 def atom_questions(prompt: Prompt) -> list[Atom]:
-    """Return every question about a prompt, each once. A prompt that was not parsed has none."""
+    """Return every question about a prompt, each once: those that its suite publishes, or ours. It may have none."""
+    if prompt.questions:
+        return [_published(question) for question in prompt.questions]
     if prompt.required:
         atoms = [atom for required in prompt.required for atom in _of_required(required, prompt)]
     else:
@@ -43,6 +45,13 @@ def atom_questions(prompt: Prompt) -> list[Atom]:
         if prompt.relation is not None:
             atoms += _of_relation(prompt.relation, objects=not prompt.phrases)
     return list({atom.question: atom for atom in atoms}.values())
+
+
+def _published(question: Question) -> Atom:
+    """Return a question of GenEval 2 (or of DPG-Bench) in the words of GenEval 2's script."""
+    answer = question.answer
+    words = {"yes": YES} | {number: number_forms(place) for place, number in enumerate(NUMBERS)}
+    return Atom(question.kind, f"{question.text} Answer in one word.", words.get(answer, (answer, answer.capitalize())))
 
 
 def split_phrase(phrase: str, category: str, adjectives: Sequence[str]) -> tuple[str, str, str]:

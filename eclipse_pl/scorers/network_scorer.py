@@ -37,10 +37,6 @@ class NetworkScorer(Scorer):
     def score_batch(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
         """Return one score per image, in order. Images are RGB, and no prompt has anything `missing`."""
 
-    def missing(self, prompt: Prompt) -> str | None:
-        """Name what the scorer needs and the prompt does not have ("noun phrases"), or return None."""
-        return None
-
     @property
     def version(self) -> str:
         return ", ".join(network.version for network in self.networks)

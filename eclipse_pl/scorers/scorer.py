@@ -40,6 +40,9 @@ Scores = dict[tuple[str, int], Score]
 class Scorer(ABC):
     """Scores images by their prompts."""
 
+    one_image_a_prompt: bool = False
+    """Whether it compares with another model's image of the prompt, so that a benchmark must have one image of each."""
+
     @property
     @abstractmethod
     def name(self) -> str:
@@ -54,6 +57,10 @@ class Scorer(ABC):
         """Return whether the scorer's protocol scores such a prompt. Other prompts do not count as failed."""
         return True
 
+    def missing(self, prompt: Prompt) -> str | None:
+        """Name what the scorer needs and the prompt does not have ("noun phrases"), or return None."""
+        return None
+
     def require_ready(self) -> None:  # noqa: B027 (optional)
         """Raise ValueError for errors that show before any image is generated, such as another model class."""
 
@@ -66,6 +73,10 @@ class Scorer(ABC):
 
         An unreadable image and a prompt that lacks what the scorer needs give `Score.failed`, never an error.
         """
+
+    def report(self, scores: Sequence[Score]) -> dict[str, Any]:
+        """Return what a scorecard says of all scores together beside their means, as JSON values."""
+        return {}
 
     def close(self) -> None:  # noqa: B027 (optional)
         """Free the loaded networks. The next call of `score` loads them again."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -39,14 +39,27 @@ class VisionLanguageModel(PretrainedNetwork):
 
     def answers(self, images: Sequence[Image.Image], questions: Sequence[str]) -> Float[Tensor, "questions vocabulary"]:
         """Return probabilities of the first token of the answer to each question about its image."""
-        texts = [self.chat(question) for question in questions]
-        inputs = self.both(text=texts, images=list(images), padding=True, return_tensors="pt").to(self.device)
-        pixels = {key: value.to(self.precision) for key, value in inputs.items() if value.is_floating_point()}
-        logits: Tensor = self.model(**{**inputs, **pixels}, logits_to_keep=1).logits[:, -1]
+        inputs = self.inputs([[image] for image in images], questions)
+        logits: Tensor = self.model(**inputs, logits_to_keep=1).logits[:, -1]
         return logits.float().softmax(1)
 
-    def chat(self, question: str) -> str:
-        content = [{"type": "image"}, {"type": "text", "text": question}]
+    def write(self, images: Sequence[Sequence[Image.Image]], questions: Sequence[str], max_tokens: int) -> list[str]:
+        """Return the likeliest answer to each question about its images, of at most ``max_tokens`` tokens."""
+        inputs = self.inputs(images, questions)
+        tokens = self.model.generate(
+            **inputs, max_new_tokens=max_tokens, do_sample=False, pad_token_id=self.both.tokenizer.pad_token_id
+        )
+        answers: list[str] = self.both.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        return answers
+
+    def inputs(self, images: Sequence[Sequence[Image.Image]], questions: Sequence[str]) -> dict[str, Tensor]:
+        """Return the model's input for a batch of questions, each about one or several images."""
+        texts = [self.chat(question, len(of_question)) for of_question, question in zip(images, questions, strict=True)]
+        inputs = self.both(text=texts, images=[list(one) for one in images], padding=True, return_tensors="pt").to(self.device)
+        return {key: value.to(self.precision) if value.is_floating_point() else value for key, value in inputs.items()}
+
+    def chat(self, question: str, images: int) -> str:
+        content = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": question}]
         # the tokenizer's templates ignore unknown arguments, the processor's do not
         return self.both.tokenizer.apply_chat_template(
             [{"role": "user", "content": content}],
@@ -86,6 +99,23 @@ class VlmScorer(NetworkScorer):
             rows = self.vlm.answers(images, questions)
             found += [float(row[self.vlm.token_ids(forms)].sum()) for row, forms in zip(rows, answers, strict=True)]
         return [min(probability, 1.0) for probability in found]
+
+    def likeliest(
+        self, asked: Sequence[tuple[Image.Image, str]], forms: Mapping[str, Sequence[str]], otherwise: str
+    ) -> list[str]:
+        """Return the answer to each question by the likeliest first token: one of ``forms``, or ``otherwise``.
+
+        Args:
+            asked: Images and questions.
+            forms: {answer: ways to write it}.
+            otherwise: Stands for a token that is none of them.
+        """
+        answers = {token: answer for answer, ways in forms.items() for token in self.vlm.token_ids(ways)}
+        found: list[str] = []
+        for first in range(0, len(asked), self.batch_size):
+            images, questions = zip(*asked[first : first + self.batch_size], strict=True)
+            found += [answers.get(int(token), otherwise) for token in self.vlm.answers(images, questions).argmax(1)]
+        return found
 
 
 class VqaScorer(VlmScorer):

@@ -106,6 +106,25 @@ class DiffusersPipeline(TextToImage):
         with torch.autocast(self.device.type, enabled=False):
             return self._batches.generate(len(seeds), batch)
 
+    def count_cut(self, prompts: Sequence[Prompt]) -> int | None:
+        """Count prompts that all tokenizers of the pipeline and of its prior cut at their own length.
+
+        All images are there by then, so a tokenizer that transformers cannot load alone is no error: the count is not known.
+        """
+        from transformers import AutoTokenizer
+
+        folders = [folder / part for folder in self.folders for part in parts_of(folder) if part.startswith("tokenizer")]
+        if not folders:
+            return None
+        try:
+            tokenizers = [AutoTokenizer.from_pretrained(folder, local_files_only=True) for folder in folders]
+        except (OSError, ValueError, TypeError, KeyError, ImportError):
+            return None
+        return sum(
+            all(len(one(prompt.text, verbose=False).input_ids) > one.model_max_length for one in tokenizers)
+            for prompt in prompts
+        )
+
     def _load(self) -> Any:
         if self._pipeline is None:
             self.require_ready()

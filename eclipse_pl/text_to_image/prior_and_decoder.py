@@ -54,6 +54,7 @@ class PriorAndDecoder(TextToImage):
         self.prior, self.decoder, self._encoder = prior, decoder, encoder
         self._source = source
         self._texts: dict[str, TextCondition] = {}
+        self._cut: dict[str, bool] = {}
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -93,7 +94,18 @@ class PriorAndDecoder(TextToImage):
         fresh = [text for text in dict.fromkeys(texts) if text not in self._texts]
         if fresh:
             encoder = self._encoder or find_encoder(self.prior.space)
-            self._texts |= {text: encoder.encode_text([text]).to("cpu") for text in fresh}
+            for text in fresh:
+                tokens = encoder.tokenize([text])
+                self._texts[text] = encoder.encode_tokens(tokens).to("cpu")
+                self._cut[text] = bool(tokens.cut[0])
+
+    def count_cut(self, prompts: Sequence[Prompt]) -> int:
+        """Count captions that the encoder cut. Those of other processes, or of an earlier one, are tokenized here."""
+        texts = [prompt.text for prompt in prompts]
+        if others := [text for text in dict.fromkeys(texts) if text not in self._cut]:
+            encoder = self._encoder or find_encoder(self.prior.space)
+            self._cut |= dict(zip(others, encoder.tokenize(others).cut.tolist(), strict=True))
+        return sum(self._cut[text] for text in texts)
 
     def close(self) -> None:
         self.decoder.close()

@@ -24,6 +24,10 @@ class TextToImage(ABC):
     def prepare(self, prompts: Sequence[Prompt]) -> None:  # noqa: B027 (optional)
         """Read the prompts that this process will generate, before it generates the first one."""
 
+    def count_cut(self, prompts: Sequence[Prompt]) -> int | None:
+        """Return how many prompts are longer than every text encoder of the model reads. None where that is not known."""
+        return None
+
     @abstractmethod
     def require_ready(self) -> None:
         """Raise ValueError for errors that show before large files are loaded, such as parts of two spaces."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from hashlib import sha256
 
 import numpy as np
 from PIL import Image
@@ -40,6 +41,16 @@ class Slow(MeanColour):
     def score(self, images: Sequence[Image.Image], prompts: Sequence[Prompt]) -> list[Score]:
         time.sleep(0.3)
         return super().score(images, prompts)
+
+
+class Random(MeanColour):
+    """A number drawn for each image and prompt, which says nothing of either."""
+
+    name = "random"
+
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[Prompt]) -> list[Score]:
+        drawn = (sha256(f"{prompt.id} {prompt.text}".encode()).digest() for prompt in prompts)
+        return [Score(int.from_bytes(digest[:6], "big") / 2**48) for digest in drawn]
 
 
 class Grey(TextToImage):
