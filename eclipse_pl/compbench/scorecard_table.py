@@ -27,6 +27,8 @@ def scorecard_table(card: Card) -> None:
     # a title of the table would be wrapped to the table's width
     console.print(f"{prompts['name']}: {prompts['count']} prompts x {card['images_per_prompt']} images, seed {card['seed']}")
     console.print(table)
+    if (card["text_to_image"].get("decoder") or {}).get("reads_caption"):
+        console.print("The decoder reads the captions too, so these are no scores of the prior alone.")
 
 
 def shown(entry: dict[str, Any] | None) -> str:

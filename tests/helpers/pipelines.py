@@ -160,6 +160,112 @@ def stable_diffusion(folder: Path) -> Path:
     return folder
 
 
+def stable_diffusion_1_5(folder: Path, cross: int = 16) -> Path:
+    """Images of 16 x 16, in the layout of Stable Diffusion 1.5, with its text tower and its safety checker left out."""
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+    torch.manual_seed(0)
+    StableDiffusionPipeline(
+        vae=tiny_vae(),
+        text_encoder=text_encoder(cross, projected=False),
+        tokenizer=tokenizer(folder),
+        unet=tiny_unet(cross),
+        scheduler=DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+    return folder
+
+
+def stable_diffusion_xl(folder: Path) -> Path:
+    """Images of 16 x 16, in the layout of SDXL: two text towers, and the scheduler of Turbo, which draws noise."""
+    from diffusers import EulerAncestralDiscreteScheduler, StableDiffusionXLPipeline
+
+    torch.manual_seed(0)
+    times = {"addition_embed_type": "text_time", "addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 64}
+    StableDiffusionXLPipeline(
+        vae=tiny_vae(),
+        text_encoder=text_encoder(16, projected=False),
+        text_encoder_2=text_encoder(16, projected=True),
+        tokenizer=tokenizer(folder),
+        tokenizer_2=tokenizer(folder.with_name(f"{folder.name}_second")),
+        unet=tiny_unet(32, **times),
+        scheduler=EulerAncestralDiscreteScheduler(timestep_spacing="trailing"),
+        add_watermarker=False,
+    ).save_pretrained(folder)
+    return folder
+
+
+def tiny_unet(cross: int, **options: Any) -> Any:
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        norm_num_groups=4,
+        attention_head_dim=(1, 2),
+        cross_attention_dim=cross,
+        **options,
+    )
+
+
+def tiny_vae() -> Any:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8),
+        norm_num_groups=4,
+        latent_channels=4,
+    )
+
+
+def ip_adapter(path: Path, pipeline: Path, dim: int = 12, tokens: int = 4) -> Path:
+    """A random adapter for a pipeline's UNet, one file with the names of h94/IP-Adapter."""
+    from diffusers import UNet2DConditionModel
+    from safetensors.torch import save_file
+
+    unet = UNet2DConditionModel.from_pretrained(pipeline / "unet")
+    cross, generator = unet.config.cross_attention_dim, torch.Generator().manual_seed(7)
+
+    def weight(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator)
+
+    tensors = {
+        "image_proj.proj.weight": weight(tokens * cross, dim),
+        "image_proj.proj.bias": weight(tokens * cross),
+        "image_proj.norm.weight": weight(cross),
+        "image_proj.norm.bias": weight(cross),
+    }
+    for place, name in enumerate(unet.attn_processors):
+        if name.endswith("attn2.processor"):
+            width = unet.get_submodule(name.removesuffix(".processor")).inner_dim
+            tensors |= {f"ip_adapter.{place}.to_{kind}_ip.weight": weight(width, cross) for kind in "kv"}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path)
+    return path
+
+
+def pipeline_lora(folder: Path, pipeline: Path) -> Path:
+    """A random LoRA of a pipeline's UNet, as diffusers saves LCM-LoRA."""
+    from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers.utils import convert_state_dict_to_diffusers
+    from peft import LoraConfig
+    from peft.utils import get_peft_model_state_dict
+
+    torch.manual_seed(1)
+    unet = UNet2DConditionModel.from_pretrained(pipeline / "unet")
+    unet.add_adapter(LoraConfig(r=2, init_lora_weights=False, target_modules=["to_q", "to_k", "to_v", "to_out.0"]))
+    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet))
+    StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers)
+    return folder
+
+
 def kandinsky_prior(folder: Path, dim: int = 12) -> Path:
     """What makes image embeddings for `kandinsky`."""
     from diffusers import KandinskyV22PriorPipeline, PriorTransformer, UnCLIPScheduler
