@@ -29,7 +29,12 @@ NEWER = ("flow", "flow_x0", "energy", "eclipse_energy", "nearest_neighbour", "fl
 PAIRS = (
     {
         (pair, f"{other}_{place}"): {"run.experiment", "model.prior"}
-        for pair, place in (("eclipse_karlo", "karlo"), ("eclipse_kandinsky", "kandinsky"), ("quickstart", "world"))
+        for pair, place in (
+            ("eclipse_karlo", "karlo"),
+            ("eclipse_kandinsky", "kandinsky"),
+            ("eclipse_h14", "h14"),
+            ("quickstart", "world"),
+        )
         for other in OTHERS
     }
     | {
@@ -43,6 +48,7 @@ PAIRS = (
         ("quickstart", "mean_image_world"): {"run.experiment", "model.prior"},
         ("quickstart", "distilled_world"): {"run.experiment", "data"},
         ("eclipse_karlo", "eclipse_kandinsky"): {"run.experiment", "data", "decoder"},
+        ("eclipse_karlo", "eclipse_h14"): {"run.experiment", "data", "decoder"},
         ("eclipse_karlo", "eclipse_karlo_one_gpu"): {"run.experiment", "trainer", "data", "checkpoint.every_n_steps"},
     }
 )
