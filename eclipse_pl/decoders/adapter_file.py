@@ -59,7 +59,7 @@ class AdapterFile:
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of each tensor, without the prefix of its library. The tensors are not read."""
+        """Shape of each tensor. The tensors are not read."""
         from safetensors import SafetensorError, safe_open
 
         try:
@@ -71,7 +71,12 @@ class AdapterFile:
     @property
     def projection(self) -> tuple[int, int]:
         """Shape of the projection: widths of all its tokens together, and of the embedding that it reads."""
-        found = {name.removeprefix(start): shape for start in PREFIXES for name, shape in self.shapes.items() if start in name}
+        found = {
+            name.removeprefix(start): shape
+            for start in PREFIXES
+            for name, shape in self.shapes.items()
+            if name.startswith(start)
+        }
         for name, (kind, features) in OTHER_FEATURES.items():
             if name in found:
                 raise ValueError(

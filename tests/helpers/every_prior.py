@@ -16,6 +16,7 @@ from eclipse_pl.priors import (
     EclipsePrior,
     FlowPrior,
     LinearPrior,
+    LoraPrior,
     MeanFlowPrior,
     MeanImagePrior,
     MLPPrior,
@@ -76,6 +77,10 @@ OPTIONS: dict[type[Prior], list[dict[str, Any]]] = {
         {"prior": "eclipse_pl.priors.eclipse.EclipsePrior", "prior_args": SIZES},
         {"prior": "eclipse_pl.priors.flow.FlowPrior", "prior_args": SIZES | {"steps": 2}, "rerank": 3},
     ],
+    LoraPrior: [
+        {"prior": "eclipse_pl.priors.eclipse.EclipsePrior", "prior_args": SIZES, "layers": "all"},
+        {"prior": "eclipse_pl.priors.diffusion.DiffusionPrior", "prior_args": SIZES | {"steps": 3}, "rank": 2},
+    ],
     NearestNeighbourPrior: [{"bank": 4}, {}],
     LinearPrior: [{}],
     MeanImagePrior: [{}],
@@ -114,6 +119,8 @@ def build(kind: type[Prior], options: dict[str, Any]) -> Prior:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         prior = kind(space(), **options)
+    if isinstance(prior, LoraPrior):
+        prior.trained = True
     for parameter in prior.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.3)

@@ -197,6 +197,81 @@ def stable_diffusion_xl(folder: Path) -> Path:
     return folder
 
 
+def image_variations(folder: Path, dim: int = 12) -> Path:
+    """Images of 16 x 16, in the layout of Stable Diffusion image variations, with its image encoder."""
+    from diffusers import DDIMScheduler, StableDiffusionImageVariationPipeline
+    from transformers import CLIPImageProcessor
+
+    torch.manual_seed(0)
+    StableDiffusionImageVariationPipeline(
+        vae=tiny_vae(),
+        image_encoder=image_encoder(dim),
+        unet=tiny_unet(dim),
+        scheduler=DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, steps_offset=1),
+        safety_checker=None,
+        feature_extractor=CLIPImageProcessor(size=8, crop_size=8),
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+    return folder
+
+
+def flux(folder: Path) -> Path:
+    """In the layout of FLUX.1-dev: two blocks of each kind, and a T5 that knows no word."""
+    from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+    from transformers import T5Config, T5EncoderModel, T5TokenizerFast
+
+    torch.manual_seed(0)
+    FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            block_out_channels=(8, 8),
+            norm_num_groups=4,
+            latent_channels=4,
+            shift_factor=0.0,
+            use_quant_conv=False,
+            use_post_quant_conv=False,
+        ),
+        text_encoder=text_encoder(16, projected=False),
+        tokenizer=tokenizer(folder),
+        text_encoder_2=T5EncoderModel(T5Config(vocab_size=300, d_model=32, d_kv=8, d_ff=16, num_layers=1, num_heads=2)),
+        tokenizer_2=T5TokenizerFast(),
+        transformer=FluxTransformer2DModel(
+            in_channels=16,
+            num_layers=2,
+            num_single_layers=2,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=32,
+            pooled_projection_dim=16,
+            guidance_embeds=True,
+            axes_dims_rope=(4, 4, 8),
+        ),
+    ).save_pretrained(folder)
+    return folder
+
+
+def flux_adapter(path: Path, dim: int = 12) -> Path:
+    """A random adapter for `flux`, with the names of XLabs' file."""
+    from safetensors.torch import save_file
+
+    generator = torch.Generator().manual_seed(7)
+    shapes = {
+        "ip_adapter_proj_model.proj.weight": (4 * 32, dim),
+        "ip_adapter_proj_model.proj.bias": (4 * 32,),
+        "ip_adapter_proj_model.norm.weight": (32,),
+        "ip_adapter_proj_model.norm.bias": (32,),
+    }
+    for block in range(2):
+        for kind in "kv":
+            name = f"double_blocks.{block}.processor.ip_adapter_double_stream_{kind}_proj"
+            shapes |= {f"{name}.weight": (32, 32), f"{name}.bias": (32,)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}, path)
+    return path
+
+
 def tiny_unet(cross: int, **options: Any) -> Any:
     from diffusers import UNet2DConditionModel
 
