@@ -49,7 +49,7 @@ class Hub(BaseHTTPRequestHandler):
     """A hub that has every repository but `GONE`, and asks for the terms of `GATED`."""
 
     lacking = ""
-    """A file that h94/IP-Adapter does not have."""
+    """A file that it does not have."""
     asked: list[str]
 
     def do_HEAD(self) -> None:
@@ -66,7 +66,7 @@ class Hub(BaseHTTPRequestHandler):
             return self.refuse("RepoNotFound", 404)
         if name == GATED:
             return self.refuse("GatedRepo", 403)
-        files = ["config.json", "model.safetensors", *ADAPTER_FILES - {self.lacking}]
+        files = ["config.json", "ip_adapter.safetensors", *ADAPTER_FILES - {self.lacking}]
         facts = {"id": name, "sha": "0" * 40, "siblings": [{"rfilename": file} for file in files]}
         content = json.dumps(facts if path.startswith("/api/") else {}).encode()
         self.send_response(200)

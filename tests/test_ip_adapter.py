@@ -226,6 +226,9 @@ def test_an_adapter_of_another_width(place: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"decodes embeddings of tiny, .* another CLIP.* that reads 1280 numbers is models/"):
         decoder.require_space(space(1280, "ViT-bigG-14"), "the prior")
     decoder.require_space(space(1024), "the prior")
+    of_hub = IPAdapterDecoder(device="cpu")  # nothing is fetched to say so
+    with pytest.raises(ValueError, match=r"another CLIP.* that reads 1024 numbers is sdxl_models/ip-adapter_sdxl_vit-h.s"):
+        of_hub.require_space(space(1024, "ViT-H-14"), "the prior")
 
 
 def test_the_adapter_of_another_pipeline(place: Path, tmp_path: Path) -> None:

@@ -99,11 +99,11 @@ def test_both_exports_are_one_prior_in_diffusers(tmp_path: Path) -> None:
     assert isinstance(made, DiffusionPrior)
 
     assert command(["export", "--prior", str(run), "--out", str(tmp_path / "merged")]) == 0
-    assert command(["export", "--prior", str(run), "--lora", "--out", str(tmp_path / "changes")]) == 0
+    assert command(["export", "--prior", str(run), "--lora", "true", "--out", str(tmp_path / "changes")]) == 0
     assert [path.name for path in (tmp_path / "changes").iterdir()] == ["pytorch_lora_weights.safetensors"]
     base, merged = (PriorTransformer.from_pretrained(tmp_path / name / "prior") for name in ("moved", "merged"))
     before = {name: one.clone() for name, one in base.state_dict().items()}
-    base.load_lora_adapter(tmp_path / "changes", prefix=None)
+    base.load_lora_adapter(tmp_path / "changes", use_safetensors=True, prefix=None)
     base.fuse_lora()
     base.unload_lora()
     after, wanted = base.state_dict(), merged.state_dict()
@@ -114,5 +114,5 @@ def test_both_exports_are_one_prior_in_diffusers(tmp_path: Path) -> None:
     attention = {f"transformer_blocks.{block}.attn1.{name}.weight" for block in range(2) for name in ATTENTION}
     assert changed == attention
 
-    assert command(["export", "--prior", str(tmp_path / "merged"), "--lora", "--out", str(tmp_path / "none")]) == 2
-    assert command(["export", "--prior", str(run), "--lora", "--base", "x/y", "--out", str(tmp_path / "none")]) == 2
+    assert command(["export", "--prior", str(tmp_path / "merged"), "--lora", "true", "--out", str(tmp_path / "none")]) == 2
+    assert command(["export", "--prior", str(run), "--lora", "true", "--base", "x/y", "--out", str(tmp_path / "none")]) == 2

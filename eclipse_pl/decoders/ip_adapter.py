@@ -109,10 +109,17 @@ class IPAdapterDecoder(PipelineDecoder):
         try:
             super().require_space(other, name)
         except ValueError as error:
-            fitting = PUBLISHED.get((self._text_width, other.dim))
+            fitting = self._published_for(other.dim)
             if fitting in (None, self.adapter.file) or other.normalised:
                 raise
             raise ValueError(f"{error} The adapter of h94/IP-Adapter that reads {other.dim} numbers is {fitting}.") from None
+
+    def _published_for(self, dim: int) -> str | None:
+        """Published adapter for the same pipeline that reads embeddings ``dim`` wide. Nothing is fetched to find it."""
+        width = next((width for (width, _), file in PUBLISHED.items() if file == self.adapter.file), None)
+        if width is None and super().is_local:
+            width = self._text_width
+        return None if width is None else PUBLISHED.get((width, dim))
 
     def check(self) -> None:
         super().check()

@@ -119,7 +119,7 @@ class LoraPrior(Prior):
         return self.prior.requires_grad_(True)
 
     def write_changes(self, folder: Path) -> Path:
-        """Write the changes alone, for ``PriorTransformer.load_lora_adapter(folder, prefix=None)`` of diffusers.
+        """Write the changes alone, for ``load_lora_adapter(folder, use_safetensors=True, prefix=None)`` of diffusers.
 
         Returns:
             The file.
