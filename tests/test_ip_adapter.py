@@ -161,6 +161,8 @@ def test_a_lora_of_something_else(place: Path, tmp_path: Path) -> None:
 def test_size_precision_and_schedulers(place: Path) -> None:
     (image,) = tiny(place, size=24, precision="bfloat16", scheduler="euler").decode(EMBED[:1])
     assert image.size == (24, 24)
+    half = tiny(place, "sdxl", precision="float16").decode(EMBED[:2])
+    assert all(np.asarray(one).any() for one in half)  # black where the VAE overflows
     (few,) = tiny(place, "sdxl", steps=1, guidance=0.0).decode(EMBED[:1])  # as SDXL Turbo
     assert few.size == (16, 16)
     with pytest.raises(ValueError, match=r"size 20 cannot be generated .* multiple of 8"):

@@ -34,7 +34,7 @@ def test_a_scorecard_says_that_the_decoder_reads_the_captions(tmp_path: Path, ca
 def test_a_comparison_says_it_of_all_that_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     readers = [scored(tmp_path / name, at, identity(f"org/{name}", reads_caption=True)) for at, name in enumerate("ab")]
     compare(*readers)
-    assert "The decoder of org/a, org/b reads the captions too, so these scores are not" in flowing(capsys)
+    assert "The decoder of org/a; org/b reads the captions too, so these scores are not" in flowing(capsys)
     blind = [scored(tmp_path / name, at, identity(f"org/{name}")) for at, name in enumerate("cd")]
     compare(*blind)
     assert "reads the captions" not in flowing(capsys)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -197,17 +198,20 @@ class IPAdapterDecoder(PipelineDecoder):
         negative = torch.zeros_like(image_embed) if negative is None else negative
         # One empty prompt for all images is encoded once.
         text = {"prompt": prompts} if self.reads_caption else {"prompt": "", "num_images_per_prompt": len(image_embed)}
-        images: list[Image.Image] = pipeline(
-            **text,
-            # SDXL replaces a negative prompt that is not given by zeros, which the adapter has not seen in training.
-            negative_prompt=[""] * len(image_embed) if self.reads_caption else "",
-            ip_adapter_image_embeds=[image_embed[:, None], negative[:, None]],
-            num_inference_steps=self.steps,
-            guidance_scale=self.guidance,
-            height=self.size,
-            width=self.size,
-            generator=generators,
-        ).images
+        with warnings.catch_warnings():
+            # in half precision, the pipeline of SDXL calls a method of its own that diffusers has deprecated
+            warnings.filterwarnings("ignore", "`upcast_vae` is deprecated", FutureWarning)
+            images: list[Image.Image] = pipeline(
+                **text,
+                # SDXL replaces a negative prompt that is not given by zeros, which the adapter has not seen in training.
+                negative_prompt=[""] * len(image_embed) if self.reads_caption else "",
+                ip_adapter_image_embeds=[image_embed[:, None], negative[:, None]],
+                num_inference_steps=self.steps,
+                guidance_scale=self.guidance,
+                height=self.size,
+                width=self.size,
+                generator=generators,
+            ).images
         return images
 
 
