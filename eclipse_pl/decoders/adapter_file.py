@@ -59,14 +59,8 @@ class AdapterFile:
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of each tensor. The tensors are not read."""
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(self.path, framework="pt") as tensors:
-                return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise ValueError(f"{self.path} is damaged ({error}). Fetch it again.") from error
+        """Shape of each tensor, by name."""
+        return shapes_of(self.path)
 
     @property
     def projection(self) -> tuple[int, int]:
@@ -101,3 +95,18 @@ class AdapterFile:
         """Number of the attention layers that it adds keys to, and width of the tokens that these read."""
         found = [shape for name, shape in self.shapes.items() if name.endswith(("to_k_ip.weight", "stream_k_proj.weight"))]
         return len(found), found[0][1] if found else 0
+
+
+def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor of a safetensors file. The tensors are not read.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as tensors:
+            return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}). Fetch it again.") from error

@@ -1,3 +1,5 @@
+"""FluxAdapterDecoder: FLUX.1-dev, driven by an image embedding alone."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""ImageVariationsDecoder: Stable Diffusion that was finetuned to read an image embedding."""
+
 from __future__ import annotations
 
 from pathlib import Path

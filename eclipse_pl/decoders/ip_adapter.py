@@ -1,3 +1,5 @@
+"""IPAdapterDecoder: Stable Diffusion 1.5 and SDXL, driven by an image embedding alone."""
+
 from __future__ import annotations
 
 import warnings
@@ -9,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from eclipse_pl.arguments import one_of
-from eclipse_pl.decoders.adapter_file import AdapterFile
+from eclipse_pl.decoders.adapter_file import AdapterFile, shapes_of
 from eclipse_pl.decoders.decoder import Embeds
 from eclipse_pl.decoders.lora_file import LoraFile
 from eclipse_pl.decoders.pipeline_decoder import PipelineDecoder
@@ -227,13 +229,8 @@ def as_given(image: None, embeds: list[Tensor], device: torch.device, images: in
 
 def require_no_adapter(unet: Path, model: str) -> None:
     """Raise ValueError if a UNet was saved with an adapter. Its config does not always say so, but its weights do."""
-    from safetensors import safe_open
-
-    has_one = bool(read_config(unet).get("encoder_hid_dim_type"))
-    for file in unet.glob("*.safetensors"):
-        with safe_open(file, framework="pt") as tensors:
-            has_one |= any("to_k_ip" in name for name in tensors.keys())  # noqa: SIM118
-    if has_one:
+    names = [name for file in unet.glob("*.safetensors") for name in shapes_of(file)]
+    if read_config(unet).get("encoder_hid_dim_type") or any("to_k_ip" in name for name in names):
         raise ValueError(
             f"{model} has an adapter already, and only one embedding goes in. Take the pipeline without it (diffusers' "
             "`unload_ip_adapter`, then `save_pretrained`)."

@@ -220,6 +220,6 @@ class StableUnclipDecoder(PipelineDecoder):
 def _refuse_negative(model: str, negative: Embeds | None) -> None:
     if negative is not None:
         raise ValueError(
-            f"{model} has its own negative condition and takes no other. Only Kandinsky's decoder can be guided away from "
-            "given embeddings."
+            f"{model} has its own negative condition and takes no other. Decoders that read no caption, such as Kandinsky's, "
+            "can be guided away from given embeddings."
         )
