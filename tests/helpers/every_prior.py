@@ -79,7 +79,7 @@ OPTIONS: dict[type[Prior], list[dict[str, Any]]] = {
         {"prior": "eclipse_pl.priors.flow.FlowPrior", "prior_args": SIZES | {"steps": 2}, "rerank": 3},
     ],
     LoraPrior: [
-        {"prior": "eclipse_pl.priors.eclipse.EclipsePrior", "prior_args": SIZES, "layers": "all"},
+        {"prior": "eclipse_pl.priors.eclipse.EclipsePrior", "prior_args": SIZES, "rank": 2, "layers": "all"},
         {"prior": "eclipse_pl.priors.diffusion.DiffusionPrior", "prior_args": SIZES | {"steps": 3}, "rank": 2},
     ],
     NearestNeighbourPrior: [{"bank": 4}, {}],
