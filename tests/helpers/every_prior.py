@@ -79,8 +79,8 @@ OPTIONS: dict[type[Prior], list[dict[str, Any]]] = {
         {"prior": "eclipse_pl.priors.flow.FlowPrior", "prior_args": SIZES | {"steps": 2}, "rerank": 3},
     ],
     LoraPrior: [
-        {"prior": "eclipse_pl.priors.eclipse.EclipsePrior", "prior_args": SIZES, "rank": 2, "layers": "all"},
-        {"prior": "eclipse_pl.priors.diffusion.DiffusionPrior", "prior_args": SIZES | {"steps": 3}, "rank": 2},
+        {"prior": "eclipse_pl.priors.eclipse.EclipsePrior", "prior_args": SIZES, "rank": 2, "alpha": 1.0, "layers": "all"},
+        {"prior": "eclipse_pl.priors.diffusion.DiffusionPrior", "prior_args": SIZES | {"steps": 3}, "rank": 2, "alpha": 1.0},
     ],
     NearestNeighbourPrior: [{"bank": 4}, {}],
     LinearPrior: [{}],
