@@ -51,21 +51,21 @@ def export(prior: str, out: str, base: str | None = None, encoder: Encoder | Non
     target = Path(out)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"--out {out} holds something already. Choose another folder.")
-    if lora:
-        if base is not None:
-            raise ValueError(f"--lora writes the changes alone, and nothing of --base {base}: leave one of them out.")
-        write_changes(prior, target)
-        return
-    made = load_prior(prior, encoder)
-    if not isinstance(made, DirectPrior | DiffusionPrior | FlowPrior):
+    if lora and base is not None:
+        raise ValueError(f"--lora writes the changes alone, and nothing of --base {base}: leave one of them out.")
+    made = changed_prior(prior) if lora else load_prior(prior, encoder)
+    if not isinstance(made, LoraPrior | DirectPrior | DiffusionPrior | FlowPrior):
         raise ValueError(
             f"{prior} is a {type(made).__name__}; only EclipsePrior, DiffusionPrior and FlowPrior have a place in diffusers."
         )
-    require_plain(made, prior)
+    if not isinstance(made, LoraPrior):
+        require_plain(made, prior)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
         folder = Path(temporary) / target.name
-        if isinstance(made, DirectPrior):
+        if isinstance(made, LoraPrior):
+            made.write_changes(folder)
+        elif isinstance(made, DirectPrior):
             write_eclipse(made, folder, base, encoder)
         else:
             write_diffusion(made, folder, base)
@@ -75,12 +75,13 @@ def export(prior: str, out: str, base: str | None = None, encoder: Encoder | Non
     print(f"{target}: {type(made).__name__} of {made.space}")
 
 
-def write_changes(prior: str, target: Path) -> None:
+def changed_prior(prior: str) -> LoraPrior:
+    """The run of a LoraPrior, with its changes apart."""
     checkpoint = find_checkpoint(prior)
     made = None if checkpoint is None else SavedRun(checkpoint, prior).build()
     if not isinstance(made, LoraPrior):
         raise ValueError(f"{prior} is no run of a LoraPrior, so it has no changes to write: export it without --lora.")
-    print(f"{made.write_changes(target)}: the changes of a {type(made.prior).__name__} of {made.space}")
+    return made
 
 
 def write_diffusion(prior: DiffusionPrior | FlowPrior, folder: Path, base: str | None) -> None:
