@@ -11,10 +11,10 @@ GPU_TESTS = $(shell grep -l 'mark\.gpu' tests/test_*.py)
 # every extra that a test uses
 EXTRAS := dev,ray,spacy
 
-.PHONY: help quickstart test tests quick lint types layers slow gpu oldest newest docs package clean
+.PHONY: help quickstart test tests quick lint types layers slow gpu oldest newest docs check-hub package clean
 
 help:
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
 .venv/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -72,6 +72,9 @@ newest: .venv-newest/installed  ## the tests on the newest release of every depe
 
 docs: .venv-docs/installed  ## the guide and the Python reference, in build/site; every warning is an error
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build
+
+check-hub: .venv/installed  ## which repositories of the Hugging Face hub that are named here are gone; needs a network
+	$(BIN)/python -m tests.helpers.hub_ids
 
 package: .venv/installed  ## what a release uploads, in dist/, checked and installed whole into an empty environment
 	rm -rf build dist

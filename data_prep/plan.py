@@ -19,11 +19,15 @@ from data_prep.shard_bytes import STORED, ShardBytes
 if TYPE_CHECKING:
     from eclipse_pl.speed.rates import Rates
 
-EXPERIMENTS = {"ViT-L-14/openai": "karlo", "ViT-bigG-14/laion2b_s39b_b160k": "kandinsky"}
-"""The CLIPs that a decoder knows, and its experiment."""
+EXPERIMENTS = {
+    "ViT-L-14/openai": "karlo",
+    "ViT-H-14/laion2b_s32b_b79k": "h14",
+    "ViT-bigG-14/laion2b_s39b_b160k": "kandinsky",
+}
+"""The CLIPs that a decoder knows, and the names of their experiments."""
 Precision = Literal["float32", "bfloat16", "float16"]
 STEPS, BATCH = 60_000, 256
-"""Of the experiments eclipse_karlo.yaml and eclipse_kandinsky.yaml, on one GPU."""
+"""Of the experiments eclipse_karlo.yaml and its pairs of other spaces, on one GPU."""
 
 
 def plan(

@@ -13,6 +13,7 @@ from eclipse_pl.encoders.encoder import NO_CAPTIONS, Encoder
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.open_clip_model import local_dir_tag
 from eclipse_pl.priors.checkpoint import read_config
+from eclipse_pl.priors.lora import LoraPrior
 from eclipse_pl.priors.open_saved import open_saved
 from eclipse_pl.priors.prior import Prior
 from eclipse_pl.priors.saved import SavedPrior
@@ -35,7 +36,8 @@ def load_prior(source: str, encoder: Encoder | None = None) -> Prior:
     """The prior of a run (weights of ``last.ckpt``), or of a released folder or hub id, in evaluation mode, on the CPU.
 
     A run's checkpoint holds its space, so its shards need not be at hand. Of a released prior the space is in its folder if
-    `export` wrote it; else it is ``encoder``'s, by default the published one of that width.
+    `export` wrote it; else it is ``encoder``'s, by default the published one of that width. A `LoraPrior` is returned as the
+    prior that it adapts, with the changes added.
 
     Raises:
         ValueError: ``source`` is neither, or ``encoder`` belongs to another space.
@@ -50,7 +52,8 @@ def load_prior(source: str, encoder: Encoder | None = None) -> Prior:
             f"The prior {source} is {saved.dim} wide, and the encoder {encoder.tag} makes embeddings {encoder.dim} wide: take "
             "the CLIP that the prior was trained for."
         )
-    return saved.build(encoder).eval()
+    made = saved.build(encoder)
+    return (made.merged() if isinstance(made, LoraPrior) else made).eval()
 
 
 def published_encoder(saved: SavedPrior) -> Encoder:

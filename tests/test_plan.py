@@ -99,7 +99,7 @@ def test_where_decoding_is_the_limit(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("encoder", ["ViT-L-14", "ViT-bigG-14", "ViT-B-32", "local"])
+@pytest.mark.parametrize("encoder", ["ViT-L-14", "ViT-H-14", "ViT-bigG-14", "ViT-B-32", "local"])
 def test_its_commands_are_understood(
     encoder: str,
     tmp_path: Path,
@@ -118,7 +118,12 @@ def test_its_commands_are_understood(
         read_arguments(words[2], words[3:], reader, monkeypatch)
         monkeypatch.undo()
         monkeypatch.chdir(ROOT)
-    known = {"ViT-L-14": ("openai", "karlo"), "ViT-bigG-14": ("laion2b_s39b_b160k", "kandinsky")}.get(encoder)
+    decoded = {
+        "ViT-L-14": ("openai", "karlo"),
+        "ViT-H-14": ("laion2b_s32b_b79k", "h14"),
+        "ViT-bigG-14": ("laion2b_s39b_b160k", "kandinsky"),
+    }
+    known = decoded.get(encoder)
     assert ("no_images" in text) == (known is None)
     if known:
         assert f"--encoder.pretrained {known[0]} --encoder.precision bfloat16" in text

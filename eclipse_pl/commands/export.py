@@ -17,9 +17,11 @@ from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.files import write_json
 from eclipse_pl.loading import find_encoder, load_prior
 from eclipse_pl.model_folder import find_model_folder, read_config
+from eclipse_pl.priors.checkpoint import SavedRun, find_checkpoint
 from eclipse_pl.priors.diffusion import DiffusionPrior
 from eclipse_pl.priors.direct import DirectPrior
 from eclipse_pl.priors.flow import FlowPrior
+from eclipse_pl.priors.lora import LoraPrior
 from eclipse_pl.priors.prior import Prior
 from eclipse_pl.priors.write_released import scheduler_config, write_released
 
@@ -30,33 +32,40 @@ PRIOR_PARTS = ("prior", "prior_scheduler", "scheduler")
 """The files that are written new; the others are those of a diffusion prior's base."""
 
 
-def export(prior: str, out: str, base: str | None = None, encoder: Encoder | None = None) -> None:
+def export(prior: str, out: str, base: str | None = None, encoder: Encoder | None = None, lora: bool = False) -> None:
     """Write a prior for diffusers.
 
     An ECLIPSE prior becomes a pipeline with its text encoder: ``EclipsePriorPipeline.from_pretrained(OUT)``, whose output
     KandinskyV22Pipeline takes. A diffusion prior becomes diffusers' PriorTransformer and its scheduler; with ``base``, a whole
     KandinskyV22PriorPipeline or UnCLIPPipeline in which they stand in for the published ones. These pipelines can sample a
-    flow prior with the prediction x0 and the schedule cosine; any other flow prior becomes a PriorTransformer alone.
+    flow prior with the prediction x0 and the schedule cosine; any other flow prior becomes a PriorTransformer alone. A
+    LoraPrior becomes the prior that it adapts, with the changes added.
 
     Args:
         prior: Folder of a run, or a released prior.
         out: Folder to write; it must not hold anything yet.
         base: Folder or hub id of a pipeline of the same CLIP, whose other parts are taken over.
         encoder: The CLIP of the prior, where its space does not say where that lies and there is no base.
+        lora: Write the changes of a LoraPrior alone, for ``load_lora_adapter`` of diffusers' PriorTransformer.
     """
     target = Path(out)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"--out {out} holds something already. Choose another folder.")
-    made = load_prior(prior, encoder)
-    if not isinstance(made, DirectPrior | DiffusionPrior | FlowPrior):
+    if lora and base is not None:
+        raise ValueError(f"--lora writes the changes alone, and nothing of --base {base}: leave one of them out.")
+    made = changed_prior(prior) if lora else load_prior(prior, encoder)
+    if not isinstance(made, LoraPrior | DirectPrior | DiffusionPrior | FlowPrior):
         raise ValueError(
             f"{prior} is a {type(made).__name__}; only EclipsePrior, DiffusionPrior and FlowPrior have a place in diffusers."
         )
-    require_plain(made, prior)
+    if not isinstance(made, LoraPrior):
+        require_plain(made, prior)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
         folder = Path(temporary) / target.name
-        if isinstance(made, DirectPrior):
+        if isinstance(made, LoraPrior):
+            made.write_changes(folder)
+        elif isinstance(made, DirectPrior):
             write_eclipse(made, folder, base, encoder)
         else:
             write_diffusion(made, folder, base)
@@ -64,6 +73,15 @@ def export(prior: str, out: str, base: str | None = None, encoder: Encoder | Non
             target.rmdir()  # an empty one
         folder.rename(target)
     print(f"{target}: {type(made).__name__} of {made.space}")
+
+
+def changed_prior(prior: str) -> LoraPrior:
+    """The run of a LoraPrior, with its changes apart."""
+    checkpoint = find_checkpoint(prior)
+    made = None if checkpoint is None else SavedRun(checkpoint, prior).build()
+    if not isinstance(made, LoraPrior):
+        raise ValueError(f"{prior} is no run of a LoraPrior, so it has no changes to write: export it without --lora.")
+    return made
 
 
 def write_diffusion(prior: DiffusionPrior | FlowPrior, folder: Path, base: str | None) -> None:

@@ -38,6 +38,8 @@ def scorecard_table(card: Card) -> None:
         if "neither" in answers:
             share = f"{answers['neither']} of {answers['questions']} answers ({answers['neither'] / answers['questions']:.1%})"
             console.print(f"{escape(scorer)}: {share} are neither yes nor no.")
+    if (card["text_to_image"].get("decoder") or {}).get("reads_caption"):
+        console.print("The decoder reads the captions too, so these are no scores of the prior alone.")
 
 
 def distances(card: Card) -> list[str]:

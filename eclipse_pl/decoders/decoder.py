@@ -24,6 +24,8 @@ class Decoder(ABC):
     """Name or encoder tag of the space of its embeddings: ``world``, ``ViT-L-14/openai``."""
     zero_image: Float[Tensor, "dim"] | None = None
     """Embedding that guidance leads away from by default. ``require_space`` takes it from the space."""
+    reads_caption: bool = False
+    """Whether its images depend on the caption itself too, and not on the prior's embedding alone."""
 
     @property
     @abstractmethod

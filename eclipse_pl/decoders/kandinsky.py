@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from PIL import Image
@@ -9,7 +9,7 @@ from PIL import Image
 from eclipse_pl.arguments import one_of
 from eclipse_pl.decoders.decoder import Embeds
 from eclipse_pl.decoders.pipeline_decoder import PipelineDecoder
-from eclipse_pl.decoders.pipeline_folder import load_part, load_scheduler
+from eclipse_pl.decoders.pipeline_folder import Classes, load_part, load_scheduler
 from eclipse_pl.model_folder import read_config
 
 
@@ -29,8 +29,7 @@ class KandinskyDecoder(PipelineDecoder):
         **options: Those of PipelineDecoder.
     """
 
-    classes = ("KandinskyV22Pipeline",)
-    parts = ("unet", "movq", "scheduler")
+    classes: ClassVar[Classes] = {"KandinskyV22Pipeline": ("unet", "movq", "scheduler")}
 
     def __init__(
         self,

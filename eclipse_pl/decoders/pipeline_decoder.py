@@ -13,7 +13,7 @@ from torch import Tensor
 from eclipse_pl.arguments import one_of
 from eclipse_pl.decoders.batches import Batches
 from eclipse_pl.decoders.decoder import Decoder, Embeds
-from eclipse_pl.decoders.pipeline_folder import find_pipeline, is_on_hub, pipeline_hash
+from eclipse_pl.decoders.pipeline_folder import Classes, find_pipeline, is_on_hub, pipeline_class, pipeline_hash
 from eclipse_pl.device import free_memory, pick_device
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -34,10 +34,8 @@ class PipelineDecoder(Decoder):
         offload: Keep each part of the pipeline on the GPU only while it works.
     """
 
-    classes: ClassVar[tuple[str, ...]]
-    """Accepted pipeline classes in ``model_index.json``."""
-    parts: ClassVar[tuple[str, ...]]
-    """Components that are loaded."""
+    classes: ClassVar[Classes]
+    """Accepted pipeline classes, each with the components that are loaded."""
 
     def __init__(
         self,
@@ -64,29 +62,40 @@ class PipelineDecoder(Decoder):
             place = "the CPU" if self.device.type == "cpu" else f"{self.device}, which shares the memory of the CPU"
             raise ValueError(f"offload moves parts off the GPU, and this decoder works on {place}: set offload to false.")
         self._pipeline: Any = None
-        if not is_on_hub(model):
+        if self.is_local:
             self.check()  # an error in a local folder shows before training begins
 
     @cached_property
     def configs(self) -> Path:
         """Folder with the pipeline's configurations. The weights may still be on the hub."""
-        return find_pipeline(self.model, self.classes, self.parts, weights=False)
+        return find_pipeline(self.model, self.classes, weights=False)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether all of its files lie in local folders."""
+        return not is_on_hub(self.model)
+
+    @property
+    def kind(self) -> str:
+        """Class of the pipeline, one of ``classes``."""
+        return pipeline_class(self.configs)
 
     @cached_property
     def folder(self) -> Path:
         """Folder with the whole pipeline."""
-        return find_pipeline(self.model, self.classes, self.parts)
+        return find_pipeline(self.model, self.classes)
 
     @cached_property
     def weights(self) -> str:
         """Hash of the pipeline's folder: the model under a path or hub id can change."""
-        return pipeline_hash(self.folder, self.parts)
+        return pipeline_hash(self.folder, self.classes[self.kind])
 
     @property
     def identity(self) -> dict[str, Any]:
         pipeline = {"class": type(self).__name__, "model": self.model, "weights": self.weights}
         precision = str(self.precision).removeprefix("torch.")
-        return pipeline | {"steps": self.steps, "guidance": self.guidance, "precision": precision} | self.options
+        text = {"reads_caption": True} if self.reads_caption else {}
+        return pipeline | {"steps": self.steps, "guidance": self.guidance, "precision": precision} | self.options | text
 
     @property
     def options(self) -> dict[str, Any]:

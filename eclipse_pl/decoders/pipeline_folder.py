@@ -2,42 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from eclipse_pl.model_folder import HUB_ID, PICKLES, find_model_folder, read_config, sha256_of_all
 
 CONFIGS, WEIGHTS = ("*.json", "*.txt"), ("*.safetensors",)
+Classes = Mapping[str, tuple[str, ...]]
+"""Pipeline classes in ``model_index.json``, each with the components that a decoder loads."""
 
 
-def find_pipeline(model: str, classes: Sequence[str], parts: Sequence[str], weights: bool = True) -> Path:
+def find_pipeline(model: str, classes: Classes, weights: bool = True) -> Path:
     """Return the folder of a pipeline. A hub id is downloaded; without ``weights``, only its configs are.
 
     Raises:
-        ValueError: There is no such folder or hub id, its pipeline class is not one of ``classes``, one of ``parts`` is
+        ValueError: There is no such folder or hub id, its pipeline class is not one of ``classes``, one of the components is
             missing, or its weights exist as pickles only.
     """
     local = Path(model).expanduser().is_dir()
-    # The half-precision copies of a repository are not downloaded.
-    folder = find_model_folder(model, CONFIGS + WEIGHTS * weights, ignored=("*.fp16.*", "*.non_ema.*"))
-    index = read_config(folder, "model_index.json")
-    if index.get("_class_name") not in classes:
+    # Neither half-precision copies, nor files of all weights at the top of a repository, nor other components are downloaded.
+    components = dict.fromkeys(part for parts in classes.values() for part in parts)
+    files = [f"{part}/{pattern}" for part in components for pattern in WEIGHTS] if weights else []
+    folder = find_model_folder(model, [*CONFIGS, *files], ignored=("*.fp16.*", "*.non_ema.*"))
+    kind = pipeline_class(folder)
+    if kind not in classes:
         raise ValueError(
-            f"{model} is a {index.get('_class_name')}, and this decoder needs a {' or '.join(classes)}. Use the decoder "
-            "class of that pipeline: KandinskyDecoder, UnclipDecoder or StableUnclipDecoder."
+            f"{model} is a {kind}, and this decoder needs a {' or '.join(classes)}. Use the decoder class of that pipeline; "
+            "docs/decoders.md has a table of them."
         )
-    for part in parts:
-        files = {f"*{path.suffix}" for path in (folder / part).glob("*")}
-        if not files:
-            raise ValueError(f"{model} has no {part}/, which a {index['_class_name']} needs. Use the whole folder.")
-        if (local or weights) and files & set(PICKLES) and "*.safetensors" not in files:
+    for part in classes[kind]:
+        suffixes = {f"*{path.suffix}" for path in (folder / part).glob("*")}
+        if not suffixes:
+            raise ValueError(f"{model} has no {part}/, which a {kind} needs. Use the whole folder.")
+        if (local or weights) and suffixes & set(PICKLES) and "*.safetensors" not in suffixes:
             raise ValueError(
                 f"{model} has the weights of {part}/ as a pickle only, and a pickle can run code when it is read. If you "
                 "trust its source, convert it once: python -c 'from diffusers import DiffusionPipeline as P; "
                 f'P.from_pretrained("{model}", use_safetensors=False).save_pretrained("converted")\'. Then use `converted`.'
             )
     return folder
+
+
+def pipeline_class(folder: Path) -> str:
+    """Return the class that the index of a pipeline names."""
+    return str(read_config(folder, "model_index.json").get("_class_name"))
 
 
 def pipeline_hash(folder: Path, parts: Sequence[str]) -> str:
@@ -79,3 +89,16 @@ def load_scheduler(folder: Path, part: str) -> Any:
             "diffusers' schedulers."
         )
     return load_part(kind, folder, part)
+
+
+@contextmanager
+def quiet_diffusers() -> Iterator[None]:
+    """Without diffusers' advice on what is done on purpose: no image encoder, no LoRA of the text encoder."""
+    from diffusers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from eclipse_pl.decoders.decoder import Embeds
 from eclipse_pl.decoders.pipeline_decoder import PipelineDecoder
-from eclipse_pl.decoders.pipeline_folder import load_part, load_scheduler
+from eclipse_pl.decoders.pipeline_folder import Classes, load_part, load_scheduler
 from eclipse_pl.model_folder import read_config
 
 
@@ -31,17 +31,19 @@ class UnclipDecoder(PipelineDecoder):
         **options: Those of PipelineDecoder.
     """
 
-    classes = ("UnCLIPPipeline",)
-    parts = (
-        "text_encoder",
-        "tokenizer",
-        "text_proj",
-        "decoder",
-        "super_res_first",
-        "super_res_last",
-        "decoder_scheduler",
-        "super_res_scheduler",
-    )
+    reads_caption = True
+    classes: ClassVar[Classes] = {
+        "UnCLIPPipeline": (
+            "text_encoder",
+            "tokenizer",
+            "text_proj",
+            "decoder",
+            "super_res_first",
+            "super_res_last",
+            "decoder_scheduler",
+            "super_res_scheduler",
+        )
+    }
 
     def __init__(
         self,
@@ -143,8 +145,11 @@ class StableUnclipDecoder(PipelineDecoder):
         **options: Those of PipelineDecoder.
     """
 
-    classes = ("StableUnCLIPImg2ImgPipeline", "StableUnCLIPPipeline")
-    parts = ("image_normalizer", "image_noising_scheduler", "tokenizer", "text_encoder", "unet", "scheduler", "vae")
+    reads_caption = True
+    classes: ClassVar[Classes] = dict.fromkeys(
+        ("StableUnCLIPImg2ImgPipeline", "StableUnCLIPPipeline"),
+        ("image_normalizer", "image_noising_scheduler", "tokenizer", "text_encoder", "unet", "scheduler", "vae"),
+    )
 
     def __init__(
         self,
@@ -215,6 +220,6 @@ class StableUnclipDecoder(PipelineDecoder):
 def _refuse_negative(model: str, negative: Embeds | None) -> None:
     if negative is not None:
         raise ValueError(
-            f"{model} has its own negative condition and takes no other. Only Kandinsky's decoder can be guided away from "
-            "given embeddings."
+            f"{model} has its own negative condition and takes no other. Decoders that read no caption, such as Kandinsky's, "
+            "can be guided away from given embeddings."
         )

@@ -5,6 +5,7 @@ from eclipse_pl.priors.best_of import BestOfPrior
 from eclipse_pl.priors.diffusion import DiffusionPrior
 from eclipse_pl.priors.eclipse import EclipsePrior
 from eclipse_pl.priors.flow import FlowPrior
+from eclipse_pl.priors.lora import LoraPrior
 from eclipse_pl.priors.mean_flow import MeanFlowPrior
 from eclipse_pl.priors.mlp import MLPPrior
 from eclipse_pl.priors.nearest_neighbour import NearestNeighbourPrior
@@ -17,6 +18,7 @@ __all__ = [
     "EclipsePrior",
     "FlowPrior",
     "LinearPrior",
+    "LoraPrior",
     "MLPPrior",
     "MeanFlowPrior",
     "MeanImagePrior",

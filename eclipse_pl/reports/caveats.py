@@ -55,6 +55,7 @@ def score_caveats(scores: ScoreComparison) -> list[str]:
     return [
         *on_trainings(scores),
         *on_systems(scores),
+        *on_captions(scores),
         *on_pairing(scores),
         *on_score_differences(scores),
         *on_images(scores),
@@ -260,6 +261,16 @@ def on_systems(scores: ScoreComparison) -> list[str]:
     return [
         "Whole systems are compared here, not priors alone: a difference may be that of decoders, of their steps or of their "
         f"CLIPs. They generate: {which}."
+    ]
+
+
+def on_captions(scores: ScoreComparison) -> list[str]:
+    """Decoders that read the caption draw it even where the prior's embedding does not hold it."""
+    readers = [one.name for one in scores.variants if one.first.decoder_settings.get("decoder.reads_caption")]
+    if not readers:
+        return []
+    return [
+        f"The decoder of {enumerate_names(readers)} reads the captions too, so these scores are not those of the prior alone."
     ]
 
 

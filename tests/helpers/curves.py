@@ -18,13 +18,30 @@ from torch import Tensor
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch
 from eclipse_pl.lit_prior import LitPrior
-from eclipse_pl.priors import BestOfPrior, DiffusionPrior, EclipsePrior, FlowPrior, MeanFlowPrior, MLPPrior, Prior
+from eclipse_pl.priors import (
+    BestOfPrior,
+    DiffusionPrior,
+    EclipsePrior,
+    FlowPrior,
+    LoraPrior,
+    MeanFlowPrior,
+    MLPPrior,
+    Prior,
+)
 from tests.helpers.noise_by_pair import draw_by_pair
 from tests.helpers.recorder import trainer_of
 
 GLOBAL_BATCH = 16
 STEPS = 6
 SMALL: dict[str, Any] = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 8}
+
+
+def adapted(space: ClipSpace) -> LoraPrior:
+    """Of random weights, which `LoraPrior` would refuse to train."""
+    prior = LoraPrior(space, "eclipse_pl.priors.diffusion.DiffusionPrior", SMALL, rank=4)
+    prior.trained = True
+    return prior
+
 
 PRIORS: dict[str, Callable[[ClipSpace], Prior]] = {
     "EclipsePrior": partial(EclipsePrior, **SMALL),
@@ -39,6 +56,7 @@ PRIORS: dict[str, Callable[[ClipSpace], Prior]] = {
     # a rank draws the pairs that have an interval among its own, so here all have one
     "MeanFlowPrior": partial(MeanFlowPrior, interval_share=1.0, adaptive_power=0.0, **SMALL),
     "BestOfPrior": partial(BestOfPrior, prior="eclipse_pl.priors.flow.FlowPrior", prior_args=SMALL),
+    "LoraPrior": adapted,
 }
 """Every prior that is trained by gradient, by the name of its class and what is special."""
 THIS_RANK = partial(EclipsePrior, negatives="this_rank", noise="zero", **SMALL)  # noise would be drawn once a block

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from eclipse_pl.priors import (
     EclipsePrior,
     FlowPrior,
     LinearPrior,
+    LoraPrior,
     MeanFlowPrior,
     MeanImagePrior,
     MLPPrior,
@@ -76,6 +78,10 @@ OPTIONS: dict[type[Prior], list[dict[str, Any]]] = {
         {"prior": "eclipse_pl.priors.eclipse.EclipsePrior", "prior_args": SIZES},
         {"prior": "eclipse_pl.priors.flow.FlowPrior", "prior_args": SIZES | {"steps": 2}, "rerank": 3},
     ],
+    LoraPrior: [
+        {"prior": "eclipse_pl.priors.eclipse.EclipsePrior", "prior_args": SIZES, "rank": 2, "alpha": 1.0, "layers": "all"},
+        {"prior": "eclipse_pl.priors.diffusion.DiffusionPrior", "prior_args": SIZES | {"steps": 3}, "rank": 2, "alpha": 1.0},
+    ],
     NearestNeighbourPrior: [{"bank": 4}, {}],
     LinearPrior: [{}],
     MeanImagePrior: [{}],
@@ -91,11 +97,18 @@ def cases(trained: bool = False) -> list[Any]:
     exported = [kind for kind in vars(eclipse_pl.priors).values() if inspect.isclass(kind) and issubclass(kind, Prior)]
     missing = [kind.__name__ for kind in exported if not inspect.isabstract(kind) and kind not in OPTIONS]
     assert not missing, f"tests/helpers/every_prior.py has no options for {', '.join(missing)}"
+    lacks_peft = find_spec("peft") is None  # as a machine with a GPU may
+    without = {LoraPrior: [pytest.mark.skip("peft is not installed")]} if lacks_peft else {}
     return [
-        pytest.param(kind, options, id="-".join([kind.__name__, *(f"{k}={v}" for k, v in options.items() if k not in SIZES)]))
+        pytest.param(
+            kind,
+            options,
+            marks=without.get(kind, []),
+            id="-".join([kind.__name__, *(f"{k}={v}" for k, v in options.items() if k not in SIZES)]),
+        )
         for kind, several in OPTIONS.items()
         for options in several
-        if not trained or list(build(kind, options).parameters())
+        if not trained or kind in without or list(build(kind, options).parameters())
     ]
 
 
@@ -114,6 +127,8 @@ def build(kind: type[Prior], options: dict[str, Any]) -> Prior:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         prior = kind(space(), **options)
+    if isinstance(prior, LoraPrior):
+        prior.trained = True
     for parameter in prior.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.3)

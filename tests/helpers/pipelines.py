@@ -160,6 +160,187 @@ def stable_diffusion(folder: Path) -> Path:
     return folder
 
 
+def stable_diffusion_1_5(folder: Path, cross: int = 16) -> Path:
+    """Images of 16 x 16, in the layout of Stable Diffusion 1.5, with its text tower and its safety checker left out."""
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+    torch.manual_seed(0)
+    StableDiffusionPipeline(
+        vae=tiny_vae(),
+        text_encoder=text_encoder(cross, projected=False),
+        tokenizer=tokenizer(folder),
+        unet=tiny_unet(cross),
+        scheduler=DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+    return folder
+
+
+def stable_diffusion_xl(folder: Path) -> Path:
+    """Images of 16 x 16, in the layout of SDXL: two text towers, and the scheduler of Turbo, which draws noise."""
+    from diffusers import EulerAncestralDiscreteScheduler, StableDiffusionXLPipeline
+
+    torch.manual_seed(0)
+    times = {"addition_embed_type": "text_time", "addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 64}
+    StableDiffusionXLPipeline(
+        vae=tiny_vae(),
+        text_encoder=text_encoder(16, projected=False),
+        text_encoder_2=text_encoder(16, projected=True),
+        tokenizer=tokenizer(folder),
+        tokenizer_2=tokenizer(folder.with_name(f"{folder.name}_second")),
+        unet=tiny_unet(32, **times),
+        scheduler=EulerAncestralDiscreteScheduler(timestep_spacing="trailing"),
+        add_watermarker=False,
+    ).save_pretrained(folder)
+    return folder
+
+
+def image_variations(folder: Path, dim: int = 12) -> Path:
+    """Images of 16 x 16, in the layout of Stable Diffusion image variations, with its image encoder."""
+    from diffusers import DDIMScheduler, StableDiffusionImageVariationPipeline
+    from transformers import CLIPImageProcessor
+
+    torch.manual_seed(0)
+    StableDiffusionImageVariationPipeline(
+        vae=tiny_vae(),
+        image_encoder=image_encoder(dim),
+        unet=tiny_unet(dim),
+        scheduler=DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, steps_offset=1),
+        safety_checker=None,
+        feature_extractor=CLIPImageProcessor(size=8, crop_size=8),
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+    return folder
+
+
+def flux(folder: Path) -> Path:
+    """In the layout of FLUX.1-dev: two blocks of each kind, and a T5 that knows no word."""
+    from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+    from transformers import T5Config, T5EncoderModel, T5TokenizerFast
+
+    torch.manual_seed(0)
+    FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            block_out_channels=(8, 8),
+            norm_num_groups=4,
+            latent_channels=4,
+            shift_factor=0.0,
+            use_quant_conv=False,
+            use_post_quant_conv=False,
+        ),
+        text_encoder=text_encoder(16, projected=False),
+        tokenizer=tokenizer(folder),
+        text_encoder_2=T5EncoderModel(T5Config(vocab_size=300, d_model=32, d_kv=8, d_ff=16, num_layers=1, num_heads=2)),
+        tokenizer_2=T5TokenizerFast(),
+        transformer=FluxTransformer2DModel(
+            in_channels=16,
+            num_layers=2,
+            num_single_layers=2,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=32,
+            pooled_projection_dim=16,
+            guidance_embeds=True,
+            axes_dims_rope=(4, 4, 8),
+        ),
+    ).save_pretrained(folder)
+    return folder
+
+
+def flux_adapter(path: Path, dim: int = 12) -> Path:
+    """A random adapter for `flux`, with the names of XLabs' file."""
+    from safetensors.torch import save_file
+
+    generator = torch.Generator().manual_seed(7)
+    shapes = {
+        "ip_adapter_proj_model.proj.weight": (4 * 32, dim),
+        "ip_adapter_proj_model.proj.bias": (4 * 32,),
+        "ip_adapter_proj_model.norm.weight": (32,),
+        "ip_adapter_proj_model.norm.bias": (32,),
+    }
+    for block in range(2):
+        for kind in "kv":
+            name = f"double_blocks.{block}.processor.ip_adapter_double_stream_{kind}_proj"
+            shapes |= {f"{name}.weight": (32, 32), f"{name}.bias": (32,)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}, path)
+    return path
+
+
+def tiny_unet(cross: int, **options: Any) -> Any:
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        norm_num_groups=4,
+        attention_head_dim=(1, 2),
+        cross_attention_dim=cross,
+        **options,
+    )
+
+
+def tiny_vae() -> Any:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8),
+        norm_num_groups=4,
+        latent_channels=4,
+    )
+
+
+def ip_adapter(path: Path, pipeline: Path, dim: int = 12, tokens: int = 4) -> Path:
+    """A random adapter for a pipeline's UNet, one file with the names of h94/IP-Adapter."""
+    from diffusers import UNet2DConditionModel
+    from safetensors.torch import save_file
+
+    unet = UNet2DConditionModel.from_pretrained(pipeline / "unet")
+    cross, generator = unet.config.cross_attention_dim, torch.Generator().manual_seed(7)
+
+    def weight(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator)
+
+    tensors = {
+        "image_proj.proj.weight": weight(tokens * cross, dim),
+        "image_proj.proj.bias": weight(tokens * cross),
+        "image_proj.norm.weight": weight(cross),
+        "image_proj.norm.bias": weight(cross),
+    }
+    for place, name in enumerate(unet.attn_processors):
+        if name.endswith("attn2.processor"):
+            width = unet.get_submodule(name.removesuffix(".processor")).inner_dim
+            tensors |= {f"ip_adapter.{place}.to_{kind}_ip.weight": weight(width, cross) for kind in "kv"}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path)
+    return path
+
+
+def pipeline_lora(folder: Path, pipeline: Path) -> Path:
+    """A random LoRA of a pipeline's UNet, as diffusers saves LCM-LoRA."""
+    from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers.utils import convert_state_dict_to_diffusers
+    from peft import LoraConfig
+    from peft.utils import get_peft_model_state_dict
+
+    torch.manual_seed(1)
+    unet = UNet2DConditionModel.from_pretrained(pipeline / "unet")
+    unet.add_adapter(LoraConfig(r=2, init_lora_weights=False, target_modules=["to_q", "to_k", "to_v", "to_out.0"]))
+    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet))
+    StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers)
+    return folder
+
+
 def kandinsky_prior(folder: Path, dim: int = 12) -> Path:
     """What makes image embeddings for `kandinsky`."""
     from diffusers import KandinskyV22PriorPipeline, PriorTransformer, UnCLIPScheduler
