@@ -25,7 +25,7 @@ PARTS = sorted(ROOT.glob("parts/*/*.yaml"))
 OVERLAYS = sorted(ROOT.glob("overlays/*.yaml"))
 SWEEPS = sorted(ROOT.glob("sweeps/*.yaml"))
 OTHERS = ("projection", "diffusion", "mlp", "linear", "text_as_image")
-NEWER = ("flow", "flow_x0", "energy", "eclipse_energy", "nearest_neighbour", "flow_best_of_2", "mean_flow")
+NEWER = ("flow", "flow_x0", "energy", "eclipse_energy", "nearest_neighbour", "flow_best_of_2", "mean_flow", "flow_text")
 PAIRS = (
     {
         (pair, f"{other}_{place}"): {"run.experiment", "model.prior"}
