@@ -15,11 +15,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from eclipse_pl.arguments import one_of
+from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.embedding import EmbeddingBatch
 from eclipse_pl.priors.checkpoint import TrainingData, checkpoint_space, training_data_of
 from eclipse_pl.priors.prior import Prior
 from eclipse_pl.priors.saved import require_numbers, require_same_rule, require_same_weights
 from eclipse_pl.training.compiled import MODES, CompiledLosses, Mode, require_compiler
+from eclipse_pl.training.covariance import complete_covariance
 from eclipse_pl.training.learning_rate import RunLength, make_schedule, wind_forward
 from eclipse_pl.training.loop import ends_step, step_is_logged
 from eclipse_pl.training.loss_watch import LossWatch
@@ -80,6 +82,9 @@ class LitPrior(L.LightningModule):
             )
         if stage == "fit":
             require_precision(self.trainer)
+            data = getattr(self.trainer, "datamodule", None)
+            if isinstance(data, EmbeddingDataModule):
+                complete_covariance(self.prior, data.shards, data.folder)
 
     def on_fit_start(self) -> None:
         self.seed = torch.initial_seed()
@@ -120,6 +125,7 @@ class LitPrior(L.LightningModule):
         if logged:  # without prog_bar, for which Lightning reads the device at every batch; see Progress
             means = mean_over_ranks(losses)
             self.log_dict({f"train/{name}": value.detach() for name, value in means.items()}, batch_size=len(batch))
+            self.log_dict({f"train/{name}": value for name, value in weights_of(self.prior).items()}, batch_size=len(batch))
         if not losses["total"].requires_grad:  # closed-form priors have nothing to step on, and one pass is all they need
             trainer.should_stop |= trainer.is_last_batch
             return None
@@ -279,3 +285,10 @@ def mean_over_ranks(losses: dict[str, Tensor]) -> dict[str, Tensor]:
 def total_norm(gradients: Iterable[Tensor | None]) -> Tensor:
     """Norm of all gradients as one vector; parameters that a loss does not reach have none."""
     return torch.stack([gradient.norm() for gradient in gradients if gradient is not None]).norm()
+
+
+def weights_of(prior: Prior) -> dict[str, float]:
+    """Lambda of a contrastive term that counts, and the same relative to the variance of the image embeddings."""
+    names = ("contrastive_weight", "relative_weight")
+    found = {name: value for name in names if isinstance(value := getattr(prior, name, None), float)}
+    return found if found.get("contrastive_weight") else {}

@@ -26,7 +26,7 @@ OVERLAYS = sorted(ROOT.glob("overlays/*.yaml"))
 SWEEPS = sorted(ROOT.glob("sweeps/*.yaml"))
 SMALL = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 8}
 OTHERS = ("projection", "diffusion", "mlp", "linear", "text_as_image")
-NEWER = ("flow", "flow_x0", "energy", "eclipse_energy", "nearest_neighbour", "flow_best_of_2", "mean_flow")
+NEWER = ("flow", "flow_x0", "energy", "eclipse_energy", "nearest_neighbour", "flow_best_of_2", "mean_flow", "flow_text")
 PAIRS = (
     {
         (pair, f"{other}_{place}"): {"run.experiment", "model.prior"}

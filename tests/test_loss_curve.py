@@ -81,7 +81,7 @@ def test_every_prior_that_is_trained_by_gradient_is_compared() -> None:
     modules = [importlib.import_module(f"eclipse_pl.priors.{name}") for name in names]
     kinds = {kind for module in modules for kind in vars(module).values() if inspect.isclass(kind) and issubclass(kind, Prior)}
     trained = {kind.__name__ for kind in kinds if not issubclass(kind, Baseline) and not any(map(derived(kind), kinds))}
-    assert trained == {name.split(",")[0] for name in PRIORS}
+    assert trained - {"OviPrior"} == {name.split(",")[0] for name in PRIORS}, "OviPrior has no weights"
 
 
 def derived(kind: type) -> Any:
@@ -135,14 +135,16 @@ def test_accumulated_gradients(shards: Path, name: str) -> None:
     micro = _fitted(shards, PRIORS[name], steps)
     assert micro == pytest.approx(curve_of_blocks(PRIORS[name], shards, steps).losses, **LOSS)
     union = _fitted(shards, PRIORS[name], [[list(chain(*step))] for step in steps])
-    has_negatives = name not in (
+    without = (
         "EclipsePrior, projection",
         "DiffusionPrior",
         "FlowPrior",
+        "FlowPrior, text",
         "MeanFlowPrior",
         "BestOfPrior",
         "LoraPrior",
     )
+    has_negatives = name not in without
     assert (micro != pytest.approx(union, rel=1e-2)) if has_negatives else (micro == pytest.approx(union, **LOSS))
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from eclipse_pl.latent.metrics import Measured
 from eclipse_pl.latent.retrieval import Gallery
 from eclipse_pl.priors.baselines import LinearPrior, MeanImagePrior, TextAsImagePrior
 from eclipse_pl.priors.prior import Prior
+from eclipse_pl.world.datamodule import WorldDataModule
 
 ROWS_AT_ONCE = 4096
 WIDEST_RIDGE = 4096
@@ -33,10 +35,14 @@ def rows_beside(
     gallery: Gallery,
     ridge_pairs: int,
     distribution: bool = False,
+    redrawn: Float[Tensor, "pairs redraws dim"] | None = None,
+    samples: int = 0,
 ) -> dict[str, Measured]:
     """{row: metrics of the pairs ``own``, which are some of those that were ``measured``}; every rank must ask.
 
-    With ``distribution`` they have the metrics of samples too. All samples of a caption are equal in these rows.
+    With ``distribution`` they have the metrics of samples too. All samples of a caption are equal in these rows, but for the
+    upper bound's, which are images that were ``redrawn`` for the sorted pairs, if there are any. The highest cosine depends on
+    the number of samples, so it is that of ``samples`` of them.
     """
     space, device = data.space, gallery.images.device
     baselines: dict[str, Prior] = {"mean_image": MeanImagePrior(space)}
@@ -49,15 +55,36 @@ def rows_beside(
         baselines["ridge"] = ridge
     rows = {name: prior.to(device) for name, prior in baselines.items()} | {"upper_bound": None}
     parts: dict[str, list[Measured]] = {name: [] for name in rows}
-    for index in own.sort().values.split(ROWS_AT_ONCE):
+    for number, index in enumerate(own.sort().values.split(ROWS_AT_ONCE)):
         batch = read_pairs(data.shards, index, with_captions=True).to(device)
         for name, prior in rows.items():
             predicted = batch.image_embed if prior is None else prior.sample(batch.text)
             rank = gallery.ranks(predicted, torch.searchsorted(measured, index))
-            more = measure_samples(predicted[:, None].expand(-1, 2, -1), batch.image_embed) if distribution else {}
+            drawn = predicted[:, None].expand(-1, 2, -1)
+            if prior is None and redrawn is not None:
+                drawn = redrawn[number * ROWS_AT_ONCE :][: len(index)].to(predicted)
+            more = measure_samples(drawn, batch.image_embed) if distribution else {}
+            if distribution and drawn.shape[1] > samples:
+                more["best_cosine"] = measure_samples(drawn[:, :samples], batch.image_embed)["best_cosine"]
             captions = space.has_captions
-            parts[name].append(Measured.of(predicted, batch, space.image_mean, captions, distribution, rank=rank, **more))
+            found = Measured.of(predicted, batch, space.image_mean, captions, False, rank=rank, **more)
+            parts[name].append(replace(found, predicted=drawn[:, 0].float().cpu()) if distribution else found)
     return {name: Measured.join(found) for name, found in parts.items()}
+
+
+def redrawn_images(
+    data: EmbeddingDataModule, split: str, own: Int[Tensor, " pairs"], measured: Int[Tensor, " all"], count: int
+) -> Float[Tensor, "pairs count dim"]:
+    """Embeddings of images that are drawn anew for the captions of the pairs ``own``, sorted; every rank must ask.
+
+    Those of all pairs that were ``measured`` are made together, once.
+    """
+    assert isinstance(data, WorldDataModule)
+    captions: list[str] = []
+    for index in measured.split(ROWS_AT_ONCE):
+        captions += read_pairs(data.shards, index, with_captions=True).captions or []
+    places = torch.searchsorted(measured, own.sort().values)
+    return torch.from_numpy(data.redrawn(captions, split, count))[places]
 
 
 def fitted_ridge(trainer: L.Trainer, data: EmbeddingDataModule, pairs: int) -> LinearPrior | None:

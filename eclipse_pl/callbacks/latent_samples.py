@@ -53,8 +53,10 @@ def distribution_of(row: Measured, shards: ShardSet) -> dict[str, dict[str, Esti
 def distribution_table(report: dict[str, Any]) -> None:
     """Print rows x metrics with the half-widths of their intervals."""
     rows, metrics = report["distribution"]["rows"], (*OF_CAPTIONS, *OF_SETS)
+    redraws = report["distribution"]["redraws"]
+    drawn = f"; the upper bound's are {redraws} images drawn anew for each" if redraws else ""
     table = Table(
-        title=f"{report['distribution']['samples']} samples a caption (± half of the 95 % interval over images)",
+        title=f"{report['distribution']['samples']} samples a caption (± half of the 95 % interval over images){drawn}",
         title_justify="left",
         box=None,
     )

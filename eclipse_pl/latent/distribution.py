@@ -6,7 +6,7 @@ that samples from them has a lower one, although it knows more. These metrics se
 energy_score    lower is better, and least for samples from the true distribution (Gneiting & Raftery 2007). In the units of
                 the space. Its least value is not 0, but half the mean distance between two images of a caption.
 spread          mean 1 - cosine between two samples of a caption. 0 for a prior that is deterministic. The truth is unknown,
-                except in the world: higher is no better.
+                except in the world, where images can be drawn anew for a caption: higher is no better.
 best_cosine     highest cosine of a caption's samples to the true image embedding. Random spread raises it too.
 mean_cosine     mean cosine of the samples. A sample from the truth has a lower one than the mean of the truth.
 sample_norm     mean norm of the samples. True image embeddings have that of the upper bound; means have a smaller one.
@@ -15,6 +15,8 @@ variance_ratio  variance of the predictions of all captions, as a share of that 
 frechet         Fréchet distance of the Gaussians of predictions and images (Dowson & Landau 1982). More pairs lower it.
 density         number of images' neighbourhoods that hold a prediction, as a share of that of equal sets (Naeem et al. 2020).
 coverage        share of the images whose neighbourhood holds a prediction.
+
+The difference of two energy scores, of a prior and of samples of the truth, is half their energy distance, on average.
 
 The last four need one sample a caption. Those of different numbers of pairs, or of images, are not compared.
 """
@@ -46,6 +48,15 @@ def require_samples(option: str, samples: int) -> None:
         raise ValueError(
             f"{option} is {samples}; the spread of a caption's samples needs at least 2 (usual: 8), and 0 leaves the metrics "
             "of distributions out."
+        )
+
+
+def require_redraws(option: str, redraws: int, samples: int) -> None:
+    """Raise ValueError if so many images drawn anew for a caption cannot stand beside ``samples`` samples of a prior."""
+    if redraws < 0 or (redraws and not 2 <= samples <= redraws):
+        raise ValueError(
+            f"{option} is {redraws} with latent.samples {samples}; it must be at least latent.samples, which must be 2 or "
+            "more (usual: 32 and 8). 0 draws no image anew."
         )
 
 

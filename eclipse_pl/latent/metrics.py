@@ -109,7 +109,8 @@ def measure(
 ) -> dict[str, dict[str, float]]:
     """{subset: {metric: value}} of a split that is one batch; the first subset, "all", is the whole split.
 
-    Retrieval for a subset searches the whole split, so that subsets of different sizes can be compared.
+    Retrieval for a subset searches the whole split, so that subsets of different sizes can be compared. One prediction a pair
+    has no distribution: of several samples a pair see `eclipse_pl.latent.distribution.measure_samples`, which is per pair.
     """
     group = batch.index if batch.group is None else batch.group
     rank = Gallery(batch.image_embed, group, predicted.device).ranks(predicted, torch.arange(len(batch)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import get_args
+import math
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -15,6 +16,9 @@ from eclipse_pl.priors.guided import GuidedPrior, network_with_time
 from eclipse_pl.priors.open_saved import open_saved
 from eclipse_pl.priors.prior import gaussian_noise
 from eclipse_pl.priors.standardised import Standardise
+from eclipse_pl.priors.text_source import TextSource, divergence, drawn
+
+Source = Literal["noise", "text"]
 
 
 class FlowPrior(GuidedPrior):
@@ -48,6 +52,13 @@ class FlowPrior(GuidedPrior):
         sampler: "euler" (BLIP3-o), "heun" (second order; two calls of the network a step, but one in the last) or
             "stochastic" (fresh noise at each step); see `FlowPath.denoise`.
         clamp: Bound of every number of the predicted clean embedding in sampling; null sets no bound.
+        source: Where the flow begins: "noise", and the network reads the caption; or "text", a sample of a Gaussian of the
+            caption, and the network reads no caption (CrossFlow, Liu et al. 2025, 2412.15213); see `TextSource`. For guidance
+            training leads the fraction ``condition_dropout`` of the captions to the image of another pair.
+        source_layers: Blocks of the network that turns a caption into the mean of that Gaussian; null takes 2. Ours.
+        kl_weight: Weight of the divergence of that Gaussian from N(0, I), the mean over dimensions; null takes 0.1. Ours:
+            CrossFlow's weight belongs to latents of images. With 0 the source may lose its variance, and then all samples of
+            a caption are equal.
         weights: Initial weights: a run, one of its checkpoints, or a released prior; see `open_saved`.
 
     Raises:
@@ -71,13 +82,20 @@ class FlowPrior(GuidedPrior):
         guidance_scale: float = 3.0,
         sampler: Sampler = "euler",
         clamp: float | None = None,
+        source: Source = "noise",
+        source_layers: int | None = None,
+        kl_weight: float | None = None,
         weights: str | None = None,
     ) -> None:
+        require_source(source, source_layers, kl_weight, sampler, schedule)
         network = network_with_time(space, num_layers, num_attention_heads, attention_head_dim)
         super().__init__(space, network, condition_dropout, standardise, guidance_scale, clamp)
         one_of("sigma", sigma, get_args(Levels))
         self.levels = sigma
         self.path = FlowPath(prediction, schedule, num_train_timesteps, shift)
+        self.source, self.kl_weight = source, 0.1 if kl_weight is None else kl_weight
+        sizes = (2 if source_layers is None else source_layers, num_attention_heads, attention_head_dim)
+        self.text_source = TextSource(space, *sizes) if source == "text" else None
         self.sample_with(steps, sampler=sampler)
         if weights is not None:
             open_saved(weights).fill(self)
@@ -93,6 +111,7 @@ class FlowPrior(GuidedPrior):
         super().sample_with(steps, guidance_scale)
         if sampler is not None:
             one_of("sampler", sampler, get_args(Sampler))
+            require_source(self.source, None, None, sampler, self.path.schedule)
             self.sampler = sampler
 
     def set_steps(self, steps: int) -> None:
@@ -101,7 +120,8 @@ class FlowPrior(GuidedPrior):
     @property
     def trained_for(self) -> dict[str, str | int | float | bool]:
         path = self.path
-        return {"prediction": path.prediction, "schedule": path.schedule, "num_train_timesteps": path.steps}
+        rule: dict[str, str | int | float | bool] = {"prediction": path.prediction, "schedule": path.schedule}
+        return rule | {"num_train_timesteps": path.steps, "source": self.source}
 
     @property
     def sampling(self) -> dict[str, int | float | str]:
@@ -113,14 +133,40 @@ class FlowPrior(GuidedPrior):
         return (2 * steps - 1 if self.sampler == "heun" else steps) * self.passes_a_call
 
     def losses(self, batch: EmbeddingBatch) -> dict[str, Tensor]:
-        """``flow``: mean squared error of the velocity at random sigmas (Liu et al. 2023, Eq. 1)."""
+        """``flow``: mean squared error of the velocity at random sigmas (Liu et al. 2023, Eq. 1).
+
+        With a text source also ``kl``, the divergence of the source, before its weight.
+        """
         embed = self.network.standardise(batch.image_embed)
         sigma = self.path.draw(len(batch), self.levels, embed.device)
         noise = gaussian_noise(embed)
-        noisy, time = self.path.read(self.path.mix(embed, noise, sigma), sigma)
-        output = self.network(noisy, self.dropped(batch.text), time)
-        flow = self.path.squared_error(output, embed, noise, sigma)
-        return {"flow": flow, "total": flow}
+        if self.text_source is None:
+            flow = self._flow(embed, noise, sigma, self.dropped(batch.text))
+            return {"flow": flow, "total": flow}
+        captioned = torch.ones(len(batch), dtype=torch.bool, device=embed.device)
+        if self.training and self.condition_dropout:
+            captioned = torch.rand(len(batch), device=embed.device) >= self.condition_dropout
+        mean, log_variance = self.text_source(batch.text)
+        target = torch.where(captioned[:, None], embed, embed.roll(1, 0))
+        source, kl = drawn(mean, log_variance, noise), divergence(mean, log_variance)
+        flow = self._flow(target, source, sigma, self.text_source.condition(captioned))
+        return {"flow": flow, "kl": kl, "total": flow + self.kl_weight * kl}
+
+    def _flow(
+        self,
+        embed: Float[Tensor, "batch dim"],
+        source: Float[Tensor, "batch dim"],
+        sigma: Float[Tensor, " batch"],
+        condition: TextCondition,
+    ) -> Float[Tensor, ""]:
+        noisy, time = self.path.read(self.path.mix(embed, source, sigma), sigma)
+        return self.path.squared_error(self.network(noisy, condition, time), embed, source, sigma)
+
+    def empty_prompt(self, like: TextCondition) -> TextCondition:
+        """What the network reads without a caption."""
+        if self.text_source is None:
+            return super().empty_prompt(like)
+        return self.text_source.condition(torch.zeros(1, dtype=torch.bool, device=like.text_embed.device))
 
     @torch.no_grad()
     def sample(
@@ -128,11 +174,39 @@ class FlowPrior(GuidedPrior):
         text: TextCondition | EmbeddingBatch,
         generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> Float[Tensor, "batch dim"]:
-        """Start from Gaussian noise and follow the flow in ``steps`` steps.
+        """Start from Gaussian noise, or from a sample of the caption's Gaussian, and follow the flow in ``steps`` steps.
 
-        The generator draws the initial noise. The stochastic sampler also draws the noise of each step from it.
+        The generator draws the initial noise, or that of the caption's sample. The stochastic sampler also draws the noise of
+        each step from it.
         """
         text = condition_of(text)
         noise = self.noise_for(text, generator)
+        if self.text_source is not None:
+            mean, log_variance = self.text_source(text)
+            noise = drawn(mean, log_variance, noise)
+            text = self.text_source.condition(torch.ones(len(text), dtype=torch.bool, device=noise.device))
         *_, embed = self.path.denoise(self.guided(text), noise, self.sigmas, self.sampler, self.clamp, generator)
         return self.network.raw(embed).float()
+
+
+def require_source(source: str, layers: int | None, kl_weight: float | None, sampler: str, schedule: str) -> None:
+    """Raise ValueError if the options of a source do not go together."""
+    one_of("source", source, get_args(Source))
+    if source == "noise":
+        for name, value in (("source_layers", layers), ("kl_weight", kl_weight)):
+            if value is not None:
+                raise ValueError(
+                    f"{name} is {value}, but source is 'noise', which has none. Set it to null, or source to text."
+                )
+        return
+    if layers is not None and layers < 1:
+        raise ValueError(f"source_layers is {layers}; it must be 1 or more (null: 2).")
+    if kl_weight is not None and not 0 <= kl_weight < math.inf:
+        raise ValueError(f"kl_weight is {kl_weight}; it must be 0 or more (null: 0.1).")
+    if sampler == "stochastic":
+        raise ValueError("sampler is 'stochastic', which adds Gaussian noise, but source is 'text'. Choose euler or heun.")
+    if schedule != "flow":
+        raise ValueError(
+            f"schedule is {schedule!r}, the coordinates of a diffusion prior, which begins at noise; source is 'text'. Set "
+            "schedule to flow."
+        )

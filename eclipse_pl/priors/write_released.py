@@ -37,6 +37,11 @@ def write_released(prior: DirectPrior | DiffusionPrior | FlowPrior, folder: Path
         raise ValueError(
             f"diffusers' PriorTransformer has one width for embeddings and token states, but this space has {dim} and {width}."
         )
+    if isinstance(prior, FlowPrior) and prior.source == "text":
+        raise ValueError(
+            "diffusers' PriorTransformer has no network for the source of a flow that begins at the caption. Use the run as "
+            "it is: `load_prior(RUN)`."
+        )
     tensors = {key: value.detach().cpu().clone().contiguous() for key, value in network.state_dict().items()}
     if isinstance(prior, DirectPrior):
         fold_in(prior, tensors)
@@ -73,7 +78,9 @@ def rule_of(prior: DiffusionPrior | FlowPrior) -> dict[str, Any]:
     shared = {"condition_dropout": prior.condition_dropout, "clamp": prior.clamp}
     if isinstance(prior, DiffusionPrior):
         return {**prior.trained_for, **prior.sampling, **shared, "spacing": prior.spacing}
-    return {**prior.trained_for, **prior.sampling, **shared, "sigma": prior.levels, "shift": prior.path.shift}
+    # a flow that can be exported begins at noise
+    rule = {name: value for name, value in prior.trained_for.items() if name != "source"}
+    return {**rule, **prior.sampling, **shared, "sigma": prior.levels, "shift": prior.path.shift}
 
 
 def fold_in(prior: DirectPrior, tensors: dict[str, Tensor]) -> None:

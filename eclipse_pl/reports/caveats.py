@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from eclipse_pl.intervals import Estimate, t_quantile
 from eclipse_pl.latent.metrics import ALL
 from eclipse_pl.reports.comparison import Comparison
-from eclipse_pl.reports.latent_comparison import Cost, LatentComparison, machine_of, value_of
+from eclipse_pl.reports.latent_comparison import Cost, LatentComparison, machine_of
 from eclipse_pl.reports.metrics import METRICS, Metric
 from eclipse_pl.reports.published import COMPBENCH, WHY_THEY_DIFFER, published_tables
 from eclipse_pl.reports.report import Report
@@ -28,7 +28,7 @@ def caveats(report: Report) -> dict[str, list[str]]:
     if report.scores is not None:
         found["from the scores of images"] = score_caveats(report.scores)
     if report.latent is not None:
-        found["from the latent metrics"] = latent_caveats(report.latent, report.metrics)
+        found["from the latent metrics"] = [*latent_caveats(report.latent, report.metrics), *on_distributions(report)]
     first = next(iter(found))
     found[first] = [
         *on_schedules(report.comparison),
@@ -179,12 +179,12 @@ def on_seeds(latent: LatentComparison) -> list[str]:
     return found
 
 
-def on_latent_differences(latent: LatentComparison, metrics: Sequence[Metric]) -> list[str]:
+def on_latent_differences(latent: LatentComparison, metrics: Sequence[Metric], everything: str = "all metrics") -> list[str]:
     def differences(variant: Variant) -> dict[str, Estimate]:
         return {metric.name: latent.difference(variant, metric) for metric in metrics if metric.better != "none"}
 
     read = sum(one.has_interval for variant in latent.others for one in differences(variant).values())
-    return on_differences(latent, differences, "all metrics", "these seeds", read)
+    return on_differences(latent, differences, everything, "these seeds", read)
 
 
 def on_missing_numbers(latent: LatentComparison) -> list[str]:
@@ -192,7 +192,7 @@ def on_missing_numbers(latent: LatentComparison) -> list[str]:
     bound = latent.context.get("upper bound", {}).get(ALL, {})
 
     def missing(run: RunRecord, metric: Metric) -> bool:
-        return math.isnan(value_of(run, metric)) and not math.isnan(bound.get(metric.name, 0.0))
+        return math.isnan(latent.value(run, metric)) and not math.isnan(bound.get(metric.name, 0.0))
 
     found = {run: [metric.name for metric in METRICS if missing(run, metric)] for run in latent.runs}
     return [
@@ -228,6 +228,26 @@ def on_latent_scope(latent: LatentComparison) -> list[str]:
             "Intervals of means and differences are over training seeds; those of win rates over images, seeds fixed."
         )
     return [*found, "These metrics are of embeddings. Only a decoder and scorers can show whether images get better."]
+
+
+def on_distributions(report: Report) -> list[str]:
+    """Runs that the tables of distributions lack, and what their metrics do not say."""
+    if (distribution := report.distribution) is None or report.latent is None:
+        return []
+    runs = report.latent.runs
+    without = [str(run) for run in runs if run.samples is None]
+    found = on_latent_differences(distribution, report.sampled, "all metrics of samples")
+    if without:
+        found.append(
+            f"{len(without)} of {len(runs)} runs were measured without latent.samples, and are not in the tables of "
+            f"distributions: {enumerate_names(without)}."
+        )
+    if math.isclose(distribution.context.get("upper bound", {}).get(ALL, {}).get("spread", 0.0), 0.0, abs_tol=1e-6):
+        found.append(
+            "The upper bound of distributions is the true image itself: no prior reaches its energy score of 0, because a "
+            "caption does not tell all of an image, and its spread of 0 is no aim."
+        )
+    return found
 
 
 # Of scores

@@ -87,7 +87,7 @@ def final_charts(latent: LatentComparison, metrics: Sequence[Metric]) -> dict[st
         ]
         for name, rows in latent.context.items():
             if name.startswith("ridge"):
-                value = rows[ALL][metric.name]
+                value = rows[ALL].get(metric.name, math.nan)
                 title = f"{name}: {metric.name} {number(value, decimals_of(estimates))}"
                 whiskers.append(Whisker(name, None, Point(0.0, value, math.nan, math.nan, title)))
         paired = [latent.difference(variant, metric) for variant in latent.others]

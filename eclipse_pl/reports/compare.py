@@ -11,7 +11,7 @@ from eclipse_pl.arguments import answer_in_one_sentence
 from eclipse_pl.files import write_atomically
 from eclipse_pl.reports.caveats import caveats
 from eclipse_pl.reports.latent_tables import cost_table
-from eclipse_pl.reports.metrics import BY_NAME, HEADLINE, Metric
+from eclipse_pl.reports.metrics import BY_NAME, DISTRIBUTION, HEADLINE, METRICS, Metric
 from eclipse_pl.reports.numbers_file import numbers_csv
 from eclipse_pl.reports.page import write_page
 from eclipse_pl.reports.parameter_plot import parameter_plot
@@ -34,8 +34,9 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--reference", metavar="NAME", help=help_reference)
     help_vary = "differences that you study, such as decoder.guidance: variants are named after them, and nothing is refused"
     parser.add_argument("--vary", metavar="KEY[,KEY]", default="", help=help_vary)
-    headline = ",".join(HEADLINE)
-    parser.add_argument("--metrics", default=headline, help=f"columns of the latent tables (default: {headline})")
+    headline = ",".join([*HEADLINE, *(metric.name for metric in DISTRIBUTION)])
+    help_metrics = f"columns of the latent tables; a table of which none is named keeps its own (default: {headline})"
+    parser.add_argument("--metrics", default=headline, help=help_metrics)
     help_images = f"prompts of each category whose images the page shows (default: {IMAGES}; 0 for none)"
     parser.add_argument("--images", metavar="N", type=int, default=IMAGES, help=help_images)
     parser.add_argument("--anyway", action="store_true", help="compare and mark what cannot be compared fairly")
@@ -52,7 +53,14 @@ def main(args: list[str] | None = None) -> None:
     if (options.plot is not None) != (options.x is not None) or (options.x is not None) != (options.y is not None):
         raise ValueError("--plot, --x and --y go together: --plot FILE.png --x PARAMETER --y METRIC.")
     vary = [key for key in options.vary.split(",") if key]
-    report = Report.of(options.runs, options.reference, options.anyway, metrics, options.images, vary)
+    columns = [metric for metric in metrics if metric in METRICS] or [BY_NAME[name] for name in HEADLINE]
+    sampled = [metric for metric in metrics if metric in DISTRIBUTION]
+    report = Report.of(options.runs, options.reference, options.anyway, columns, options.images, vary, sampled or DISTRIBUTION)
+    if sampled and report.distribution is None and options.metrics != headline:
+        raise ValueError(
+            f"--metrics {','.join(metric.name for metric in sampled)}: no run was measured with latent.samples, which these "
+            "metrics need. Measure the runs again with `validate --latent.samples 8`, and compare the new runs."
+        )
     command = shlex.join(["python", "-m", "eclipse_pl", "compare", *args])
     written = {"--out": (options.out, write_page(report, command).encode())}
     if options.csv is not None:

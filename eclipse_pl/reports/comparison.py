@@ -29,7 +29,8 @@ class Comparison:
     studied: Sequence[str] = ()
     """Dotted keys that were named as what is studied."""
 
-    kind: ClassVar[Kind] = "all"
+    kinds: ClassVar[tuple[Kind, ...]] = ()
+    """The numbers that it holds; problems of other numbers do not concern it."""
 
     @classmethod
     def of(cls, places: list[str], reference: str | None = None, anyway: bool = False, vary: Sequence[str] = ()) -> Comparison:
@@ -70,7 +71,7 @@ class Comparison:
         if not variants:
             return None
         reference = next((variant for variant in variants if variant.name == whole.reference.name), variants[0])
-        problems = [problem for problem in whole.problems if problem.kind in ("all", cls.kind)]
+        problems = [problem for problem in whole.problems if problem.kind in ("all", *cls.kinds)]
         return cls(variants, reference, problems, whole.remarks, whole.studied)
 
     @classmethod

@@ -1,6 +1,7 @@
 """Which runs may stand in one table.
 
-Latent tables must be of the same pairs, in the same space, by the same metrics; scorecards of the same prompts and seeds, by
+Latent tables must be of the same pairs, in the same space, by the same metrics, and tables of distributions of the same number
+of samples; scorecards of the same prompts and seeds, by
 the same decoder and the same scorers.
 """
 
@@ -14,7 +15,7 @@ from eclipse_pl.arguments import flat
 from eclipse_pl.reports.remedies import finish, measure_again, measure_on_one_set
 from eclipse_pl.reports.run_record import RunRecord
 
-Kind = Literal["all", "latent", "scores"]
+Kind = Literal["all", "latent", "distribution", "scores"]
 DISTANCES = {"fid": "FID", "cmmd": "CMMD", "fd_dinov2": "FD-DINOv2"}
 """Title of each measure that has a protocol of its own."""
 NAMED = 3
@@ -75,6 +76,15 @@ LATENT = (
         remedy=lambda _, run: f" {measure_on_one_set(run.training, run.config)}",
     ),
     Check("other pairs", lambda run: (run.fact("stage"), run.fact("pairs_sha256")), lambda run, _: pairs_of(run)),
+)
+
+DISTRIBUTIONS = (
+    Check(
+        "another number of samples a caption",
+        lambda run: run.samples,
+        lambda run, _: str(run.samples),
+        remedy=lambda one, run: f" {measure_again(run.training, run.config, f'--latent.samples={one.samples}')}",
+    ),
 )
 
 
@@ -163,6 +173,7 @@ def problems_of(runs: list[RunRecord], studied: Collection[str] = ()) -> list[Pr
     return [
         *found,
         *unequal(measured, LATENT, "latent"),
+        *unequal([run for run in measured if run.samples is not None], DISTRIBUTIONS, "distribution"),
         *unequal([run for run in runs if run.scores], score_checks(studied), "scores"),
     ]
 

@@ -11,12 +11,12 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from eclipse_pl.callbacks.latent import THIS_PRIOR
+from eclipse_pl.callbacks.latent import THIS_PRIOR, Rows
 from eclipse_pl.intervals import NOTHING, Estimate, mean_interval, rate_interval
 from eclipse_pl.latent.metrics import ALL, LABELS, ROWS
 from eclipse_pl.reports.comparison import Comparison
 from eclipse_pl.reports.fairness import Kind
-from eclipse_pl.reports.metrics import LOWER_WINS, Metric
+from eclipse_pl.reports.metrics import LOWER_WINS, METRICS, Metric
 from eclipse_pl.reports.run_record import RunRecord
 from eclipse_pl.reports.variants import Variant
 
@@ -35,16 +35,26 @@ class CurvePoint:
 class LatentComparison(Comparison):
     """Variants that have latent tables."""
 
-    kind: ClassVar[Kind] = "latent"
+    kinds: ClassVar[tuple[Kind, ...]] = ("latent",)
+    metrics: ClassVar[tuple[Metric, ...]] = METRICS
+    """All columns of its tables."""
 
     @classmethod
     def holds(cls, run: RunRecord) -> bool:
         return run.has_table
 
+    @staticmethod
+    def table_of(run: RunRecord) -> Rows:
+        return run.table
+
+    @classmethod
+    def value(cls, run: RunRecord, metric: Metric) -> float:
+        return cls.table_of(run)[THIS_PRIOR][metric.subset].get(metric.name, math.nan)
+
     @cached_property
     def subsets(self) -> list[str]:
         """ "all" and the subsets that every run's table has."""
-        tables = [run.table[THIS_PRIOR] for run in self.runs]
+        tables = [self.table_of(run)[THIS_PRIOR] for run in self.runs]
         return [subset for subset in tables[0] if all(subset in table for table in tables)]
 
     @cached_property
@@ -54,7 +64,8 @@ class LatentComparison(Comparison):
         for name in (name for name in ROWS if name != THIS_PRIOR):
             tables: list[tuple[list[str], dict[str, dict[str, float]]]] = []
             for variant in self.variants:
-                for table in (run.table[name] for run in variant.runs.values() if name in run.table):
+                found = [self.table_of(run) for run in variant.runs.values()]
+                for table in (rows[name] for rows in found if name in rows):
                     same = next((names for names, other in tables if agree(table[ALL], other[ALL])), None)
                     if same is None:
                         tables.append(([variant.name], table))
@@ -65,8 +76,14 @@ class LatentComparison(Comparison):
                 labelled[label if len(tables) == 1 else f"{label}: {'; '.join(names)}"] = table
         return labelled
 
+    @cached_property
+    def columns(self) -> list[Metric]:
+        """Its metrics for each subset that has them."""
+        table = self.table_of(self.runs[0])[THIS_PRIOR]
+        return [metric.of(subset) for subset in self.subsets for metric in self.metrics if metric.name in table[subset]]
+
     def values(self, variant: Variant, column: Metric) -> list[float]:
-        return [value_of(run, column) for run in variant.runs.values()]
+        return [self.value(run, column) for run in variant.runs.values()]
 
     def estimate(self, variant: Variant, column: Metric) -> Estimate:
         return over_seeds(self.values(variant, column))
@@ -75,7 +92,7 @@ class LatentComparison(Comparison):
         pairs = self.pairs(variant)
         if not pairs:
             return NOTHING
-        ours, theirs = ([value_of(run, column) for run in runs] for runs in zip(*pairs, strict=True))
+        ours, theirs = ([self.value(run, column) for run in runs] for runs in zip(*pairs, strict=True))
         return mean_interval([our - their for our, their in zip(ours, theirs, strict=True)], resolution(ours + theirs))
 
     def win_rate(self, variant: Variant, column: Metric) -> Estimate:
@@ -113,10 +130,6 @@ def wins(ours: Float[np.ndarray, " pairs"], theirs: Float[np.ndarray, " pairs"])
     won[np.isnan(ours)] = 0.0
     won[np.isnan(ours) & np.isnan(theirs)] = np.nan
     return won
-
-
-def value_of(run: RunRecord, metric: Metric) -> float:
-    return run.table[THIS_PRIOR][metric.subset][metric.name]
 
 
 def over_seeds(values: Sequence[float]) -> Estimate:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from eclipse_pl.intervals import RATES
 from eclipse_pl.latent.metrics import ALL
+from eclipse_pl.reports.distribution_comparison import DistributionComparison
 from eclipse_pl.reports.latent_comparison import Cost, LatentComparison
 from eclipse_pl.reports.metrics import PAIR_VALUES, Metric
 from eclipse_pl.reports.tables import (
@@ -51,7 +54,7 @@ def context_text(latent: LatentComparison, metric: Metric, table: dict[str, dict
     if metric.subset not in table:
         return "–"
     decimals = decimals_of([latent.estimate(variant, metric) for variant in latent.variants])
-    return number(table[metric.subset][metric.name], decimals)
+    return number(table[metric.subset].get(metric.name, math.nan), decimals)
 
 
 def difference_table(latent: LatentComparison, metrics: Sequence[Metric], subset: str = ALL) -> Table:
@@ -64,6 +67,22 @@ def difference_table(latent: LatentComparison, metrics: Sequence[Metric], subset
         "Mean over paired seeds ± half-width of its 95 % t-interval. ▲ better, ▼ worse, ◆ other: intervals that leave out 0. "
         "No sign: the seeds do not separate the two.",
     )
+
+
+def distribution_tables(distribution: DistributionComparison, metrics: Sequence[Metric], subset: str = ALL) -> list[Table]:
+    """The metrics of samples, and their differences. Those of sets of predictions have the whole split alone."""
+    metrics = [metric for metric in metrics if metric.of(subset) in distribution.columns]
+    counts = " or ".join(map(str, distribution.samples))
+    title = f"Distribution, {counts} samples a caption" + ("" if subset == ALL else f", {subset} pairs")
+    note = (
+        "Mean over seeds ± half-width of its 95 % t-interval. Of a single seed: [95 % interval] over images, with the weights "
+        "as they are."
+    )
+    found = [replace(main_table(distribution, metrics, subset), title=title, note=note)]
+    if distribution.others:
+        difference = difference_table(distribution, metrics, subset)
+        found.append(replace(difference, title=f"{difference.title}: {title[0].lower()}{title[1:]}"))
+    return found
 
 
 def win_table(latent: LatentComparison) -> Table:

@@ -11,7 +11,6 @@ from typing import Any
 from eclipse_pl.intervals import Estimate
 from eclipse_pl.reports.comparison import Comparison
 from eclipse_pl.reports.latent_comparison import COSTS, Cost, LatentComparison
-from eclipse_pl.reports.metrics import METRICS
 from eclipse_pl.reports.report import Report
 from eclipse_pl.reports.variants import Variant, plain
 
@@ -22,11 +21,13 @@ Line = dict[str, Any]
 def numbers_csv(report: Report) -> str:
     """Means, differences by paired seeds and win rates with their intervals; baselines, bounds and costs too.
 
-    Scores have the name under which they are logged. ``n`` counts what the interval is ``over``: seeds of training or prompts;
-    images or prompts in win rates. ``interval`` names its method, or the reason why there is none. Numbers that do not exist
-    are empty. Settings are those in which variants differ, by their dotted keys.
+    Scores have the name under which they are logged. ``n`` counts what the interval is ``over``: seeds of training, prompts or
+    images; images or prompts in win rates. ``interval`` names its method, or the reason why there is none. Numbers that do
+    not exist are empty. Settings are those in which variants differ, by their dotted keys.
     """
     lines = [*(latent_lines(report.latent) if report.latent else [])]
+    if (distribution := report.distribution) is not None:
+        lines += [*lines_of(distribution, distribution.columns, single="images"), *context_lines(distribution)]
     if report.scores is not None:
         lines += lines_of(report.scores, report.scores.all_columns, single="prompts")
     header = ["variant", *report.comparison.keys, "subset", "metric", "over", *PARTS]
@@ -40,16 +41,23 @@ def numbers_csv(report: Report) -> str:
 
 def latent_lines(latent: LatentComparison) -> list[Line]:
     """Metrics of every subset; then costs, baselines and bounds."""
-    lines = lines_of(latent, [metric.of(subset) for subset in latent.subsets for metric in METRICS], single="seeds")
+    lines = lines_of(latent, latent.columns, single="seeds")
     for variant in latent.variants:
         cost = Cost.of(variant)
         numbers = {name: cost.number(name) for name in COSTS}
         named = name_and_settings(latent, variant)
         lines += [{**named, "metric": name, "mean": "" if math.isnan(one) else one} for name, one in numbers.items()]
-    for name, table in latent.context.items():
-        for subset, metrics in table.items():
-            lines += [{"variant": name, "subset": subset, "metric": metric, "mean": mean} for metric, mean in metrics.items()]
-    return lines
+    return lines + context_lines(latent)
+
+
+def context_lines(latent: LatentComparison) -> list[Line]:
+    """Baselines and bounds."""
+    return [
+        {"variant": name, "subset": subset, "metric": metric, "mean": "" if math.isnan(mean) else mean}
+        for name, table in latent.context.items()
+        for subset, metrics in table.items()
+        for metric, mean in metrics.items()
+    ]
 
 
 def lines_of(comparison: Comparison, columns: Sequence[Any], single: str) -> list[Line]:

@@ -11,7 +11,7 @@ from eclipse_pl.reports.caveats import caveats, decoder_words, enumerate_seeds
 from eclipse_pl.reports.charts import colour, dash, final_charts, learning_curves
 from eclipse_pl.reports.images import images_of
 from eclipse_pl.reports.latent_comparison import LatentComparison
-from eclipse_pl.reports.latent_tables import cost_table, difference_table, main_table, win_table
+from eclipse_pl.reports.latent_tables import cost_table, difference_table, distribution_tables, main_table, win_table
 from eclipse_pl.reports.published import published_tables
 from eclipse_pl.reports.report import Report
 from eclipse_pl.reports.run_record import RunRecord
@@ -120,8 +120,10 @@ def latent_content(report: Report, latent: LatentComparison) -> dict[str, Any]:
     makers = [main_table, difference_table] if latent.others else [main_table]
     return {
         "main": main_table(latent, report.metrics),
-        "final": final_charts(latent, report.metrics),
+        "final": final_charts(latent, report.metrics)
+        | (final_charts(report.distribution, report.sampled) if report.distribution else {}),
         "against": [difference_table(latent, report.metrics), win_table(latent)] if latent.others else [],
+        "distribution": distribution_content(report),
         "curves": learning_curves(latent),
         "legend": [(name_of(latent, variant), colour(at), dash(at)) for at, variant in enumerate(latent.variants)],
         "subsets": {
@@ -129,6 +131,16 @@ def latent_content(report: Report, latent: LatentComparison) -> dict[str, Any]:
         },
         "cost": cost_table(latent),
     }
+
+
+def distribution_content(report: Report) -> dict[str, list[Table]]:
+    """{subset: tables} of the metrics of samples; empty where no run has them."""
+    if (distribution := report.distribution) is None:
+        return {}
+    subsets = [
+        subset for subset in distribution.subsets if any(one.of(subset) in distribution.columns for one in report.sampled)
+    ]
+    return {subset: distribution_tables(distribution, report.sampled, subset) for subset in subsets}
 
 
 def run_table(report: Report) -> Table:

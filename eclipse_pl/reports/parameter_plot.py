@@ -9,6 +9,7 @@ from typing import Any
 from eclipse_pl.arguments import ending_in, shortest
 from eclipse_pl.latent.metrics import ALL
 from eclipse_pl.reports.comparison import Comparison
+from eclipse_pl.reports.distribution_comparison import DistributionComparison
 from eclipse_pl.reports.latent_comparison import COSTS, Cost, LatentComparison
 from eclipse_pl.reports.metrics import BY_NAME
 from eclipse_pl.reports.report import Report
@@ -189,10 +190,15 @@ def quantity_of(report: Report, y: str) -> tuple[Comparison, Any]:
     subset, _, metric = y.rpartition("/")
     choices = []
     if report.latent is not None:
-        if metric in BY_NAME and (subset or ALL) in report.latent.subsets:
-            return report.latent, BY_NAME[metric].of(subset or ALL)
+        column = BY_NAME[metric].of(subset or ALL) if metric in BY_NAME else None
+        parts = [part for part in (report.latent, report.distribution) if part is not None]
+        if column is not None and (part := next((part for part in parts if column in part.columns), None)):
+            return part, column
+        known = dict.fromkeys(column.name for part in parts for column in part.columns)
+        if column is not None and metric not in known:
+            choices.append("no run was measured with latent.samples, which it needs")
         choices.append(
-            f"the metrics are {', '.join(BY_NAME)}, alone or as SUBSET/METRIC with one of {', '.join(report.latent.subsets)}"
+            f"the metrics are {', '.join(known)}, alone or as SUBSET/METRIC with one of {', '.join(report.latent.subsets)}"
         )
     if scores:
         choices.append(f"the scores are {', '.join(scores)}")
@@ -207,7 +213,9 @@ def levels_of(comparison: Comparison, column: Any) -> dict[str, float]:
 
 def intervals_of(comparison: Comparison) -> str:
     """How many seeds there are, and what intervals are over."""
-    single = "no interval" if isinstance(comparison, LatentComparison) else "95 % intervals over prompts"
+    over = "images" if isinstance(comparison, DistributionComparison) else "prompts"
+    without = isinstance(comparison, LatentComparison) and not isinstance(comparison, DistributionComparison)
+    single = "no interval" if without else f"95 % intervals over {over}"
     counts = sorted(len(variant.runs) for variant in comparison.variants if variant.first.has_seeds)
     if not counts or counts[-1] == 1:
         return f"n = 1 seed: {single}"

@@ -16,10 +16,10 @@ def measure(training: Path, config: dict[str, Any], *more: str) -> str:
     return command("validate", training, *named, *more)
 
 
-def measure_again(training: Path, config: dict[str, Any]) -> str:
+def measure_again(training: Path, config: dict[str, Any], *more: str) -> str:
     if not has_checkpoint(training):
         return f"It cannot be measured again, because {training} has no checkpoint: leave it out."
-    return f"Measure it again, and compare the new run instead: `{measure(training, config)}`."
+    return f"Measure it again, and compare the new run instead: `{measure(training, config, *more)}`."
 
 
 def measure_on_one_set(training: Path, config: dict[str, Any]) -> str:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eclipse_pl.reports.comparison import Comparison
+from eclipse_pl.reports.distribution_comparison import DistributionComparison
 from eclipse_pl.reports.latent_comparison import LatentComparison
-from eclipse_pl.reports.latent_tables import difference_table, main_table, win_table
-from eclipse_pl.reports.metrics import METRICS, Metric
+from eclipse_pl.reports.latent_tables import difference_table, distribution_tables, main_table, win_table
+from eclipse_pl.reports.metrics import DISTRIBUTION, METRICS, Metric
 from eclipse_pl.reports.published import published_tables
 from eclipse_pl.reports.score_comparison import ScoreComparison
 from eclipse_pl.reports.score_tables import score_tables
@@ -20,13 +21,20 @@ IMAGES = 3
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """A comparison, and its parts: ``latent`` of runs with latent tables, ``scores`` of those with scorecards."""
+    """A comparison, and its parts.
+
+    ``latent`` is of runs with latent tables, ``distribution`` of those among them that were measured with ``latent.samples``,
+    and ``scores`` of runs with scorecards.
+    """
 
     comparison: Comparison
     latent: LatentComparison | None
+    distribution: DistributionComparison | None
     scores: ScoreComparison | None
     metrics: Sequence[Metric] = METRICS
     """Columns of the latent tables."""
+    sampled: Sequence[Metric] = DISTRIBUTION
+    """Columns of the tables of distributions."""
     images: int = IMAGES
     """Prompts of each category whose images are shown."""
 
@@ -39,10 +47,12 @@ class Report:
         metrics: Sequence[Metric] = METRICS,
         images: int = IMAGES,
         vary: Sequence[str] = (),
+        sampled: Sequence[Metric] = DISTRIBUTION,
     ) -> Report:
         """See `Comparison.of`."""
         whole = Comparison.of(places, reference, anyway, vary)
-        return cls(whole, LatentComparison.part_of(whole), ScoreComparison.part_of(whole), metrics, images)
+        latent, distribution = LatentComparison.part_of(whole), DistributionComparison.part_of(whole)
+        return cls(whole, latent, distribution, ScoreComparison.part_of(whole), metrics, sampled, images)
 
     @property
     def tables(self) -> list[Table]:
@@ -52,6 +62,8 @@ class Report:
             found.append(main_table(self.latent, self.metrics))
             if self.latent.others:
                 found += [difference_table(self.latent, self.metrics), win_table(self.latent)]
+        if self.distribution is not None:
+            found += distribution_tables(self.distribution, self.sampled)
         return found + (published_tables(self.scores) if self.scores else [])
 
     @property

@@ -14,9 +14,10 @@ import numpy as np
 from eclipse_pl.arguments import flat
 from eclipse_pl.callbacks.latent import THIS_PRIOR, Rows
 from eclipse_pl.callbacks.training_data import TRAINING_DATA_FILE
+from eclipse_pl.intervals import EXACT, STUDENTISED, Estimate
 from eclipse_pl.latent.metrics import ALL, ROWS
 from eclipse_pl.priors.checkpoint import TrainingData, read_config
-from eclipse_pl.reports.metrics import BY_NAME
+from eclipse_pl.reports.metrics import BY_NAME, METRICS
 from eclipse_pl.reports.remedies import finish, measure_again
 from eclipse_pl.reports.score_record import ScoreRecord
 from eclipse_pl.run import read_metrics
@@ -139,10 +140,36 @@ class RunRecord:
         else:
             validated = [row for row in self._logged if row.get("val/cosine")]
             table = rows_of_log(validated[-1]) if validated else {}
+        names = [metric.name for metric in METRICS]
         return {
-            row: {subset: {name: as_float(metrics.get(name)) for name in BY_NAME} for subset, metrics in subsets.items()}
+            row: {subset: {name: as_float(metrics.get(name)) for name in names} for subset, metrics in subsets.items()}
             for row, subsets in table.items()
         }
+
+    @property
+    def samples(self) -> int | None:
+        """Samples a caption whose distribution was measured; None where it was not."""
+        samples: int | None = self.fact("distribution", "samples")
+        return samples
+
+    @cached_property
+    def distribution(self) -> dict[str, dict[str, dict[str, Estimate]]]:
+        """{row: {subset: {metric: mean over captions}}} of samples, with 95 % intervals over images. Needs ``samples``."""
+        rows = self.fact("distribution", "rows")
+        return {
+            row: {
+                subset: {name: over_images(name, numbers, self._images(subset)) for name, numbers in metrics.items()}
+                for subset, metrics in subsets.items()
+            }
+            for row, subsets in rows.items()
+        }
+
+    def _images(self, subset: str) -> int:
+        """Different images of a subset; 1, which has no interval, where the values of each pair are missing."""
+        if self.pairs is None:
+            return 1
+        taken = (self.pairs["subset"] == subset) | (subset == ALL)
+        return len(np.unique(self.pairs["group"][taken]))
 
     @property
     def step(self) -> int:
@@ -200,6 +227,14 @@ class RunRecord:
 
     def __str__(self) -> str:
         return str(self.folder)
+
+
+def over_images(metric: str, numbers: list[float | None], images: int) -> Estimate:
+    """An estimate from its [mean, low, high] in latent.json."""
+    mean, low, high = (as_float(one) for one in numbers)
+    if images < 2 or math.isnan(low):
+        return Estimate.without(mean, images)
+    return Estimate(mean, low, high, images, EXACT if metric == "coverage" else STUDENTISED)
 
 
 def rows_of_log(logged: dict[str, str]) -> Rows:

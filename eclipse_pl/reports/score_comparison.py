@@ -125,7 +125,7 @@ class ScoreComparison(Comparison):
     over prompts: what other prompts of the kind would have given the same weights.
     """
 
-    kind: ClassVar[Kind] = "scores"
+    kinds: ClassVar[tuple[Kind, ...]] = ("scores",)
     _known: dict[tuple[str, str, Column], Any] = field(default_factory=dict)
     """An interval is made once."""
 

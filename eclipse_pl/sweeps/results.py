@@ -15,8 +15,8 @@ from eclipse_pl.latent.metrics import ALL
 from eclipse_pl.launch.local import Status
 from eclipse_pl.reports.comparison import Comparison
 from eclipse_pl.reports.latent_comparison import over_seeds
-from eclipse_pl.reports.latent_tables import main_table
-from eclipse_pl.reports.metrics import BY_NAME, HEADLINE
+from eclipse_pl.reports.latent_tables import distribution_tables, main_table
+from eclipse_pl.reports.metrics import BY_NAME, HEADLINE, METRICS
 from eclipse_pl.reports.report import Report
 from eclipse_pl.reports.score_tables import score_table, summary_table
 from eclipse_pl.reports.tables import Table, decimals_of, estimate_text, rows_of
@@ -81,7 +81,7 @@ class SweepResults:
         names = [parameter.name.partition(".")[0] for parameter in self.plan.file.varying]
         vary = ["decoder"] if "decoder" in names else []
         metric = (self.plan.file.metric or "").rpartition("/")[2]
-        columns = dict.fromkeys([*([metric] if metric in BY_NAME else []), *HEADLINE])
+        columns = dict.fromkeys([*([metric] if BY_NAME.get(metric) in METRICS else []), *HEADLINE])
         return Report.of(list(map(str, self.finished)), anyway=True, metrics=[BY_NAME[name] for name in columns], vary=vary)
 
     def tables(self, report: Report) -> list[Table]:
@@ -97,9 +97,13 @@ class SweepResults:
             known = {column.name for column in report.scores.all_columns}
         if report.latent is not None:
             found.append(main_table(report.latent, report.metrics))
-            if group == "val" and name in BY_NAME and (not subset or subset[0] in report.latent.subsets):
+            if group == "val" and BY_NAME.get(name) in METRICS and (not subset or subset[0] in report.latent.subsets):
                 known.add(metric)
                 found += [main_table(report.latent, report.metrics, subset[0])] if subset and subset[0] != ALL else []
+        if report.distribution is not None:
+            main, *_ = distribution_tables(report.distribution, report.sampled)
+            found.append(main)
+            known |= {f"val/{column.name}" for column in report.sampled}
         if metric not in known and (table := self.logged_table(report.comparison, metric)):
             found.insert(0, table)
         return found

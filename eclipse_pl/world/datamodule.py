@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from filelock import FileLock
+from jaxtyping import Float
 
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.data.manifest import MANIFEST_NAME, Manifest
@@ -18,6 +21,8 @@ from eclipse_pl.raw.find_sources import find_sources
 from eclipse_pl.world.captions import require_detail
 from eclipse_pl.world.encoder import FOLDER, WorldEncoder
 from eclipse_pl.world.pairs import write_pairs
+from eclipse_pl.world.redrawing import Redrawing
+from eclipse_pl.world.redrawn_images import redrawn_embeds
 from eclipse_pl.world.scenes import COLOURS
 from eclipse_pl.world.splits import require_colours
 
@@ -81,6 +86,10 @@ class WorldDataModule(EmbeddingDataModule):
             if not (folder / MANIFEST_NAME).is_file():
                 with torch.random.fork_rng():  # the run that builds the world starts from the same weights as the next run
                     self._build(folder)
+
+    def redrawn(self, captions: Sequence[str], split: str, count: int) -> Float[np.ndarray, "captions count dim"]:
+        """Image embeddings of ``count`` scenes that each caption describes, as the world draws them: see `Redrawing`."""
+        return redrawn_embeds(Redrawing(split, self.detail, self.colours), captions, count)
 
     def _build(self, folder: Path) -> None:
         raw = folder / "raw"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
@@ -15,6 +15,18 @@ DIAMETER = {"small": 17, "large": 25}  # odd, so that the centre is a pixel and 
 SIDE = 64
 CATEGORIES = ("colour", "shape", "texture", "spatial", "numeracy", "complex")
 RELATIONAL = ("spatial", "complex")
+
+KINDS = {
+    "colour": (0.1, 0.5, 0.4), "shape": (0.1, 0.5, 0.4), "texture": (0, 1), "spatial": (0, 1), "numeracy": (0.3, 0.7),
+    "complex": (0, 0.5, 0.35, 0.15),
+}  # fmt: skip
+"""Shares of the scenes of each category that have 1, 2, ... kinds of object."""
+COUNTED = {1: ((2,), (3,), (4,)), 2: ((2, 1), (3, 1), (2, 2))}
+"""Counts of the kinds in ``numeracy``, equally often."""
+ONE_TEXTURE = ("colour", "shape")
+"""Categories whose objects share one texture."""
+REPEATED_COLOURS = ("shape",)
+"""Categories whose objects may have one colour; elsewhere each kind has its own."""
 
 HELD_OUT = frozenset(
     {
@@ -73,8 +85,7 @@ class Scene:
         Scenes that differ only in binding, size or place have the same hash. So no caption, scene or counterpart of one split
         occurs in another, with any seeds.
         """
-        bag = [sorted(part) for part in (*zip(*self.kinds, strict=True), map(len, self.kinds.values()))]
-        return ("test", "val", "train", "train", "train")[sha256(repr(bag).encode()).digest()[0] % 5]
+        return split_of(*zip(*self.kinds, strict=True), map(len, self.kinds.values()))
 
     @property
     def relation(self) -> str | None:
@@ -98,6 +109,12 @@ class Scene:
             sides.reverse()
         axis = {"left": "row", "right": "row", "above": "column", "below": "column"}.get(self.relation or "")
         return (*counts, axis, *sides)
+
+
+def split_of(*bag: Iterable[str | int]) -> str:
+    """The split of scenes with these colours, shapes, textures and counts of their kinds, whose order does not matter."""
+    ordered = [sorted(part) for part in bag]
+    return ("test", "val", "train", "train", "train")[sha256(repr(ordered).encode()).digest()[0] % 5]
 
 
 def relation(first: SceneObject, second: SceneObject, margin: int = MARGIN) -> str | None:
@@ -127,7 +144,7 @@ def draw_scene(category: str, seed: tuple[int, ...], accept: Callable[[Scene], b
     for _ in range(10_000):
         scene = Scene(category, _draw_objects(category, rng))
         if accept(scene):
-            return _place(scene, rng)
+            return place(scene, rng)
     raise ValueError(
         f"The world has too few different scenes of category {category!r} for this request. Ask for fewer pairs or prompts."
     )
@@ -181,32 +198,43 @@ def _apart(one: SceneObject, other: SceneObject) -> bool:
 
 def _draw_objects(category: str, rng: np.random.Generator) -> tuple[SceneObject, ...]:
     """Draw attributes without places. No two kinds share colour and shape, so that a caption can name each."""
-    shares = {"colour": (0.1, 0.5, 0.4), "shape": (0.1, 0.5, 0.4), "complex": (0, 0.5, 0.35, 0.15), "numeracy": (0.3, 0.7)}
-    kinds = 1 + int(rng.choice(len(share := shares.get(category, (0, 1))), p=share))
+    kinds = 1 + int(rng.choice(len(share := KINDS[category]), p=share))
     shapes = rng.permutation(len(SHAPES))[:kinds]
-    same = category == "shape"  # here colours may repeat; elsewhere each object has its own
-    colours = rng.integers(len(COLOURS), size=kinds) if same else rng.permutation(len(COLOURS))[:kinds]
-    if category in ("colour", "shape"):
+    repeated = category in REPEATED_COLOURS
+    colours = rng.integers(len(COLOURS), size=kinds) if repeated else rng.permutation(len(COLOURS))[:kinds]
+    if category in ONE_TEXTURE:
         textures: np.ndarray = np.repeat(rng.integers(len(TEXTURES)) * (rng.random() < 0.5), kinds)
     elif category == "texture":
         textures = rng.permutation(len(TEXTURES))[:kinds]
     else:
         textures = rng.integers(len(TEXTURES), size=kinds) * (rng.random(kinds) < 0.5)
-    counts = [1] * kinds
-    if category == "numeracy":
-        counts = [int(rng.integers(2, 5))] if kinds == 1 else [[2, 1], [3, 1], [2, 2]][rng.integers(3)]
-    total = sum(counts)
-    large = rng.random(kinds) < 0.5
-    if total > 2:  # at most one is large: four would fill the image
-        large &= (np.arange(kinds) == rng.integers(kinds)) & (np.array(counts) == 1)
+    counts = draw_counts(category, kinds, rng)
+    sizes = draw_sizes(counts, rng)
     return tuple(
-        SceneObject(COLOURS[colours[k]], SHAPES[shapes[k]], TEXTURES[textures[k]], ("small", "large")[int(large[k])])
+        SceneObject(COLOURS[colours[k]], SHAPES[shapes[k]], TEXTURES[textures[k]], sizes[k])
         for k in range(kinds)
         for _ in range(counts[k])
     )
 
 
-def _place(scene: Scene, rng: np.random.Generator) -> Scene:
+def draw_counts(category: str, kinds: int, rng: np.random.Generator) -> Sequence[int]:
+    """The number of objects of each kind."""
+    if category != "numeracy":
+        return [1] * kinds
+    return COUNTED[kinds][rng.integers(len(COUNTED[kinds]))]
+
+
+def draw_sizes(counts: Sequence[int], rng: np.random.Generator) -> list[str]:
+    """The size of each kind."""
+    kinds = len(counts)
+    large = rng.random(kinds) < 0.5
+    if sum(counts) > 2:  # at most one is large: four would fill the image
+        large &= (np.arange(kinds) == rng.integers(kinds)) & (np.array(counts) == 1)
+    return [("small", "large")[int(one)] for one in large]
+
+
+def place(scene: Scene, rng: np.random.Generator) -> Scene:
+    """The scene with places for its objects."""
     while True:
         placed: list[SceneObject] = []
         for thing in scene.objects:

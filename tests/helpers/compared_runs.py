@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,18 @@ SEEDS = (0, 1, 2)
 WEIGHTS = (0.0, 1.0)
 
 
-def make_runs(folder: Path) -> Path:
-    """Two variants of three seeds, each below ``runs/tiny``: ``weight_0.0_seed_0`` and so on."""
+def make_runs(folder: Path, *more: str, seeds: Sequence[int] = SEEDS) -> Path:
+    """Two variants of these seeds, each below ``runs/tiny``: ``weight_0.0_seed_0`` and so on. ``more`` are words of `fit`."""
     experiment = write_experiment(folder, trainer__max_steps=4, trainer__val_check_interval=2)
     for weight in WEIGHTS:
-        for seed in SEEDS:
+        for seed in seeds:
             options = {
                 "run.version": f"weight_{weight}_seed_{seed}",
                 "seed_everything": seed,
                 "data.init_args.seed": seed,
                 "model.prior.init_args.contrastive_weight": weight,
             }
-            main(["fit", "--config", str(experiment), *(f"--{name}={value}" for name, value in options.items())])
+            main(["fit", "--config", str(experiment), *(f"--{name}={value}" for name, value in options.items()), *more])
     return folder / "runs" / "tiny"
 
 

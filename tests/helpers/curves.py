@@ -53,6 +53,8 @@ PRIORS: dict[str, Callable[[ClipSpace], Prior]] = {
     "EclipsePrior, energy": partial(EclipsePrior, projection="energy", samples=2, **SMALL),
     "DiffusionPrior": partial(DiffusionPrior, **SMALL),
     "FlowPrior": partial(FlowPrior, **SMALL),
+    # another pair's image is that of a neighbour on its rank, so here no caption is dropped
+    "FlowPrior, text": partial(FlowPrior, source="text", condition_dropout=0.0, guidance_scale=1.0, **SMALL),
     # a rank draws the pairs that have an interval among its own, so here all have one
     "MeanFlowPrior": partial(MeanFlowPrior, interval_share=1.0, adaptive_power=0.0, **SMALL),
     "BestOfPrior": partial(BestOfPrior, prior="eclipse_pl.priors.flow.FlowPrior", prior_args=SMALL),

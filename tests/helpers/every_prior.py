@@ -70,6 +70,7 @@ OPTIONS: dict[type[Prior], list[dict[str, Any]]] = {
             {"condition_dropout": 0.0, "guidance_scale": 1.0},
             {"sampler": "heun"},
             {"sampler": "stochastic"},
+            {"source": "text", "source_layers": 1, "kl_weight": 0.5},
         )
     ],
     # without the derivative: torch has no forward mode under a GPU that is not there

@@ -1,0 +1,48 @@
+"""The covariance of a set of shards that was made before sets had one: computed once, and kept in the user's cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+from jaxtyping import Float
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch import Tensor
+
+from eclipse_pl.data.remote_folder import is_url
+from eclipse_pl.data.shard_set import ShardSet
+from eclipse_pl.embed.folder import image_statistics
+from eclipse_pl.files import atomic_path, cache_folder
+from eclipse_pl.priors.prior import Prior
+from eclipse_pl.priors.standardised import StandardisedNetwork
+
+
+def complete_covariance(prior: Prior, shards: ShardSet, folder: str) -> None:
+    """Give the covariance of ``shards`` to networks that are to predict whitened embeddings and lack it.
+
+    It reads all image embeddings of the training pairs, once for a set. Behind a URL that would be a download of the set, so
+    there the network says itself, at its first use, what is missing.
+    """
+    networks = [one for one in prior.modules() if isinstance(one, StandardisedNetwork) and one.lacks_covariance]
+    if not networks or is_url(folder):
+        return
+    covariance = kept_covariance(shards, Path(folder))
+    for network in networks:
+        network.set_whitening(prior.space.image_mean, covariance)
+
+
+def kept_covariance(shards: ShardSet, folder: Path) -> Float[Tensor, "dim dim"]:
+    """From the cache, or computed now. Only one of several processes computes it."""
+    path = cache_folder("covariance") / f"{shards.manifest.digest[:16]}.npy"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if not path.is_file():
+            rank_zero_info(
+                f"{shards.name} holds no covariance of its image embeddings. It is computed now, and kept in {path}."
+            )
+            found = image_statistics(folder, shards.manifest.shards, shards.space.dim).image_covariance
+            with atomic_path(path) as temporary, open(temporary, "wb") as file:
+                np.save(file, found.numpy())
+    return torch.from_numpy(np.load(path, allow_pickle=False))
