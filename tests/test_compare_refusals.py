@@ -51,7 +51,7 @@ def test_what_was_measured_otherwise_is_refused_or_marked(compared_runs, tmp_pat
     printed = " ".join(capfd.readouterr().out.split())
     assert f"{SECOND} †" in printed
     assert "Not a fair comparison" in printed
-    page = Path("compare.html").read_text()
+    page = Path("compare/page.html").read_text()
     assert "Not a fair comparison" in page
     assert f"{SECOND} †" in page.replace("<wbr>", "")
     assert numbers()[SECOND, "all", "cosine"]["marked"] == "yes"
@@ -95,7 +95,7 @@ def test_a_run_that_never_was_validated_is_left_out(compared_runs, tmp_path, cap
     compare(folder, "--anyway", "--csv", "numbers.csv")
     assert f"{folder / LAST} is left out" in " ".join(capfd.readouterr().out.split())
     assert numbers()[SECOND, "all", "cosine"]["n"] == "2"
-    Path("compare.html").unlink()
+    Path("compare/page.html").unlink()
     assert "nothing to compare" in refused(capfd, folder / LAST, "--anyway")
 
 

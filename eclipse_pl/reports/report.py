@@ -14,8 +14,6 @@ from eclipse_pl.reports.score_comparison import ScoreComparison
 from eclipse_pl.reports.score_tables import score_tables
 from eclipse_pl.reports.tables import Table
 
-IMAGES = 3
-
 
 @dataclass(frozen=True, eq=False)
 class Report:
@@ -26,8 +24,8 @@ class Report:
     scores: ScoreComparison | None
     metrics: Sequence[Metric] = METRICS
     """Columns of the latent tables."""
-    images: int = IMAGES
-    """Prompts of each category whose images are shown."""
+    images: int | None = None
+    """Prompts of each category whose images are shown; None for as many as a page shows without being asked."""
 
     @classmethod
     def of(
@@ -36,7 +34,7 @@ class Report:
         reference: str | None = None,
         anyway: bool = False,
         metrics: Sequence[Metric] = METRICS,
-        images: int = IMAGES,
+        images: int | None = None,
         vary: Sequence[str] = (),
     ) -> Report:
         """See `Comparison.of`."""
