@@ -224,9 +224,12 @@ def test_a_folder_that_cannot_be_read(compared_runs, capfd, monkeypatch):
 @pytest.mark.long
 def test_files_that_cannot_be_written(compared_runs, tmp_path, capfd):
     (tmp_path / "file").write_text("")
-    said = refused(capfd, compared_runs, "--out", tmp_path / "file" / "page.html")
-    assert "Cannot write" in said
-    assert "--out" in said
+    for place in (["--out", tmp_path / "file" / "page"], ["--single-file", "--out", tmp_path / "file" / "page.html"]):
+        said = refused(capfd, compared_runs, *place)
+        assert "Cannot write" in said
+        assert "--out" in said
+    said = refused(capfd, compared_runs, "--out", tmp_path / "page.html")
+    assert "which names a file" in said and "--single-file" in said
     assert command(["compare", str(compared_runs), "--csv", str(tmp_path)]) == 2
     assert "Choose another file with --csv" in capfd.readouterr().err
     assert not list(tmp_path.glob("*.partial"))

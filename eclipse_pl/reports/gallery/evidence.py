@@ -93,7 +93,7 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def rounded(value: float | None) -> float | None:
+def rounded(value: float | int | None) -> float | int | None:
     """Four decimals, whole numbers without any."""
     if value is None:
         return None

@@ -141,7 +141,7 @@ class ImageColumn:
         return {**shown, "file": name}
 
 
-def wins_of(scores: ScoreComparison, variant: Variant, scorer: str) -> dict[str, list[float]]:
+def wins_of(scores: ScoreComparison, variant: Variant, scorer: str) -> dict[str, list[float | int]]:
     """{prompt id: [win rate, mean difference, pairs]} of a variant against the reference."""
     pairs: list[tuple[RunRecord, RunRecord]] = scores.pairs(variant)
     columns = [column for column in scores.columns(scorer) if not column.is_mean]

@@ -180,7 +180,8 @@ function makeViewer(data, sequence, linkOf) {
   });
   dialog.addEventListener("close", () => {
     if (asked()) history.replaceState(null, "", location.href.replace(/#.*/, ""));
-    if (shown.join() !== opened || document.activeElement === document.body) linkOf(shown)?.focus();
+    const focus = document.activeElement, lost = focus === document.body || dialog.contains(focus);
+    if (lost || shown.join() !== opened) linkOf(shown)?.focus();
   });
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
   part(".close").addEventListener("click", () => dialog.close());
