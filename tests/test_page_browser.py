@@ -117,6 +117,11 @@ def corners_of(rect: Any) -> list[float]:
     return corners
 
 
+def begins(found: list[Any], expected: list[Any]) -> bool:
+    """Whether these are the first of what is expected: a page draws as many as are near what is seen."""
+    return len(found) >= 20 and found == expected[: len(found)]
+
+
 def test_a_click_shows_the_real_size_and_escape_closes(opened):
     link = opened.link(3)
     image = link.locator("img")
@@ -155,17 +160,18 @@ def test_filters_and_orders_change_what_is_shown(opened, page_file):
     assert len({tuple(won) for won in wins.values()}) > 1
     page.get_by_role("button", name="more of").focus()
     page.keyboard.press("Enter")
-    assert [wins[text] for text in opened.shown] == sorted(wins.values(), reverse=True)
+    assert begins([wins[text] for text in opened.shown], sorted(wins.values(), reverse=True))
     page.get_by_label("Order").select_option("wins-low")
-    assert [wins[text] for text in opened.shown] == sorted(wins.values())[: len(opened.shown)]
+    assert begins([wins[text] for text in opened.shown], sorted(wins.values()))
     page.get_by_label("Order").select_option("given")
-    assert opened.shown == [prompt["text"] for prompt in data["prompts"]][: len(opened.shown)]
+    assert begins(opened.shown, [prompt["text"] for prompt in data["prompts"]])
     page.get_by_label("Category").select_option("spatial")
     spatial = [prompt["text"] for prompt in data["prompts"] if prompt["category"] == "spatial"]
     assert opened.shown == spatial
     page.get_by_label("Prompt has the words").fill("BLUE bowl kite")
-    assert opened.shown == [text for text in spatial if "blue" in text and "bowl" in text and "kite" in text]
-    assert page.get_by_role("status").inner_text().startswith(f"{len(opened.shown)} of {PROMPTS} prompts")
+    found = [text for text in spatial if "blue" in text and "bowl" in text and "kite" in text]
+    assert opened.shown == found
+    assert page.get_by_role("status").inner_text().startswith(f"{len(found)} of {PROMPTS} prompts")
     page.get_by_label("Prompt has the words").fill("no such prompt")
     assert opened.shown == []
     page.get_by_label("Prompt has the words").fill("")
@@ -173,7 +179,7 @@ def test_filters_and_orders_change_what_is_shown(opened, page_file):
     page.get_by_label("by scorer").select_option("1")
     page.get_by_label("Order").select_option("score-high")
     scores = {prompt["text"]: prompt["rows"][0][1][1]["scores"][1][1] for prompt in data["prompts"]}
-    assert [scores[text] for text in opened.shown] == sorted(scores.values(), reverse=True)[: len(opened.shown)]
+    assert begins([scores[text] for text in opened.shown], sorted(scores.values(), reverse=True))
 
 
 @pytest.mark.parametrize("opened", [{"viewport": DESKTOP}, {"viewport": PHONE}], indirect=True, ids=["desktop", "phone"])
@@ -190,6 +196,8 @@ def test_boxes_of_the_evidence_are_where_the_objects_are(opened, folders, page_f
         scale = (right - left) / SIZE[0]
         assert (bottom - top) / SIZE[1] == pytest.approx(scale, rel=0.01)
         assert boxes.count() == len(evidence) == 2
+        words = [place_of(text) for text in opened.viewer.locator(".overlay text").all()]
+        assert all(8 < bottom - top < 26 for _, top, _, bottom in words), "words are as large as those of the page"
         for number, found in enumerate(evidence):
             x_min, y_min, x_max, y_max = found["box"]
             expected = [left + scale * x_min, top + scale * y_min, left + scale * x_max, top + scale * y_max]

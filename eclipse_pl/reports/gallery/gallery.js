@@ -100,7 +100,7 @@
     drawn = 0;
     draw(STEP);
     const by = order.value === "given" ? [] : [data.scorers[scorer.value], ...(others.length > 1 ? [data.variants[variant.value][0]] : [])];
-    const text = [...by, order.selectedOptions[0].textContent].join(": ");
+    const text = [...by, order.selectedOptions[0].textContent].join(", ");
     part(".status").textContent = `${chosen.length} of ${data.prompts.length} prompts, ${sequence.length} images. Order: ${text}.`;
   }
 

@@ -81,14 +81,17 @@ function makeViewer(data, sequence, linkOf) {
     overlay.setAttribute("viewBox", `0 0 ${width} ${height}`);
     overlay.setAttribute("aria-label", `${boxes.length} boxes`);
     overlay.toggleAttribute("hidden", !boxes.length);
-    const letters = (13 * width) / (image.width * scaleOf(image));
+    // texts are as large as the page's, whatever the size of the image; small images have room for numbers alone
+    const wide = image.width * scaleOf(image), letters = (13 * width) / wide;
+    const inFull = boxes.length <= 12 && wide >= SMALL;
     overlay.replaceChildren(...boxes.map(([label, , left, top, right, bottom], number) => {
       const group = svg("g", { class: `k${number % 7}` });
       const corners = { x: left, y: top, width: Math.max(0, right - left), height: Math.max(0, bottom - top) };
-      const above = top > letters * 1.4;
-      const text = { x: Math.max(left, 0), y: above ? top - letters * 0.35 : top + letters * 1.1, "font-size": letters, "stroke-width": letters / 4 };
-      group.append(svg("rect", { ...corners, class: "halo" }), svg("rect", { ...corners, class: "box" }));
-      group.append(svg("text", text, boxes.length > 12 ? String(number + 1) : `${number + 1} ${label}`));
+      const toLeft = left > width / 2;
+      const place = { x: toLeft ? Math.min(right, width) : Math.max(left, 0), "text-anchor": toLeft ? "end" : "start", "stroke-width": letters / 4 };
+      const text = svg("text", { ...place, y: top > letters * 1.4 ? top - letters * 0.35 : top + letters * 1.1 }, inFull ? `${number + 1} ${label}` : String(number + 1));
+      text.style.fontSize = `${letters}px`;
+      group.append(svg("rect", { ...corners, class: "halo" }), svg("rect", { ...corners, class: "box" }), text);
       return group;
     }));
   }
