@@ -100,6 +100,14 @@ def data_of(file: Path) -> dict[str, Any]:
     return found
 
 
+def with_data(file: Path, name: str, data: dict[str, Any]) -> Path:
+    """The page beside itself, with other data."""
+    text, begin = file.read_text(), 'id="gallery-data">'
+    start, end = text.index(begin) + len(begin), text.index("</script>")
+    file.with_name(name).write_text(text[:start] + json.dumps(data).replace("<", r"\u003c") + text[end:])
+    return file.with_name(name)
+
+
 def place_of(locator: Any) -> list[float]:
     box = locator.evaluate("one => one.getBoundingClientRect().toJSON()")
     return [box[side] for side in ("left", "top", "right", "bottom")]
@@ -312,17 +320,12 @@ COLOURS = """root => {
 
 def test_1500_images_are_listed_soon_and_loaded_when_they_are_seen(chromium, page_file):
     """The bound is that of a busy machine; docs/compare.md has the measured time."""
-    text = page_file.read_text()
     data = data_of(page_file)
     prompts = []
     for number in range(750):
         prompt = copy.deepcopy(data["prompts"][number % PROMPTS])
         prompts.append({**prompt, "id": f"large/{number}", "text": f"{prompt['text']}, number {number}"})
-    content = json.dumps({**data, "prompts": prompts}).replace("<", r"\u003c")
-    start, end = text.index('id="gallery-data">') + len('id="gallery-data">'), text.index("</script>")
-    large = page_file.with_name("large.html")
-    large.write_text(text[:start] + content + text[end:])
-    one = Open(chromium, large)
+    one = Open(chromium, with_data(page_file, "large.html", {**data, "prompts": prompts}))
     loaded = one.page.evaluate("performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd")
     assert loaded < 8000
     assert one.page.get_by_role("status").inner_text().startswith("750 of 750 prompts, 1500 images")
@@ -340,3 +343,19 @@ def test_an_address_opens_an_image(opened, page_file):
     assert "Evidence of asks[tiny]" in opened.viewer.inner_text()
     opened.page.keyboard.press("Escape")
     assert opened.has_focus(opened.page.locator("#at-2-0-1"))
+
+
+def test_a_page_of_one_variant_has_no_win_rates(chromium, page_file):
+    data = data_of(page_file)
+    for prompt in data["prompts"]:
+        prompt.update(wins=[[None], [None]], rows=[[seed, images[:1]] for seed, images in prompt["rows"]])
+    data["prompts"][1]["rows"][0][1][0] = {"missing": "not generated"}
+    one = Open(chromium, with_data(page_file, "one.html", {**data, "variants": data["variants"][:1]}))
+    assert one.shown[0] == data["prompts"][0]["text"]
+    assert "win rate" not in one.page.locator("#images").inner_text()
+    assert one.page.get_by_text("not generated").count() == 1
+    assert not one.page.get_by_label("of variant").is_visible()
+    one.view(one.link(1))
+    assert one.viewer.locator(".place").inner_text() == f"2 of {PROMPTS - 1}", "what is not there is passed over"
+    one.context.close()
+    assert not one.wrong
