@@ -238,34 +238,6 @@ def pooled_values(pairs: list[tuple[RunRecord, RunRecord]], column: ScoreColumn)
     return (a, b) if any(np.isfinite(a[key] - b[key]) for key in a) else None
 
 
-@dataclass(frozen=True)
-class PromptWins:
-    """How often the images of one prompt are better than the reference's: the part of a win rate that a prompt has."""
-
-    rate: float
-    """Ties count half, as in a win rate."""
-    difference: float
-    """Mean difference of the values, which tells prompts of the same rate apart."""
-    pairs: int
-
-
-def wins_by_prompt(pairs: list[tuple[RunRecord, RunRecord]], column: ScoreColumn) -> dict[str, PromptWins]:
-    """{prompt id: wins}; without prompts of which no image was scored on both sides."""
-    pooled = pooled_values(pairs, column)
-    differences: dict[str, list[float]] = {}
-    for key, value in pooled[0].items() if pooled else ():
-        if math.isfinite(difference := value - pooled[1][key]):  # type: ignore[index]
-            differences.setdefault(key[0], []).append(difference)
-    return {
-        prompt: PromptWins(
-            math.fsum(0.5 if one == 0 else one > 0 for one in of_prompt) / len(of_prompt),
-            math.fsum(of_prompt) / len(of_prompt),
-            len(of_prompt),
-        )
-        for prompt, of_prompt in differences.items()
-    }
-
-
 def paired_values(
     ours: ScoreRecord, theirs: ScoreRecord, scorer: str, category: str, subset: str
 ) -> tuple[ScoreValues, ScoreValues] | None:

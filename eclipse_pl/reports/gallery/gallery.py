@@ -15,10 +15,10 @@ from eclipse_pl.prompts.prompt import Prompt, PromptSet
 from eclipse_pl.prompts.subsets import stratified
 from eclipse_pl.reports.gallery.copies import FOLDER, copy_name
 from eclipse_pl.reports.gallery.evidence import shown_evidence
+from eclipse_pl.reports.gallery.prompt_wins import wins_of
 from eclipse_pl.reports.images import column_note, prompts_of, shown_run
 from eclipse_pl.reports.report import Report
-from eclipse_pl.reports.run_record import RunRecord
-from eclipse_pl.reports.score_comparison import ScoreColumn, ScoreComparison, wins_by_prompt
+from eclipse_pl.reports.score_comparison import ScoreComparison
 from eclipse_pl.reports.score_record import ScoredImage
 from eclipse_pl.reports.tables import name_of
 from eclipse_pl.reports.variants import Variant
@@ -139,18 +139,6 @@ class ImageColumn:
             return {**shown, "missing": str(error)}
         self.files[name] = self.folder / scored.file
         return {**shown, "file": name}
-
-
-def wins_of(scores: ScoreComparison, variant: Variant, scorer: str) -> dict[str, list[float | int]]:
-    """{prompt id: [win rate, mean difference, pairs]} of a variant against the reference."""
-    pairs: list[tuple[RunRecord, RunRecord]] = scores.pairs(variant)
-    columns = [column for column in scores.columns(scorer) if not column.is_mean]
-    of_categories = (wins_by_prompt(pairs, ScoreColumn(scorer, column.categories)) for column in columns)
-    return {
-        prompt: [round(won.rate, 4), won.difference, won.pairs]
-        for of_category in of_categories
-        for prompt, won in of_category.items()
-    }
 
 
 def extent(wanted: int | None, prompts: list[Prompt], seeds: int, variants: int) -> tuple[int, int]:
