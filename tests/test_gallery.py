@@ -42,6 +42,7 @@ def two(tmp_path) -> tuple[Path, Path]:
 def data_of(text: str) -> dict[str, Any]:
     """What the page's script reads."""
     (content,) = re.findall(r'<script type="application/json" id="gallery-data">(.*?)</script>', text, re.DOTALL)
+    assert not re.search("[<>&]", content), "nothing in it can end the script or begin a comment"
     found: dict[str, Any] = json.loads(content)
     return found
 
@@ -131,7 +132,7 @@ def test_boxes_and_questions_of_the_rows_are_those_of_the_page(two, tmp_path):
 def test_nothing_from_rows_and_scorecards_becomes_markup(tmp_path):
     folder = scored(tmp_path / "hostile", identity=pipeline(HOSTILE.replace("/", "")))
     rows = rows_of(folder)
-    end = "</script><!--<script>\u2028" + HOSTILE
+    end = "</script x</script><!--<script \u2028" + HOSTILE
     for row in rows:
         evidence = {end: end, "boxes": [{"label": end, "confidence": 1, "box": [0, 0, 1, 1]}]}
         row.update(prompt=end, category=end, subset=end, failed=end, scores={end: {"value": 1.0, "evidence": evidence}})
