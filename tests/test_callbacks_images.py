@@ -70,7 +70,8 @@ def test_compare_shows_scores_and_images_of_a_run(run: Path, tmp_path: Path, mon
     cell = json.loads((run / "scorecard.json").read_text())["scores"]["mean_colour"]["colour"]["all"]
     assert numbers()["tiny", "all", "benchmark/colour/mean_colour"]["mean"] == str(cell["mean"])
     assert ("tiny", "all", "cosine") in numbers()
-    assert Path("compare.html").read_text().count("<img ") == 12, "two prompts of each of six categories"
+    page = Path("compare/page.html").read_text()
+    assert page.count('"file":') == 12, "two prompts of each of six categories"
 
 
 def test_training_does_not_notice(run: Path, folder: Path) -> None:

@@ -100,7 +100,7 @@ def test_another_reference_turns_the_difference_round(compared_runs, capfd):
     forward = float(numbers()[SECOND, "all", "cosine"]["difference_mean"])
     compare(compared_runs, "--csv", "numbers.csv", "--reference", "=1.0")
     assert float(numbers()[FIRST, "all", "cosine"]["difference_mean"]) == pytest.approx(-forward)
-    Path("compare.html").unlink()
+    Path("compare/page.html").unlink()
     assert f"they are: {FIRST}; {SECOND}" in refused(capfd, compared_runs, "--reference", "EclipsePrior")
     assert "several variants" in refused(capfd, compared_runs, "--reference", "contrastive")
 
@@ -129,7 +129,7 @@ def test_a_plot_of_a_metric_against_a_parameter(compared_runs, capfd):
         assert len(image.convert("RGB").getcolors(1 << 20)) > 10
     compare(compared_runs, "--plot", "cost.svg", "--x", "samples_seen", "--y", "mse")
     assert Path("cost.svg").read_text().rstrip().endswith("</svg>")
-    Path("compare.html").unlink()
+    Path("compare/page.html").unlink()
     plot = [compared_runs, "--plot", "a.png"]
     assert "go together" in refused(capfd, *plot)
     assert "contrastive_weight, trained_steps, samples_seen" in refused(capfd, *plot, "--x", "temperature", "--y", "cosine")
@@ -196,7 +196,7 @@ def test_a_schedule_that_was_not_finished_is_said(compared_runs, tmp_path, capsy
     edit_report(folder / "weight_1.0_seed_1", lambda report: report.update(schedule_steps=800))
     compare(folder)
     said = f"was not finished in 1 of 6 runs: {folder / 'weight_1.0_seed_1'} (step 4 of 800)."
-    assert said in flowing(capsys) and "was not finished in 1 of 6 runs" in Path("compare.html").read_text()
+    assert said in flowing(capsys) and "was not finished in 1 of 6 runs" in Path("compare/page.html").read_text()
 
 
 @pytest.mark.long
@@ -237,8 +237,8 @@ def test_runs_of_test_take_seeds_and_costs_from_the_run_that_trained(compared_ru
     assert float(row["mean"]) == tested["rows"]["this prior"]["all"]["cosine"]
     assert row["difference_n"] == "1"
     assert float(numbers()[SECOND, "", "samples_seen"]["mean"]) == 32
-    assert "the test split" in Path("compare.html").read_text()
-    assert "polyline" in Path("compare.html").read_text(), "curves of the training run"
+    assert "the test split" in Path("compare/page.html").read_text()
+    assert "polyline" in Path("compare/page.html").read_text(), "curves of the training run"
 
 
 @pytest.mark.long

@@ -51,7 +51,7 @@ def test_what_was_measured_otherwise_is_refused_or_marked(compared_runs, tmp_pat
     printed = " ".join(capfd.readouterr().out.split())
     assert f"{SECOND} †" in printed
     assert "Not a fair comparison" in printed
-    page = Path("compare.html").read_text()
+    page = Path("compare/page.html").read_text()
     assert "Not a fair comparison" in page
     assert f"{SECOND} †" in page.replace("<wbr>", "")
     assert numbers()[SECOND, "all", "cosine"]["marked"] == "yes"
@@ -95,7 +95,7 @@ def test_a_run_that_never_was_validated_is_left_out(compared_runs, tmp_path, cap
     compare(folder, "--anyway", "--csv", "numbers.csv")
     assert f"{folder / LAST} is left out" in " ".join(capfd.readouterr().out.split())
     assert numbers()[SECOND, "all", "cosine"]["n"] == "2"
-    Path("compare.html").unlink()
+    Path("compare/page.html").unlink()
     assert "nothing to compare" in refused(capfd, folder / LAST, "--anyway")
 
 
@@ -224,9 +224,12 @@ def test_a_folder_that_cannot_be_read(compared_runs, capfd, monkeypatch):
 @pytest.mark.long
 def test_files_that_cannot_be_written(compared_runs, tmp_path, capfd):
     (tmp_path / "file").write_text("")
-    said = refused(capfd, compared_runs, "--out", tmp_path / "file" / "page.html")
-    assert "Cannot write" in said
-    assert "--out" in said
+    for place in (["--out", tmp_path / "file" / "page"], ["--single-file", "--out", tmp_path / "file" / "page.html"]):
+        said = refused(capfd, compared_runs, *place)
+        assert "Cannot write" in said
+        assert "--out" in said
+    said = refused(capfd, compared_runs, "--out", tmp_path / "page.html")
+    assert "which names a file" in said and "--single-file" in said
     assert command(["compare", str(compared_runs), "--csv", str(tmp_path)]) == 2
     assert "Choose another file with --csv" in capfd.readouterr().err
     assert not list(tmp_path.glob("*.partial"))

@@ -112,7 +112,7 @@ def test_the_mean_stands_before_the_categories(two, capsys):
     compare(*two, "--markdown")
     header = "| trainings | mean\u00a0↑ | color\u00a0↑ | shape\u00a0↑ |"
     assert header in capsys.readouterr().out
-    cells = Page(Path("compare.html").read_text()).cells
+    cells = Page(Path("compare/page.html").read_text()).cells
     at = cells.index(SCORER)
     assert cells[at : at + 5] == [SCORER, "trainings", "mean\u00a0↑", "color\u00a0↑", "shape\u00a0↑"]
     assert cells[cells.index(f"{SCORER}: win rate against plain") + 2] == "all images"
@@ -125,7 +125,7 @@ def test_few_prompts_are_said_to_be_too_few(two, capsys):
     row = numbers()["light", "all", COLOR]
     assert (row["interval"], row["low"], row["difference_interval"], row["difference_low"]) == ("too few", "", "too few", "")
     assert row["win_rate_interval"] == "Clopper-Pearson" and row["win_rate_low"], "outcomes have one, however few they are"
-    assert f"{cell['mean']:.3f} (too few)" in Path("compare.html").read_text()
+    assert f"{cell['mean']:.3f} (too few)" in Path("compare/page.html").read_text()
 
 
 @pytest.mark.parametrize("right", [0, 1])
@@ -291,7 +291,7 @@ def test_a_category_that_one_was_not_scored_in_is_not_in_the_mean(two):
 
 def test_numbers_of_the_page_are_those_of_the_scorecard(two_of_many):
     compare(*two_of_many)
-    page = Path("compare.html").read_text().replace("<wbr>", "")
+    page = Path("compare/page.html").read_text().replace("<wbr>", "")
     card = card_of(two_of_many[0])
     assert card["prompts"]["sha256"] in page and json.dumps(card["scorers"][SCORER]).strip('"') in page
     cell = card["scores"][SCORER]["color"]["all"]

@@ -40,7 +40,7 @@ def test_what_was_generated_or_scored_otherwise_is_refused_or_marked(tmp_path, c
     assert told in said and "--anyway" in said
     compare(first, second, "--anyway", "--csv", "numbers.csv")
     assert "Not a fair comparison" in flowing(capfd)
-    assert "org/second †" in Path("compare.html").read_text().replace("<wbr>", "")
+    assert "org/second †" in Path("compare/page.html").read_text().replace("<wbr>", "")
     row = numbers()["org/second", "all", "benchmark/color/blip_vqa@8"]
     assert row["marked"] == "yes" and row["mean"]
 
@@ -82,7 +82,7 @@ def test_what_is_not_named_is_refused_still(tmp_path, capfd):
     said = refused(capfd, one, other, "--vary", "decoder.guidance")
     assert "another decoder: nothing more against precision float16" in said and "--vary decoder.precision" in said
     compare(one, other, "--vary", "decoder.guidance,decoder.precision")
-    Path("compare.html").unlink()
+    Path("compare/page.html").unlink()
     said = refused(capfd, one, other, "--vary", "decoder.stesp")
     assert "--vary decoder.stesp: the compared runs do not differ in it. They differ in decoder.guidance, decoder.prec" in said
 

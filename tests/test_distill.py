@@ -328,5 +328,5 @@ def test_verify_reads_it_and_a_prior_trains_on_it(
     assert known["teacher"] == f"{priors['diffusion']} (DiffusionPrior, steps 2, guidance_scale 2, eta 1)"
     assert load_prior(str(run)).space.identity == load_prior(priors["diffusion"]).space.identity
     compare(run)
-    told = Path("compare.html").read_text()
+    told = Path("compare/page.html").read_text()
     assert "1 of 1 runs were trained on the samples of" in told and "and not on embeddings of images" in told

@@ -63,7 +63,7 @@ def test_priors_of_two_data_sets_are_two_variants_when_they_are_measured_on_a_co
     assert seeds_of_variants(trained / "runs" / "measured") == {"training_data=first": "3", "training_data=second": "1"}
     row = numbers()["training_data=second", "all", "cosine"]
     assert row["training_data"] == "second" and row["difference_n"] == "1"
-    page = Page(Path("compare.html").read_text())
+    page = Page(Path("compare/page.html").read_text())
     assert {"training_data", "first", "second"} <= set(page.cells)
     digest = Manifest.load(trained / "second").digest
     assert f"{trained / 'second'} (sha256 {digest[:8]}…)" in page.cells

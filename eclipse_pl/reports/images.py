@@ -22,7 +22,9 @@ from eclipse_pl.reports.variants import Variant
 from eclipse_pl.scorers.network_scorer import UNREADABLE
 
 MOST_IMAGES = 400
-"""Of a page."""
+"""Of a page that holds them itself."""
+IMAGES = 3
+"""Prompts of each category, unless another number is asked for."""
 PIXELATED = 96
 """Images smaller than this are enlarged with their pixels as they are."""
 SIDE = 192
@@ -73,15 +75,16 @@ class Images:
 def images_of(report: Report) -> Images | None:
     """The same prompts for every variant, n of each category, spread over its subsets; of the first seed."""
     scores = report.scores
-    prompts = prompts_of(scores) if scores and report.images else []
+    wanted = IMAGES if report.images is None else report.images
+    prompts = prompts_of(scores) if scores and wanted else []
     if scores is None or not prompts:
         return None
     categories = list(dict.fromkeys(prompt.category for prompt in prompts))
     variants = scores.variants[: max(1, MOST_IMAGES // len(categories))]
-    count = max(1, min(report.images, MOST_IMAGES // (len(categories) * len(variants))))
+    count = max(1, min(wanted, MOST_IMAGES // (len(categories) * len(variants))))
     chosen = stratified(PromptSet("shown", tuple(prompts), ""), count)
     tables = {name: table_of(scores, variants, [one for one in chosen if one.category == name]) for name in categories}
-    return Images(tables, note_on(report.images, count, len(scores.variants), len(variants)))
+    return Images(tables, note_on(wanted, count, len(scores.variants), len(variants)))
 
 
 def prompts_of(scores: ScoreComparison) -> list[Prompt]:
@@ -104,8 +107,7 @@ def note_on(wanted: int, count: int, all_variants: int, variants: int) -> str:
 
 
 def table_of(scores: ScoreComparison, variants: list[Variant], prompts: list[Prompt]) -> ImageTable:
-    # the training with the reference's first seed, if there is one
-    shown = [(variant, variant.runs.get(next(iter(scores.reference.runs)), variant.first)) for variant in variants]
+    shown = [(variant, shown_run(scores, variant)) for variant in variants]
     seed = int(scores.records[0].card["seed"])
     return ImageTable(
         [(name_of(scores, variant), column_note(scores, variant, run)) for variant, run in shown],
@@ -118,6 +120,11 @@ def table_of(scores: ScoreComparison, variants: list[Variant], prompts: list[Pro
             for prompt in prompts
         ],
     )
+
+
+def shown_run(scores: ScoreComparison, variant: Variant) -> RunRecord:
+    """The training with the reference's first seed, if there is one."""
+    return variant.runs.get(next(iter(scores.reference.runs)), variant.first)
 
 
 def column_note(scores: ScoreComparison, variant: Variant, run: RunRecord) -> str:
@@ -143,9 +150,7 @@ def data_uri(folder: Path, file: str) -> tuple[str, tuple[int, int]]:
     Raises:
         ValueError: There is no such image inside the folder, or it cannot be read.
     """
-    path = folder / file
-    if not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
-        raise ValueError("no image")
+    path = inside(folder, file)
     try:
         with Image.open(path) as opened:
             image = opened.convert("RGB")
@@ -154,6 +159,14 @@ def data_uri(folder: Path, file: str) -> tuple[str, tuple[int, int]]:
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     kind, content = smallest(image)
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}", image.size
+
+
+def inside(folder: Path, file: str) -> Path:
+    """The path of an image. Raises ValueError where there is none, or where it lies outside of the folder."""
+    path = folder / file
+    if not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
+        raise ValueError("no image")
+    return path
 
 
 def smallest(image: Image.Image) -> tuple[str, bytes]:

@@ -1,4 +1,4 @@
-"""One HTML page of a comparison: a single file that loads no scripts, fonts or images."""
+"""The HTML page of a comparison. It loads nothing but the images beside it, or nothing at all."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from eclipse_pl.latent.metrics import ALL
 from eclipse_pl.reports.caveats import caveats, decoder_words, enumerate_seeds
 from eclipse_pl.reports.charts import colour, dash, final_charts, learning_curves
+from eclipse_pl.reports.gallery.gallery import Gallery
 from eclipse_pl.reports.images import images_of
 from eclipse_pl.reports.latent_comparison import LatentComparison
 from eclipse_pl.reports.latent_tables import cost_table, difference_table, distribution_tables, main_table, win_table
@@ -23,8 +24,14 @@ Fact = tuple[str, str, str]
 """Words, of which the middle ones are bold."""
 
 
-def write_page(report: Report, command: str) -> str:
-    """The page. The template escapes whatever comes from configs and folders."""
+def write_page(report: Report, command: str, gallery: Gallery | None = None) -> str:
+    """The page. The template escapes whatever comes from configs and folders.
+
+    Args:
+        report: What it shows.
+        command: The command line that writes it.
+        gallery: All images, whose files lie beside the page; without it the page is a single file that holds a few small ones.
+    """
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
@@ -39,7 +46,8 @@ def write_page(report: Report, command: str) -> str:
         caveats=caveats(report),
         reference=report.comparison.reference.name,
         scores=None if scores is None else score_content(scores),
-        images=images_of(report),
+        gallery=gallery,
+        images=images_of(report) if gallery is None else None,
         published={table.title.partition(" of ")[0]: table for table in published_tables(scores)} if scores else {},
         latent=None if report.latent is None else latent_content(report, report.latent),
         settings=settings_table(report.comparison),

@@ -16,8 +16,6 @@ from eclipse_pl.reports.score_comparison import ScoreComparison
 from eclipse_pl.reports.score_tables import score_tables
 from eclipse_pl.reports.tables import Table, markdown
 
-IMAGES = 3
-
 
 @dataclass(frozen=True, eq=False)
 class Report:
@@ -35,8 +33,8 @@ class Report:
     """Columns of the latent tables."""
     sampled: Sequence[Metric] = DISTRIBUTION
     """Columns of the tables of distributions."""
-    images: int = IMAGES
-    """Prompts of each category whose images are shown."""
+    images: int | None = None
+    """Prompts of each category whose images are shown; None for as many as a page shows without being asked."""
 
     @classmethod
     def of(
@@ -45,7 +43,7 @@ class Report:
         reference: str | None = None,
         anyway: bool = False,
         metrics: Sequence[Metric] = METRICS,
-        images: int = IMAGES,
+        images: int | None = None,
         vary: Sequence[str] = (),
         sampled: Sequence[Metric] = DISTRIBUTION,
     ) -> Report:
@@ -89,4 +87,4 @@ def compare(*runs: str | Path, reference: str | None = None, vary: Sequence[str]
     Raises:
         ValueError: There is no such run, or the runs cannot be compared fairly.
     """
-    return Report.of([str(run) for run in runs], reference, anyway, METRICS, IMAGES, vary)
+    return Report.of([str(run) for run in runs], reference, anyway, vary=vary)

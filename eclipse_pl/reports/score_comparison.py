@@ -226,6 +226,12 @@ def difference_of(ours: ScoreRecord, theirs: ScoreRecord, column: ScoreColumn) -
 
 
 def preference_of(pairs: list[tuple[RunRecord, RunRecord]], column: ScoreColumn) -> Preference | None:
+    pooled = pooled_values(pairs, column)
+    return prefer(*pooled) if pooled else None
+
+
+def pooled_values(pairs: list[tuple[RunRecord, RunRecord]], column: ScoreColumn) -> tuple[ScoreValues, ScoreValues] | None:
+    """Values of the same images of all pairs, images of several trainings apart; None where no image can be compared."""
     a: dict[tuple[str, int], float] = {}
     b: dict[tuple[str, int], float] = {}
     numbers: dict[tuple[int, int], int] = {}
@@ -237,9 +243,7 @@ def preference_of(pairs: list[tuple[RunRecord, RunRecord]], column: ScoreColumn)
             for pooled, values in zip((a, b), sides, strict=True):
                 for (prompt, seed), value in values.items():
                     pooled[prompt, numbers.setdefault((training, seed), len(numbers))] = value
-    if not any(np.isfinite(a[key] - b[key]) for key in a):
-        return None
-    return prefer(a, b)
+    return (a, b) if any(np.isfinite(a[key] - b[key]) for key in a) else None
 
 
 def paired_values(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ class ScoredImage:
     file: str
     failed: str | None
     values: dict[str, float]
+    evidence: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """{scorer: what its value was made of}, as the scorer wrote it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,5 +129,6 @@ class ScoreRecord:
 
 def scored_image(row: dict[str, Any]) -> ScoredImage:
     values = {name: math.nan if score["value"] is None else float(score["value"]) for name, score in row["scores"].items()}
+    evidence = {name: dict(score.get("evidence") or {}) for name, score in row["scores"].items()}
     id, category, subset, prompt, file = (str(row[name]) for name in ("id", "category", "subset", "prompt", "file"))
-    return ScoredImage(id, category, subset, prompt, int(row["seed"]), file, row["failed"], values)
+    return ScoredImage(id, category, subset, prompt, int(row["seed"]), file, row["failed"], values, evidence)

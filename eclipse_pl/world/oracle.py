@@ -13,7 +13,7 @@ from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.scorers.scorer import Score, Scorer
 from eclipse_pl.world.captions import Description, fits, has_relation, parse
 from eclipse_pl.world.prompts import detail_of, world_prompt
-from eclipse_pl.world.reading import read
+from eclipse_pl.world.reading import Reading, read
 from eclipse_pl.world.scenes import CATEGORIES, SIDE, SceneObject
 
 
@@ -32,9 +32,9 @@ class OracleScorer(Scorer):
     A vague prompt is scored by what it says: shares count the objects whose colour or texture it names. Where it names none,
     the value is that of ``shape``, and for ``complex`` the mean of the others.
 
-    The evidence of every image has the objects found, all of these values (None for what the caption does not name), and
-    ``correct``: whether the image has exactly the objects of the caption, with the sizes that it names. For a vague prompt:
-    whether the prompt is true of the image.
+    The evidence of every image has the objects found and their boxes, all of these values (None for what the caption does not
+    name), and ``correct``: whether the image has exactly the objects of the caption, with the sizes that it names. For a vague
+    prompt: whether the prompt is true of the image.
     """
 
     name = "oracle"
@@ -64,7 +64,16 @@ class OracleScorer(Scorer):
         said = [facts[part] for part in rules.get(prompt.category, (prompt.category,)) if facts[part] is not None]
         value = sum(said) / len(said) if said else facts["shape"]
         objects = [{**vars(reading.thing), "explained": round(reading.explained, 3)} for reading in readings]
-        return Score(float(value), {**facts, "objects": objects})
+        return Score(float(value), {**facts, "objects": objects, "boxes": [box_of(reading) for reading in readings]})
+
+
+def box_of(reading: Reading) -> dict[str, Any]:
+    """An object as detectors report theirs (`eclipse_pl.scorers.detections`); the confidence is what it explains."""
+    thing = reading.thing
+    x, y, radius = thing.x, thing.y, thing.radius
+    label = f"{thing.size} {thing.colour} {thing.texture} {thing.shape}"
+    corners = [x - radius, y - radius, x + radius + 1, y + radius + 1]  # the outer edges of its pixels
+    return {"label": label, "confidence": round(reading.explained, 4), "box": corners}
 
 
 def compare(described: Description, things: Sequence[SceneObject]) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def refused(capfd, *args: object) -> str:
     assert command(["compare", *map(str, args)]) == 2
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
-    assert not Path("compare.html").exists()
+    assert not Path("compare/page.html").exists()
     return lines[0]
 
 
