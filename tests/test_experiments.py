@@ -202,6 +202,14 @@ def test_sweeps_would_run(path, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(SweepFile, "runs", lambda *_: runs)
     for run in {values["ckpt_path"] for values in runs if "ckpt_path" in values}:  # made by another sweep
         make_run(Path(run), MeanImagePrior, make_space())
+        if "--config" not in file.command:  # the run's own config is read
+            tree = yaml.safe_load((ROOT / "quickstart.yaml").read_text())["model"]
+            part = re.search(r"prior=(\w+)", run)[1]
+            config = {
+                "data": str(ROOT / "parts/data/world.yaml"),
+                "model": tree | {"prior": str(ROOT / f"parts/prior/{part}.yaml")},
+            }
+            (Path(run) / "config.yaml").write_text(yaml.safe_dump(config))
     assert command(["sweep", f"experiments/{name(path)}", "--dry-run"]) == 0
     head, *lines = capsys.readouterr().out.splitlines()
     assert head == f"# {path.stem}: {len(lines)} runs in runs/{path.stem}, 0 of them finished"
