@@ -77,7 +77,7 @@ def test_they_stand_in_a_table_of_their_own_and_on_the_page(sampled_runs, capsys
     assert [line.split("|")[1].strip() for line in main.splitlines()[2:]] == [
         "mean image (baseline)", "text as image (baseline)", "ridge", f"*{FIRST}*", SECOND, "upper bound",
     ]  # fmt: skip
-    page = Path("compare.html").read_text()
+    page = Path("compare/page.html").read_text()
     assert "Distribution, 3 samples a caption" in page and "Distribution, 3 samples a caption, unseen pairs" in page
 
 
@@ -127,7 +127,7 @@ def test_runs_without_samples_stay_in_the_other_tables(sampled_runs, tmp_path, c
         edit_report(folder / f"weight_0.0_seed_{seed}", lambda report: report.pop("distribution"))
     compare(folder)
     assert "energy_score" not in capfd.readouterr().out
-    Path("compare.html").unlink()
+    Path("compare/page.html").unlink()
     assert "no run was measured with latent.samples" in refused(capfd, folder, "--metrics", "spread")
     plot = [folder, "--plot", "a.png", "--x", "contrastive_weight", "--y", "spread"]
     assert "no run was measured with latent.samples" in refused(capfd, *plot)

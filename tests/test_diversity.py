@@ -269,6 +269,6 @@ def test_all_of_it_through_the_benchmark(tmp_path: Path, capfd: pytest.CaptureFi
     assert measured["cmmd"] > 0 and measured["fd_dinov2"] > 0
     for name in ("cmmd", "fd_dinov2"):
         assert (measured["protocol"][name]["images"], measured["protocol"][name]["reference"]["images"]) == (40, 20)
-    command(["compare", str(tmp_path / "out"), "--out", str(tmp_path / "page.html"), "--images", "0"])
+    command(["compare", str(tmp_path / "out"), "--out", str(tmp_path / "page"), "--images", "0"])
     printed = capfd.readouterr().out
     assert "CMMD" in printed and "FD-DINOv2" in printed and "diversity[clip]" in printed

@@ -95,9 +95,14 @@ def test_commands_are_understood(line, reader, monkeypatch, capsys):
 
 def read_arguments(package: str, words: list[str], reader: ArgumentReader, monkeypatch: pytest.MonkeyPatch) -> None:
     if package == "eclipse_pl" and words[0] in ("fit", "validate", "test") and "--print_config" not in words:
+        if "--ckpt_path" in words and "--config" not in words:  # the config of that run is read
+            words = [*words, "--config", f"experiments/{Path(words[words.index('--ckpt_path') + 1]).parent.name}.yaml"]
         while "--ckpt_path" in words:  # the run is one that the reader of the page has made
             place = words.index("--ckpt_path")
             words = words[:place] + words[place + 2 :]
+        if "--config" in words:  # it comes before what changes it
+            place = words.index("--config")
+            words = [words[0], *words[place : place + 2], *words[1:place], *words[place + 2 :]]
         reader.read([word.replace("my_prior.HiddenLayerPrior", "eclipse_pl.priors.mlp.MLPPrior") for word in words])
         return
     stop_after_parsing(monkeypatch)
@@ -197,7 +202,7 @@ def test_the_guide_scores_and_compares_in_python(quickstart, monkeypatch):
     names = {}
     exec(code, names)
     assert names["card"]["images"] == 24
-    assert "oracle" in names["report"].markdown
+    assert "numeracy" in names["report"].markdown
 
 
 @pytest.mark.processes

@@ -259,7 +259,7 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     [
         (
             ["--only", "step,lader"],
-            "--only lader is not a measurement; choose among step, compiled, padding, fit, sample, diffusion",
+            "--only lader is not a measurement; choose among step, compiled, padding, fit, sample, captions, diffusion",
         ),
         (["--batches", "256,many"], "--batches 256,many is no list of batch sizes. Give numbers from 1, such as 256,1024"),
         (["--batches", "0"], "--batches 0 is no list"),

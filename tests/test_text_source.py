@@ -115,7 +115,7 @@ def test_it_learns_what_the_caption_says() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kl_weight": 0.1}, "kl_weight is 0.1, but source is 'noise' and has none"),
+        ({"kl_weight": 0.1}, "kl_weight is 0.1, but source is 'noise', which has none"),
         ({"source_layers": 2}, "source_layers is 2, but source is 'noise'"),
         ({"source": "text", "source_layers": 0}, "source_layers is 0; it must be 1 or more"),
         ({"source": "text", "kl_weight": -1.0}, "kl_weight is -1.0; it must be 0 or more"),
