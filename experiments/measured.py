@@ -54,11 +54,8 @@ class Runs:
 
     def of(self, prior: str, data: str) -> dict[str, Run]:
         """{seed: run}"""
-        return {
-            run.get("seed_everything") or "0": run
-            for run in self.lines
-            if stem(run["model.prior"]) == prior and stem(run["data"]) == data
-        }
+        found = {identity(run): run for run in self.lines}
+        return {seed: run for (of_prior, of_data, seed), run in found.items() if (of_prior, of_data) == (prior, data)}
 
     def estimate(self, prior: str, data: str, metric: str) -> Estimate:
         """Mean over seeds."""
@@ -73,8 +70,12 @@ class Runs:
         return mean_interval([one - other for one, other in pairs], resolution) if pairs else NOTHING
 
 
-def stem(path: str) -> str:
-    return Path(path).stem
+def identity(run: Run) -> tuple[str, str, str]:
+    """Prior, data and seed: of a training from its parameters, of a benchmark from the name of the run that it tested."""
+    if "model.prior" in run:
+        return Path(run["model.prior"]).stem, Path(run["data"]).stem, run.get("seed_everything") or "0"
+    named = dict(part.split("=") for part in Path(run["prior"]).name.split(","))
+    return named["prior"], named["data"], named.get("seed_everything", "0")
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -100,12 +101,31 @@ def by_detail(metric: str) -> str:
     return markdown(["", "n", *(f"detail {detail:g}" for detail in DETAILS.values())], rows)
 
 
+READERS = {"world": "learned decoder", "world_nearest": "nearest scene", "world_nearest_5": "five nearest scenes"}
+
+
+def of_images(data: str) -> str:
+    """A row for each prior, a column for each decoder: the oracle's score, mean over categories."""
+    runs = Runs("detail_images_world")
+    lines = {reader: [run for run in runs.lines if Path(run["decoder"]).stem == reader] for reader in READERS}
+    rows = []
+    for prior in LABELS:
+        found = []
+        for of_reader in lines.values():
+            runs.lines = of_reader
+            found.append(runs.estimate(prior, data, "benchmark/oracle"))
+        if any(one.n for one in found):
+            rows.append([LABELS[prior], str(max(one.n for one in found)), *(estimate_text(one, 3) for one in found)])
+    return markdown(["", "n", *READERS.values()], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "detail, energy score": lambda: by_detail("val/energy_score"),
     "detail, cosine": lambda: by_detail("val/mean_cosine"),
     "detail, spread": lambda: by_detail("val/spread"),
     "detail, variance ratio": lambda: by_detail("val/variance_ratio"),
     "detail, Fréchet distance": lambda: by_detail("val/frechet"),
+    "images, detail 1": lambda: of_images("world"),
 }
 """{name in README.md: its table}"""
 
