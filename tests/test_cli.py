@@ -131,13 +131,13 @@ def test_validate_takes_the_config_of_the_run_that_is_measured(trained, tmp_path
     """The run's own option, and not the default, unless the command line has another."""
     _, run = trained
     own = yaml.safe_load((run / "config.yaml").read_text())
-    main(["validate", f"--ckpt_path={run / name}", f"--run.folder={tmp_path}", "--latent.ridge_pairs=16"])
+    main(["validate", f"--ckpt_path={run / name}", f"--run.folder={tmp_path}", "--data.init_args.batch_size=2"])
     (measured,) = (tmp_path / own["run"]["experiment"]).iterdir()
     stated = yaml.safe_load((measured / "config.yaml").read_text())
     assert measured.name == "validate_0"
     assert stated["model"]["prior"] == own["model"]["prior"]
+    assert (own["data"]["init_args"].pop("batch_size"), stated["data"]["init_args"].pop("batch_size")) == (8, 2)
     assert stated["data"] == own["data"]
-    assert (own["latent"]["ridge_pairs"], stated["latent"]["ridge_pairs"]) == (100_000, 16)
     rows = [json.loads((folder / "latent.json").read_text())["rows"]["this prior"]["all"] for folder in (run, measured)]
     assert rows[1] == pytest.approx(rows[0], abs=1e-5)
 

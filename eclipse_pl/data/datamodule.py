@@ -216,6 +216,8 @@ class EmbeddingDataModule(L.LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Called by Lightning before any loader is made."""
+        if self.trainer is not None and self.trainer.state.fn != "fit":
+            return  # a run that only measures resumes nothing
         changed = {name: value for name, value in self._order.items() if state_dict["order"][name] != value}
         if changed:
             rank_zero_warn(
