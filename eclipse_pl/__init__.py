@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from eclipse_pl.callbacks.measure import measure
     from eclipse_pl.commands.benchmark import benchmark
+    from eclipse_pl.commands.part import load_part
     from eclipse_pl.data.datamodule import EmbeddingDataModule
     from eclipse_pl.embedding import ClipSpace, TextCondition
     from eclipse_pl.lit_prior import LitPrior
-    from eclipse_pl.loading import load_decoder, load_encoder, load_part, load_prior
+    from eclipse_pl.loading import load_decoder, load_encoder, load_prior
     from eclipse_pl.losses import contrastive_loss, projection_loss
     from eclipse_pl.priors.diffusion import DiffusionPrior
     from eclipse_pl.priors.eclipse import EclipsePrior
@@ -53,7 +54,7 @@ _PLACES = {
     "contrastive_loss": "losses",
     "load_decoder": "loading",
     "load_encoder": "loading",
-    "load_part": "loading",
+    "load_part": "commands.part",
     "load_prior": "loading",
     "measure": "callbacks.measure",
     "projection_loss": "losses",

@@ -1,33 +1,29 @@
-"""A prior, its encoder and its decoder, by name; and any other part of an experiment by its file."""
+"""A prior, its encoder and its decoder, by name."""
 
 from __future__ import annotations
 
-import importlib
-import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from eclipse_pl.arguments import exit_as_error, flat, sentence_parser
+from eclipse_pl.decoders.decoder import Decoder
+from eclipse_pl.decoders.kandinsky import KandinskyDecoder
+from eclipse_pl.decoders.unclip import UnclipDecoder
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.encoders.encoder import NO_CAPTIONS, Encoder
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.open_clip_model import local_dir_tag
-from eclipse_pl.priors.checkpoint import read_config
 from eclipse_pl.priors.lora import LoraPrior
 from eclipse_pl.priors.open_saved import open_saved
 from eclipse_pl.priors.prior import Prior
 from eclipse_pl.priors.saved import SavedPrior
+from eclipse_pl.world.decoder import WorldDecoder
 from eclipse_pl.world.encoder import FOLDER, WorldEncoder
-
-if TYPE_CHECKING:
-    from eclipse_pl.decoders.decoder import Decoder
 
 PUBLISHED = {768: ("ViT-L-14", "openai"), 1280: ("ViT-bigG-14", "laion2b_s39b_b160k")}
 """The CLIPs of all published priors, by width: Karlo's, and Kandinsky 2.2's."""
-DECODERS = {
-    "world": "eclipse_pl.world.decoder.WorldDecoder",
-    "ViT-L-14/openai": "eclipse_pl.decoders.unclip.UnclipDecoder",
-    "ViT-bigG-14/laion2b_s39b_b160k": "eclipse_pl.decoders.kandinsky.KandinskyDecoder",
+DECODERS: dict[str, type[WorldDecoder] | type[UnclipDecoder] | type[KandinskyDecoder]] = {
+    "world": WorldDecoder,
+    "ViT-L-14/openai": UnclipDecoder,
+    "ViT-bigG-14/laion2b_s39b_b160k": KandinskyDecoder,
 }
 """The class that decodes each space by default."""
 
@@ -131,15 +127,15 @@ def load_decoder(of: Prior | ClipSpace | str, device: str | None = None, **optio
     """
     space = of.space if isinstance(of, Prior) else of
     names = [space] if isinstance(space, str) else [space.name, space.encoder]
-    path = next((DECODERS[name] for name in names if name in DECODERS), None)
-    if path is None:
+    kind = next((DECODERS[name] for name in names if name in DECODERS), None)
+    if kind is None:
         raise ValueError(
             f"No decoder is known for the space {space}; known are {', '.join(DECODERS)}. Load a part of "
             'experiments/parts/decoder, or your own: load_part("decoder.yaml").'
         )
     if device is None:
         device = device_of(of) if isinstance(of, Prior) else "auto"
-    decoder: Decoder = class_at(path)(device=device, **options)
+    decoder = kind(device=device, **options)
     if isinstance(space, ClipSpace):
         decoder.require_space(space, "the prior" if isinstance(of, Prior) else "the space")
     return decoder
@@ -148,35 +144,3 @@ def load_decoder(of: Prior | ClipSpace | str, device: str | None = None, **optio
 def device_of(prior: Prior) -> str:
     """The device of a prior's weights; ``auto`` where it has none."""
     return str(next((one.device for one in prior.state_dict().values()), "auto"))
-
-
-def load_part(path: str | Path, **options: Any) -> Any:
-    """The object that a part of an experiment describes: a decoder, an encoder, a protocol of the benchmark.
-
-    Args:
-        path: The part, such as ``experiments/parts/decoder/karlo.yaml``.
-        **options: Arguments of its class, instead of those in the file; of a part in it as nested dictionaries.
-
-    Raises:
-        ValueError: There is no such file, it has no ``class_path``, or the class refuses its arguments.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"There is no part {path}. The parts of the package are below experiments/parts.")
-    named = read_config(path).get("class_path")
-    if not isinstance(named, str):
-        raise ValueError(f"{path} is no part of one class: it has no class_path.")
-    parser = sentence_parser()()
-    with exit_as_error():
-        parser.add_argument("--part", type=class_at(named), enable_path=True)
-        changes = [f"--part.init_args.{name}={json.dumps(value)}" for name, value in flat(options).items()] if options else []
-        return parser.instantiate(parser.parse_args([f"--part={path}", *changes])).part
-
-
-def class_at(path: str) -> Any:
-    """The class of a ``class_path``."""
-    module, _, name = path.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"There is no class {path} ({error}).") from error

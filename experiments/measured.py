@@ -42,15 +42,15 @@ Run = dict[str, str]
 
 
 class Runs:
-    """The runs of several sweeps, each with its detail and its prior."""
+    """The runs of several sweeps, each with its detail and its prior; of benchmarks only those with ``decoder``."""
 
-    def __init__(self, *names: str) -> None:
+    def __init__(self, *names: str, decoder: str | None = None) -> None:
         self.lines: list[Run] = []
         for name in names:
             path = HERE / "results" / f"{name}.csv"
             if path.is_file():
                 text = [line for line in path.read_text().splitlines() if not line.startswith("#")]
-                self.lines += csv.DictReader(text)
+                self.lines += [run for run in csv.DictReader(text) if decoder in (None, Path(run.get("decoder", "")).stem)]
 
     def of(self, prior: str, data: str) -> dict[str, Run]:
         """{seed: run}"""
@@ -106,16 +106,13 @@ READERS = {"world": "learned decoder", "world_nearest": "nearest scene", "world_
 
 def of_images(data: str) -> str:
     """A row for each prior, a column for each decoder: the oracle's score, mean over categories."""
-    runs = Runs("detail_images_world")
-    lines = {reader: [run for run in runs.lines if Path(run["decoder"]).stem == reader] for reader in READERS}
-    rows = []
-    for prior in LABELS:
-        found = []
-        for of_reader in lines.values():
-            runs.lines = of_reader
-            found.append(runs.estimate(prior, data, "benchmark/oracle"))
-        if any(one.n for one in found):
-            rows.append([LABELS[prior], str(max(one.n for one in found)), *(estimate_text(one, 3) for one in found)])
+    read = [Runs("detail_images_world", decoder=reader) for reader in READERS]
+    table = {prior: [runs.estimate(prior, data, "benchmark/oracle") for runs in read] for prior in LABELS}
+    rows = [
+        [LABELS[prior], str(max(one.n for one in found)), *(estimate_text(one, 3) for one in found)]
+        for prior, found in table.items()
+        if any(one.n for one in found)
+    ]
     return markdown(["", "n", *READERS.values()], rows)
 
 

@@ -173,3 +173,14 @@ def test_a_part_by_its_file(tmp_path: Path) -> None:
     (tmp_path / "part.yaml").write_text("class_path: eclipse_pl.decoders.NoDecoder")
     with pytest.raises(ValueError, match=r"There is no class eclipse_pl\.decoders\.NoDecoder"):
         load_part(tmp_path / "part.yaml")
+
+
+def test_a_part_of_somebody_else_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function is not called, and a module without a class of these kinds is not imported."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "foreign.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w').close()\nclass Thing:\n    pass\n")
+    for class_path in ("os.system", "foreign.Thing"):
+        (tmp_path / "part.yaml").write_text(f"class_path: {class_path}")
+        with pytest.raises(ValueError, match="There is no class"):
+            load_part(tmp_path / "part.yaml")
+    assert "foreign" not in sys.modules and not (tmp_path / "imported").exists()

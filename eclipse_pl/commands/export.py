@@ -49,8 +49,7 @@ def export(prior: str, out: str, base: str | None = None, encoder: Encoder | Non
         lora: Write the changes of a LoraPrior alone, for ``load_lora_adapter`` of diffusers' PriorTransformer.
     """
     target = Path(out)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(f"--out {out} holds something already. Choose another folder.")
+    require_empty(target, f"--out {out}")
     if lora and base is not None:
         raise ValueError(f"--lora writes the changes alone, and nothing of --base {base}: leave one of them out.")
     made = changed_prior(prior) if lora else load_prior(prior, encoder)
@@ -82,6 +81,12 @@ def changed_prior(prior: str) -> LoraPrior:
     if not isinstance(made, LoraPrior):
         raise ValueError(f"{prior} is no run of a LoraPrior, so it has no changes to write: export it without --lora.")
     return made
+
+
+def require_empty(target: Path, option: str) -> None:
+    """Raise ValueError for a file, or a folder that holds something, in the place of what is to be written."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ValueError(f"{option} holds something already. Choose another folder.")
 
 
 def write_diffusion(prior: DiffusionPrior | FlowPrior, folder: Path, base: str | None) -> None:

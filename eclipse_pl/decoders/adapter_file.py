@@ -110,3 +110,9 @@ def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
             return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error}). Fetch it again.") from error
+
+
+def require_scale(scale: float) -> None:
+    """Raise ValueError for a weight of the image prompt that no adapter can use."""
+    if not 0 < scale <= 2:
+        raise ValueError(f"scale {scale} is no weight of an image prompt: take a number above 0, and at most 2.")

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from eclipse_pl import __version__
+from eclipse_pl.loading import DECODERS
 from eclipse_pl.priors.checkpoint import read_config
 from eclipse_pl.reports.caveats import caveats
 from eclipse_pl.reports.report import Report
@@ -19,11 +20,6 @@ from eclipse_pl.reports.run_record import RunRecord
 from eclipse_pl.reports.tables import markdown
 
 TEMPLATE = Path(__file__).parent / "model_card.md"
-DECODERS = {
-    "ViT-L-14/openai": "Karlo",
-    "ViT-bigG-14/laion2b_s39b_b160k": "Kandinsky 2.2",
-    "world": "the decoder of the package",
-}
 RECIPE = (
     "seed_everything",
     "trainer.max_steps",
@@ -111,7 +107,7 @@ class ModelCard:
             samples=self.run.total("samples_seen"),
             scorecards=self.report.scores is not None,
             name=self.name,
-            decoder=DECODERS.get(self.space["name"], "a decoder of that space"),
+            decoder=DECODERS.get(self.space["name"]),
             images=self.samples is not None,
             versions={"eclipse_pl": __version__, **{name: version(name) for name in ("torch", "lightning", "diffusers")}},
         )

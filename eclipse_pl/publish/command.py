@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eclipse_pl.arguments import call
-from eclipse_pl.commands.export import export
+from eclipse_pl.commands.export import export, require_empty
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.publish.card import ModelCard
 from eclipse_pl.publish.hub import upload
@@ -47,8 +47,8 @@ def publish(
     """
     repository = repository_of(to)
     target = None if repository else Path(to).expanduser()
-    if target is not None and target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(f"--to {to} holds something already. Choose another folder.")
+    if target is not None:
+        require_empty(target, f"--to {to}")
     card = ModelCard.of(prior, license, data_license, beside, repository or Path(to).name)
     parent = Path(tempfile.gettempdir()) if target is None else target.absolute().parent
     parent.mkdir(parents=True, exist_ok=True)
