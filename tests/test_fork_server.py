@@ -7,14 +7,15 @@ import fcntl
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from eclipse_pl.__main__ import main
-from eclipse_pl.launch.fork_server import LOST, ForkServer
+from eclipse_pl.launch.fork_server import LOST, ForkedCommand, ForkServer
 from eclipse_pl.launch.local import Status, run_local
-from eclipse_pl.launch.task import INTERPRETER, Record, Task
+from eclipse_pl.launch.task import INTERPRETER, Record, Task, kill_after_grace
 from tests.helpers.runs import TIMES, wait_for, write_experiment
 
 pytestmark = [pytest.mark.processes, pytest.mark.skipif(sys.platform != "linux", reason="sweeps fork on Linux only")]
@@ -106,6 +107,27 @@ def test_an_interruption_stops_every_command(tmp_path: Path) -> None:
     assert [status.state for status in statuses] == ["stopped", "stopped"]
     assert all((tmp_path / name / "stopped").exists() for name in "ab")
     assert Record.read(tmp_path / "a").exit_code == 130
+
+
+def test_the_thread_that_waits_for_the_end_of_a_command_alone_asks_for_it(tmp_path: Path, monkeypatch) -> None:
+    """The system tells the end of a process once; a second thread that hears it first would leave the run without an end."""
+    (tmp_path / "ends.py").write_text("import sys, time\ntime.sleep(0.5)\nsys.exit(3)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    task = Task("ends", [], "ends", "none", [], "none", cwd=str(tmp_path))
+    asked, waitpid = [], os.waitpid
+
+    def ask(process: int, options: int) -> tuple[int, int]:
+        asked.append(threading.current_thread())
+        return waitpid(process, options)
+
+    with open(tmp_path / "log.txt", "w") as log:
+        command = ForkedCommand([sys.executable, "-m", "ends"], task, log, lock=0)
+        monkeypatch.setattr(os, "waitpid", ask)
+        other = threading.Thread(target=kill_after_grace, args=(command,))
+        other.start()
+        assert command.wait() == 3
+        other.join()
+    assert set(asked) == {threading.main_thread()}
 
 
 def test_a_server_that_is_killed_takes_its_commands_with_it(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from multiprocessing import connection, get_context
@@ -134,7 +135,11 @@ class ForkedSupervisor(Supervisor):
 
 
 class ForkedCommand:
-    """A command in a fork of the supervisor, with the methods of `subprocess.Popen` that the supervisor uses."""
+    """A command in a fork of the supervisor, with the methods of `subprocess.Popen` that the supervisor uses.
+
+    Two threads wait for it. ``wait`` without a timeout alone asks the system for its end, which is told once: had the other
+    thread asked first, the end would be lost, and ``task.json`` never written.
+    """
 
     def __init__(self, words: list[str], task: Task, log: IO[str], lock: int) -> None:
         log.flush()
@@ -142,12 +147,16 @@ class ForkedCommand:
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
+        self._ended = threading.Event()
 
     def wait(self, timeout: float | None = None) -> int:
-        self._process.join(timeout)
-        if (code := self._process.exitcode) is None:
-            raise subprocess.TimeoutExpired("", timeout or 0.0)
-        return code
+        if timeout is None:
+            self._process.join()
+            self._ended.set()
+        elif not self._ended.wait(timeout):
+            raise subprocess.TimeoutExpired("", timeout)
+        assert self._process.exitcode is not None
+        return self._process.exitcode
 
     def send_signal(self, number: int) -> None:
         os.kill(self.pid, number)
