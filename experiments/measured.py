@@ -13,7 +13,7 @@ import argparse
 import csv
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from eclipse_pl.reports.tables import decimals_of, estimate_text
 
 HERE = Path(__file__).parent
 DETAILS = {"world": 1.0, "world_detail_75": 0.75, "world_detail_50": 0.5, "world_detail_25": 0.25}
+BUDGETS, BUDGET_DATA = (400, 2000, 8000), "world_detail_50"
+GUIDANCE = (1.0, 1.5, 2.0, 4.0)
 ONE_PASS = {
     "projection_world": "projection",
     "eclipse_world": "ECLIPSE",
@@ -42,15 +44,15 @@ Run = dict[str, str]
 
 
 class Runs:
-    """The runs of several sweeps, each with its detail and its prior; of benchmarks only those with ``decoder``."""
+    """The runs of several sweeps, each with its detail and its prior: those whose columns have the values of ``where``."""
 
-    def __init__(self, *names: str, decoder: str | None = None) -> None:
+    def __init__(self, *names: str, where: Mapping[str, str] | None = None) -> None:
         self.lines: list[Run] = []
         for name in names:
             path = HERE / "results" / f"{name}.csv"
             if path.is_file():
                 text = [line for line in path.read_text().splitlines() if not line.startswith("#")]
-                self.lines += [run for run in csv.DictReader(text) if decoder in (None, Path(run.get("decoder", "")).stem)]
+                self.lines += [run for run in csv.DictReader(text) if (where or {}).items() <= run.items()]
 
     def of(self, prior: str, data: str) -> dict[str, Run]:
         """{seed: run}"""
@@ -71,10 +73,11 @@ class Runs:
 
 
 def identity(run: Run) -> tuple[str, str, str]:
-    """Prior, data and seed: of a training from its parameters, of a benchmark from the name of the run that it tested."""
+    """Prior, data and seed: of a training from its parameters, of a measurement from the name of the run that it measured."""
     if "model.prior" in run:
-        return Path(run["model.prior"]).stem, Path(run["data"]).stem, run.get("seed_everything") or "0"
-    named = dict(part.split("=") for part in Path(run["prior"]).name.split(","))
+        data = Path(run["data"]).stem if "data" in run else BUDGET_DATA
+        return Path(run["model.prior"]).stem, data, run.get("seed_everything") or "0"
+    named = dict(part.split("=") for part in Path(run.get("prior") or run["ckpt_path"]).name.split(","))
     return named["prior"], named["data"], named.get("seed_everything", "0")
 
 
@@ -101,19 +104,51 @@ def by_detail(metric: str) -> str:
     return markdown(["", "n", *(f"detail {detail:g}" for detail in DETAILS.values())], rows)
 
 
+def by_budget(metric: str) -> str:
+    """A row for each prior that was trained for several numbers of steps, a column for each number."""
+    table = {
+        prior: [budget_runs(steps).estimate(prior, BUDGET_DATA, metric) for steps in BUDGETS]
+        for prior in LABELS
+        if budget_runs(BUDGETS[0]).of(prior, BUDGET_DATA)
+    }
+    decimals = decimals_of([one for row in table.values() for one in row])
+    rows = [
+        [LABELS[prior], ", ".join(str(one.n) for one in row), *(estimate_text(one, decimals) for one in row)]
+        for prior, row in table.items()
+    ]
+    return markdown(["", "n", *(f"{steps:,} steps" for steps in BUDGETS)], rows)
+
+
+def budget_runs(steps: int) -> Runs:
+    if steps == 2000:
+        return Runs("detail_world", "detail_sampled_world")
+    return Runs("budget_world", where={"trainer.max_steps": str(steps)})
+
+
+def by_guidance(metric: str) -> str:
+    """A row for each sampled prior and detail, a column for each guidance."""
+    runs = [Runs("detail_guidance_world", where={"model.prior.init_args.guidance_scale": str(one)}) for one in GUIDANCE]
+    rows = [
+        [f"{label}, detail {detail:g}", *(estimate_text(one.estimate(prior, data, metric), 1) for one in runs)]
+        for data, detail in DETAILS.items()
+        for prior, label in MANY_PASSES.items()
+    ]
+    return markdown(["", *(f"guidance {one:g}" for one in GUIDANCE)], rows)
+
+
 READERS = {"world": "learned decoder", "world_nearest": "nearest scene", "world_nearest_5": "five nearest scenes"}
 
 
-def of_images(data: str) -> str:
+def of_images(data: str, sweep: str = "detail_images_world", readers: Sequence[str] = tuple(READERS)) -> str:
     """A row for each prior, a column for each decoder: the oracle's score, mean over categories."""
-    read = [Runs("detail_images_world", decoder=reader) for reader in READERS]
+    read = [Runs(sweep, where={"decoder": f"experiments/parts/decoder/{reader}.yaml"}) for reader in readers]
     table = {prior: [runs.estimate(prior, data, "benchmark/oracle") for runs in read] for prior in LABELS}
     rows = [
         [LABELS[prior], str(max(one.n for one in found)), *(estimate_text(one, 3) for one in found)]
         for prior, found in table.items()
         if any(one.n for one in found)
     ]
-    return markdown(["", "n", *READERS.values()], rows)
+    return markdown(["", "n", *(READERS[reader] for reader in readers)], rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -126,41 +161,73 @@ TABLES: dict[str, Callable[[], str]] = {
 }
 """{name in README.md: its table}"""
 
+PANELS = {
+    "val/energy_score": "energy score (lower is better)",
+    "val/mean_cosine": "cosine of a sample (higher is better)",
+    "val/frechet": "Fréchet distance (lower is better)",
+}
+"""{metric: title of its panel}"""
+
 
 def detail_plot(path: Path) -> None:
     """Quality against detail: each prior's difference from `REFERENCE`, by paired seeds."""
-    from matplotlib.figure import Figure
-
     runs = Runs("detail_world", "detail_sampled_world")
-    figure = Figure(figsize=(10, 3.9), layout="constrained", facecolor="white")
-    panels = {
-        "val/energy_score": "energy score (lower is better)",
-        "val/mean_cosine": "cosine of a sample (higher is better)",
-        "val/frechet": "Fréchet distance (lower is better)",
-    }
-    for axes, (metric, label) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
-        for at, prior in enumerate(ONE_PASS | MANY_PASSES):
-            found = {detail: runs.difference(prior, data, metric) for data, detail in DETAILS.items()}
-            known = {detail: one for detail, one in found.items() if one.n}
-            half = [one.high - one.mean if one.has_interval else 0.0 for one in known.values()]
-            axes.errorbar(
-                list(known),
-                [one.mean for one in known.values()],
-                half,
-                color=COLOURS[at % len(COLOURS)],
-                marker=MARKERS[at % len(MARKERS)],
-                linestyle="-" if prior in ONE_PASS else "--",
-                markersize=5,
-                capsize=3,
-                label=LABELS[prior],
-            )
+    figure, panels = three_panels("detail of the captions")
+    for axes, metric in zip(panels, PANELS, strict=True):
+        for prior in ONE_PASS | MANY_PASSES:
+            line(axes, prior, {detail: runs.difference(prior, data, metric) for data, detail in DETAILS.items()})
         axes.set_xticks(list(DETAILS.values()), [f"{detail:g}" for detail in DETAILS.values()])
         axes.invert_xaxis()
-        axes.set_xlabel("detail of the captions")
-        axes.set_title(f"{label}\nminus projection", fontsize=9)
+        axes.set_title(f"{PANELS[metric]}\nminus projection", fontsize=9)
+    save(figure, path)
+
+
+def budget_plot(path: Path) -> None:
+    """Quality against the steps of training, at one detail."""
+    figure, panels = three_panels("steps of training")
+    for axes, metric in zip(panels, PANELS, strict=True):
+        for prior in ONE_PASS | MANY_PASSES:
+            if budget_runs(BUDGETS[0]).of(prior, BUDGET_DATA):
+                line(axes, prior, {steps: budget_runs(steps).estimate(prior, BUDGET_DATA, metric) for steps in BUDGETS})
+        axes.set_xscale("log")
+        axes.set_xticks(BUDGETS, [f"{steps:,}" for steps in BUDGETS], minor=False)
+        axes.set_xticks([], minor=True)
+        axes.set_title(PANELS[metric], fontsize=9)
+    save(figure, path)
+
+
+def three_panels(label: str) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.9), layout="constrained", facecolor="white")
+    panels = figure.subplots(1, len(PANELS))
+    for axes in panels:
+        axes.set_xlabel(label)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    handles, labels = axes.get_legend_handles_labels()
+    return figure, panels
+
+
+def line(axes: Any, prior: str, found: Mapping[float, Estimate]) -> None:
+    """A prior's means with their intervals: solid for one pass, dashed for many."""
+    known = {at: one for at, one in found.items() if one.n}
+    half = [one.high - one.mean if one.has_interval else 0.0 for one in known.values()]
+    number = list(ONE_PASS | MANY_PASSES).index(prior)
+    axes.errorbar(
+        list(known),
+        [one.mean for one in known.values()],
+        half,
+        color=COLOURS[number % len(COLOURS)],
+        marker=MARKERS[number % len(MARKERS)],
+        linestyle="-" if prior in ONE_PASS else "--",
+        markersize=5,
+        capsize=3,
+        label=LABELS[prior],
+    )
+
+
+def save(figure: Any, path: Path) -> None:
+    handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     figure.savefig(path, dpi=150)
 

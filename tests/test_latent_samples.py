@@ -63,9 +63,11 @@ def test_every_row_has_its_distribution(experiment: Path) -> None:
 def test_samples_are_the_priors_own_and_are_logged(experiment: Path) -> None:
     run = run_of(experiment)
     logged = [row for row in read_metrics(run / "metrics.csv") if row["val/energy_score"]][-1]
-    row = report_of(run)["distribution"]["rows"]["this prior"]
+    rows = report_of(run)["distribution"]["rows"]
+    row = rows["this prior"]
     for name in (*OF_CAPTIONS, *OF_SETS):
         assert float(logged[f"val/{name}"]) == pytest.approx(row["all"][name][0], rel=1e-5), name
+        assert float(logged[f"val/ridge/{name}"]) == pytest.approx(rows["ridge"]["all"][name][0], rel=1e-5, abs=1e-6), name
     assert float(logged["val/seen/spread"]) == pytest.approx(row["seen"]["spread"][0], rel=1e-5)
     with np.load(run / "latent_pairs.npz", allow_pickle=False) as pairs:
         found = {name: pairs[name] for name in (*OF_CAPTIONS, "index")}

@@ -156,14 +156,16 @@ class LatentEvaluation(L.Callback):
                 self._distribution |= {name: distribution_of(row, data.shards) for name, row in joined.items()}
                 rows_of_numbers = numbers_of(self._distribution)
                 self._report["distribution"] = {"samples": self.samples, "redraws": self.redraws, "rows": rows_of_numbers}
-                means = {subset: _means(found) for subset, found in self._distribution[THIS_PRIOR].items()}
+                means = {row: {subset: _means(found) for subset, found in of.items()} for row, of in self._distribution.items()}
         table, means = trainer.strategy.broadcast((table, means))
         self._beside = {name: row for name, row in table.items() if name != THIS_PRIOR}
         logged = {"" if subset == ALL else f"{subset}/": metrics for subset, metrics in table[THIS_PRIOR].items()}
         logged |= {f"{row}/": subsets[ALL] for row, subsets in self._beside.items()}
-        for subset, metrics in means.items():
-            path = "" if subset == ALL else f"{subset}/"
-            logged[path] = logged[path] | metrics
+        for row, of_subsets in means.items():
+            for subset, metrics in of_subsets.items():
+                path = ("" if row == THIS_PRIOR else f"{row}/") + ("" if subset == ALL else f"{subset}/")
+                if path in logged:
+                    logged[path] = logged[path] | metrics
         for path, metrics in logged.items():
             # every rank holds the same values already; sync_dist states that to Lightning
             pl_module.log_dict({f"{stage}/{path}{name}": value for name, value in metrics.items()}, sync_dist=True)
