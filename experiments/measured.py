@@ -37,6 +37,7 @@ MANY_PASSES = {"diffusion_world": "diffusion", "flow_world": "flow, velocity", "
 FITTED = {"linear": "ridge regression", "nearest_neighbour": "nearest neighbour"}
 BASELINES = {"text_as_image": "text as image (baseline)", "mean_image": "mean image (baseline)"}
 LABELS = {**ONE_PASS, **MANY_PASSES, **FITTED, **BASELINES}
+TRUTH = "true distribution (upper bound)"
 REFERENCE = "projection_world"
 
 Run = dict[str, str]
@@ -74,9 +75,9 @@ class Runs:
 
 def identity(run: Run) -> tuple[str, str, str]:
     """Prior, data and seed: of a training from its parameters, of a measurement from the name of the run that it measured."""
-    if "model.prior" in run:
+    if "prior" not in run and "ckpt_path" not in run:
         data = Path(run["data"]).stem if "data" in run else BUDGET_DATA
-        return Path(run["model.prior"]).stem, data, run.get("seed_everything") or "0"
+        return Path(run.get("model.prior", "mean_image")).stem, data, run.get("seed_everything") or "0"
     named = dict(part.split("=") for part in Path(run.get("prior") or run["ckpt_path"]).name.split(","))
     return named["prior"], named["data"], named.get("seed_everything", "0")
 
@@ -92,12 +93,16 @@ def count(runs: Runs, prior: str) -> str:
 
 
 def by_detail(metric: str) -> str:
-    """A row for each prior, a column for each detail."""
+    """A row for each prior, a column for each detail. The last row has samples of the true distribution for each caption."""
     runs = Runs("detail_world", "detail_sampled_world", "detail_baselines_world")
     table = {prior: [runs.estimate(prior, data, metric) for data in DETAILS] for prior in LABELS}
+    numbers = {prior: count(runs, prior) for prior in LABELS}
+    truth = Runs("detail_truth_world")
+    table[TRUTH] = [truth.estimate("mean_image", data, metric.replace("val/", "val/upper_bound/")) for data in DETAILS]
+    numbers[TRUTH] = count(truth, "mean_image")
     decimals = [min(4, decimals_of([row[column] for row in table.values()])) for column in range(len(DETAILS))]
     rows = [
-        [LABELS[prior], count(runs, prior), *(estimate_text(*one) for one in zip(row, decimals, strict=True))]
+        [LABELS.get(prior, prior), numbers[prior], *(estimate_text(*one) for one in zip(row, decimals, strict=True))]
         for prior, row in table.items()
         if any(one.n for one in row)
     ]

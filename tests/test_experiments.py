@@ -105,7 +105,7 @@ def test_pairs_differ_in_the_lines_under_study_only(one, other):
 
 
 def test_energy_parts_differ_in_the_loss_alone():
-    for size in ("33m", "world"):
+    for size in ("33m", "world", "pooled"):
         for kind, without in (("energy", "projection"), ("eclipse_energy", "eclipse")):
             parts = [ROOT / f"parts/prior/{stem}_{size}.yaml" for stem in (kind, without)]
             left, right = (yaml.safe_load(part.read_text())["init_args"] for part in parts)
@@ -113,7 +113,7 @@ def test_energy_parts_differ_in_the_loss_alone():
 
 
 def test_projection_parts_are_eclipse_parts_without_the_contrastive_term():
-    for size in ("33m", "world"):
+    for size in ("33m", "world", "pooled"):
         parts = [ROOT / f"parts/prior/{kind}_{size}.yaml" for kind in ("eclipse", "projection")]
         left, right = (yaml.safe_load(part.read_text()) for part in parts)
         assert right["init_args"].pop("contrastive_weight") == 0
