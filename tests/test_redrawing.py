@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from eclipse_pl.world.captions import describe, fits, parse
+from eclipse_pl.world import redrawing
 from eclipse_pl.world.redrawing import Redrawing, shares_of_split
 from eclipse_pl.world.scenes import CATEGORIES, COLOURS, SHAPES, Scene, draw_scene
 from eclipse_pl.world.splits import held_out_scenes
@@ -91,3 +92,14 @@ def test_a_full_caption_leaves_the_places_and_a_vague_one_the_rest() -> None:
 def test_a_caption_that_no_scene_has_is_refused(caption: str) -> None:
     with pytest.raises(ValueError, match="No scene of the val split has the caption"):
         Redrawing("val").scenes(caption, 1, (0,))
+
+
+def test_the_scenes_of_a_rare_caption_are_all_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is one of the search for a scene, not of all scenes together."""
+    caption = "a small circle right of a small red star"
+    monkeypatch.setattr(redrawing, "TRIES", 6_400)
+    proposed = []
+    propose = Redrawing._propose
+    monkeypatch.setattr(Redrawing, "_propose", lambda self, *of: proposed.append(of) or propose(self, *of))
+    assert len(Redrawing("val", 0.75).scenes(caption, 20, (0,))) == 20
+    assert len(proposed) > 6_400

@@ -32,8 +32,8 @@ from eclipse_pl.world.scenes import (
 
 TEXTURE_SHARES = {texture: 0.5 / len(TEXTURES) + 0.5 * (texture == "plain") for texture in TEXTURES}
 """How often an object has each texture, where textures are drawn for each alone."""
-TRIES = 200_000
-"""Proposals for one caption. A caption of the world needs a few hundred at most."""
+TRIES = 1_000_000
+"""Proposals for a scene of a caption. Most captions need hundreds, the rarest that was seen 40,000."""
 AT_ONCE = 64
 
 
@@ -79,14 +79,16 @@ class Redrawing:
         weights = np.array([one.weight for one in hypotheses])
         found: list[Scene] = []
         rng = np.random.Generator(np.random.PCG64(list(seed)))
-        if hypotheses:
-            for _ in range(TRIES // AT_ONCE):
-                for at in rng.choice(len(hypotheses), size=AT_ONCE, p=weights / weights.sum()):
-                    scene = self._propose(hypotheses[at], described, rng)
-                    if scene is not None:
-                        found.append(scene)
-                if len(found) >= count:
-                    return found[:count]
+        left = TRIES if hypotheses else 0
+        while left > 0 and len(found) < count:
+            for at in rng.choice(len(hypotheses), size=AT_ONCE, p=weights / weights.sum()):
+                scene = self._propose(hypotheses[at], described, rng)
+                if scene is not None:
+                    found.append(scene)
+                    left = TRIES
+            left -= AT_ONCE
+        if len(found) >= count:
+            return found[:count]
         raise ValueError(
             f"No scene of the {self.split} split has the caption {caption!r} at detail {self.detail}. Redraw for captions of "
             "this world."
