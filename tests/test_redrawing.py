@@ -7,8 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from eclipse_pl.world.captions import describe, fits, parse
 from eclipse_pl.world import redrawing
+from eclipse_pl.world.captions import describe, fits, parse
 from eclipse_pl.world.redrawing import Redrawing, shares_of_split
 from eclipse_pl.world.scenes import CATEGORIES, COLOURS, SHAPES, Scene, draw_scene
 from eclipse_pl.world.splits import held_out_scenes

@@ -156,7 +156,7 @@ class LatentEvaluation(L.Callback):
                 self._distribution |= {name: distribution_of(row, data.shards) for name, row in joined.items()}
                 rows_of_numbers = numbers_of(self._distribution)
                 self._report["distribution"] = {"samples": self.samples, "redraws": self.redraws, "rows": rows_of_numbers}
-                means = {row: {subset: _means(found) for subset, found in of.items()} for row, of in self._distribution.items()}
+                means = {row: {name: _means(one) for name, one in of.items()} for row, of in self._distribution.items()}
         table, means = trainer.strategy.broadcast((table, means))
         self._beside = {name: row for name, row in table.items() if name != THIS_PRIOR}
         logged = {"" if subset == ALL else f"{subset}/": metrics for subset, metrics in table[THIS_PRIOR].items()}
