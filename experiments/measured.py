@@ -162,6 +162,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "detail, spread": lambda: by_detail("val/spread"),
     "detail, variance ratio": lambda: by_detail("val/variance_ratio"),
     "detail, Fréchet distance": lambda: by_detail("val/frechet"),
+    "guidance, energy score": lambda: by_guidance("val/energy_score"),
     "images, detail 1": lambda: of_images("world"),
 }
 """{name in README.md: its table}"""

@@ -62,3 +62,44 @@ def test_a_table_of_other_numbers_is_found(measured: ModuleType, tmp_path: Path,
         measured.main(["--check"])
     with pytest.raises(ValueError, match=r"README\.md has places for the tables none"):
         measured.with_tables("no place")
+
+
+def write(path: Path, *lines: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n".join(["# command", "# commit", *lines]))
+
+
+def test_tables_of_budget_guidance_images_and_truth(measured: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each number stands in the row of its prior and in the column of its setting."""
+    monkeypatch.setattr(measured, "HERE", tmp_path)
+    prior, data, run = "experiments/parts/prior/{}_world.yaml", "experiments/parts/data/world_detail_50.yaml", "runs/a/{}"
+    flow = prior.format("flow")
+    write(
+        tmp_path / "results/budget_world.csv",
+        "trainer.max_steps,seed_everything,model.prior,val/energy_score",
+        f"400,0,{flow},30.5",
+        f"8000,0,{flow},20.5",
+    )
+    write(
+        tmp_path / "results/detail_sampled_world.csv",
+        "seed_everything,data,model.prior,val/energy_score",
+        f"0,{data},{flow},25.5",
+    )
+    assert "| flow, velocity | 1, 1, 1 | 30.5 | 25.5 | 20.5 |" in measured.by_budget("val/energy_score")
+    name = '"runs/detail_sampled_world/seed_everything=0,data=world_detail_50,prior=flow_world"'
+    write(
+        tmp_path / "results/detail_guidance_world.csv",
+        "model.prior.init_args.guidance_scale,ckpt_path,val/energy_score",
+        *(f"{guidance},{name},{10 + guidance}" for guidance in (1.0, 2.0)),
+    )
+    assert "| flow, velocity, detail 0.5 | 11.0 | – | 12.0 | – |" in measured.by_guidance("val/energy_score")
+    write(
+        tmp_path / "results/detail_images_world.csv",
+        "prior,decoder,benchmark/oracle",
+        f"{name},experiments/parts/decoder/world.yaml,0.25",
+        f"{name},experiments/parts/decoder/world_nearest.yaml,0.75",
+    )
+    assert "| flow, velocity | 1 | 0.250 | 0.750 | – |" in measured.of_images("world_detail_50")
+    write(tmp_path / "results/detail_truth_world.csv", "data,val/energy_score,val/upper_bound/energy_score", f"{data},9.5,7.25")
+    row = next(line for line in measured.by_detail("val/energy_score").splitlines() if "upper bound" in line)
+    assert row == "| true distribution (upper bound) | 0, 0, 1, 0 | – | – | 7.2 | – |"
