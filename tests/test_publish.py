@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
+import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -183,6 +190,85 @@ def test_refusals(
     monkeypatch.setenv("HF_TOKEN", "hf_test")
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     assert "`--to ./FOLDER` needs no network" in refused()
+
+
+def test_an_artifact_of_weights_and_biases_is_staged_offline(run: Path, tmp_path: Path) -> None:
+    """In a process of its own: wandb leaves sockets open that pytest takes for mistakes of ours."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    environment |= {"WANDB_MODE": "offline", "WANDB_DATA_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    words = ["--prior", str(run), "--license", "mit", "--to=wandb:lab/priors/world-prior"]
+    publishing = [sys.executable, "-m", "eclipse_pl", "publish", *words]
+    done = subprocess.run(publishing, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    synced = Path(done.stdout.splitlines()[-1].removeprefix("wandb sync "))
+    assert synced.parent == run / "wandb", "the same place as that of the run's own log"
+    (log,) = synced.glob("*.wandb")
+    artifact, entity = logged_artifact(log)
+    assert (artifact.name, artifact.type, artifact.project, entity) == ("world-prior", "model", "priors", "lab")
+    assert list(artifact.aliases) == ["latest", "quickstart-version_0"]
+    metadata = json.loads(artifact.metadata)
+    assert (metadata["prior"], metadata["space"], metadata["license"]) == ("EclipsePrior", "world", "mit")
+    staged = {entry.path: Path(entry.local_path) for entry in artifact.manifest.contents}
+    assert {"README.md", "training_config.yaml", "samples.png", "model_index.json", "prior/config.json"} <= set(staged)
+    assert 'load_prior("world-prior")' in staged["README.md"].read_text()
+    for name, path in staged.items():  # the temporary folder is gone, and the copies can be sent later
+        (tmp_path / "read_back" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, tmp_path / "read_back" / name)
+    text, samples = load_encoder("world")(["a red circle"]), []
+    for source in (run, tmp_path / "read_back"):
+        samples.append(load_prior(str(source)).sample(text, torch.Generator().manual_seed(0)))
+    torch.testing.assert_close(*samples, atol=1e-4, rtol=1e-4)
+
+
+def logged_artifact(log: Path) -> tuple[Any, str]:
+    """The artifact in the log of an offline run, and the entity of that run."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    found, entity = [], ""
+    for data in logged_records(log.read_bytes()):
+        record = Record.FromString(data)
+        entity = record.run.entity or entity
+        found += [one for one in (record.artifact, record.request.log_artifact.artifact) if one.name]
+    (artifact,) = found
+    return artifact, entity
+
+
+def logged_records(log: bytes, block: int = 32768) -> Iterator[bytes]:
+    """The records of a log in LevelDB's format: seven bytes before the first one, and no header across two blocks."""
+    place, record = 7, b""
+    while place + 7 <= len(log):
+        if block - place % block < 7:
+            place += block - place % block
+            continue
+        _, length, kind = struct.unpack_from("<IHB", log, place)
+        record += log[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield record
+            record = b""
+
+
+def test_an_artifact_that_cannot_be_logged_is_refused_before_the_export(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    def refused(to: str, *more: str) -> str:
+        assert publish(run, f"--to={to}", *more) == 2
+        return capsys.readouterr().err
+
+    for name in ("world-prior", "priors/a name", "one/two/three/four", "priors/"):
+        assert f"--to wandb:{name} names no artifact. Write wandb:PROJECT/NAME or" in refused(f"wandb:{name}")
+    assert "There is no account of Weights & Biases on this machine. Run `wandb login`" in refused("wandb:priors/world-prior")
+    assert "--private is for a repository of the hub" in refused("wandb:priors/world-prior", "--private=true")
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert "WANDB_MODE is disabled" in refused("wandb:priors/world-prior")
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    assert "(http://127.0.0.1:9) does not answer. Nothing was published" in refused("wandb:priors/world-prior")
 
 
 def test_a_name_that_may_be_a_folder_is_asked_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
