@@ -16,11 +16,15 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
 from eclipse_pl import load_encoder, load_prior
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.publish.command import repository_of
 from tests.helpers.fake_hub import FakeHub, serve_hub
+from tests.helpers.pipelines import kandinsky_prior
+from tests.helpers.runs import write_experiment
+from tests.helpers.shard_sets import make_shard_set
 
 pytestmark = [
     pytest.mark.long,
@@ -35,7 +39,10 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two steps of the quickstart on a small world, with its sample images."""
-    folder = tmp_path_factory.mktemp("published")
+    return fit(tmp_path_factory.mktemp("published"))
+
+
+def fit(folder: Path, **more: Any) -> Path:
     options = {
         "run.folder": folder / "runs",
         "data.init_args.folder": folder / "world",
@@ -55,10 +62,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "trainer.log_every_n_steps": 1,
         "model.scheduler.init_args.pct_start": 0,
         "trainer.enable_progress_bar": "false",
+        **more,
     }
     flags = [f"--{name}={value}" for name, value in options.items()]
     assert command(["fit", "--config", str(ROOT / "experiments/quickstart.yaml"), *flags]) == 0
-    return folder / "runs/quickstart/version_0"
+    return folder / "runs" / more.get("run.experiment", "quickstart") / "version_0"
 
 
 @pytest.fixture
@@ -128,6 +136,67 @@ def test_the_card_says_what_was_measured(run: Path, tmp_path: Path) -> None:
     assert str(run) not in text, "a path of this machine"
 
 
+def python_of(page: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def test_the_lines_of_a_card_run(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the run, and of a LoRA that adapts it."""
+    monkeypatch.chdir(tmp_path)
+    part = tmp_path / "lora.yaml"
+    arguments = yaml.safe_load((run / "config.yaml").read_text())["model"]["prior"]
+    own = {**arguments["init_args"], "weights": str(run)}
+    of_lora = {"prior": arguments["class_path"], "prior_args": own, "rank": 2, "alpha": 8.0}
+    part.write_text(yaml.safe_dump({"class_path": "eclipse_pl.priors.lora.LoraPrior", "init_args": of_lora}))
+    adapted = fit(tmp_path, **{"model.prior": part, "run.experiment": "lora", "samples.every_n_steps": 0, "decoder": "null"})
+    for number, one in enumerate((run, adapted)):
+        folder = tmp_path / f"mine_{number}"
+        assert command(["publish", "--prior", str(one), "--license", "mit", "--to", str(folder)]) == 0
+        found: dict[str, Any] = {}
+        in_python, with_decoder, in_diffusers = python_of(folder / "README.md")
+        for lines in (in_python, with_decoder, in_diffusers):  # as somebody runs them who copies them
+            exec(lines, found)
+        assert (tmp_path / "image.png").is_file()
+        (tmp_path / "image.png").unlink()
+        seed, text = torch.Generator().manual_seed(0), load_encoder("world")(["a red circle and a blue star"])
+        predicted = load_prior(str(one)).sample(text, seed)
+        for there in (found["image_embed"], found["image_embeds"]):  # another noise each
+            assert torch.cosine_similarity(there, predicted) > 0.5, "the prior of another run, or weights that were not read"
+    card = (tmp_path / "mine_1" / "README.md").read_text()
+    assert "| `prior.prior_args.weights` | quickstart/version_0 |" in card and str(tmp_path) not in card
+    assert "# LoraPrior of world" in card
+
+
+def test_the_lines_of_a_lora_of_a_diffusion_prior_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the pipeline that the merged prior becomes, and those of the guide for the changes alone."""
+    base = kandinsky_prior(tmp_path / "base")
+    weights = base / "prior" / "diffusion_pytorch_model.safetensors"
+    save_file({**load_file(weights), "clip_std": torch.full((1, 12), 2.0)}, weights)
+    make_shard_set(tmp_path / "shards", splits={"train": 64, "val": 16, "test": 16}, dim=12, width=12)
+    sizes = {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 4, "weights": str(base)}
+    arguments = {"prior": "eclipse_pl.priors.diffusion.DiffusionPrior", "prior_args": sizes, "rank": 2}
+    part = {"class_path": "eclipse_pl.priors.lora.LoraPrior", "init_args": arguments}
+    experiment = write_experiment(tmp_path, model__prior=part, trainer__max_steps=4, model__optimizer__init_args={"lr": 0.5})
+    assert command(["fit", "--config", str(experiment)]) == 0
+    run = str(tmp_path / "runs/tiny/version_0")
+    words = ["--license", "apache-2.0", "--base", str(base), "--to", str(tmp_path / "mine")]
+    assert command(["publish", "--prior", run, *words]) == 0
+    assert command(["export", "--prior", run, "--lora", "true", "--out", str(tmp_path / "my_lora")]) == 0
+    (of_card,) = [lines for lines in python_of(tmp_path / "mine" / "README.md") if "from diffusers" in lines]
+    (of_guide,) = [lines for lines in python_of(ROOT / "docs/release.md") if "load_lora_adapter" in lines]
+    of_guide = of_guide.replace("kandinsky-community/kandinsky-2-2-prior", str(base))
+    monkeypatch.chdir(tmp_path)
+    embeds = []
+    of_card += 'pipeline = KandinskyV22PriorPipeline.from_pretrained("mine")\n'
+    for lines in (of_card, of_guide, re.sub(r".*load_lora_adapter.*\n", "", of_guide)):
+        found: dict[str, Any] = {}
+        exec(lines, found)
+        seed = torch.Generator().manual_seed(0)
+        embeds.append(found["pipeline"](["a red circle and a blue star"], generator=seed).image_embeds)
+    torch.testing.assert_close(embeds[0], embeds[1], atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(embeds[0], embeds[2], atol=1e-2), "training changed nothing"
+
+
 def test_a_scorecard_of_another_folder_stands_in_the_card(run: Path, tmp_path: Path) -> None:
     protocol = tmp_path / "protocol.yaml"
     tree = yaml.safe_load((ROOT / "experiments/parts/protocol/world_quick.yaml").read_text())
@@ -175,6 +244,8 @@ def test_refusals(
         return capsys.readouterr().err
 
     assert "is no folder of a run" in refused("--to", str(tmp_path / "out"), prior=tmp_path)
+    assert "--license MIT is no name of the hub's. Write one as mit" in refused("--license=MIT")
+    assert "--private is for a repository of the hub" in refused("--to", str(tmp_path / "out"), "--private=true")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     assert "holds something already" in refused("--to", str(tmp_path / "full"))

@@ -104,7 +104,7 @@ class Artifact:
             if mode == "online":
                 logged.wait()
         except (wandb.Error, ValueError, OSError) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = " ".join(re.sub(r"<[^>]*>", " ", str(error)).split())[:200]  # a server may answer with a page
             raise ValueError(
                 f"Weights & Biases does not take {self.path} ({reason}). Nothing was published; the same command tries again."
             ) from error
