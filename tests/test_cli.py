@@ -1,6 +1,7 @@
 """The front door: what a user types, what the run leaves behind, and what a mistake is answered with."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -184,6 +185,38 @@ def test_missing_shards(tmp_path, capfd):
     experiment = write_experiment(tmp_path, data__init_args__folder=str(tmp_path / "nowhere"))
     assert str(tmp_path / "nowhere") in refused(capfd, "fit", "--config", str(experiment))
     assert not (tmp_path / "runs").exists(), "nothing is begun"
+
+
+OWN_DATA = """
+from eclipse_pl.data.datamodule import EmbeddingDataModule
+
+
+class OwnData(EmbeddingDataModule):
+    @property
+    def shards(self):
+        {line}
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "return self.shard_set",
+            r"OwnData does not give the space of its pairs: 'OwnData' .* 'shard_set' \(.*own\w+\.py, line 8\)",
+        ),
+        ("raise ValueError('there are no pairs today')", r"error: there are no pairs today$"),
+        ("raise PermissionError(13, 'Permission denied', 'pairs')", r"error: cannot .*Permission denied \(pairs\)"),
+    ],
+)
+def test_a_mistake_in_the_data_of_ones_own_is_what_is_said(tmp_path, capfd, monkeypatch, line, said):
+    """And not that the prior lacks a space: jsonargparse would leave a link out that ends in an AttributeError."""
+    name = f"own_{abs(hash(line))}"
+    (tmp_path / f"{name}.py").write_text(OWN_DATA.format(line=line))
+    monkeypatch.syspath_prepend(tmp_path)
+    experiment = write_experiment(tmp_path, data__class_path=f"{name}.OwnData")
+    assert re.search(said, refused(capfd, "fit", "--config", str(experiment)))
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_missing_and_a_truncated_shard_are_named_with_their_repair(tmp_path, capfd):
