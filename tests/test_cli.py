@@ -14,6 +14,7 @@ import yaml
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.cli import main
 from eclipse_pl.run import MetricsFile
+from tests.helpers.ranks import run_command
 from tests.helpers.runs import metrics, write_experiment
 from tests.helpers.shard_sets import make_shard_set, make_space
 
@@ -102,11 +103,9 @@ def test_wandb_works_offline_without_an_account(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("HOME", str(tmp_path))
     experiment = write_experiment(tmp_path, run__wandb="auto", trainer__max_steps=2, trainer__val_check_interval=2)
     # a process of its own: wandb leaves sockets open that pytest takes for mistakes of ours
-    done = subprocess.run(
-        [sys.executable, "-m", "eclipse_pl", "fit", "--config", str(experiment)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("No Weights & Biases account found: logging offline") == 1
+    done = run_command(tmp_path / "said", ["fit", "--config", str(experiment)])
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("No Weights & Biases account found: logging offline") == 1
     (log,) = (tmp_path / "runs/tiny/version_0/wandb").glob("offline-run-*/*.wandb")
     assert b"val/cosine" in log.read_bytes()
     assert b"contrastive_weight" in log.read_bytes()

@@ -7,8 +7,6 @@ import os
 import re
 import shutil
 import struct
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from eclipse_pl.__main__ import main as command
 from eclipse_pl.publish.command import repository_of
 from tests.helpers.fake_hub import FakeHub, serve_hub
 from tests.helpers.pipelines import kandinsky_prior
+from tests.helpers.ranks import run_command
 from tests.helpers.runs import write_experiment
 from tests.helpers.shard_sets import make_shard_set
 
@@ -263,15 +262,18 @@ def test_refusals(
     assert "`--to ./FOLDER` needs no network" in refused()
 
 
-def test_an_artifact_of_weights_and_biases_is_staged_offline(run: Path, tmp_path: Path) -> None:
+def test_an_artifact_of_weights_and_biases_is_staged_offline(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In a process of its own: wandb leaves sockets open that pytest takes for mistakes of ours."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-    environment |= {"WANDB_MODE": "offline", "WANDB_DATA_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    words = ["--prior", str(run), "--license", "mit", "--to=wandb:lab/priors/world-prior"]
-    publishing = [sys.executable, "-m", "eclipse_pl", "publish", *words]
-    done = subprocess.run(publishing, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    synced = Path(done.stdout.splitlines()[-1].removeprefix("wandb sync "))
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path))
+    words = ["publish", "--prior", str(run), "--license", "mit", "--to=wandb:lab/priors/world-prior"]
+    done = run_command(tmp_path / "said", words)
+    assert done.returncode == 0, done.stdout
+    (synced,) = (Path(line.removeprefix("wandb sync ")) for line in done.stdout.splitlines() if line.startswith("wandb sync "))
     assert synced.parent == run / "wandb", "the same place as that of the run's own log"
     (log,) = synced.glob("*.wandb")
     artifact, entity = logged_artifact(log)
