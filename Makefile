@@ -11,7 +11,11 @@ GPU_TESTS = $(shell grep -l 'mark\.gpu' tests/test_*.py)
 # every extra that a test uses
 EXTRAS := dev,ray,spacy
 
-.PHONY: help quickstart test tests quick lint types layers slow gpu oldest newest docs check-hub package clean
+# how the wheel is tried by `make package`: whole is the quickstart, 5 minutes; short is two steps of it on a small world
+QUICKSTART ?= whole
+
+.PHONY: help quickstart test tests quick lint types layers slow gpu oldest newest docs check-hub release-files package
+.PHONY: release-check clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +41,11 @@ help:
 	$(PYTHON) -m venv .venv-docs
 	.venv-docs/bin/pip install --quiet --upgrade pip
 	.venv-docs/bin/pip install --quiet $$($(PYTHON) -m tests.helpers.requirements docs)
+	@touch $@
+
+.venv-package/installed:
+	$(PYTHON) -m venv .venv-package
+	.venv-package/bin/pip install --quiet --upgrade pip build twine
 	@touch $@
 
 quickstart: .venv/installed  ## build the world's shards and train an ECLIPSE prior on them
@@ -76,12 +85,17 @@ docs: .venv-docs/installed  ## the guide and the Python reference, in build/site
 check-hub: .venv/installed  ## which repositories of the Hugging Face hub that are named here are gone; needs a network
 	$(BIN)/python -m tests.helpers.hub_ids
 
-package: .venv/installed  ## what a release uploads, in dist/, checked and installed whole into an empty environment
+release-files: .venv/installed  ## version, changelog, citation and tag name the same release
+	$(BIN)/python -m tests.helpers.release files
+
+package: .venv/installed .venv-package/installed  ## what a release uploads, in dist/: checked, and used in an empty environment; QUICKSTART=short
 	rm -rf build dist
-	$(BIN)/pip install --quiet build twine
-	$(BIN)/python -m build --outdir dist
-	$(BIN)/twine check --strict dist/*
-	$(BIN)/python -m pytest -m slow tests/test_wheel.py
+	.venv-package/bin/python -m build --outdir dist
+	.venv-package/bin/twine check --strict dist/*
+	$(BIN)/python -m tests.helpers.release archives
+	ECLIPSE_PL_DIST=dist ECLIPSE_PL_QUICKSTART=$(QUICKSTART) $(BIN)/python -m pytest -m slow --durations=3 tests/test_wheel.py
+
+release-check: release-files package docs  ## what a release needs before its tag; QUICKSTART=short
 
 # in no virtual environment: a machine with a GPU has torch of its own; PYTHON=.venv/bin/python takes that of `make test`
 gpu:  ## what needs a CUDA device: its tests, and the figures of `speed` in runs/gpu; at most 8 minutes, nothing is downloaded
@@ -92,4 +106,4 @@ gpu:  ## what needs a CUDA device: its tests, and the figures of `speed` in runs
 	HF_HUB_OFFLINE=1 $(PYTHON) -m eclipse_pl speed --only compiled --spaces ViT-L-14 --batches 4096 --device cuda --json runs/gpu/compiled.json
 
 clean:  ## remove the environment, the world's shards and all runs
-	rm -rf .venv .venv-oldest .venv-newest .venv-docs build dist data runs
+	rm -rf .venv .venv-oldest .venv-newest .venv-docs .venv-package build dist data runs

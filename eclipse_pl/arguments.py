@@ -15,6 +15,8 @@ from pathlib import Path
 from types import MethodType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from eclipse_pl.class_help import name_classes
+
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
@@ -53,6 +55,7 @@ def sentence_parser() -> type[ArgumentParser]:
 
         def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
             answer_in_one_sentence(self, sys.argv[1:] if args is None else args)
+            name_classes(self)
             return super().parse_args(args, *more, **options)
 
     return SentenceParser

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -29,6 +30,7 @@ from eclipse_pl.callbacks.samples import SampleImages
 from eclipse_pl.callbacks.throughput import Throughput
 from eclipse_pl.callbacks.together import FailTogether
 from eclipse_pl.callbacks.training_data import TrainingDataRecord
+from eclipse_pl.class_help import name_classes
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.embedding import ClipSpace
@@ -81,7 +83,7 @@ class PriorCLI(LightningCLI):
             default=None,
             help="Weight averaging, such as lightning.pytorch.callbacks.EMAWeightAveraging; none if not given.",
         )
-        parser.link_arguments("data.space", "model.prior.init_args.space", apply_on="instantiate")
+        parser.link_arguments("data", "model.prior.init_args.space", compute_fn=space_of, apply_on="instantiate")
 
     commands: ClassVar[tuple[str, ...]] = ("fit", "validate", "test")
 
@@ -101,6 +103,7 @@ class PriorCLI(LightningCLI):
             others = partial(unknown_keys, words, options)
         for each in (parser, *self._subcommand_parsers.values()):
             answer_in_one_sentence(each, words, others)
+            name_classes(each)
         self.config = parser.parse_args(args)
         settings = self.config[self.config.subcommand]
         if self.config.subcommand == "fit":
@@ -122,6 +125,8 @@ class PriorCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except ValueError as error:
+            if str(error).startswith("Call to compute_fn") and not isinstance(error.__cause__, ValueError):
+                raise error.__cause__ or error from None  # such as a full disk, of which jsonargparse makes a ValueError
             if self.problems.found and not self.problems.reported:
                 with self.problems.noted():
                     raise error
@@ -215,6 +220,24 @@ class PriorCLI(LightningCLI):
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
+
+
+def space_of(data: EmbeddingDataModule) -> ClipSpace:
+    """The space of the pairs, for the prior.
+
+    A link of jsonargparse to ``data.space`` would take an AttributeError within it for a class without a space, and the prior
+    would be built without one.
+
+    Raises:
+        ValueError: The class of the data has a mistake there.
+    """
+    try:
+        return data.space
+    except AttributeError as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        raise ValueError(
+            f"{type(data).__name__} does not give the space of its pairs: {error} ({where.filename}, line {where.lineno})."
+        ) from error
 
 
 def is_no_advertisement(record: logging.LogRecord) -> bool:

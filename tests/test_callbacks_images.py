@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.loading import find_encoder
 from tests.helpers.compared_runs import numbers
 from tests.helpers.pipelines import kandinsky
+from tests.helpers.ranks import run_command, torchrun
 from tests.helpers.released_folders import TINY, write_eclipse
 from tests.helpers.runs import metrics
 from tests.helpers.runs_with_images import PROTOCOL, experiment
@@ -113,8 +112,8 @@ def test_two_processes_show_and_score_what_one_does(folder: Path, run: Path, mon
         data__init_args__batch_size=4, samples__every_n_steps=2,
     )  # fmt: skip
     # a process of its own: wandb leaves sockets open that pytest takes for mistakes of ours
-    done = subprocess.run([sys.executable, "-m", "eclipse_pl", "fit", "--config", str(shared)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = run_command(folder / "said", ["fit", "--config", str(shared)], torchrun(2))
+    assert done.returncode == 0, done.stdout
     two = folder / "shared/runs/tiny/version_0"
     (grid,) = (two / "wandb").glob("offline-run-*/files/media/images/samples*.png")
     assert grid.read_bytes() == (two / "samples/step_0000002.png").read_bytes()

@@ -1,6 +1,7 @@
 """The front door: what a user types, what the run leaves behind, and what a mistake is answered with."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.cli import main
 from eclipse_pl.run import MetricsFile
+from tests.helpers.ranks import run_command
 from tests.helpers.runs import metrics, write_experiment
 from tests.helpers.shard_sets import make_shard_set, make_space
 
@@ -101,11 +103,9 @@ def test_wandb_works_offline_without_an_account(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("HOME", str(tmp_path))
     experiment = write_experiment(tmp_path, run__wandb="auto", trainer__max_steps=2, trainer__val_check_interval=2)
     # a process of its own: wandb leaves sockets open that pytest takes for mistakes of ours
-    done = subprocess.run(
-        [sys.executable, "-m", "eclipse_pl", "fit", "--config", str(experiment)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("No Weights & Biases account found: logging offline") == 1
+    done = run_command(tmp_path / "said", ["fit", "--config", str(experiment)])
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("No Weights & Biases account found: logging offline") == 1
     (log,) = (tmp_path / "runs/tiny/version_0/wandb").glob("offline-run-*/*.wandb")
     assert b"val/cosine" in log.read_bytes()
     assert b"contrastive_weight" in log.read_bytes()
@@ -184,6 +184,38 @@ def test_missing_shards(tmp_path, capfd):
     experiment = write_experiment(tmp_path, data__init_args__folder=str(tmp_path / "nowhere"))
     assert str(tmp_path / "nowhere") in refused(capfd, "fit", "--config", str(experiment))
     assert not (tmp_path / "runs").exists(), "nothing is begun"
+
+
+OWN_DATA = """
+from eclipse_pl.data.datamodule import EmbeddingDataModule
+
+
+class OwnData(EmbeddingDataModule):
+    @property
+    def shards(self):
+        {line}
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "return self.shard_set",
+            r"OwnData does not give the space of its pairs: 'OwnData' .* 'shard_set' \(.*own\w+\.py, line 8\)",
+        ),
+        ("raise ValueError('there are no pairs today')", r"error: there are no pairs today$"),
+        ("raise PermissionError(13, 'Permission denied', 'pairs')", r"error: cannot .*Permission denied \(pairs\)"),
+    ],
+)
+def test_a_mistake_in_the_data_of_ones_own_is_what_is_said(tmp_path, capfd, monkeypatch, line, said):
+    """And not that the prior lacks a space: jsonargparse would leave a link out that ends in an AttributeError."""
+    name = f"own_{abs(hash(line))}"
+    (tmp_path / f"{name}.py").write_text(OWN_DATA.format(line=line))
+    monkeypatch.syspath_prepend(tmp_path)
+    experiment = write_experiment(tmp_path, data__class_path=f"{name}.OwnData")
+    assert re.search(said, refused(capfd, "fit", "--config", str(experiment)))
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_missing_and_a_truncated_shard_are_named_with_their_repair(tmp_path, capfd):

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from eclipse_pl.cli import main
+from tests.helpers.ranks import run_command, torchrun
 from tests.helpers.runs import metrics, started, wait_for, write_experiment
 from tests.test_resume import assert_same_run, callback
 
@@ -40,10 +41,8 @@ def test_several_processes_train_the_same_prior_as_one(tmp_path, target, process
     one.mkdir(), two.mkdir()
     main(["fit", "--config", str(write_experiment(one, **prior))])
     experiment = write_experiment(two, **on(processes), **prior)
-    done = subprocess.run(
-        [sys.executable, "-m", "eclipse_pl", "fit", "--config", str(experiment)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    done = run_command(tmp_path / "said", ["fit", "--config", str(experiment)], torchrun(processes))
+    assert done.returncode == 0, done.stdout
     runs = [folder / "runs" / "tiny" / "version_0" for folder in (one, two)]
     assert [path.name for path in runs[1].parent.iterdir()] == ["version_0"], "one folder, whatever the number of ranks"
     ours, theirs = (metrics(run) for run in runs)

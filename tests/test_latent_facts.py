@@ -1,8 +1,6 @@
 """What a run leaves behind for a comparison."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from eclipse_pl.data.manifest import SPACE_NAME, Manifest
 from eclipse_pl.data.shards import ShardWriter
 from eclipse_pl.latent.metrics import RECALLS
 from eclipse_pl.run import read_metrics
+from tests.helpers.ranks import run_command, torchrun
 from tests.helpers.runs import write_experiment
 from tests.helpers.shard_sets import MADE_BY, make_chunk, make_shard_set, make_space
 
@@ -85,13 +84,13 @@ def pairs_of(run: Path) -> dict[str, np.ndarray]:
 
 @pytest.mark.processes
 @pytest.mark.parametrize("options", ["--data.init_args.val_batch_size=3", "--trainer.devices=2 --trainer.strategy=ddp"])
-def test_a_prediction_depends_on_its_pair_alone(experiment, options):
+def test_a_prediction_depends_on_its_pair_alone(experiment, options, tmp_path):
     """Its noise is its own, whatever stands beside it in a batch, and whichever process predicts it."""
     fitted = run_of(experiment)
     before = set(fitted.parent.iterdir())
     words = ["validate", "--config", str(experiment), "--ckpt_path", str(fitted), *options.split()]
-    done = subprocess.run([sys.executable, "-m", "eclipse_pl", *words], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = run_command(tmp_path / "said", words, torchrun(2) if "ddp" in options else ({},))
+    assert done.returncode == 0, done.stdout
     (validated,) = set(fitted.parent.iterdir()) - before
     ours, theirs = pairs_of(fitted), pairs_of(validated)
     assert ours.keys() == theirs.keys()

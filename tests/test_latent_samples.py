@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.latent.distribution import OF_CAPTIONS, OF_SETS, measure_samples
 from eclipse_pl.loading import load_prior
 from eclipse_pl.run import read_metrics
+from tests.helpers.ranks import run_command, torchrun
 from tests.helpers.runs import write_experiment
 
 SAMPLES = ["--latent.samples", "3"]
@@ -94,12 +93,12 @@ def seed_of(pair: int, number: int) -> int:
 
 
 @pytest.mark.processes
-def test_the_distribution_depends_on_no_batch_and_no_rank(experiment: Path) -> None:
+def test_the_distribution_depends_on_no_batch_and_no_rank(experiment: Path, tmp_path: Path) -> None:
     run, options = run_of(experiment), "--data.init_args.val_batch_size=3 --trainer.devices=2 --trainer.strategy=ddp"
     before = set(run.parent.iterdir())
     words = ["validate", "--config", str(experiment), "--ckpt_path", str(run), *SAMPLES, *options.split()]
-    done = subprocess.run([sys.executable, "-m", "eclipse_pl", *words], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = run_command(tmp_path / "said", words, torchrun(2))
+    assert done.returncode == 0, done.stdout
     (again,) = set(run.parent.iterdir()) - before
     expected, found = (report_of(one)["distribution"]["rows"] for one in (run, again))
     for row, subsets in expected.items():

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
+import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
 from eclipse_pl import load_encoder, load_prior
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.publish.command import repository_of
 from tests.helpers.fake_hub import FakeHub, serve_hub
+from tests.helpers.pipelines import kandinsky_prior
+from tests.helpers.ranks import run_command
+from tests.helpers.runs import write_experiment
+from tests.helpers.shard_sets import make_shard_set
 
 pytestmark = [
     pytest.mark.long,
@@ -28,7 +38,10 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two steps of the quickstart on a small world, with its sample images."""
-    folder = tmp_path_factory.mktemp("published")
+    return fit(tmp_path_factory.mktemp("published"))
+
+
+def fit(folder: Path, **more: Any) -> Path:
     options = {
         "run.folder": folder / "runs",
         "data.init_args.folder": folder / "world",
@@ -48,10 +61,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "trainer.log_every_n_steps": 1,
         "model.scheduler.init_args.pct_start": 0,
         "trainer.enable_progress_bar": "false",
+        **more,
     }
     flags = [f"--{name}={value}" for name, value in options.items()]
     assert command(["fit", "--config", str(ROOT / "experiments/quickstart.yaml"), *flags]) == 0
-    return folder / "runs/quickstart/version_0"
+    return folder / "runs" / more.get("run.experiment", "quickstart") / "version_0"
 
 
 @pytest.fixture
@@ -121,6 +135,67 @@ def test_the_card_says_what_was_measured(run: Path, tmp_path: Path) -> None:
     assert str(run) not in text, "a path of this machine"
 
 
+def python_of(page: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def test_the_lines_of_a_card_run(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the run, and of a LoRA that adapts it."""
+    monkeypatch.chdir(tmp_path)
+    part = tmp_path / "lora.yaml"
+    arguments = yaml.safe_load((run / "config.yaml").read_text())["model"]["prior"]
+    own = {**arguments["init_args"], "weights": str(run)}
+    of_lora = {"prior": arguments["class_path"], "prior_args": own, "rank": 2, "alpha": 8.0}
+    part.write_text(yaml.safe_dump({"class_path": "eclipse_pl.priors.lora.LoraPrior", "init_args": of_lora}))
+    adapted = fit(tmp_path, **{"model.prior": part, "run.experiment": "lora", "samples.every_n_steps": 0, "decoder": "null"})
+    for number, one in enumerate((run, adapted)):
+        folder = tmp_path / f"mine_{number}"
+        assert command(["publish", "--prior", str(one), "--license", "mit", "--to", str(folder)]) == 0
+        found: dict[str, Any] = {}
+        in_python, with_decoder, in_diffusers = python_of(folder / "README.md")
+        for lines in (in_python, with_decoder, in_diffusers):  # as somebody runs them who copies them
+            exec(lines, found)
+        assert (tmp_path / "image.png").is_file()
+        (tmp_path / "image.png").unlink()
+        seed, text = torch.Generator().manual_seed(0), load_encoder("world")(["a red circle and a blue star"])
+        predicted = load_prior(str(one)).sample(text, seed)
+        for there in (found["image_embed"], found["image_embeds"]):  # another noise each
+            assert torch.cosine_similarity(there, predicted) > 0.5, "the prior of another run, or weights that were not read"
+    card = (tmp_path / "mine_1" / "README.md").read_text()
+    assert "| `prior.prior_args.weights` | quickstart/version_0 |" in card and str(tmp_path) not in card
+    assert "# LoraPrior of world" in card
+
+
+def test_the_lines_of_a_lora_of_a_diffusion_prior_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the pipeline that the merged prior becomes, and those of the guide for the changes alone."""
+    base = kandinsky_prior(tmp_path / "base")
+    weights = base / "prior" / "diffusion_pytorch_model.safetensors"
+    save_file({**load_file(weights), "clip_std": torch.full((1, 12), 2.0)}, weights)
+    make_shard_set(tmp_path / "shards", splits={"train": 64, "val": 16, "test": 16}, dim=12, width=12)
+    sizes = {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 4, "weights": str(base)}
+    arguments = {"prior": "eclipse_pl.priors.diffusion.DiffusionPrior", "prior_args": sizes, "rank": 2}
+    part = {"class_path": "eclipse_pl.priors.lora.LoraPrior", "init_args": arguments}
+    experiment = write_experiment(tmp_path, model__prior=part, trainer__max_steps=4, model__optimizer__init_args={"lr": 0.5})
+    assert command(["fit", "--config", str(experiment)]) == 0
+    run = str(tmp_path / "runs/tiny/version_0")
+    words = ["--license", "apache-2.0", "--base", str(base), "--to", str(tmp_path / "mine")]
+    assert command(["publish", "--prior", run, *words]) == 0
+    assert command(["export", "--prior", run, "--lora", "true", "--out", str(tmp_path / "my_lora")]) == 0
+    (of_card,) = [lines for lines in python_of(tmp_path / "mine" / "README.md") if "from diffusers" in lines]
+    (of_guide,) = [lines for lines in python_of(ROOT / "docs/release.md") if "load_lora_adapter" in lines]
+    of_guide = of_guide.replace("kandinsky-community/kandinsky-2-2-prior", str(base))
+    monkeypatch.chdir(tmp_path)
+    embeds = []
+    of_card += 'pipeline = KandinskyV22PriorPipeline.from_pretrained("mine")\n'
+    for lines in (of_card, of_guide, re.sub(r".*load_lora_adapter.*\n", "", of_guide)):
+        found: dict[str, Any] = {}
+        exec(lines, found)
+        seed = torch.Generator().manual_seed(0)
+        embeds.append(found["pipeline"](["a red circle and a blue star"], generator=seed).image_embeds)
+    torch.testing.assert_close(embeds[0], embeds[1], atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(embeds[0], embeds[2], atol=1e-2), "training changed nothing"
+
+
 def test_a_scorecard_of_another_folder_stands_in_the_card(run: Path, tmp_path: Path) -> None:
     protocol = tmp_path / "protocol.yaml"
     tree = yaml.safe_load((ROOT / "experiments/parts/protocol/world_quick.yaml").read_text())
@@ -168,6 +243,8 @@ def test_refusals(
         return capsys.readouterr().err
 
     assert "is no folder of a run" in refused("--to", str(tmp_path / "out"), prior=tmp_path)
+    assert "--license MIT is no name of the hub's. Write one as mit" in refused("--license=MIT")
+    assert "--private is for a repository of the hub" in refused("--to", str(tmp_path / "out"), "--private=true")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     assert "holds something already" in refused("--to", str(tmp_path / "full"))
@@ -183,6 +260,88 @@ def test_refusals(
     monkeypatch.setenv("HF_TOKEN", "hf_test")
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     assert "`--to ./FOLDER` needs no network" in refused()
+
+
+def test_an_artifact_of_weights_and_biases_is_staged_offline(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a process of its own: wandb leaves sockets open that pytest takes for mistakes of ours."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path))
+    words = ["publish", "--prior", str(run), "--license", "mit", "--to=wandb:lab/priors/world-prior"]
+    done = run_command(tmp_path / "said", words)
+    assert done.returncode == 0, done.stdout
+    (synced,) = (Path(line.removeprefix("wandb sync ")) for line in done.stdout.splitlines() if line.startswith("wandb sync "))
+    assert synced.parent == run / "wandb", "the same place as that of the run's own log"
+    (log,) = synced.glob("*.wandb")
+    artifact, entity = logged_artifact(log)
+    assert (artifact.name, artifact.type, artifact.project, entity) == ("world-prior", "model", "priors", "lab")
+    assert list(artifact.aliases) == ["latest", "quickstart-version_0"]
+    metadata = json.loads(artifact.metadata)
+    assert (metadata["prior"], metadata["space"], metadata["license"]) == ("EclipsePrior", "world", "mit")
+    staged = {entry.path: Path(entry.local_path) for entry in artifact.manifest.contents}
+    assert {"README.md", "training_config.yaml", "samples.png", "model_index.json", "prior/config.json"} <= set(staged)
+    assert 'load_prior("world-prior")' in staged["README.md"].read_text()
+    for name, path in staged.items():  # the temporary folder is gone, and the copies can be sent later
+        (tmp_path / "read_back" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, tmp_path / "read_back" / name)
+    text, samples = load_encoder("world")(["a red circle"]), []
+    for source in (run, tmp_path / "read_back"):
+        samples.append(load_prior(str(source)).sample(text, torch.Generator().manual_seed(0)))
+    torch.testing.assert_close(*samples, atol=1e-4, rtol=1e-4)
+
+
+def logged_artifact(log: Path) -> tuple[Any, str]:
+    """The artifact in the log of an offline run, and the entity of that run."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    found, entity = [], ""
+    for data in logged_records(log.read_bytes()):
+        record = Record.FromString(data)
+        entity = record.run.entity or entity
+        found += [one for one in (record.artifact, record.request.log_artifact.artifact) if one.name]
+    (artifact,) = found
+    return artifact, entity
+
+
+def logged_records(log: bytes, block: int = 32768) -> Iterator[bytes]:
+    """The records of a log in LevelDB's format: seven bytes before the first one, and no header across two blocks."""
+    place, record = 7, b""
+    while place + 7 <= len(log):
+        if block - place % block < 7:
+            place += block - place % block
+            continue
+        _, length, kind = struct.unpack_from("<IHB", log, place)
+        record += log[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield record
+            record = b""
+
+
+def test_an_artifact_that_cannot_be_logged_is_refused_before_the_export(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    def refused(to: str, *more: str) -> str:
+        assert publish(run, f"--to={to}", *more) == 2
+        return capsys.readouterr().err
+
+    for name in ("world-prior", "priors/a name", "one/two/three/four", "priors/"):
+        assert f"--to wandb:{name} names no artifact. Write wandb:PROJECT/NAME or" in refused(f"wandb:{name}")
+    assert "There is no account of Weights & Biases on this machine. Run `wandb login`" in refused("wandb:priors/world-prior")
+    assert "--private is for a repository of the hub" in refused("wandb:priors/world-prior", "--private=true")
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert "WANDB_MODE is disabled" in refused("wandb:priors/world-prior")
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    assert "(http://127.0.0.1:9) does not answer. Nothing was published" in refused("wandb:priors/world-prior")
 
 
 def test_a_name_that_may_be_a_folder_is_asked_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,6 @@
 
 import os
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from eclipse_pl.training.wandb_account import answers, has_wandb_account, wandb_mode
+from tests.helpers.ranks import run_command
 from tests.helpers.runs import write_experiment
 
 
@@ -92,14 +91,12 @@ def test_a_key_without_a_network_and_a_wrong_key_leave_the_run_offline(tmp_path,
     if server == "refuses":
         environment.setenv("WANDB_BASE_URL", refusing)
     experiment = write_experiment(tmp_path, run__wandb="auto", trainer__max_steps=2, trainer__val_check_interval=2)
+    environment.chdir(tmp_path)
     # a process of its own: wandb leaves sockets open that pytest takes for mistakes of ours
-    done = subprocess.run(
-        [sys.executable, "-m", "eclipse_pl", "fit", "--config", str(experiment)], capture_output=True, text=True, cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.getcwd()},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("logging offline; `wandb sync` uploads a run later.") == 1, done.stderr
-    assert "Traceback" not in done.stderr
+    done = run_command(tmp_path / "said", ["fit", "--config", str(experiment)])
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("logging offline; `wandb sync` uploads a run later.") == 1, done.stdout
+    assert "Traceback" not in done.stdout
     (log,) = (tmp_path / "runs/tiny/version_0/wandb").glob("offline-run-*/*.wandb")
     assert b"val/cosine" in log.read_bytes()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ import yaml
 
 from eclipse_pl import __version__
 from eclipse_pl.loading import DECODERS
+from eclipse_pl.model_folder import HUB_ID
 from eclipse_pl.priors.checkpoint import read_config
 from eclipse_pl.reports.caveats import caveats
 from eclipse_pl.reports.report import Report
@@ -34,6 +37,9 @@ RECIPE = (
     "average",
 )
 """Keys of the config that a reader asks for first; the whole config lies beside the card."""
+PIPELINES = {"EclipsePriorPipeline": "eclipse_pl.pipeline", "KandinskyV22PriorPipeline": "diffusers"}
+"""Pipelines from a caption to image embeddings, and where they are imported from."""
+LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +47,7 @@ class ModelCard:
     """What README.md of a published prior says.
 
     Raises:
-        ValueError: The run has not finished, or a file of it is damaged.
+        ValueError: The run has not finished, a file of it is damaged, or the licence is no name of the hub's.
     """
 
     run: RunRecord
@@ -54,6 +60,8 @@ class ModelCard:
     @classmethod
     def of(cls, prior: str, license: str, data_license: str | None, beside: Sequence[str], name: str) -> ModelCard:
         folder = Path(prior)
+        if not LICENSE.fullmatch(license):
+            raise ValueError(f"--license {license} is no name of the hub's. Write one as mit, apache-2.0, cc-by-4.0 or other.")
         if not (folder / "config.yaml").is_file():
             raise ValueError(f"{prior} is no folder of a run. A model card is made from a run's files; `export` needs none.")
         run = RunRecord.read(folder)
@@ -82,24 +90,31 @@ class ModelCard:
             "pipeline_tag": "text-to-image",
             "tags": ["eclipse_pl", "text-to-image-prior", "unclip", f"clip-{self.space['name'].replace('/', '-')}".lower()],
             "metrics": ["cosine similarity"],
+            **({"base_model": self.base_model, "base_model_relation": "finetune"} if self.base_model else {}),
         }
 
     @property
-    def text(self) -> str:
-        """README.md."""
+    def base_model(self) -> str | None:
+        """The repository of the hub whose weights the training began with, or adapted; None where there is none."""
+        named = (str(self.run.config.get(f"model.prior.init_args.{key}")) for key in ("weights", "prior_args.weights"))
+        return next((one.partition("@")[0] for one in named if HUB_ID.fullmatch(one) and not Path(one).parent.is_dir()), None)
+
+    def text(self, pipeline: str | None) -> str:
+        """README.md; ``pipeline`` is that of diffusers which the export is, or None where it is a network alone."""
         from jinja2 import Environment, StrictUndefined
 
         environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
         front = yaml.safe_dump(self.front_matter, sort_keys=False)
+        start = "model.prior.init_args."
         config = self.run.config
         return f"---\n{front}---\n\n" + environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
             card=self,
             facts=self.run.report,
             recipe={key: readable(config, key) for key in RECIPE if readable(config, key) is not None},
             prior={
-                key.removeprefix("model.prior.init_args."): value
+                key.removeprefix(start): without_home(value)
                 for key, value in config.items()
-                if key.startswith("model.prior.init_args.") and value is not None
+                if key.startswith(start) and value is not None
             },
             tables=[(table.title, markdown(table), table.note) for table in self.report.tables],
             caveats=caveats(self.report),
@@ -107,6 +122,8 @@ class ModelCard:
             samples=self.run.total("samples_seen"),
             scorecards=self.report.scores is not None,
             name=self.name,
+            pipeline=pipeline,
+            module=PIPELINES.get(pipeline or ""),
             decoder=DECODERS.get(self.space["name"]),
             images=self.samples is not None,
             versions={"eclipse_pl": __version__, **{name: version(name) for name in ("torch", "lightning", "diffusers")}},
@@ -119,11 +136,24 @@ class ModelCard:
 
     def write(self, folder: Path) -> None:
         """README.md, the run's config, and its images into the folder of an export."""
-        (folder / "README.md").write_text(self.text, encoding="utf-8")
+        (folder / "README.md").write_text(self.text(pipeline_of(folder)), encoding="utf-8")
         config = read_config(self.run.training / "config.yaml")
         (folder / "training_config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
         if self.samples is not None:
             shutil.copyfile(self.samples, folder / "samples.png")
+
+
+def pipeline_of(folder: Path) -> str | None:
+    """The pipeline that an export is; None where it is a network alone, or a pipeline that diffusers no longer loads."""
+    index = folder / "model_index.json"
+    name = json.loads(index.read_text(encoding="utf-8"))["_class_name"] if index.is_file() else None
+    return name if name in PIPELINES else None
+
+
+def without_home(value: Any) -> Any:
+    """A path of the publisher's machine by its last two words, as RUN and VERSION; any other value as it is."""
+    absolute = isinstance(value, str) and Path(value).expanduser().is_absolute()
+    return "/".join(Path(value).parts[-2:]) if absolute else value
 
 
 def readable(config: dict[str, Any], key: str) -> Any:

@@ -1,4 +1,4 @@
-"""python -m eclipse_pl publish: a trained prior with its model card, as a folder or as a repository of the hub."""
+"""python -m eclipse_pl publish: a trained prior with its model card, as a folder, a repository of the hub, or an artifact."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from eclipse_pl.arguments import call
 from eclipse_pl.commands.export import export, require_empty
 from eclipse_pl.encoders.encoder import Encoder
+from eclipse_pl.publish.artifact import Artifact
 from eclipse_pl.publish.card import ModelCard
 from eclipse_pl.publish.hub import upload
 
@@ -37,7 +38,8 @@ def publish(
 
     Args:
         prior: Folder of a run that has finished.
-        to: A repository of the hub (USER/NAME), or a new folder (./NAME, or any path that begins with ``/``, ``.`` or ``~``).
+        to: A repository of the hub (USER/NAME), an artifact of Weights & Biases (wandb:ENTITY/PROJECT/NAME), or a new folder
+            (./NAME, or any path that begins with ``/``, ``.`` or ``~``).
         license: Licence of the weights, as the hub names it: ``mit``, ``apache-2.0``, ``cc-by-4.0``, ``other``.
         data_license: What you know about the licence of the training pairs, in words.
         beside: Runs of other seeds, baselines, and folders of ``benchmark``, whose rows stand in the card's tables too.
@@ -45,8 +47,13 @@ def publish(
         encoder: As in ``export``.
         private: Create a private repository.
     """
-    repository = repository_of(to)
-    target = None if repository else Path(to).expanduser()
+    artifact = Artifact.named(to)
+    repository = None if artifact else repository_of(to)
+    target = None if artifact or repository else Path(to).expanduser()
+    if private and repository is None:
+        raise ValueError(f"--private is for a repository of the hub, and --to {to} is none. Leave it out.")
+    if artifact is not None:
+        artifact.mode()  # before the export, which takes longer
     if target is not None:
         require_empty(target, f"--to {to}")
     card = ModelCard.of(prior, license, data_license, beside, repository or Path(to).name)
@@ -59,6 +66,10 @@ def publish(
         card.write(folder)
         if repository is not None:
             print(upload(folder, repository, private))
+            return
+        if artifact is not None:
+            metadata = {"prior": card.class_name, "space": card.space["name"], "license": license}
+            print(artifact.log(folder, card.run.folder, card.run.config, metadata))
             return
         assert target is not None
         if target.is_dir():

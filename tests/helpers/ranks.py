@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -117,6 +119,32 @@ def on_ranks(folder: Path, places: Sequence[dict[str, str]], work: Callable[...,
         results = [_received(pipe, ranks) for pipe in ranks.pipes]
         assert ranks.join() == [0] * len(places), ranks.said()
     return results
+
+
+def run_command(
+    folder: Path, words: Sequence[str], places: Sequence[dict[str, str]] = ({},)
+) -> subprocess.CompletedProcess[str]:
+    """``python -m eclipse_pl WORDS`` in a process for each of these environments; none pays for the imports.
+
+    Environment and working folder are those of the test. ``stdout`` holds all that the processes print, ``stderr`` nothing.
+    """
+    places = [{**os.environ, **place} for place in places]
+    with started_ranks(folder, places, _command, list(words), sorted(places[0]), os.getcwd()) as ranks:
+        codes = [_received(pipe, ranks) for pipe in ranks.pipes]
+        ranks.join()
+        return subprocess.CompletedProcess(list(words), max(codes), ranks.said(), "")
+
+
+def _command(words: list[str], names: list[str], folder: str) -> int:
+    from eclipse_pl.__main__ import main
+
+    for name in set(os.environ) - set(names):
+        del os.environ[name]
+    os.chdir(folder)
+    try:
+        return main(words)
+    finally:  # a process of multiprocessing ends without them, and wandb writes the end of its log there
+        atexit._run_exitfuncs()
 
 
 def _received(pipe: Connection, ranks: Ranks) -> Any:

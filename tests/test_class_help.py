@@ -1,0 +1,79 @@
+"""`--X.help` without a class names the classes that X can be, through the front door."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+import eclipse_pl.decoders
+import eclipse_pl.priors
+from data_prep.__main__ import main as data_command
+from eclipse_pl.__main__ import main as command
+from eclipse_pl.class_help import classes_of
+from eclipse_pl.compbench.calibration import Calibration
+from eclipse_pl.decoders import KandinskyDecoder
+from eclipse_pl.priors.prior import Prior
+
+NO_CHOICE = {"Decoder", "Prior", "PriorNetwork", "gaussian_noise"}
+
+
+def ask(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as stop:
+        (data_command if words[0] == "embed" else command)(words)
+    assert not stop.value.code
+    return capsys.readouterr().out
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("words", "classes", "others"),
+    [
+        (["fit", "--decoder.help"], eclipse_pl.decoders, ["eclipse_pl.world.decoder.WorldDecoder"]),
+        (["fit", "--model.prior.help"], eclipse_pl.priors, ["eclipse_pl.priors.ovi.OviPrior"]),
+        (["fit", "--model.optimizer.help"], None, ["torch.optim.AdamW", "torch.optim.SGD"]),
+        (
+            ["fit", "--data.help"],
+            None,
+            [f"eclipse_pl.{name}" for name in ("data.datamodule.EmbeddingDataModule", "world.datamodule.WorldDataModule")],
+        ),
+        (["export", "--encoder.help"], None, ["eclipse_pl.encoders.openclip.OpenClipEncoder"]),
+        (["embed", "--source.help"], None, ["eclipse_pl.raw.table.Table", "eclipse_pl.raw.tars.Tars"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) and len(value) == 2 and value[1][0] == "-" else None,
+)
+def test_the_classes_are_named_and_each_has_its_options(words, classes, others, capsys) -> None:
+    printed = ask(words, capsys)
+    listed = dict(re.findall(r"^  ([\w.]+)(?:: (.+))?$", printed, re.MULTILINE))
+    package = [] if classes is None else [f"{classes.__name__}.{name}" for name in set(classes.__all__) - NO_CHOICE]
+    assert set(listed) >= {*package, *others}
+    assert not [path for path in listed if path.rpartition(".")[2] in {*NO_CHOICE, "Optimizer", "Encoder", "RawPairs"}]
+    assert all(listed[name] for name in others), "each says what it is"
+    front_door = "data_prep" if words[0] == "embed" else "eclipse_pl"
+    (last,) = re.findall(rf"^The options of one: python -m {front_door} (.*)$", printed, re.MULTILINE)
+    assert last.split()[:-1] == words and last.split()[-1] in listed
+    assert f"Help for {words[-1]}=" in ask(last.split(), capsys)
+
+
+class OwnDecoder(KandinskyDecoder):
+    """A decoder of one's own (Own et al. 2026), which is imported. It has more sentences."""
+
+
+class UnfinishedPrior(Prior):
+    """Lacks both methods."""
+
+
+def test_a_class_that_cannot_be_built_is_not_named() -> None:
+    class LocalDecoder(KandinskyDecoder):
+        """No config can name it."""
+
+    assert not [path for path, _ in classes_of(Prior) if path.endswith("UnfinishedPrior")]
+    found = dict(classes_of(eclipse_pl.decoders.Decoder))
+    assert [purpose for path, purpose in found.items() if path.endswith("OwnDecoder")] == [
+        "A decoder of one's own (Own et al. 2026), which is imported"
+    ]
+    assert not [path for path in found if path.endswith(("PipelineDecoder", LocalDecoder.__name__))]
+
+
+def test_a_class_without_subclasses_has_the_help_of_jsonargparse() -> None:
+    assert classes_of(Calibration) == []
