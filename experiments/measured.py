@@ -164,6 +164,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "detail, Fréchet distance": lambda: by_detail("val/frechet"),
     "guidance, energy score": lambda: by_guidance("val/energy_score"),
     "images, detail 1": lambda: of_images("world"),
+    "images, detail 0.5": lambda: of_images("world_detail_50"),
 }
 """{name in README.md: its table}"""
 

@@ -69,11 +69,10 @@ def write(path: Path, *lines: str) -> None:
     path.write_text("\n".join(["# command", "# commit", *lines]))
 
 
-def test_tables_of_budget_guidance_images_and_truth(measured: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_of_other_sweeps(measured: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each number stands in the row of its prior and in the column of its setting."""
     monkeypatch.setattr(measured, "HERE", tmp_path)
-    prior, data, run = "experiments/parts/prior/{}_world.yaml", "experiments/parts/data/world_detail_50.yaml", "runs/a/{}"
-    flow = prior.format("flow")
+    flow, data = "experiments/parts/prior/flow_world.yaml", "experiments/parts/data/world_detail_50.yaml"
     write(
         tmp_path / "results/budget_world.csv",
         "trainer.max_steps,seed_everything,model.prior,val/energy_score",
@@ -100,6 +99,7 @@ def test_tables_of_budget_guidance_images_and_truth(measured: ModuleType, tmp_pa
         f"{name},experiments/parts/decoder/world_nearest.yaml,0.75",
     )
     assert "| flow, velocity | 1 | 0.250 | 0.750 | – |" in measured.of_images("world_detail_50")
-    write(tmp_path / "results/detail_truth_world.csv", "data,val/energy_score,val/upper_bound/energy_score", f"{data},9.5,7.25")
+    head = "data,val/energy_score,val/upper_bound/energy_score"
+    write(tmp_path / "results/detail_truth_world.csv", head, f"{data},9.5,7.25")
     row = next(line for line in measured.by_detail("val/energy_score").splitlines() if "upper bound" in line)
     assert row == "| true distribution (upper bound) | 0, 0, 1, 0 | – | – | 7.2 | – |"
