@@ -63,6 +63,7 @@ def demo(
             raise ValueError(f"--{name} is {number}; it must be {least} or more.")
     require_port(host, port)
     model = load_model(prior, decoder, encoder, scorers, real_images, split, images, device)
+    model.warm_up()
     blocks, address = start(model, host, port, share, batch, queue)
     print(f"{address}: {' and '.join(model.priors)}, in {model.space}. End it with Ctrl+C.", flush=True)
     blocks.block_thread()
@@ -118,9 +119,16 @@ def find_real_images(
 
 
 def names_of(sources: Sequence[str]) -> list[str]:
-    """A short name for each prior: its folder, with the experiment before a version; numbered where two are equal."""
+    """A short name for each prior: its folder, with the experiment before a version; numbered where two are equal.
+
+    Of two runs of a sweep, whose folders are named by their settings, only the settings that differ.
+    """
     paths = [Path(source).resolve() if Path(source).exists() else Path(source) for source in sources]
     names = [f"{path.parent.name}/{path.name}" if path.name.startswith("version_") else path.name for path in paths]
+    settings = [name.split(",") for name in names]
+    if len(names) == 2 and len(settings[0]) == len(settings[1]):
+        differing = [pair for pair in zip(*settings, strict=True) if pair[0] != pair[1]]
+        names = [",".join(parts) for parts in zip(*differing, strict=True)] or names
     return names if len(set(names)) == len(names) else [f"{name} ({k})" for k, name in enumerate(names, 1)]
 
 

@@ -38,7 +38,7 @@ def add_endpoint(batcher: Batcher) -> None:
     with gr.Column(visible=False):
         inputs = [
             gr.Textbox(label="prompt"),
-            gr.Dropdown(names, value=names[0], label="prior"),
+            gr.Dropdown(names, value=names[0], label="prior", allow_custom_value=True),
             gr.Number(0, label="seed", precision=0),
             gr.Textbox("", label="second_prompt"),
             gr.Number(0, label="mix"),

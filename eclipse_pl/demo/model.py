@@ -84,6 +84,10 @@ class DemoModel:
         """The settings that each prior was made with; None where it has no such setting."""
         self._texts: OrderedDict[str, tuple[TextCondition, bool]] = OrderedDict()
 
+    def warm_up(self) -> None:
+        """Make one image, so that nobody waits for weights that are read at first use, and their errors show at once."""
+        self.generate([Request("an image", next(iter(self.priors)))])
+
     def require(self, request: Request) -> None:
         """Check a request.
 
@@ -99,6 +103,12 @@ class DemoModel:
         if (request.steps, request.guidance) != (None, None) and self.own[request.prior].steps is None:
             raise ValueError(f"{request.prior} is a {kind}, which has neither steps nor guidance: leave both out.")
         self._with_settings(self._sampling(request))
+
+    def describe(self, request: Request) -> str:
+        """What the prior of a request is, and how often the request calls its network."""
+        prior = self._with_settings(self._sampling(request))
+        passes = prior.forward_passes
+        return type(prior).__name__ + ("" if passes is None else f", {passes} network pass{'es' * (passes != 1)} an image")
 
     @torch.no_grad()
     def generate(self, requests: Sequence[Request]) -> list[Answer]:

@@ -28,15 +28,6 @@ class Page:
         return self.batcher.model
 
     @property
-    def titles(self) -> dict[str, str]:
-        """What each prior is."""
-        passes = {name: prior.forward_passes for name, prior in self.model.priors.items()}
-        return {
-            name: type(prior).__name__ + ("" if passes[name] is None else f", {passes[name]} network passes an image")
-            for name, prior in self.model.priors.items()
-        }
-
-    @property
     def samplers(self) -> dict[str, tuple[int, float]]:
         """Steps and guidance of those priors that have them."""
         own = self.model.own.items()
@@ -50,17 +41,23 @@ class Page:
         """
         seed, count = whole(given["seed"], "seed"), whole(given["images"], "number of images")
         texts: dict[str, Any] = {name: given.get(name) or "" for name in ("prompt", "second_prompt", "negative_prompt")}
-        settings: dict[str, Any] = {}
-        if given.get("steps") is not None:
-            settings["steps"] = whole(given["steps"], "number of steps")
-        if given.get("guidance") is not None:
-            settings["guidance"] = float(given["guidance"])
         requests = [
-            Request(**texts, prior=name, seed=seed + k, mix=given["mix"], **(settings if name in self.samplers else {}))
+            Request(**texts, prior=name, seed=seed + k, mix=given["mix"], **self.settings(name, given))
             for name in self.model.priors
             for k in range(count)
         ]
-        return results(self.batcher.ask(requests), self.titles)
+        answers = self.batcher.ask(requests)
+        return results(answers, {request.prior: self.model.describe(request) for request in requests})
+
+    def settings(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
+        """Steps and guidance of a prior that has them."""
+        if name not in self.samplers:
+            return {}
+        guidance = given[f"guidance of {name}"]
+        return {
+            "steps": whole(given[f"steps of {name}"], "number of steps"),
+            "guidance": None if guidance is None else float(guidance),
+        }
 
 
 def whole(value: float | None, name: str) -> int:
@@ -87,7 +84,7 @@ def build_page(batcher: Batcher, queue: int) -> Any:
     with gr.Blocks(title="eclipse_pl", analytics_enabled=False, delete_cache=(600, 600)) as blocks:
         names = " and ".join(model.priors)
         gr.HTML(
-            f"<h1>Type, and images appear</h1><p>{escaped(names)} · space {escaped(model.space.name)}</p>", elem_classes="head"
+            f"<h1>From a prompt to images</h1><p>{escaped(names)} · space {escaped(model.space.name)}</p>", elem_classes="head"
         )
         fields: dict[str, Any] = {}
         with gr.Row(equal_height=True):
@@ -104,22 +101,14 @@ def build_page(batcher: Batcher, queue: int) -> Any:
             fields["second_prompt"] = gr.Textbox(
                 label="Second prompt", placeholder="optional", max_length=MOST_CHARACTERS, scale=3, elem_id="second"
             )
-            fields["mix"] = gr.Slider(
-                0, 1, 0, step=0.05, label="From the first prompt (0) to the second (1)", scale=2, elem_id="mix"
-            )
+            fields["mix"] = gr.Slider(0, 1, 0, step=0.05, label="Mix: 0 first, 1 second", scale=2, elem_id="mix")
         with gr.Row():
             fields["seed"] = gr.Number(0, label="Seed", precision=0, min_width=90, elem_id="seed")
             fields["images"] = gr.Slider(1, MOST_IMAGES, 2, step=1, label="Images", min_width=140)
-            if page.samplers:
-                own = page.samplers.values()
-                steps, guidance = (" and ".join(dict.fromkeys(f"{one[k]:g}" for one in own)) for k in (0, 1))
-                whose = "" if len(page.samplers) == len(model.priors) else f" of {' and '.join(page.samplers)}"
-                fields["steps"] = gr.Number(
-                    None, label=f"Steps{whose}", placeholder=f"its own: {steps}", precision=0, min_width=120, elem_id="steps"
-                )
-                fields["guidance"] = gr.Number(
-                    None, label=f"Guidance{whose}", placeholder=f"its own: {guidance}", min_width=120, elem_id="guidance"
-                )
+            for name, (steps, guidance) in page.samplers.items():
+                whose = "" if len(page.samplers) == 1 else f", {name}"
+                fields[f"steps of {name}"] = gr.Number(steps, label=f"Steps{whose}", precision=0, min_width=90)
+                fields[f"guidance of {name}"] = gr.Number(guidance, label=f"Guidance{whose}", min_width=90)
             if model.decoder.takes_negative:
                 fields["negative_prompt"] = gr.Textbox(
                     label="Negative prompt",
@@ -134,7 +123,7 @@ def build_page(batcher: Batcher, queue: int) -> Any:
             try:
                 return page.show(dict(zip(fields, values, strict=True)))
             except ValueError as error:
-                raise gr.Error(str(error), title="Not generated", print_exception=False) from error
+                raise gr.Error(str(error), print_exception=False) from error
 
         def typed(*values: Any) -> Any:
             # whoever empties the field, or has not typed the second prompt yet, has asked for nothing

@@ -76,7 +76,7 @@ def start(model: DemoModel, host: str, port: int, share: bool, batch: int, queue
         run_history=False,
         enable_monitoring=False,
         footer_links=["api", "settings"],
-        theme=gr.themes.Soft(**FONTS),
+        theme=gr.themes.Default(primary_hue="indigo", **FONTS),
         css_paths=STYLE,
     )
     return blocks, public or local
