@@ -128,7 +128,7 @@ def names_of(sources: Sequence[str]) -> list[str]:
     settings = [name.split(",") for name in names]
     if len(names) == 2 and len(settings[0]) == len(settings[1]):
         differing = [pair for pair in zip(*settings, strict=True) if pair[0] != pair[1]]
-        names = [",".join(parts) for parts in zip(*differing, strict=True)] or names
+        names = [",".join(part.rpartition("=")[2] for part in parts) for parts in zip(*differing, strict=True)] or names
     return names if len(set(names)) == len(names) else [f"{name} ({k})" for k, name in enumerate(names, 1)]
 
 

@@ -21,14 +21,15 @@ def add_endpoint(batcher: Batcher) -> None:
         prior: str,
         seed: int,
         second_prompt: str,
-        mix: float,
+        mix: int | float,
         negative_prompt: str,
         steps: int | None = None,
-        guidance: float | None = None,
+        guidance: int | float | None = None,
     ) -> tuple[Any, dict[str, Any]]:
         """Generate one image of a prompt, or of a mix of two, and say what is known of it."""
         try:
-            request = Request(prompt, prior, seed, second_prompt, mix, negative_prompt, steps, guidance)
+            scale = None if guidance is None else float(guidance)
+            request = Request(prompt, prior, seed, second_prompt, float(mix), negative_prompt, steps, scale)
             (answer,) = batcher.ask([request])
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from error

@@ -42,7 +42,7 @@ class Page:
         seed, count = whole(given["seed"], "seed"), whole(given["images"], "number of images")
         texts: dict[str, Any] = {name: given.get(name) or "" for name in ("prompt", "second_prompt", "negative_prompt")}
         requests = [
-            Request(**texts, prior=name, seed=seed + k, mix=given["mix"], **self.settings(name, given))
+            Request(**texts, prior=name, seed=seed + k, mix=float(given["mix"]), **self.settings(name, given))
             for name in self.model.priors
             for k in range(count)
         ]
@@ -60,7 +60,7 @@ class Page:
         }
 
 
-def whole(value: float | None, name: str) -> int:
+def whole(value: int | float | None, name: str) -> int:
     """A number of a field.
 
     Raises:
@@ -136,7 +136,7 @@ def build_page(batcher: Batcher, queue: int) -> Any:
         inputs = list(fields.values())
         texts = [field for name, field in fields.items() if name.endswith("prompt")]
         gr.on([button.click, *(field.submit for field in texts)], asked, inputs, shown, **turns)
-        changed = [field.input for field in inputs]
+        changed = [field.change for field in inputs]  # `input` does not hear a text that is pasted
         # while one set is generated, only the newest of what was typed waits
         gr.on(changed, typed, inputs, shown, trigger_mode="always_last", **turns)
         add_endpoint(batcher)

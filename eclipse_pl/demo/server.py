@@ -13,6 +13,12 @@ from eclipse_pl.demo.model import DemoModel
 
 UPLOAD = "1kb"
 """The largest file that is taken. No field of the page takes one."""
+SETTINGS = {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    # its statistics of the last calls, kept in memory and summed up by pandas after every call
+    "GRADIO_ANALYTICS_MAX_EVENTS": "100",
+    "GRADIO_ANALYTICS_CACHE_FREQUENCY": str(10**12),
+}
 FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
 """Those of the reader's machine: gradio's own would be fetched from elsewhere."""
 
@@ -55,7 +61,8 @@ def start(model: DemoModel, host: str, port: int, share: bool, batch: int, queue
         batch: The most requests of programs that are answered together.
         queue: The most requests that wait.
     """
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # gradio reads it when it is imported
+    for name, value in SETTINGS.items():  # gradio reads them when it is imported, and when it is started
+        os.environ.setdefault(name, value)
     import gradio as gr
 
     from eclipse_pl.demo.page import STYLE, build_page
