@@ -42,7 +42,7 @@ def rename_data(run: Path, shards: Path, kind: type[Prior], options: dict[str, i
     config.write_text(config.read_text().replace(str(run / "shards"), str(shards)))
 
 
-def small_demo(folder: Path, steps: int = 2) -> DemoModel:
+def small_demo(folder: Path, steps: int = 1) -> DemoModel:
     """The demo of both runs; the decoder takes few steps."""
     torch.manual_seed(0)
     return load_model(write_runs(folder), WorldDecoder(steps=steps, batch_size=16, device="cpu"), real_images=20)
