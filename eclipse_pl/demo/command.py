@@ -32,6 +32,7 @@ def demo(
     split: str = "test",
     images: Source | str | list[str] | None = None,
     device: str = "auto",
+    names: list[str] | None = None,
     host: str = "127.0.0.1",
     port: int = 7860,
     share: bool = False,
@@ -51,6 +52,7 @@ def demo(
         split: Their split.
         images: Their source, as in ``nearest``; by default the one that the shards were made of.
         device: Device of the priors: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``.
+        names: Names of the priors on the page and for programs; by default those of their folders.
         host: Address to listen on. 0.0.0.0 lets other machines in.
         port: Port to listen on.
         share: Make a public link through gradio's servers, for whoever knows it.
@@ -62,7 +64,7 @@ def demo(
         if number < least:
             raise ValueError(f"--{name} is {number}; it must be {least} or more.")
     require_port(host, port)
-    model = load_model(prior, decoder, encoder, scorers, real_images, split, images, device)
+    model = load_model(prior, decoder, encoder, scorers, real_images, split, images, device, names)
     model.warm_up()
     blocks, address = start(model, host, port, share, batch, queue)
     print(f"{address}: {' and '.join(model.priors)}, in {model.space}. End it with Ctrl+C.", flush=True)
@@ -78,6 +80,7 @@ def load_model(
     split: str = "test",
     images: Source | str | list[str] | None = None,
     device: str = "auto",
+    names: Sequence[str] | None = None,
 ) -> DemoModel:
     """Load what `demo` serves; see there.
 
@@ -86,9 +89,12 @@ def load_model(
     """
     if not 1 <= len(sources) <= 2:
         raise ValueError(f"{len(sources)} priors were given. The demo shows one, or two side by side.")
+    names = names or names_of(sources)
+    if len(set(names)) != len(sources):
+        raise ValueError(f"--names {', '.join(names)} must be one name for each of {len(sources)} priors, none of them twice.")
     place = pick_device(device)
     priors: dict[str, Prior] = {}
-    for name, source in zip(names_of(sources), sources, strict=True):
+    for name, source in zip(names, sources, strict=True):
         priors[name] = load_prior(source, encoder).to(place)
     first = next(iter(priors.values()))
     decoder = decoder or load_decoder(first)
