@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,6 +18,7 @@ from eclipse_pl.demo.request import Request
 from eclipse_pl.demo.server import start
 from tests.helpers.browser import browser, contrast, find_browser
 from tests.helpers.demo_model import free_port, small_demo
+from tests.test_readme import ROOT, blocks
 
 pytestmark = [pytest.mark.long, pytest.mark.processes]
 
@@ -202,6 +204,22 @@ def test_calls_that_are_not_valid_get_a_sentence_and_cost_the_others_nothing(cli
         with pytest.raises(Exception, match=said):
             job.result(timeout=100)
     assert all(job.result(timeout=100)[0] for job in good)
+
+
+def test_the_guide_asks_it_in_ten_lines(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks(ROOT / "docs/demo.md", "python")
+    assert len([line for line in code.splitlines() if line]) <= 10
+    names: dict[str, Any] = {}
+    exec(code.replace("http://127.0.0.1:7860/", served.address), names)
+    images = [names["image"], *names["images"]]
+    assert [image.size for image in images] == [(64, 64)] * 9
+    for image in images:
+        image.close()
+    names["client"].close()
+    assert "'decoder'" in capsys.readouterr().out
 
 
 def test_no_file_and_no_other_endpoint_is_taken(client: Any, served: Served) -> None:

@@ -218,17 +218,15 @@ def test_the_folder_of_a_demo_runs_as_it_is(run: Path, tmp_path: Path, capsys: p
 
     port = str(free_port())
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "GRADIO_SERVER_PORT": port, "NO_PROXY": "*"}
-    app = subprocess.Popen(
-        [sys.executable, "app.py"], cwd=tmp_path / "space", env=environment, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert app.stdout is not None and f":{port}" in app.stdout.readline()
-        client = Client(f"http://127.0.0.1:{port}/", verbose=False)
-        path, facts = client.predict(prompt="a red circle", api_name="/generate")
-        with Image.open(path) as image:
-            assert image.size == (64, 64)
-        assert facts["request"]["prior"] == "EclipsePrior of world"
-        client.close()
-    finally:
-        app.terminate()
-        app.wait(60)
+    words = [sys.executable, "app.py"]
+    with subprocess.Popen(words, cwd=tmp_path / "space", env=environment, stdout=subprocess.PIPE, text=True) as app:
+        try:
+            assert app.stdout is not None and f":{port}" in app.stdout.readline()
+            client = Client(f"http://127.0.0.1:{port}/", verbose=False)
+            path, facts = client.predict(prompt="a red circle", api_name="/generate")
+            with Image.open(path) as image:
+                assert image.size == (64, 64)
+            assert facts["request"]["prior"] == "EclipsePrior of world"
+            client.close()
+        finally:
+            app.terminate()

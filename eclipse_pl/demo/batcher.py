@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from eclipse_pl.demo.answer import Answer
@@ -34,7 +33,8 @@ class Batcher:
     def __init__(self, model: DemoModel, most: int) -> None:
         self.model, self.most = model, most
         self._waiting: deque[Asked] = deque()
-        self._turn = threading.Lock()
+        # always the same thread: each that calls torch keeps memory of its own
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="demo")
 
     def ask(self, requests: Sequence[Request]) -> list[Answer]:
         """Return the answers in order, after those who came before.
@@ -46,11 +46,12 @@ class Batcher:
             self.model.require(request)
         own = Asked(requests)
         self._waiting.append(own)
-        while not own.answers.done():
-            with self._turn:  # whoever gets the turn works for all who wait
-                if not own.answers.done():
-                    self._answer(self._next())
+        self._worker.submit(self._work)
         return own.answers.result()
+
+    def _work(self) -> None:
+        if self._waiting:  # else an earlier batch has taken them
+            self._answer(self._next())
 
     def _next(self) -> list[Asked]:
         batch = [self._waiting.popleft()]

@@ -1,7 +1,7 @@
 """``python -m tests.helpers.service_speed``: images a second of the demo's service on the world, with and without batches.
 
 One server after the other on loopback, asked by 32 callers at once. Memory is that of the server's process after each quarter
-of the calls. Machine and commit stand below the figures.
+of the calls. Machine and commit stand below the figures. Other options are those of `demo`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def main() -> None:
     parser.add_argument("--prior", required=True, help="a run of the world")
     parser.add_argument("--requests", type=int, default=128)
     parser.add_argument("--batches", default="1,16", help="--batch of the servers")
-    given = parser.parse_args()
+    given, more = parser.parse_known_args()
     for batch in map(int, given.batches.split(",")):
-        with serving(given.prior, batch) as (address, process):
+        with serving(given.prior, batch, more) as (address, process):
             seconds, memory = measure(address, process, given.requests)
         rate = given.requests / seconds
         print(f"--batch {batch}: {rate:.2f} images/s, {given.requests} calls; MB after each quarter: {memory}", flush=True)
@@ -38,11 +38,11 @@ def main() -> None:
 
 
 @contextmanager
-def serving(prior: str, batch: int) -> Iterator[tuple[str, int]]:
+def serving(prior: str, batch: int, more: list[str]) -> Iterator[tuple[str, int]]:
     """The address and process of a server."""
     port = str(free_port())
     words = [sys.executable, "-m", "eclipse_pl", "demo", "--prior", prior, "--real_images", "0"]
-    words += ["--batch", str(batch), "--port", port]
+    words += ["--batch", str(batch), "--port", port, *more]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None and port in server.stdout.readline()
