@@ -166,11 +166,11 @@ def test_those_who_wait_are_the_next_batch_and_one_that_fails_costs_the_others_n
         except Exception as error:
             got[prompts[0]] = error
 
-    threads = [threading.Thread(target=ask, args=("first",))]
+    threads = [threading.Thread(target=ask, args=("first",), daemon=True)]
     threads[0].start()
     assert model.first.wait(30)
     for count, prompts in enumerate([("a", "b"), ("bad",), ("c",), ("d",), ("",)], 1):
-        threads.append(threading.Thread(target=ask, args=prompts))
+        threads.append(threading.Thread(target=ask, args=prompts, daemon=True))
         threads[-1].start()
         while len(batcher._waiting) < min(count, 4):
             assert threads[-1].is_alive()
