@@ -73,6 +73,10 @@ def test_every_setting_changes_the_image(together: list[Answer]) -> None:
             assert abs(pixels(together[first]) - pixels(together[second])).max() > GREY_LEVELS, (first, second)
 
 
+def test_the_seed_is_the_priors_too(together: list[Answer]) -> None:
+    assert not torch.allclose(together[1].image_embed, together[2].image_embed)
+
+
 def test_both_ends_of_the_slider_are_the_prompts(model: DemoModel) -> None:
     ends = [Request(PROMPT, "one_pass", second_prompt=SECOND, mix=mix) for mix in (0.0, 1.0)]
     first, last, one, other = model.generate([*ends, Request(PROMPT, "one_pass"), Request(SECOND, "one_pass")])
