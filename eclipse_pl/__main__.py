@@ -21,6 +21,10 @@ COMMANDS = {
         "eclipse_pl.publish.command",
         "a prior with a model card, for the hub: publish --prior RUN --to USER/NAME --license mit",
     ),
+    "demo": (
+        "eclipse_pl.demo.command",
+        "a page where one types and images appear: demo --prior RUN --decoder FILE",
+    ),
     "sample": ("eclipse_pl.commands.sample", "image embeddings of prompts: sample --prior RUN --prompt P"),
     "sweep": (
         "eclipse_pl.sweeps.command",

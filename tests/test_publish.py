@@ -7,18 +7,24 @@ import os
 import re
 import shutil
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
+import eclipse_pl
 from eclipse_pl import load_encoder, load_prior
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.publish.command import repository_of
+from tests.helpers.demo_model import free_port
 from tests.helpers.fake_hub import FakeHub, serve_hub
 from tests.helpers.pipelines import kandinsky_prior
 from tests.helpers.ranks import run_command
@@ -353,3 +359,32 @@ def test_a_name_that_may_be_a_folder_is_asked_about(tmp_path: Path, monkeypatch:
     (tmp_path / "out").mkdir()
     with pytest.raises(ValueError, match=r"may be a repository of the hub, or a folder in out/"):
         repository_of("out/prior")
+
+
+def test_the_folder_of_a_demo_runs_as_it_is(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["publish", "--prior", str(run), "--license", "mit", "--demo", "true"]
+    assert command([*words, "--to", "tester/world-prior"]) == 2
+    assert "hf upload tester/world-prior FOLDER --repo-type space" in capsys.readouterr().err
+    assert command([*words, "--to", str(tmp_path / "space")]) == 0
+    _, front, _ = (tmp_path / "space/README.md").read_text().split("---\n", 2)
+    fields = yaml.safe_load(front)
+    assert (fields["sdk"], fields["app_file"], fields["license"]) == ("gradio", "app.py", "mit")
+    assert fields["sdk_version"] == version("gradio")
+    assert (tmp_path / "space/requirements.txt").read_text() == f"eclipse_pl[demo]=={eclipse_pl.__version__}\n"
+
+    from gradio_client import Client
+
+    port = str(free_port())
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GRADIO_SERVER_PORT": port, "NO_PROXY": "*"}
+    words = [sys.executable, "app.py"]
+    with subprocess.Popen(words, cwd=tmp_path / "space", env=environment, stdout=subprocess.PIPE, text=True) as app:
+        try:
+            assert app.stdout is not None and f":{port}" in app.stdout.readline()
+            client = Client(f"http://127.0.0.1:{port}/", verbose=False)
+            path, facts = client.predict(prompt="a red circle", api_name="/generate")
+            with Image.open(path) as image:
+                assert image.size == (64, 64)
+            assert facts["request"]["prior"] == "EclipsePrior of world"
+            client.close()
+        finally:
+            app.terminate()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,16 +10,14 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from eclipse_pl.arguments import call
-from eclipse_pl.data.manifest import SkippedPair
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.loading import find_encoder, load_prior
 from eclipse_pl.priors.checkpoint import SavedRun, find_checkpoint
 from eclipse_pl.prompts.typed import prompts_of, with_typed_prompts
-from eclipse_pl.raw.find_sources import Given, find_sources
+from eclipse_pl.raw.real_pairs import RealPairs, read_images
 from eclipse_pl.raw.source import Source
 
 
@@ -83,48 +79,12 @@ def search(
     shards: ShardSet, split: str, embeds: Tensor, prompts: list[str], lengths: list[int], count: int
 ) -> list[Neighbours]:
     """The ``count`` pairs of a split nearest to each embedding, by cosine."""
-    records = shards.records(split)
-    if not len(records):
-        raise ValueError(f"{shards.name} has no split {split!r}; it has {', '.join(shards.manifest.splits)}.")
-    images: list[np.ndarray] = []
-    keys: list[str] = []
-    captions: list[str] = []
-    with shards.read_ahead(records):
-        for record in records:
-            chunk = shards.read_chunk(record, with_states=False)
-            images.append(chunk.image_embed.astype(np.float32))  # a copy, so that the record is not kept open
-            keys += chunk.keys
-            captions += chunk.captions
-    gallery = torch.from_numpy(np.concatenate(images))
-    cosines, rows = (normalize(embeds, dim=-1) @ normalize(gallery, dim=-1).T).topk(min(count, len(gallery)))
-    return [
-        Neighbours(prompt, length, embed, [keys[i] for i in row], [captions[i] for i in row], cosine.tolist())
-        for prompt, length, embed, row, cosine in zip(prompts, lengths, embeds, rows.tolist(), cosines, strict=True)
-    ]
-
-
-def read_images(sources: Sequence[Given], keys: set[str]) -> dict[str, Image.Image]:
-    """The images of these keys, from the sources of a set.
-
-    Raises:
-        ValueError: A source or an image is missing.
-    """
-    remedy = "Give the source that the shards were made of, for example --images 'raw/*.tar'."
-    try:
-        parts = list(find_sources(sources).parts.values())
-    except ValueError as error:
-        raise ValueError(f"{error} {remedy}") from error
-    images: dict[str, Image.Image] = {}
-    for part in parts:
-        if keys <= images.keys():
-            break
-        for found in part.read():
-            for pair in [] if isinstance(found, SkippedPair) else found:
-                if pair.key in keys:
-                    images[pair.key] = Image.open(io.BytesIO(pair.image)).convert("RGB")
-    if missing := sorted(keys - images.keys()):
-        raise ValueError(f"No image of {missing[0]} in {', '.join(map(str, parts))}. {remedy}")
-    return images
+    pairs = RealPairs.read(shards, split)
+    found = []
+    for prompt, length, embed, near in zip(prompts, lengths, embeds, pairs.nearest(embeds, count), strict=True):
+        keys, captions = ([texts[row] for _, row in near] for texts in (pairs.keys, pairs.captions))
+        found.append(Neighbours(prompt, length, embed, keys, captions, [cosine for cosine, _ in near]))
+    return found
 
 
 def draw(found: list[Neighbours], images: dict[str, Image.Image], split: str, out: Path) -> None:

@@ -26,8 +26,8 @@ class Batches:
             raise ValueError(f"batch_size {size} generates nothing: it must be 1 or more.")
         self.size, self.model, self.device, self.remedy = size, model, device, remedy
 
-    def generate(self, count: int, generate: Callable[[list[int]], list[Image.Image]]) -> list[Image.Image]:
-        """Return ``count`` images. ``generate`` gets the numbers of the images of one batch.
+    def generate(self, count: int, generate: Callable[[list[int]], list[Image.Image]], fill: bool = True) -> list[Image.Image]:
+        """Return ``count`` images. ``generate`` gets the numbers of the images of one batch, which ``fill`` fills up.
 
         Raises:
             ValueError: Not even one image fits into the memory.
@@ -35,7 +35,8 @@ class Batches:
         images: list[Image.Image] = []
         while (done := len(images)) < count:
             try:
-                generated = generate([min(row, count - 1) for row in range(done, done + self.size)])
+                rows = range(done, done + self.size if fill else min(count, done + self.size))
+                generated = generate([min(row, count - 1) for row in rows])
             except RuntimeError as error:
                 if not lacks_memory(error):
                     raise

@@ -24,6 +24,9 @@ class Decoder(ABC):
     """Name or encoder tag of the space of its embeddings: ``world``, ``ViT-L-14/openai``."""
     zero_image: Float[Tensor, "dim"] | None = None
     """Embedding that guidance leads away from by default. ``require_space`` takes it from the space."""
+    fills_batches: bool = True
+    """Whether a small batch costs as much as a whole one, so that an image is equal to the last bit whatever stands beside it.
+    Without it few images come sooner, and those of another batch may differ by rounding."""
     reads_caption: bool = False
     """Whether its images depend on the caption itself too, and not on the prior's embedding alone."""
 
@@ -31,6 +34,11 @@ class Decoder(ABC):
     @abstractmethod
     def dim(self) -> int:
         """E, width of the embeddings."""
+
+    @property
+    def takes_negative(self) -> bool:
+        """Whether ``negative_embed`` changes the images."""
+        return True
 
     @property
     @abstractmethod

@@ -98,6 +98,10 @@ class PipelineDecoder(Decoder):
         return pipeline | {"steps": self.steps, "guidance": self.guidance, "precision": precision} | self.options | text
 
     @property
+    def takes_negative(self) -> bool:
+        return self.guidance > 1
+
+    @property
     def options(self) -> dict[str, Any]:
         """Further arguments of a subclass that its images depend on."""
         return {}
@@ -146,7 +150,7 @@ class PipelineDecoder(Decoder):
             negative = None if negative_embed is None else negative_embed[rows]
             return self._batch(image_embed[rows], [prompts[i] for i in rows], [seeds[i] for i in rows], negative)
 
-        return self.batches.generate(len(seeds), batch)
+        return self.batches.generate(len(seeds), batch, self.fills_batches)
 
     @torch.no_grad()
     def _batch(self, embed: Tensor, prompts: list[str], seeds: list[int], negative: Tensor | None) -> list[Image.Image]:

@@ -62,6 +62,10 @@ class UnclipDecoder(PipelineDecoder):
         super().__init__(model, space, steps, guidance, **options)
 
     @property
+    def takes_negative(self) -> bool:
+        return False
+
+    @property
     def options(self) -> dict[str, Any]:
         return {"super_resolution_steps": self.super_resolution_steps}
 
@@ -166,6 +170,10 @@ class StableUnclipDecoder(PipelineDecoder):
         if noise_level < 0:
             raise ValueError(f"noise_level {noise_level} is a step of the noising schedule: it must be 0 or more.")
         require_size(size, 8, "Stable unCLIP")
+
+    @property
+    def takes_negative(self) -> bool:
+        return False
 
     @property
     def options(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.publish.artifact import Artifact
 from eclipse_pl.publish.card import ModelCard
 from eclipse_pl.publish.hub import upload
+from eclipse_pl.publish.space import require_space, write_space
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
@@ -29,6 +30,7 @@ def publish(
     base: str | None = None,
     encoder: Encoder | None = None,
     private: bool = False,
+    demo: bool = False,
 ) -> None:
     """Give a trained prior to other people: weights for diffusers, and a model card from the run's own files.
 
@@ -46,6 +48,7 @@ def publish(
         base: As in ``export``.
         encoder: As in ``export``.
         private: Create a private repository.
+        demo: Write the live demo beside it: the folder runs as a hosted Space, and by ``python app.py``.
     """
     artifact = Artifact.named(to)
     repository = None if artifact else repository_of(to)
@@ -57,6 +60,8 @@ def publish(
     if target is not None:
         require_empty(target, f"--to {to}")
     card = ModelCard.of(prior, license, data_license, beside, repository or Path(to).name)
+    if demo:
+        require_space(card, to, repository)
     parent = Path(tempfile.gettempdir()) if target is None else target.absolute().parent
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".publish.", dir=parent) as temporary:
@@ -64,6 +69,8 @@ def publish(
         with contextlib.redirect_stdout(io.StringIO()):  # what it says of this folder is said below of the target
             export(prior, str(folder), base, encoder)
         card.write(folder)
+        if demo:
+            write_space(card, folder)
         if repository is not None:
             print(upload(folder, repository, private))
             return

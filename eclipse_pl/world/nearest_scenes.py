@@ -62,6 +62,10 @@ class NearestScenes(Decoder):
         return int(model_config(f"local-dir:{FOLDER}")["embed_dim"])
 
     @property
+    def takes_negative(self) -> bool:
+        return False
+
+    @property
     def identity(self) -> dict[str, Any]:
         return {"model": "nearest scenes", "scenes": self.scenes, "neighbours": self.neighbours, "seed": self.seed}
 

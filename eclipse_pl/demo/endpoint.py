@@ -1,0 +1,53 @@
+"""The demo's endpoint for programs: one call, one image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eclipse_pl.demo.batcher import Batcher
+from eclipse_pl.demo.request import Request
+
+NAME = "generate"
+
+
+def add_endpoint(batcher: Batcher) -> None:
+    """Add ``/generate`` to the blocks that are being built. Calls that come together are answered together."""
+    import gradio as gr
+
+    names = list(batcher.model.priors)
+
+    def generate(
+        prompt: str,
+        prior: str,
+        seed: int,
+        second_prompt: str,
+        mix: int | float,
+        negative_prompt: str,
+        steps: int | None = None,
+        guidance: int | float | None = None,
+    ) -> tuple[Any, dict[str, Any]]:
+        """Generate one image of a prompt, or of a mix of two, and say what is known of it."""
+        try:
+            scale = None if guidance is None else float(guidance)
+            request = Request(prompt, prior, seed, second_prompt, float(mix), negative_prompt, steps, scale)
+            (answer,) = batcher.ask([request])
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        return answer.image, answer.facts
+
+    # Its fields are not shown: they give the endpoint its types and defaults.
+    with gr.Column(visible=False):
+        inputs = [
+            gr.Textbox(label="prompt"),
+            gr.Dropdown(names, value=names[0], label="prior", allow_custom_value=True),
+            gr.Number(0, label="seed", precision=0),
+            gr.Textbox("", label="second_prompt"),
+            gr.Number(0, label="mix"),
+            gr.Textbox("", label="negative_prompt"),
+            gr.Number(None, label="steps", precision=0),
+            gr.Number(None, label="guidance"),
+        ]
+        outputs = [gr.Image(format="png", label="image"), gr.JSON(label="facts")]
+        trigger = gr.Button()
+    # twice the batch: the next one gathers while the model works
+    trigger.click(generate, inputs, outputs, api_name=NAME, concurrency_limit=2 * batcher.most, show_progress="hidden")
