@@ -17,11 +17,16 @@ from PIL import Image
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.demo.answer import Answer, Latency
 from eclipse_pl.demo.batcher import Batcher
-from eclipse_pl.demo.command import names_of, with_all_priors
+from eclipse_pl.demo.command import load_model, names_of, with_all_priors
 from eclipse_pl.demo.model import DemoModel, between_of
 from eclipse_pl.demo.request import MOST_CHARACTERS, Request
 from eclipse_pl.demo.results import results
+from eclipse_pl.embedding import ClipSpace
+from eclipse_pl.priors.eclipse import EclipsePrior
+from eclipse_pl.world.decoder import WorldDecoder
 from tests.helpers.demo_model import free_port, small_demo
+from tests.helpers.saved_runs import make_run
+from tests.helpers.shard_sets import make_space
 
 pytestmark = [pytest.mark.long, pytest.mark.processes]
 
@@ -224,3 +229,25 @@ def test_mistakes_of_the_command(
     monkeypatch.setattr("eclipse_pl.demo.server.find_spec", lambda name: None)
     assert command(["demo", "--prior", runs[0]]) == 2
     assert "pip install eclipse_pl[demo]" in capsys.readouterr().err
+
+
+def test_a_prior_of_another_space_needs_its_own_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    space = make_space()
+    other = str(make_run(tmp_path / "other", EclipsePrior, space, num_layers=1, num_attention_heads=2, attention_head_dim=8))
+    world = '{"class_path": "eclipse_pl.world.decoder.WorldDecoder", "init_args": {"device": "cpu"}}'
+    for words, said in (([f"--decoder={world}"], "the decoder"), ([], "No decoder")):
+        assert command(["demo", "--prior", other, "--port", str(free_port()), *words]) == 2
+        error = capsys.readouterr().err
+        assert said in error and space.name in error and "Traceback" not in error, error
+    with pytest.raises(ValueError, match=space.name):
+        load_model([other], decoder=SpaceOfAll())
+
+
+class SpaceOfAll(WorldDecoder):
+    """A decoder that reads every space: the encoder is what cannot be had."""
+
+    def __init__(self) -> None:
+        super().__init__(device="cpu")
+
+    def require_space(self, space: ClipSpace, whose: str) -> None:
+        pass
