@@ -54,8 +54,9 @@ def test_formats(kind: str) -> None:
 @pytest.mark.parametrize("mode", ["1", "LA", "P", "RGBA", "CMYK", "YCbCr"])
 def test_modes(mode: str) -> None:
     image = RGB.convert(mode)
-    kind = {"CMYK": "TIFF", "YCbCr": "TIFF"}.get(mode, "PNG")
-    assert abs(pixels(encoded(image, kind)) - np.asarray(image.convert("RGB"))).max() <= 2
+    # Pillow 12.3 cannot read the YCbCr that it writes without compression; 13 can
+    options = {"CMYK": {"kind": "TIFF"}, "YCbCr": {"kind": "TIFF", "compression": "tiff_lzw"}}.get(mode, {})
+    assert abs(pixels(encoded(image, **options)) - np.asarray(image.convert("RGB"))).max() <= 2
 
 
 def test_greys_of_more_bits_keep_their_levels() -> None:
