@@ -165,6 +165,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "guidance, energy score": lambda: by_guidance("val/energy_score"),
     "images, detail 1": lambda: of_images("world"),
     "images, detail 0.5": lambda: of_images("world_detail_50"),
+    "images, vague prompts": lambda: of_images("world_detail_50", "detail_vague_world", ("world", "world_nearest")),
 }
 """{name in README.md: its table}"""
 
