@@ -81,7 +81,8 @@ def loaded_below(base: type) -> Iterator[type]:
 
 def can_be_named(kind: type) -> bool:
     """Whether a config can name the class, and it can be built."""
-    there = vars(sys.modules[kind.__module__]).get(kind.__qualname__)
+    module = sys.modules.get(kind.__module__)  # a notebook may have removed it to read its file again
+    there = getattr(module, kind.__qualname__, None)
     return there is kind and not inspect.isabstract(kind) and not kind.__name__.startswith("_")
 
 

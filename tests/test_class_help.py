@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+import types
 
 import pytest
 
@@ -13,6 +15,7 @@ from eclipse_pl.__main__ import main as command
 from eclipse_pl.class_help import classes_of
 from eclipse_pl.compbench.calibration import Calibration
 from eclipse_pl.decoders import KandinskyDecoder
+from eclipse_pl.priors.mlp import MLPPrior
 from eclipse_pl.priors.prior import Prior
 
 NO_CHOICE = {"Decoder", "Prior", "PriorNetwork", "gaussian_noise"}
@@ -73,6 +76,15 @@ def test_a_class_that_cannot_be_built_is_not_named() -> None:
         "A decoder of one's own (Own et al. 2026), which is imported"
     ]
     assert not [path for path in found if path.endswith(("PipelineDecoder", LocalDecoder.__name__))]
+
+
+def test_a_class_whose_module_was_removed_is_not_named(monkeypatch) -> None:
+    module = types.ModuleType("removed_module")
+    module.RemovedPrior = type("RemovedPrior", (MLPPrior,), {"__module__": module.__name__})
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    assert "removed_module.RemovedPrior" in dict(classes_of(Prior))
+    monkeypatch.delitem(sys.modules, module.__name__)
+    assert "removed_module.RemovedPrior" not in dict(classes_of(Prior))
 
 
 def test_a_class_without_subclasses_has_the_help_of_jsonargparse() -> None:
