@@ -102,8 +102,11 @@ def test_kills_repeat_nothing_that_is_finished(tmp_path, monkeypatch, capfd, siz
     runs = [tmp_path / "runs" / "tiny" / version for version in versions]
     finished = lambda run: (record := Record.read(run)) is not None and record.finished  # noqa: E731
 
-    words = [sys.executable, "-m", "eclipse_pl", "sweep", str(path), "--jobs", "2"]
-    with started(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    kept = tmp_path / "kept.csv"
+    options = ["sweep", str(path), "--jobs", "2", "--csv", str(kept)]
+    with started(
+        [sys.executable, "-m", "eclipse_pl", *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
         wait_for(runs[0] / "checkpoints" / "last.ckpt")
         wait_until(lambda: max(metrics(runs[0])) > 20)
         kill(runs[0])
@@ -115,13 +118,15 @@ def test_kills_repeat_nothing_that_is_finished(tmp_path, monkeypatch, capfd, siz
     before = {run: (Record.read(run), (run / "metrics.csv").stat().st_mtime_ns) for run in runs if finished(run)}
     begun = [run for run in runs if (run / "checkpoints" / "last.ckpt").is_file() and run not in before]
     assert runs[1] in before
+    assert runs[1].name in [row["version"] for row in kept_rows(kept)[2]], "what has finished is kept at once"
     assert runs[0] in begun
     assert len(begun) > 1
 
     lines = dry_run(capfd, path)
     assert sum(line.startswith("# finished: ") for line in lines) == len(before)
     assert sum("--ckpt_path" in line for line in lines) == len(begun)
-    assert command(["sweep", str(path), "--jobs", "2"]) == 0
+    assert command(options) == 0
+    assert [row["version"] for row in kept_rows(kept)[2]] == versions
     for run, was in before.items():
         assert (Record.read(run), (run / "metrics.csv").stat().st_mtime_ns) == was
     for run in begun:
@@ -210,22 +215,63 @@ def test_a_sweep_ends_with_the_table_of_compare_and_a_csv_of_all_runs(tmp_path, 
     assert list(table[4].values())[1:] == ["0.2", "1", "finished", "3.0", "1", "5.0", "0.5"]
 
 
+def kept_rows(path: Path) -> tuple[str, str, list[dict[str, str]]]:
+    said, commit, *table = path.read_text().splitlines()
+    return said, commit, list(csv.DictReader(table))
+
+
 @pytest.mark.processes
-def test_finished_runs_are_kept_in_a_file_with_their_command_and_commit(tmp_path, capfd):
+def test_another_machine_goes_on_from_the_file_of_finished_runs(tmp_path, capfd, monkeypatch):
     path = write_sweep(tmp_path, parameters={"seed_everything": {"values": [0, 1, 2]}})
     finish(path, [0.123456789, 0.5])
     kept = tmp_path / "results" / "tiny.csv"
     words = ["sweep", str(path), "--count", "2", "--csv", str(kept)]
+    monkeypatch.setattr("eclipse_pl.sweeps.kept.commit", lambda: "aaaaaaa")
     assert command(words) == 0
-    said, commit, *table = kept.read_text().splitlines()
+    said, commit, lines = kept_rows(kept)
     assert said == f"# python -m eclipse_pl {' '.join(words)}"
-    assert re.fullmatch(r"# commit \S+, 2 of 2 runs finished", commit)
-    assert [(row["seed_everything"], row["val/cosine"]) for row in csv.DictReader(table)] == [("0", "0.123457"), ("1", "0.5")]
+    assert commit == "# commit aaaaaaa, 2 of 2 runs finished"
+    assert [(row["seed_everything"], row["val/cosine"]) for row in lines] == [("0", "0.123457"), ("1", "0.5")]
+    assert command(words) == 0
+    assert kept_rows(kept)[2] == lines, "nothing is new"
+
+    (tmp_path / "runs").rename(tmp_path / "gone")
+    monkeypatch.setattr("eclipse_pl.sweeps.kept.commit", lambda: "bbbbbbb")
+    words = ["sweep", str(path), "--csv", str(kept)]
+    heading, *commands = dry_run(capfd, path, "--csv", str(kept))
+    assert heading.endswith(f"1 runs in {tmp_path}/runs/tiny, 0 of them finished; 2 more in {kept}, which are not run again")
+    assert ["--seed_everything=2" in line for line in commands] == [True]
+    assert command(words) == 0
+    assert [run.name for run in (tmp_path / "runs/tiny").iterdir() if run.is_dir()] == ["seed_everything=2"]
+    _, commit, now = kept_rows(kept)
+    assert commit == "# commit aaaaaaa, bbbbbbb, 3 of 3 runs finished"
+    assert [row["commit"] for row in now] == ["aaaaaaa", "aaaaaaa", "bbbbbbb"]
+    assert [{name: row[name] for name in lines[0]} for row in now[:2]] == lines, "what was measured elsewhere is kept"
+    assert float(now[2]["val/cosine"]) == pytest.approx(
+        metrics(tmp_path / "runs/tiny/seed_everything=2")[1]["val/cosine"], rel=1e-5
+    )
+    (tmp_path / "runs").rename(tmp_path / "gone too")
+    assert command(words) == 0
+    assert f"0 runs in {tmp_path}/runs/tiny, 0 of them finished; 3 more in {kept}" in capfd.readouterr().out
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_file_that_is_not_of_this_sweep_s_runs_is_left_as_it_is(tmp_path, capfd):
+    path = write_sweep(tmp_path, parameters={"seed_everything": {"values": [0, 1]}})
+    finish(path, [0.1, 0.2])
+    kept = tmp_path / "kept.csv"
+    other = "version,model.lr,state\nlr=1,1,finished\n"
+    for content in (other, "my notes\n", "", "version,seed_everything,state\nseed_everything=0,0\n"):
+        kept.write_text(content)
+        line = refused(capfd, path, "--csv", kept)
+        assert "has no runs of this sweep, whose columns begin with version, seed_everything, state" in line
+        assert "Choose another file with --csv" in line
+        assert kept.read_text() == content
+    kept.write_text("# commit c\nversion,seed_everything,state\nseed_everything=1,7,finished\n")
+    assert "the run seed_everything=1 with seed_everything=7, and this sweep gives it 1" in refused(capfd, path, "--csv", kept)
     (tmp_path / "file").touch()
-    assert command([*words[:-1], str(tmp_path / "file" / "tiny.csv")]) == 2
-    assert "Choose another file with --csv" in capfd.readouterr().err
-    assert command([*words, "--dry-run"]) == 2
-    assert "--csv has no effect with --dry-run" in capfd.readouterr().err
+    assert "Choose another file with --csv" in refused(capfd, path, "--csv", tmp_path / "file" / "tiny.csv")
+    assert "(it is a folder). Choose another file with --csv" in refused(capfd, path, "--csv", tmp_path)
 
 
 def test_a_logged_metric_that_compare_has_not_is_a_table_too(tmp_path, capfd):

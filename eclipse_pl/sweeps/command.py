@@ -21,6 +21,7 @@ from eclipse_pl.sweeps.sweep_file import SweepFile
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from eclipse_pl.sweeps.kept import KeptRuns
     from eclipse_pl.sweeps.plan import SweepPlan
     from eclipse_pl.sweeps.results import SweepResults
 
@@ -39,7 +40,9 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, help="local runs at once, which share processors and GPUs (default: 1)")
     parser.add_argument("--count", type=int, help="the largest number of runs: the first of a grid, or draws")
     parser.add_argument("--seed", type=int, help="of random draws (default: 0)")
-    help_csv = "also write the finished runs there, with this command and the commit of the code above them"
+    help_csv = (
+        "also write each run there as it finishes, with the commit of the code; runs that the file has are not run again"
+    )
     parser.add_argument("--csv", type=Path, metavar="FILE", help=help_csv)
     parser.add_argument("--dry-run", action="store_true", help="print the commands that would run, and what is finished")
     parser.add_argument("--engine", choices=("local", "ray"), default="local", help="this machine (default), or a Ray cluster")
@@ -63,8 +66,6 @@ def require_meaning(options: argparse.Namespace) -> None:
         raise ValueError(f"--jobs is {options.jobs}; at least one run must be allowed to run.")
     if options.cpus is not None and options.cpus <= 0:
         raise ValueError(f"--cpus is {options.cpus}; a run needs more than 0 processors.")
-    if options.dry_run and options.csv is not None:
-        raise ValueError("--csv has no effect with --dry-run, which runs nothing: leave one of them out.")
     if options.gpus is not None and options.gpus < 0:
         raise ValueError(f"--gpus is {options.gpus}; it must be 0 or more.")
 
@@ -73,22 +74,26 @@ def sweep(options: argparse.Namespace, command: str) -> None:
     file = SweepFile.read(options.file)
     if file.method == "grid" and options.seed is not None:
         raise ValueError("--seed is that of random draws, and has no effect on a grid; sweep over seed_everything instead.")
+    from eclipse_pl.sweeps.kept import KeptRuns
     from eclipse_pl.sweeps.plan import SweepPlan  # it reads command lines, which takes all of torch
 
     threads = threads_of_a_run(options)
     warn_of_threads(options, threads)
     plan = SweepPlan(file, options.count, options.seed or 0, threads)
+    kept = None if options.csv is None else KeptRuns(options.csv, plan, command)
     statuses = [Status.of(run.task) for run in plan.runs]
     if options.dry_run:
-        return print_commands(plan, statuses)
+        return print_commands(plan, statuses, kept)
+    if not statuses:
+        return print(heading(plan, statuses, kept))
     from eclipse_pl.device import visible_gpus
     from eclipse_pl.launch.progress import report_failures
     from eclipse_pl.sweeps.progress import SweepProgress
     from eclipse_pl.sweeps.results import SweepResults
 
     with only_process(plan.folder, ".sweep.lock", f"Another process runs the sweep in {plan.folder}. Wait for it or stop it."):
-        print(heading(plan, statuses))
-        progress = SweepProgress(file.name, file.metric)
+        print(heading(plan, statuses, kept))
+        progress = SweepProgress(file.name, file.metric, kept)
         try:
             with progress:
                 if options.engine == "local":
@@ -103,8 +108,8 @@ def sweep(options: argparse.Namespace, command: str) -> None:
         finally:
             results = SweepResults(plan, statuses)
             path = results.write()
-        if options.csv is not None:
-            results.keep(options.csv, command)
+        if kept is not None:
+            kept.add(statuses)
         show(results, progress.console)
     print(f"All runs and their metrics: {path}")
     report_failures(statuses, "run")
@@ -150,14 +155,15 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def heading(plan: SweepPlan, statuses: Sequence[Status]) -> str:
+def heading(plan: SweepPlan, statuses: Sequence[Status], kept: KeptRuns | None) -> str:
     finished = sum(status.state == "finished" for status in statuses)
-    return f"{plan.file.name}: {len(statuses)} runs in {plan.folder}, {finished} of them finished"
+    elsewhere = f"; {len(kept.elsewhere)} more in {kept.path}, which are not run again" if kept and kept.elsewhere else ""
+    return f"{plan.file.name}: {len(statuses)} runs in {plan.folder}, {finished} of them finished{elsewhere}"
 
 
-def print_commands(plan: SweepPlan, statuses: Sequence[Status]) -> None:
+def print_commands(plan: SweepPlan, statuses: Sequence[Status], kept: KeptRuns | None) -> None:
     """A shell script of what would run."""
-    print(f"# {heading(plan, statuses)}")
+    print(f"# {heading(plan, statuses, kept)}")
     for status in statuses:
         settings = [f"{name}={value}" for name, value in status.task.environment.items()]
         finished = f"# finished: {status.task.folder}"

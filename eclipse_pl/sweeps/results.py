@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from eclipse_pl.compbench.scorecard import metrics_of, read_card
-from eclipse_pl.device import commit
 from eclipse_pl.files import write_atomically
 from eclipse_pl.intervals import NOTHING
 from eclipse_pl.latent.metrics import ALL
@@ -21,31 +20,21 @@ from eclipse_pl.reports.report import Report
 from eclipse_pl.reports.score_tables import score_table, summary_table
 from eclipse_pl.reports.tables import Table, decimals_of, estimate_text, rows_of
 from eclipse_pl.run import read_metrics
-from eclipse_pl.sweeps.plan import SweepPlan
+from eclipse_pl.sweeps.plan import SweepPlan, SweepRun
+
+Line = dict[str, Any]
+"""One run: {column: value}."""
 
 
 class SweepResults:
-    """The results of a sweep: ``sweep.csv`` with a line for each run, and the tables of `compare` for its variants.
-
-    A line has ``version``, the parameters by their whole names, ``state``, ``seconds`` (of all tries), and the last value of
-    every metric in the run's metrics.csv.
-    """
+    """The results of a sweep: ``sweep.csv`` with a line for each run, and the tables of `compare` for its variants."""
 
     def __init__(self, plan: SweepPlan, statuses: Sequence[Status]) -> None:
         self.plan = plan
-        self.lines: list[dict[str, Any]] = [
-            {
-                "version": run.version,
-                **run.values,
-                "state": status.state,
-                "seconds": round(status.seconds, 1),
-                **last_metrics(run.task.path),
-            }
-            for run, status in zip(plan.runs, statuses, strict=True)
-        ]
+        self.lines = [line_of(run, status) for run, status in zip(plan.runs, statuses, strict=True)]
 
     @property
-    def finished(self) -> dict[Path, dict[str, Any]]:
+    def finished(self) -> dict[Path, Line]:
         """{folder: line}"""
         lines = zip(self.plan.runs, self.lines, strict=True)
         return {run.task.path: line for run, line in lines if line["state"] == "finished"}
@@ -55,22 +44,6 @@ class SweepResults:
         path = self.plan.folder / "sweep.csv"
         write_atomically(path, table_of(self.lines).encode())
         return path
-
-    def keep(self, path: Path, command: str) -> None:
-        """Write the finished runs to a file that outlives the sweep's folder, below two lines that say how they were made.
-
-        Raises:
-            ValueError: No run has finished, or the file cannot be written.
-        """
-        finished = [{name: shortened(value) for name, value in line.items()} for line in self.finished.values()]
-        if not finished:
-            raise ValueError(f"No run has finished, so {path} is not written.")
-        made = f"# {command}\n# commit {commit()}, {len(finished)} of {len(self.lines)} runs finished\n"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, (made + table_of(finished)).encode())
-        except OSError as error:
-            raise ValueError(f"Cannot write {path} ({error.strerror}). Choose another file with --csv.") from error
 
     def report(self) -> Report:
         """The comparison of the finished runs; what cannot be compared fairly is marked.
@@ -130,7 +103,14 @@ class SweepResults:
         return f"No run logged {metric}." + (f" Near it: {', '.join(near)}." if near else "")
 
 
-def table_of(lines: Sequence[dict[str, Any]]) -> str:
+def line_of(run: SweepRun, status: Status) -> Line:
+    """``version``, the parameters by their whole names, ``state``, ``seconds`` (of all tries), and the last value of every
+    metric in the run's metrics.csv."""
+    seconds = round(status.seconds, 1)
+    return {"version": run.version, **run.values, "state": status.state, "seconds": seconds, **last_metrics(run.task.path)}
+
+
+def table_of(lines: Sequence[Line]) -> str:
     """CSV with a column for each name that a line has."""
     file = io.StringIO(newline="")
     writer = csv.DictWriter(file, list(dict.fromkeys(column for line in lines for column in line)), lineterminator="\n")

@@ -1,0 +1,118 @@
+"""The finished runs of a sweep in a file of their own: ``sweep --csv``."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from eclipse_pl.device import commit
+from eclipse_pl.files import write_atomically
+from eclipse_pl.launch.local import Status
+from eclipse_pl.sweeps.plan import SweepPlan, SweepRun
+from eclipse_pl.sweeps.results import Line, line_of, shortened, table_of
+
+
+class KeptRuns:
+    """Finished runs in a file that outlives the sweep's folder. Another machine, or this one on another day, goes on from it.
+
+    A line is that of ``sweep.csv`` with the ``commit`` of the code. Above the lines stand the last command and a count.
+
+    Args:
+        path: The file. Runs that it has already are kept.
+        plan: The runs of the sweep. Those that the file has and the sweep's folder has not are taken out of it.
+        command: What is run now.
+
+    Raises:
+        ValueError: The file was not written by this class or has runs of another sweep, or it cannot be written.
+    """
+
+    def __init__(self, path: Path, plan: SweepPlan, command: str) -> None:
+        self.path, self.plan, self.command = path, plan, command
+        self.order = {run.version: place for place, run in enumerate(plan.runs)}
+        self.lines = self._read()
+        self.looked_at: set[str] = set()
+        """Versions that were finished when `add` was called before."""
+        self.elsewhere = [run for run in plan.runs if self._has(run) and not run.task.is_finished]
+        plan.runs = [run for run in plan.runs if run not in self.elsewhere]
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        if path.is_dir() or not os.access(path.parent, os.W_OK):
+            raise self._cannot_write("it is a folder" if path.is_dir() else "permission denied")
+
+    def _cannot_write(self, reason: str | OSError) -> ValueError:
+        said = reason if isinstance(reason, str) else reason.strerror
+        return ValueError(f"Cannot write {self.path} ({said}). Choose another file with --csv.")
+
+    def _read(self) -> dict[str, Line]:
+        """{version: line}"""
+        if not self.path.is_file():
+            return {}
+        try:
+            text = self.path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            text = []
+        lines = list(csv.DictReader(line for line in text if not line.startswith("#")))
+        columns = ["version", *(parameter.name for parameter in self.plan.file.parameters), "state"]
+        if not lines or any(list(line)[: len(columns)] != columns or None in line.values() for line in lines):
+            raise ValueError(
+                f"{self.path} has no runs of this sweep, whose columns begin with {', '.join(columns)}. It is left as it is. "
+                "Choose another file with --csv."
+            )
+        # files of older releases name one commit above all lines
+        said = next((line.split()[2].rstrip(",") for line in text if line.startswith("# commit ")), "unknown")
+        return {line["version"]: {**line, "commit": line.get("commit") or said} for line in lines}
+
+    def _has(self, run: SweepRun) -> bool:
+        """Whether the file has this run.
+
+        Raises:
+            ValueError: The file's run of this name has other parameters.
+        """
+        line = self.lines.get(run.version)
+        if line is None:
+            return False
+        for name, value in run.values.items():
+            if line[name] not in (str(value), shortened(str(value))):
+                raise ValueError(
+                    f"{self.path} has the run {run.version} with {name}={line[name]}, and this sweep gives it {value}. Choose "
+                    "another file with --csv."
+                )
+        return True
+
+    def add(self, statuses: Sequence[Status]) -> None:
+        """Write the runs that have finished since the last call and that the file has not; atomic.
+
+        Args:
+            statuses: Of the plan's runs, in their order.
+        """
+        done = [pair for pair in zip(self.plan.runs, statuses, strict=True) if pair[1].state == "finished"]
+        new = [line_of(*pair) for pair in done if pair[0].version not in self.looked_at]
+        new = [{name: shortened(value) for name, value in line.items()} for line in new]
+        self.lines = self._read() if new else self.lines  # another machine may have written it
+        changed = {line["version"]: line for line in new if not same(line, self.lines.get(line["version"], {}))}
+        if changed:
+            now = commit()
+            self._write({**self.lines, **{version: {**line, "commit": now} for version, line in changed.items()}})
+        self.looked_at |= {line["version"] for line in new}
+
+    def _write(self, found: dict[str, Line]) -> None:
+        lines = sorted(found.values(), key=lambda line: self.order.get(line["version"], len(self.order)))
+        commits = ", ".join(dict.fromkeys(line["commit"] for line in lines))
+        finished = sum(version in self.order for version in found)
+        head = f"# {self.command}\n# commit {commits}, {finished} of {len(self.order)} runs finished\n"
+        try:
+            write_atomically(self.path, (head + table_of(lines)).encode())
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        self.lines = found
+
+
+def same(new: Line, old: Line) -> bool:
+    """Whether a line of the file says the same, apart from its commit."""
+    return {name: str(value) for name, value in new.items() if value != ""} == {
+        name: value for name, value in old.items() if value != "" and name != "commit"
+    }
