@@ -23,6 +23,7 @@ from eclipse_pl.arguments import Problems, answer_in_one_sentence
 from eclipse_pl.callbacks.averaging import Averaging
 from eclipse_pl.callbacks.benchmark import Benchmark
 from eclipse_pl.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, require_own
+from eclipse_pl.callbacks.energy import Energy, require_counters
 from eclipse_pl.callbacks.interrupt import Interrupt, requeued_run
 from eclipse_pl.callbacks.latent import LatentEvaluation
 from eclipse_pl.callbacks.progress import Progress
@@ -143,6 +144,9 @@ class PriorCLI(LightningCLI):
         samples, benchmark = settings.samples, settings.benchmark
         with problems.noted():
             require_supported(settings.trainer)
+        if command == "fit" and settings.run.energy:
+            with problems.noted():
+                require_counters(str(settings.trainer.accelerator))
         if command == "fit":
             with problems.noted():
                 self.datamodule.training_order(processes_of(settings.trainer))
@@ -179,6 +183,8 @@ class PriorCLI(LightningCLI):
         self.together = FailTogether()
         first: list[L.Callback] = []
         callbacks: list[L.Callback] = [self.together, TrainingDataRecord(), Throughput(), Interrupt()]
+        if settings.run.energy:
+            callbacks.append(Energy())
         if settings.average is not None:
             callbacks.append(settings.average)
         if trainer.enable_progress_bar is not False:

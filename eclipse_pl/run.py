@@ -27,6 +27,7 @@ class Run:
             from its own checkpoint.
         wandb: ``auto`` sends to Weights & Biases if there is an account on this machine and keeps an offline copy otherwise.
         project: Project on Weights & Biases.
+        energy: Read the counters of energy of GPUs (with the extra ``energy``) and processors while the run trains.
     """
 
     def __init__(
@@ -36,12 +37,14 @@ class Run:
         version: str | None = None,
         wandb: Literal["auto", "online", "offline", "disabled"] = "auto",
         project: str = "eclipse_pl",
+        energy: bool = False,
     ) -> None:
         self.experiment = experiment
         self.folder = folder
         self.version = version
         self.wandb = wandb
         self.project = project
+        self.energy = energy
         self._lock: FileLock | None = None
 
     def require_free(self, command: str, checkpoint: str | None) -> None:

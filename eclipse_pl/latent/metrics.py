@@ -29,7 +29,9 @@ RECALLS = (1, 5, 10)
 AVERAGED = ("cosine", "centred_cosine", "mse", "text_cosine", "norm")
 METRICS = (*AVERAGED, *(f"R@{k}" for k in RECALLS), "hard_negative")
 """The names of all metrics of a split."""
-UNGROUPED = ("lr", "samples_per_second", "samples_seen", "train_seconds", "waiting_for_data")
+COUNTERS = ("train_kwh_gpu", "train_kwh_cpu")
+"""Energy of training: of GPUs; of processors and their memory."""
+UNGROUPED = ("lr", "samples_per_second", "samples_seen", "train_seconds", "waiting_for_data", *COUNTERS)
 """Metrics of a run that belong to no split."""
 
 ALL = "all"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import Any
 import yaml
 
 from eclipse_pl import __version__
+from eclipse_pl.latent.metrics import COUNTERS
 from eclipse_pl.loading import DECODERS
 from eclipse_pl.model_folder import HUB_ID
 from eclipse_pl.priors.checkpoint import read_config
@@ -39,6 +41,8 @@ RECIPE = (
 """Keys of the config that a reader asks for first; the whole config lies beside the card."""
 PIPELINES = {"EclipsePriorPipeline": "eclipse_pl.pipeline", "KandinskyV22PriorPipeline": "diffusers"}
 """Pipelines from a caption to image embeddings, and where they are imported from."""
+METERED = dict(zip(("GPUs", "processors and memory"), COUNTERS, strict=True))
+"""Words for the counters of energy."""
 LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
 
@@ -119,6 +123,7 @@ class ModelCard:
             tables=[(table.title, markdown(table), table.note) for table in self.report.tables],
             caveats=caveats(self.report),
             seconds=self.run.total("train_seconds"),
+            energy={part: kwh for part, name in METERED.items() if not math.isnan(kwh := self.run.total(name))},
             samples=self.run.total("samples_seen"),
             scorecards=self.report.scores is not None,
             name=self.name,

@@ -150,8 +150,8 @@ def agree(one: dict[str, float], other: dict[str, float]) -> bool:
 
 
 COSTS = (
-    "trained_steps", "samples_seen", "train_pairs", "trained_parameters", "parameters", "train_seconds", "forward_passes",
-    "seconds_per_1000",
+    "trained_steps", "samples_seen", "train_pairs", "trained_parameters", "parameters", "train_seconds", "train_kwh",
+    "forward_passes", "seconds_per_1000",
 )  # fmt: skip
 """The numbers of a `Cost`."""
 
@@ -169,6 +169,7 @@ class Cost:
     trained_parameters: int | None
     parameters: int | None
     train_seconds: list[float]
+    train_kwh: list[float]
     forward_passes: int | None
     contrastive_weight: float | None
     relative_weight: float | None
@@ -186,6 +187,7 @@ class Cost:
             trained_parameters=first.fact("prior", "trained_parameters"),
             parameters=first.fact("prior", "parameters"),
             train_seconds=[run.total("train_seconds") for run in runs],
+            train_kwh=[run.train_kwh for run in runs],
             forward_passes=first.fact("sampling", "forward_passes"),
             contrastive_weight=first.fact("prior", "contrastive_weight"),
             relative_weight=first.fact("prior", "relative_weight"),

@@ -101,6 +101,10 @@ def weight(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}"
 
 
+def was_metered(cost: Cost) -> bool:
+    return not all(map(math.isnan, cost.train_kwh))
+
+
 def cost_table(latent: LatentComparison) -> Table:
     costs = [Cost.of(variant) for variant in latent.variants]
     columns = {
@@ -110,6 +114,7 @@ def cost_table(latent: LatentComparison) -> Table:
         "pairs seen": [count(cost.samples_seen) for cost in costs],
         "distinct pairs": [count(cost.train_pairs) for cost in costs],
         "training, s": [span(cost.train_seconds, 0) for cost in costs],
+        **({"training, kWh": [span(cost.train_kwh, 4) for cost in costs]} if any(map(was_metered, costs)) else {}),
         "forward passes an embedding": [count(cost.forward_passes) for cost in costs],
         "lambda": [weight(cost.contrastive_weight) for cost in costs],
         "relative weight": [weight(cost.relative_weight) for cost in costs],

@@ -15,7 +15,7 @@ from eclipse_pl.arguments import flat
 from eclipse_pl.callbacks.latent import THIS_PRIOR, Rows
 from eclipse_pl.callbacks.training_data import TRAINING_DATA_FILE
 from eclipse_pl.intervals import EXACT, STUDENTISED, Estimate
-from eclipse_pl.latent.metrics import ALL, ROWS
+from eclipse_pl.latent.metrics import ALL, COUNTERS, ROWS
 from eclipse_pl.priors.checkpoint import TrainingData, read_config
 from eclipse_pl.reports.metrics import BY_NAME, METRICS
 from eclipse_pl.reports.remedies import finish, measure_again
@@ -193,9 +193,15 @@ class RunRecord:
         return node
 
     def total(self, name: str) -> float:
-        """``samples_seen`` or ``train_seconds`` up to the table's step; NaN where it was not logged."""
+        """``samples_seen``, ``train_seconds`` or energy up to the table's step; NaN where it was not logged."""
         values = [float(row[name]) for row in self._logged if row.get(name) and int(row["step"]) < self.step]
         return values[-1] if values else math.nan
+
+    @property
+    def train_kwh(self) -> float:
+        """By all counters that could be read; NaN where there is none."""
+        known = [value for name in COUNTERS if not math.isnan(value := self.total(name))]
+        return math.fsum(known) if known else math.nan
 
     def curve(self, metric: str, subset: str = ALL) -> dict[int, tuple[float, float, float]]:
         """{step: (samples seen, seconds of training, value)} of every validation."""
