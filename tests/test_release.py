@@ -61,6 +61,7 @@ def test_this_checkout_names_one_release() -> None:
     assert problems_of_files() == []
 
 
+@pytest.mark.processes
 def test_the_notes_are_the_newest_section(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["notes"]) == 0
     printed = capsys.readouterr().out.strip()
