@@ -79,7 +79,7 @@ def identity(run: Run) -> tuple[str, str, str]:
         data = Path(run["data"]).stem if "data" in run else BUDGET_DATA
         return Path(run.get("model.prior", "mean_image")).stem, data, run.get("seed_everything") or "0"
     named = dict(part.split("=") for part in Path(run.get("prior") or run["ckpt_path"]).name.split(","))
-    return named["prior"], named["data"], named.get("seed_everything", "0")
+    return named["prior"], named.get("data", BUDGET_DATA), named.get("seed_everything", "0")
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -127,7 +127,7 @@ def by_budget(metric: str) -> str:
 def budget_runs(steps: int) -> Runs:
     if steps == 2000:
         return Runs("detail_world", "detail_sampled_world")
-    return Runs("budget_world", where={"trainer.max_steps": str(steps)})
+    return Runs("budget_world", "budget_sampled_world", where={"trainer.max_steps": str(steps)})
 
 
 def by_guidance(metric: str) -> str:
@@ -163,9 +163,13 @@ TABLES: dict[str, Callable[[], str]] = {
     "detail, variance ratio": lambda: by_detail("val/variance_ratio"),
     "detail, Fréchet distance": lambda: by_detail("val/frechet"),
     "guidance, energy score": lambda: by_guidance("val/energy_score"),
+    "budget, energy score": lambda: by_budget("val/energy_score"),
+    "budget, cosine": lambda: by_budget("val/mean_cosine"),
+    "budget, Fréchet distance": lambda: by_budget("val/frechet"),
     "images, detail 1": lambda: of_images("world"),
     "images, detail 0.5": lambda: of_images("world_detail_50"),
     "images, vague prompts": lambda: of_images("world_detail_50", "detail_vague_world", ("world", "world_nearest")),
+    "images, 8,000 steps": lambda: of_images("world_detail_50", "budget_images_world", ("world", "world_nearest")),
 }
 """{name in README.md: its table}"""
 
@@ -234,13 +238,23 @@ def line(axes: Any, prior: str, found: Mapping[float, Estimate]) -> None:
     )
 
 
+def show_means(axes: Any) -> None:
+    """Cut the axis where only intervals reach: that of two seeds may be many times as long as all differences."""
+    means = [float(mean) for one in axes.containers for mean in one[0].get_ydata()]
+    low, high = axes.get_ylim()
+    beyond = 0.3 * (max(means) - min(means))
+    axes.set_ylim(max(low, min(means) - beyond), min(high, max(means) + beyond))
+
+
 def save(figure: Any, path: Path) -> None:
+    for axes in figure.axes:
+        show_means(axes)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     figure.savefig(path, dpi=150)
 
 
-PLOTS: dict[str, Callable[[Path], Any]] = {"detail.png": detail_plot}
+PLOTS: dict[str, Callable[[Path], Any]] = {"detail.png": detail_plot, "budget.png": budget_plot}
 
 
 def with_tables(text: str) -> str:

@@ -99,6 +99,12 @@ def test_tables_of_other_sweeps(measured: ModuleType, tmp_path: Path, monkeypatc
         f"{name},experiments/parts/decoder/world_nearest.yaml,0.75",
     )
     assert "| flow, velocity | 1 | 0.250 | 0.750 | – |" in measured.of_images("world_detail_50")
+    write(
+        tmp_path / "results/budget_images_world.csv",
+        "prior,decoder,benchmark/oracle",
+        '"runs/budget_sampled_world/max_steps=8000,seed_everything=0,prior=flow_world",experiments/parts/decoder/world.yaml,0.5',
+    )
+    assert "| flow, velocity | 1 | 0.500 |" in measured.of_images("world_detail_50", "budget_images_world", ("world",))
     head = "data,val/energy_score,val/upper_bound/energy_score"
     write(tmp_path / "results/detail_truth_world.csv", head, f"{data},9.5,7.25")
     row = next(line for line in measured.by_detail("val/energy_score").splitlines() if "upper bound" in line)
