@@ -28,7 +28,7 @@ class ProcessGuard:
         multiprocessing.process.BaseProcess.start = guarded_start  # type: ignore[method-assign]
 
     def _heard(self, event: str, args: tuple[Any, ...]) -> None:
-        if event == "subprocess.Popen" and INCIDENTAL in str(args[1]):
+        if event == "subprocess.Popen" and (INCIDENTAL in str(args[1]) or args[0] == "uname"):  # by `platform`, once, too
             return
         if self.forbidden and (event in EVENTS or event == "multiprocessing"):
             test, self.forbidden = self.forbidden, None  # pytest may start some while it reports
