@@ -14,23 +14,24 @@ from pathlib import Path
 from typing import Any
 
 OURS = ("eclipse_pl", "data_prep")
-STAND_INS = "eclipse_pl.speed."
-"""Classes that are measured and never used."""
+NOT_CHOSEN = ("eclipse_pl.speed.", "eclipse_pl.callbacks.", "eclipse_pl.run.", "eclipse_pl.training.opening.")
+"""Classes that are measured and never used, and those that every run has without being asked."""
 CLASS = re.compile(r"^class (\w+)\(([^)]*)\):", re.MULTILINE)
 
 
 def name_classes(parser: Any) -> None:
     """Make a parser of jsonargparse name the classes of an option where it would show the help of their empty base class."""
     for action in parser._actions:
-        # "?" is the option of a base class: it takes a class, or nothing
-        if action.nargs == "?" and any(option.endswith(".help") for option in action.option_strings):
+        if hasattr(action, "print_help") and any(option.endswith(".help") for option in action.option_strings):
+            action.nargs = "?"  # a class, or nothing; jsonargparse wants a class where the option has several base classes
             action.print_help = partial(print_classes, action, action.print_help)
 
 
 def print_classes(action: Any, print_help: Callable[[Any], None], called: tuple[Any, ...]) -> None:
     """Stand in for ``print_help`` of jsonargparse, which is called with parser, namespace, value and option."""
     parser, _, value, option = called
-    choices = [] if value is not None else classes_of(action._help_types[0])
+    bases = dict.fromkeys(action._help_types) if value is None else ()
+    choices = sorted({path: purpose for base in bases for path, purpose in classes_of(base)}.items())
     if not choices:
         return print_help(called)
     print(f"{option.removesuffix('.help')} is one of these classes, or one of your own by its import path:\n")
@@ -48,7 +49,7 @@ def classes_of(base: type) -> list[tuple[str, str]]:
         return []
     kinds = [base, *found] if is_ours else list(found)  # torch's Optimizer is a base class and not marked as one
     chosen = {path_of(kind): purpose_of(kind) for kind in kinds if can_be_named(kind)}
-    return sorted((path, purpose) for path, purpose in chosen.items() if not path.startswith(STAND_INS))
+    return sorted((path, purpose) for path, purpose in chosen.items() if not path.startswith(NOT_CHOSEN))
 
 
 def ours_below(base: type) -> Iterator[type]:

@@ -34,6 +34,13 @@ def ask(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     [
         (["fit", "--decoder.help"], eclipse_pl.decoders, ["eclipse_pl.world.decoder.WorldDecoder"]),
         (["fit", "--model.prior.help"], eclipse_pl.priors, ["eclipse_pl.priors.ovi.OviPrior"]),
+        (["fit", "--trainer.callbacks.help"], None, ["lightning.pytorch.callbacks.EarlyStopping"]),
+        (["fit", "--trainer.logger.help"], None, ["lightning.pytorch.loggers.CSVLogger"]),
+        (
+            ["fit", "--trainer.plugins.help"],
+            None,
+            ["lightning.pytorch.plugins.MixedPrecision", "lightning.pytorch.plugins.AsyncCheckpointIO"],
+        ),
         (["fit", "--model.optimizer.help"], None, ["torch.optim.AdamW", "torch.optim.SGD"]),
         (
             ["fit", "--data.help"],
@@ -52,10 +59,14 @@ def test_the_classes_are_named_and_each_has_its_options(words, classes, others, 
     assert set(listed) >= {*package, *others}
     assert not [path for path in listed if path.rpartition(".")[2] in {*NO_CHOICE, "Optimizer", "Encoder", "RawPairs"}]
     assert all(listed[name] for name in others), "each says what it is"
+    assert not [path for path in listed if path.startswith("eclipse_pl.callbacks.")], "every run has them"
     front_door = "data_prep" if words[0] == "embed" else "eclipse_pl"
     (last,) = re.findall(rf"^The options of one: python -m {front_door} (.*)$", printed, re.MULTILINE)
     assert last.split()[:-1] == words and last.split()[-1] in listed
-    assert f"Help for {words[-1]}=" in ask(last.split(), capsys)
+    options = ask(last.split(), capsys)
+    assert (
+        f"Help for {words[-1]}=" in options or f"[{words[-1].removesuffix('.help')}." in options
+    )  # one base class, or several
 
 
 class OwnDecoder(KandinskyDecoder):
