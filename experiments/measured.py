@@ -39,6 +39,16 @@ BASELINES = {"text_as_image": "text as image (baseline)", "mean_image": "mean im
 LABELS = {**ONE_PASS, **MANY_PASSES, **FITTED, **BASELINES}
 TRUTH = "true distribution (upper bound)"
 REFERENCE = "projection_world"
+ONLY = ""
+"""The prior of a sweep that has one."""
+WEIGHTS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+WEIGHED = {
+    "val/cosine": "cosine",
+    "val/centred_cosine": "centred cosine",
+    "val/R@1": "R@1",
+    "val/hard_negative": "hard negatives",
+}
+"""Metrics that a contrastive term may change."""
 
 Run = dict[str, str]
 """A line of a file: {column: text}."""
@@ -77,7 +87,7 @@ def identity(run: Run) -> tuple[str, str, str]:
     """Prior, data and seed: of a training from its parameters, of a measurement from the name of the run that it measured."""
     if "prior" not in run and "ckpt_path" not in run:
         data = Path(run["data"]).stem if "data" in run else BUDGET_DATA
-        return Path(run.get("model.prior", "mean_image")).stem, data, run.get("seed_everything") or "0"
+        return Path(run.get("model.prior", ONLY)).stem, data, run.get("seed_everything") or "0"
     named = dict(part.split("=") for part in Path(run.get("prior") or run["ckpt_path"]).name.split(","))
     return named["prior"], named.get("data", BUDGET_DATA), named.get("seed_everything", "0")
 
@@ -98,8 +108,8 @@ def by_detail(metric: str) -> str:
     table = {prior: [runs.estimate(prior, data, metric) for data in DETAILS] for prior in LABELS}
     numbers = {prior: count(runs, prior) for prior in LABELS}
     truth = Runs("detail_truth_world")
-    table[TRUTH] = [truth.estimate("mean_image", data, metric.replace("val/", "val/upper_bound/")) for data in DETAILS]
-    numbers[TRUTH] = count(truth, "mean_image")
+    table[TRUTH] = [truth.estimate(ONLY, data, metric.replace("val/", "val/upper_bound/")) for data in DETAILS]
+    numbers[TRUTH] = count(truth, ONLY)
     decimals = [min(4, decimals_of([row[column] for row in table.values()])) for column in range(len(DETAILS))]
     rows = [
         [LABELS.get(prior, prior), numbers[prior], *(estimate_text(*one) for one in zip(row, decimals, strict=True))]
@@ -141,6 +151,19 @@ def by_guidance(metric: str) -> str:
     return markdown(["", *(f"guidance {one:g}" for one in GUIDANCE)], rows)
 
 
+def by_relative_weight() -> str:
+    """A row for each detail and metric, a column for each relative weight of the contrastive term."""
+    runs = [Runs("relative_weight_world", where={"model.prior.init_args.relative_weight": str(one)}) for one in WEIGHTS]
+    rows = []
+    for data, detail in DETAILS.items():
+        for metric, label in WEIGHED.items():
+            found = [one.estimate(ONLY, data, metric) for one in runs]
+            if any(one.n for one in found):
+                numbers = [estimate_text(one, decimals_of(found)) for one in found]
+                rows.append([f"{label}, detail {detail:g}", str(max(one.n for one in found)), *numbers])
+    return markdown(["relative weight", "n", *(f"{one:g}" for one in WEIGHTS)], rows)
+
+
 READERS = {"world": "learned decoder", "world_nearest": "nearest scene", "world_nearest_5": "five nearest scenes"}
 
 
@@ -166,6 +189,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "budget, energy score": lambda: by_budget("val/energy_score"),
     "budget, cosine": lambda: by_budget("val/mean_cosine"),
     "budget, Fréchet distance": lambda: by_budget("val/frechet"),
+    "relative weight": by_relative_weight,
     "images, detail 1": lambda: of_images("world"),
     "images, detail 0.5": lambda: of_images("world_detail_50"),
     "images, vague prompts": lambda: of_images("world_detail_50", "detail_vague_world", ("world", "world_nearest")),

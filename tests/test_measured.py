@@ -105,6 +105,12 @@ def test_tables_of_other_sweeps(measured: ModuleType, tmp_path: Path, monkeypatc
         '"runs/budget_sampled_world/max_steps=8000,seed_everything=0,prior=flow_world",experiments/parts/decoder/world.yaml,0.5',
     )
     assert "| flow, velocity | 1 | 0.500 |" in measured.of_images("world_detail_50", "budget_images_world", ("world",))
+    write(
+        tmp_path / "results/relative_weight_world.csv",
+        "seed_everything,data,model.prior.init_args.relative_weight,val/cosine",
+        *(f"0,{data},{weight},{cosine}" for weight, cosine in ((0.0, 0.52), (0.3, 0.5125))),
+    )
+    assert "| cosine, detail 0.5 | 1 | 0.520 | – | – | 0.512 | – | – | – |" in measured.by_relative_weight()
     head = "data,val/energy_score,val/upper_bound/energy_score"
     write(tmp_path / "results/detail_truth_world.csv", head, f"{data},9.5,7.25")
     row = next(line for line in measured.by_detail("val/energy_score").splitlines() if "upper bound" in line)
