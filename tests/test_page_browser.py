@@ -225,6 +225,7 @@ def test_a_score_leads_to_its_questions_and_answers(opened):
     assert opened.viewer.locator("rect.box").count() == 2
     address = opened.page.url
     opened.page.keyboard.press("Escape")
+    opened.page.wait_for_function("() => !location.hash")  # closed: else its end would take the new address away
     opened.page.goto(address)
     opened.viewer.get_by_role("heading", name="Evidence of finder").wait_for()  # an address leads there too
 
