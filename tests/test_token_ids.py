@@ -79,14 +79,17 @@ def captions_of(folder: Path) -> list[str]:
     return [caption for record in range(len(shards.entries)) for caption in shards.read_chunk(record).captions]
 
 
-def require_encoded(batch: EmbeddingBatch, captions: list[str], encoder: OpenClipEncoder) -> None:
+def require_encoded(batch: EmbeddingBatch, folder: Path, encoder: OpenClipEncoder) -> None:
+    shards, captions = ShardSet(folder), captions_of(folder)
+    chunks = [shards.read_chunk(record).text_embed for record in range(len(shards.entries))]
+    pooled = torch.from_numpy(np.concatenate(chunks))[batch.index].float()
     expected = encoder.encode_text([captions[number] for number in batch.index.tolist()])
     assert batch.text.text_states.dtype == batch.image_embed.dtype == torch.float32
     assert torch.equal(batch.text.lengths, expected.lengths)
     assert batch.text.bounds == (int(expected.lengths.min()), int(expected.lengths.max()))
     torch.testing.assert_close(batch.text.text_states, expected.text_states, atol=1e-6, rtol=1e-6)
-    # those of the shards: float16, which may round another way than after an encoding in other batches
-    assert torch.equal(batch.text.text_embed, batch.text.text_embed.half().float())
+    assert torch.equal(batch.text.text_embed, pooled), "pooled embeddings are those of the shards"
+    # float16 may round another way than after an encoding in other batches
     torch.testing.assert_close(batch.text.text_embed, expected.text_embed, atol=1e-6, rtol=2**-10)
     assert not batch.text.text_states.requires_grad
 
@@ -134,13 +137,12 @@ def test_gathered_ids_are_those_of_the_rows(folder: Path, clip_encoder: OpenClip
 
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.processes)])
 def test_batches_hold_encoded_captions(folder: Path, clip_encoder: OpenClipEncoder, workers: int) -> None:
-    captions = captions_of(folder)
     data = data_of(folder, encoder=clip_encoder, workers=workers)
     order = [batch.index.tolist() for batch in epochs_of(data_of(folder, encoder=clip_encoder), 2)]
     batches = list(epochs_of(data, 2))
     assert [batch.index.tolist() for batch in batches] == order
     for batch in [*batches, *data.val_dataloader(), *data.test_dataloader(), *data.single_pass(with_states=True)]:
-        require_encoded(batch, captions, clip_encoder)
+        require_encoded(batch, folder, clip_encoder)
     assert all(not len(batch.text.text_states) for batch in data.single_pass())
     assert next(iter(data.val_dataloader())).captions is not None
 

@@ -24,17 +24,15 @@ class Energy(L.Callback):
 
     def __init__(self) -> None:
         self._joules: list[float] | None = None
-        """Of all ranks, in the order of `COUNTERS`; None until training begins."""
+        """Of all ranks, in the order of `COUNTERS`; None before training, and in a run whose first part was not counted."""
         self._gpus: list[Counter] = []
         self._processors: list[Counter] = []
-        self._counts = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._joules is None and trainer.global_step > 0:
             rank_zero_warn("The run began without run.energy. A total that lacks a part would be a wrong one: none is logged.")
             return
         self._joules = self._joules or [0.0, 0.0]
-        self._counts = True
         self._gpus = gpu_counters(pl_module.device)
         self._processors = [] if trainer.local_rank else processor_counters()
 
@@ -67,7 +65,7 @@ class Energy(L.Callback):
 
     def _count(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Add what all ranks have used since the last time."""
-        if not self._counts or self._joules is None:
+        if self._joules is None:
             return
         for counter in (*self._gpus, *self._processors):
             counter.look()
