@@ -21,6 +21,7 @@ def world(
     colours: list[str] | None = None,
     detail: float = 1.0,
     captions: int = 1,
+    train_negatives: bool = False,
 ) -> None:
     """Write raw pairs of the world in img2dataset's layout: 0000.tar, 0001.tar, ... with .png, .txt and .json members.
 
@@ -34,6 +35,18 @@ def world(
         colours: Only scenes of these, four at the least; all of them if not given.
         detail: Probability with which a caption keeps each further object, each size, texture and colour, and the relation.
         captions: Captions of each image.
+        train_negatives: Give training pairs negative captions too, with two attributes swapped.
     """
-    paths = write_pairs(out, train, val, test, shard_pairs, seed, colours=colours or COLOURS, detail=detail, captions=captions)
+    paths = write_pairs(
+        out,
+        train,
+        val,
+        test,
+        shard_pairs,
+        seed,
+        colours=colours or COLOURS,
+        detail=detail,
+        captions=captions,
+        train_negatives=train_negatives,
+    )
     print(f"{(train + val + test) * captions:,} pairs in {len(paths)} tars: {paths[0]} ... {paths[-1].name}")

@@ -13,6 +13,7 @@ EmbeddingBatch
         lengths      (B,)    int64   real tokens (start ... end) of each caption; 0 where only the pooled one is known
         bounds       (2,)    int     fewest and most tokens of a caption, as numbers of the host
     negative_embed   (B, E)  float   image embedding of the scene with two attributes swapped; NaN where a pair has none
+    negative_text_embed (B, C) float text embedding of the caption of that scene; NaN where a pair has none
     index            (B,)    int64   number of each pair in its set of shards
     group            (B,)    int64   number of each pair's image: equal, in the whole set, where the image is the same
 """
@@ -300,6 +301,7 @@ class EmbeddingBatch:
     group: Int[Tensor, " batch"] | None = None
     """None where nothing is known of it: in batches that come from no set of shards."""
     negative_embed: Float[Tensor, "batch dim"] | None = None
+    negative_text_embed: Float[Tensor, "batch text_dim"] | None = None
     captions: list[str] | None = None
     keys: list[str] | None = None
     subsets: list[str] | None = None
@@ -312,27 +314,21 @@ class EmbeddingBatch:
         self, device: torch.device | str, dtype: torch.dtype | None = torch.float32, non_blocking: bool = False
     ) -> EmbeddingBatch:
         """One copy per array; embeddings stored in float16 are widened on the device that they arrive on."""
-        negative, group = self.negative_embed, self.group
-        return replace(
-            self,
-            text=self.text.to(device, dtype, non_blocking),
-            image_embed=self.image_embed.to(device, non_blocking=non_blocking).to(dtype),
-            index=self.index.to(device, non_blocking=non_blocking),
-            group=None if group is None else group.to(device, non_blocking=non_blocking),
-            negative_embed=None if negative is None else negative.to(device, non_blocking=non_blocking).to(dtype),
-        )
+
+        def copied(tensor: Tensor) -> Tensor:
+            here = tensor.to(device, non_blocking=non_blocking)
+            return here.to(dtype) if tensor.is_floating_point() else here
+
+        return self._with(self.text.to(device, dtype, non_blocking), copied)
 
     def pin_memory(self) -> EmbeddingBatch:
         """Called by torch's DataLoader on the way to a GPU."""
-        negative, group = self.negative_embed, self.group
-        return replace(
-            self,
-            text=self.text.pin_memory(),
-            image_embed=self.image_embed.pin_memory(),
-            index=self.index.pin_memory(),
-            group=None if group is None else group.pin_memory(),
-            negative_embed=None if negative is None else negative.pin_memory(),
-        )
+        return self._with(self.text.pin_memory(), Tensor.pin_memory)
+
+    def _with(self, text: TextCondition, change: Callable[[Tensor], Tensor]) -> EmbeddingBatch:
+        """The batch with this text and every other tensor changed."""
+        changed: dict[str, Any] = {name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, text=text, **changed)
 
 
 def condition_of(text: TextCondition | EmbeddingBatch) -> TextCondition:

@@ -78,6 +78,7 @@ def contrastive_loss(
     temperature: float | Float[Tensor, ""],
     positives: Int[Tensor, " batch"] | None = None,
     ignored: Bool[Tensor, "batch columns"] | None = None,
+    hard_negatives: Float[Tensor, "negatives dim"] | None = None,
 ) -> Float[Tensor, ""]:
     """Eq. 4: cross-entropy of each row's own column among all columns. Logits are cosine similarities over temperature.
 
@@ -89,9 +90,20 @@ def contrastive_loss(
         temperature: Divisor of the cosines.
         positives: The column that belongs to each row; by default row i belongs to column i.
         ignored: True if a column is a false negative of a row (see `duplicates`). The positive of a row always counts.
+        hard_negatives: Further columns, which belong to no row (NegCLIP: Yuksekgonul et al. 2023, 2210.01936). One of NaN is
+            left out. A row leaves out one that equals its own column: captions with swapped attributes may be captions of
+            other pairs.
     """
     if positives is None:
         positives = torch.arange(len(rows), device=rows.device)
+    if hard_negatives is not None:
+        absent = hard_negatives.isnan().any(1)
+        # zeros in place of NaN, whose gradient would be NaN in masked columns too
+        further = hard_negatives.masked_fill(absent[:, None], 0)
+        if ignored is None:
+            ignored = torch.zeros(len(rows), len(columns), dtype=torch.bool, device=rows.device)
+        ignored = torch.cat([ignored, absent | duplicates(columns[positives], further)], dim=1)
+        columns = torch.cat([columns, further.to(columns.dtype)])
     with torch.autocast(rows.device.type, enabled=False):
         cosines = F.normalize(rows.float(), dim=1) @ F.normalize(columns.float(), dim=1).T
         logits = cosines / temperature

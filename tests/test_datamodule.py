@@ -51,6 +51,16 @@ def test_evaluation_batches(folder: Path) -> None:
     assert max(len(batch) for batch in data_of(folder, val_batch_size=3).val_dataloader()) == 3
 
 
+@pytest.mark.processes
+def test_workers_pass_negative_captions_on(tmp_path: Path) -> None:
+    folder = make_shard_set(tmp_path, pairs=64, negative_texts=["train"])
+    batches = [[batch for batch in itertools.islice(epochs_of(data_of(folder, workers=workers), 1), 4)] for workers in (0, 1)]
+    for one, other in zip(*batches, strict=True):
+        assert one.index.tolist() == other.index.tolist() and 0 < one.negative_text_embed.isnan().any(1).sum() < len(one)
+        assert torch.equal(one.negative_text_embed.nan_to_num(7), other.negative_text_embed.nan_to_num(7))
+        assert one.to("cpu").negative_text_embed.dtype == torch.float32
+
+
 def test_single_pass(folder: Path) -> None:
     data = data_of(folder, pairs=30)
     trained = {number for batch in itertools.islice(epochs_of(data, 4), None) for number in batch.index.tolist()}

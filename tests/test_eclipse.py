@@ -143,6 +143,25 @@ def test_other_captions_of_an_image_are_no_negatives_when_masked() -> None:
     assert prior.losses(replace(batch, group=None))["contrastive"].item() > expected.item()
 
 
+@pytest.mark.parametrize("target", ["text", "symmetric"])
+def test_hard_negatives_are_the_negative_captions_of_the_batch(target: str) -> None:
+    batch = tiny_batch()
+    hard = torch.randn_like(batch.text.text_embed)
+    hard[1] = math.nan
+    prior = tiny_prior(noise="zero", hard_negatives=True, target=target, temperature=0.1)
+    prediction, text = prior.sample(batch.text), batch.text.text_embed
+    expected = contrastive_loss(prediction, text, 0.1, hard_negatives=hard)
+    if target == "symmetric":
+        expected = (expected + contrastive_loss(text, prediction, 0.1)) / 2
+    found = prior.losses(replace(batch, negative_text_embed=hard))["contrastive"]
+    torch.testing.assert_close(found.detach(), expected)
+    with pytest.raises(ValueError, match=r"hard_negatives is True, but the training pairs have no negative captions\. Give"):
+        prior.losses(batch)
+    without = tiny_prior(noise="zero", target=target, temperature=0.1)
+    torch.testing.assert_close(prior.eval().losses(batch), without.eval().losses(batch))
+    assert found > without.losses(batch)["contrastive"]
+
+
 def test_standardised_prior_still_returns_raw_embeddings() -> None:
     prior, batch = tiny_prior(noise="zero", standardise="diagonal"), tiny_batch()
     space, prediction = tiny_space(), prior.sample(batch.text)
@@ -250,6 +269,7 @@ def test_learns() -> None:
         ({"temperature": 0.0}, "temperature is 0.0; it must be above 0"),
         ({"temperature": 0.001, "learn_temperature": True}, "temperature is 0.001; it must be between 0.01 and 100"),
         ({"contrastive_weight": 0.0, "learn_temperature": True}, "so the temperature has no gradient"),
+        ({"hard_negatives": True, "target": "image"}, "hard_negatives is True, and they are captions, but target is 'image'"),
         ({"num_layers": 0}, "num_layers is 0"),
     ],
 )

@@ -76,6 +76,7 @@ def test_what_a_sample_may_hold(tmp_path: Path, clip_encoder: OpenClipEncoder) -
         "webp": {"webp": image_bytes(2, "WEBP"), "txt": b" with blanks around \n", "json": b'{"split": "test"}'},
         "txt_first": {**sample(3, split="train"), "json": b'{"caption": "not this one", "split": "train"}'},
         "hard": {**sample(4, split="val", subset="seen"), "negative.png": image_bytes(5)},
+        "swapped": sample(8, split="val", negative_caption=" a blue star and a red circle "),
         "long": sample(6, split="train", caption="a word and " * 50),
         "folder/inner": sample(7, split="train"),
     }
@@ -91,6 +92,9 @@ def test_what_a_sample_may_hold(tmp_path: Path, clip_encoder: OpenClipEncoder) -
         counterpart = clip_encoder.encode_images(clip_encoder.image_transform(opened)[None])[0]
     torch.testing.assert_close(pairs["hard"]["negative"], counterpart, rtol=2e-3, atol=2e-3)
     assert pairs["upper"]["negative"].isnan().all() and pairs["png"]["negative"] is None
+    swapped = clip_encoder.encode_text(["a blue star and a red circle"]).text_embed[0]
+    torch.testing.assert_close(pairs["swapped"]["negative_text"], swapped, rtol=2e-3, atol=2e-3)
+    assert pairs["hard"]["negative_text"].isnan().all() and pairs["png"]["negative_text"] is None
     assert manifest.shards[0].cut == 1 and len(pairs["long"]["states"]) == 77
     space = ShardSet(tmp_path / "shards").space
     train = torch.stack([pair["image"] for pair in pairs.values() if pair["split"] == "train"])

@@ -222,6 +222,26 @@ def test_columns_are_named_or_guessed(tmp_path: Path) -> None:
     assert {key: pair.caption for key, pair in pairs.items()} == {"7": "many words"}
 
 
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_negative_captions_of_a_table(tmp_path: Path, suffix: str) -> None:
+    rows = [("0.png", "a cat on a mat", "a mat on a cat"), ("1.png", "a tom", None), ("0.png", "a cat", None)]
+    write_images(tmp_path, range(2))
+    path = tmp_path / f"t.{suffix}"
+    if suffix == "csv":
+        path.write_text("image,caption,negative_caption\n" + "".join(f"{i},{c},{n or ''}\n" for i, c, n in rows))
+    else:
+        names = ("image", "caption", "negative_caption")
+        records = [dict(zip(names, row, strict=True)) for row in rows]
+        if suffix == "jsonl":
+            path.write_text("".join(json.dumps(record) + "\n" for record in records))
+        else:
+            pa = pytest.importorskip("pyarrow")
+            pytest.importorskip("pyarrow.parquet").write_table(pa.Table.from_pylist(records), path)
+    pairs, skipped, _ = read(str(path))
+    found = {pair.caption: pair.negative_caption for pair in pairs.values()}
+    assert found == {"a cat on a mat": "a mat on a cat", "a cat": None, "a tom": None} and not skipped
+
+
 def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
     write_images(tmp_path, range(8))
     path = tmp_path / "t.csv"
@@ -365,12 +385,17 @@ def test_data_sets_of_hugging_face(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for module in ("huggingface_hub.constants", "datasets.config"):  # without the hub there are no retries
         monkeypatch.setattr(f"{module}.HF_HUB_OFFLINE", True)
     datasets.disable_progress_bars()
-    features = datasets.Features({"picture": datasets.Image(), "text": datasets.Value("string"), "n": datasets.Value("int64")})
+    text = datasets.Value("string")
+    features = datasets.Features(
+        {"picture": datasets.Image(), "text": text, "n": datasets.Value("int64"), "negative_caption": text}
+    )
 
     def rows(numbers: range) -> Any:
         images = [{"bytes": image_bytes(number), "path": None} for number in numbers]
         texts = [None if number == 1 else f"caption {number}" for number in numbers]
-        return datasets.Dataset.from_dict({"picture": images, "text": texts, "n": list(numbers)}, features=features)
+        negatives = [f"no caption {number}" if number == 2 else None for number in numbers]
+        columns = {"picture": images, "text": texts, "n": list(numbers), "negative_caption": negatives}
+        return datasets.Dataset.from_dict(columns, features=features)
 
     parts = {"train": range(4), "validation": range(4, 6), "test": range(6, 8)}
     datasets.DatasetDict({name: rows(numbers) for name, numbers in parts.items()}).save_to_disk(tmp_path / "saved")
@@ -384,6 +409,8 @@ def test_data_sets_of_hugging_face(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             f"caption {n}": image_bytes(n) for n in (0, *range(2, 8 + more))
         }
         assert {pair.caption: pair.split for pair in pairs.values()}["caption 5"] == "val"
+        negatives = {pair.caption: pair.negative_caption for pair in pairs.values() if pair.negative_caption}
+        assert negatives == {"caption 2": "no caption 2"}
         assert lines[0].startswith(f"found a data set of Hugging Face, in {3 + bool(more)} parts: ")
     only = HuggingFace(str(tmp_path / "saved"), split="train", key="n", shard_images=2)
     found = find_sources([only])
@@ -395,7 +422,9 @@ def test_data_sets_of_hugging_face(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(list(reading)) == 2 and reading.sha256 == part.sha256() and part.version() == part.version() != ""
     with pytest.raises(ValueError, match=r"has no split 'dev'; it has train, validation, test"):
         find_sources([HuggingFace(str(tmp_path / "saved"), split="dev")])
-    with pytest.raises(ValueError, match=r"has no column 'caption' \(--source.caption\); it has picture, text, n"):
+    with pytest.raises(
+        ValueError, match=r"has no column 'caption' \(--source.caption\); it has picture, text, n, negative_caption"
+    ):
         find_sources([HuggingFace(str(tmp_path / "saved"), caption="caption")])
     with pytest.raises(ValueError, match=r"The data set owner/nothing cannot be opened"):
         find_sources(["hf://datasets/owner/nothing"])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, distributed, multiprocessing, nn
+from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from eclipse_pl.arguments import one_of
@@ -59,6 +60,34 @@ def test_ignored_columns_are_as_if_absent() -> None:
     assert float(contrastive_loss(rows, columns, 0.1, ignored=everything)) == pytest.approx(0, abs=1e-6)
 
 
+def test_hard_negatives_are_columns_of_no_row() -> None:
+    rows, columns, hard = torch.randn(3, 6), torch.randn(4, 6), torch.randn(3, 6)
+    positives = torch.tensor([0, 2, 3])
+    together = contrastive_loss(rows, torch.cat([columns, hard]), 0.1, positives)
+    torch.testing.assert_close(contrastive_loss(rows, columns, 0.1, positives, hard_negatives=hard), together)
+    ignored = torch.rand(3, 4) < 0.5
+    expected = contrastive_loss(rows, torch.cat([columns, hard]), 0.1, positives, F.pad(ignored, (0, 3)))
+    torch.testing.assert_close(contrastive_loss(rows, columns, 0.1, positives, ignored, hard), expected)
+
+
+def test_absent_and_false_hard_negatives_are_left_out() -> None:
+    rows, columns, hard = torch.randn(3, 6, requires_grad=True), torch.randn(3, 6), torch.randn(3, 6)
+    hard[0] = math.nan
+    hard[1] = columns[2] * 2
+    expected = contrastive_loss(
+        rows,
+        torch.cat([columns, hard[1:]]),
+        0.1,
+        ignored=torch.tensor([[0, 0, 0, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 1, 0]]).bool(),
+    )
+    loss = contrastive_loss(rows, columns, 0.1, hard_negatives=hard)
+    torch.testing.assert_close(loss, expected)
+    one, other = (torch.autograd.grad(found, rows)[0] for found in (loss, expected))
+    torch.testing.assert_close(one, other)
+    nothing = contrastive_loss(rows, columns, 0.1, hard_negatives=torch.full((3, 6), math.nan))
+    torch.testing.assert_close(nothing, contrastive_loss(rows, columns, 0.1))
+
+
 def test_duplicates_are_equal_directions() -> None:
     targets = torch.randn(4, 64)
     targets[2] = targets[0] * 3
@@ -93,6 +122,7 @@ FORMS = [
         ("text", False, 0.2), ("image", False, 0.2), ("symmetric", False, 0.2), ("symmetric", True, 1.0), ("text", False, 0.0),
     )
 ]  # fmt: skip
+FORMS.append({"hard_negatives": True, "temperature": 0.05})
 
 
 class Losses(nn.Module):
@@ -131,9 +161,16 @@ def _pairs() -> list[EmbeddingBatch]:
                 torch.randn(1, DIM, generator=draw),
                 torch.tensor([number]),
                 torch.tensor([2 if number == 9 else number]),
+                negative_text_embed=_negative_text(number),
             )
         )
     return pairs
+
+
+def _negative_text(number: int) -> Tensor:
+    """Rank 1 has fewer of them than rank 0."""
+    absent = number % 4 == 1 or number > 8
+    return torch.full((1, DIM), math.nan) if absent else torch.randn(1, DIM, generator=torch.Generator().manual_seed(number))
 
 
 def _join(pairs: list[EmbeddingBatch]) -> EmbeddingBatch:
@@ -142,6 +179,7 @@ def _join(pairs: list[EmbeddingBatch]) -> EmbeddingBatch:
         torch.cat([pair.image_embed for pair in pairs]),
         torch.cat([pair.index for pair in pairs]),
         torch.cat([pair.group for pair in pairs if pair.group is not None]),
+        negative_text_embed=torch.cat([pair.negative_text_embed for pair in pairs if pair.negative_text_embed is not None]),
     )
 
 

@@ -86,6 +86,7 @@ def test_transfer(dtype: torch.dtype) -> None:
         there.index,
         there.group,
         there.negative_embed,
+        there.negative_text_embed,
         text.text_embed,
         text.text_states,
         text.lengths,

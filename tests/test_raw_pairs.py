@@ -37,6 +37,21 @@ def test_a_list_of_captions_makes_as_many_pairs(tmp_path: Path, clip_encoder: Op
     torch.testing.assert_close(pairs["one"]["image"], pairs["one#1"]["image"])
 
 
+def test_negative_captions_follow_their_captions(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
+    about = {"captions": ["a cat on a mat", "a tom"], "negative_caption": ["a mat on a cat", None], "split": "train"}
+    samples = {
+        "one": {"png": image_bytes(0), "json": json.dumps(about).encode()},
+        "odd": sample(2, negative_caption=["a", "b"]),
+    }
+    manifest = embed([str(write_tar(tmp_path / "raw.tar", samples))], clip_encoder, tmp_path / "shards")
+    reason = "its negative captions are not one text for each caption (2 for 1 captions)"
+    assert {pair.key: pair.reason for pair in manifest.shards[0].skipped} == {"odd": reason}
+    pairs = read_all(tmp_path / "shards")
+    expected = clip_encoder.encode_text(["a mat on a cat"]).text_embed[0]
+    torch.testing.assert_close(pairs["one"]["negative_text"], expected, rtol=2e-3, atol=2e-3)
+    assert pairs["one#1"]["negative_text"].isnan().all() and pairs["one"]["negative"] is None
+
+
 ODD = st.sampled_from(["a\ud83c", "\0", "\u2028", "a"])
 TEXTS = st.text(st.characters(exclude_categories=()), min_size=1, max_size=4) | ODD
 
@@ -51,7 +66,7 @@ def test_odd_strings_cost_their_pairs_alone(
     folder = tmp_path_factory.mktemp("odd")
     samples = {"good": sample(0)}
     for number, (caption, key, group, subset, as_txt) in enumerate(rows):
-        about = {"group": group, "subset": subset} | ({} if as_txt else {"caption": caption})
+        about = {"group": group, "subset": subset, "negative_caption": subset} | ({} if as_txt else {"caption": caption})
         txt = {"txt": caption.encode("utf-8", "surrogatepass")} if as_txt else {}
         name = key.replace("/", "").encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")
         samples[f"{number}{name}"] = {"png": image_bytes(1), "json": json.dumps(about).encode(), **txt}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from eclipse_pl.raw.texts import NoPairError, about_of, captions_of, require_plain
+from eclipse_pl.raw.texts import NoPairError, about_of, captions_of, negative_captions_of, require_plain
 
 
 def captions(txt: bytes | None = None, **about: Any) -> list[str]:
@@ -54,6 +54,24 @@ def test_what_is_no_caption_is_named() -> None:
     assert reason(None, b'{"caption": ["a cat", 3.5]}') == "its caption is no text: its 'caption' is a list with a number"
     assert reason(b"caf\xe9", None) == "its caption is no text: its txt is no UTF-8"
     assert reason(b"\xff\xfea", None) == "its caption is no text: its txt is no UTF-16"
+
+
+def test_negative_captions_belong_to_captions() -> None:
+    assert negative_captions_of({}, 3) == negative_captions_of({"negative_caption": None}, 3) == [None] * 3
+    assert negative_captions_of({"negative_caption": " a dog "}, 1) == negative_captions_of({"negative_caption": ["a dog"]}, 1)
+    assert negative_captions_of({"negative_caption": ["a dog", None, " "]}, 3) == ["a dog", None, None]
+    kind = "its negative captions are not one text for each caption"
+    for found, captions, why in (
+        ("a dog", 2, f"{kind}: 1 for 2 captions"),
+        (["a dog", "a fox"], 1, f"{kind}: 2 for 1 captions"),
+        ([], 1, f"{kind}: 0 for 1 captions"),
+        (7, 1, f"{kind}: one is a number"),
+        (["a dog", {}], 2, f"{kind}: one is an object"),
+        ("a\0b", 1, "odd characters: its negative_caption holds a NUL: 'a\\x00b'"),
+    ):
+        with pytest.raises(NoPairError) as error:
+            negative_captions_of({"negative_caption": found}, captions)
+        assert f"{error.value.kind}: {error.value.detail}" == why
 
 
 def test_json_that_cannot_be_read_is_named() -> None:

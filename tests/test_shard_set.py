@@ -42,9 +42,9 @@ def test_read_chunk_returns_what_was_written(tmp_path: Path) -> None:
 def random_chunk(seed: int) -> Chunk:
     """Any pairs that a record can hold: images shared or not, with and without the optional arrays."""
     rng = np.random.default_rng(seed)
-    flags = rng.integers(0, 2, 6).astype(bool)
+    flags = rng.integers(0, 2, 7).astype(bool)
     tokens = (1, 4) if flags[0] else (0, 0)
-    made = make_chunk(rng, int(rng.integers(1, 10)), 8, 6, tokens=tokens, negatives=flags[1])
+    made = make_chunk(rng, int(rng.integers(1, 10)), 8, 6, tokens=tokens, negatives=flags[1], negative_texts=flags[6])
     count = len(made)
     if flags[2]:
         images = rng.integers(0, rng.integers(1, count + 1), count)
@@ -122,6 +122,27 @@ def test_gather_is_the_rows_asked_for(folder: Path, data: st.DataObject) -> None
 def test_training_batches_carry_embeddings_alone(folder: Path) -> None:
     batch = ShardSet(folder).gather(np.array([0, 1]), np.array([3, 4]))
     assert (batch.captions, batch.keys, batch.subsets, batch.negative_embed) == (None, None, None, None)
+
+
+def test_negative_captions_are_those_of_the_split(tmp_path: Path) -> None:
+    plan = {"train": 40, "val": 20}
+    shards = ShardSet(make_shard_set(tmp_path, splits=plan, negative_texts=["train"]))
+    batch = shards.gather(np.array([0, 1, 1]), np.array([3, 0, 4]))
+    stored = [shards.read_chunk(record).negative_text_embed[row] for record, row in ((0, 3), (1, 0), (1, 4))]  # type: ignore[index]
+    np.testing.assert_array_equal(batch.negative_text_embed, np.stack(stored))
+    assert batch.negative_text_embed.isnan().any(1).tolist() == [False, False, True]  # type: ignore[union-attr]
+    val = int(shards.records("val")[0])
+    assert shards.gather(np.array([val]), np.array([0]), with_captions=True).negative_text_embed is None
+
+
+def test_a_record_without_negative_captions_gives_nan(tmp_path: Path) -> None:
+    """All ranks gather the same tensors, whatever records their batches come from."""
+    rng = np.random.default_rng(0)
+    chunks = [make_chunk(rng, 5, 8, 6, negative_texts=some) for some in (True, False)]
+    shards = ShardSet(write_chunks(tmp_path, chunks))
+    for record in range(2):
+        found = shards.gather(np.array([record]), np.array([0])).negative_text_embed
+        assert found is not None and bool(found.isnan().all()) == (record == 1)
 
 
 def test_rows_outside_their_record(folder: Path) -> None:

@@ -29,6 +29,16 @@ def test_training_never_shows_a_held_out_pair() -> None:
 
 
 @pytest.mark.long
+def test_hard_negatives_of_training_are_compositions_of_training() -> None:
+    plain, pairs = list(training_scenes(600)), list(training_scenes(600, negatives=True))
+    assert [(pair.scene, pair.caption) for pair in pairs] == [(pair.scene, pair.caption) for pair in plain]
+    negatives = [pair.negative for pair in pairs if pair.negative]
+    assert 300 < len(negatives) < 600
+    assert {(scene.split, scene.unseen) for scene in negatives} == {("train", False)}
+    assert all(pair.negative_caption != pair.caption for pair in pairs)
+
+
+@pytest.mark.long
 def test_held_out_splits_are_balanced_and_distinct() -> None:
     pairs = list(held_out_scenes("test", 240))
     assert [pair.scene.category for pair in pairs[:6]] == list(CATEGORIES)

@@ -1,5 +1,7 @@
+import json
 import multiprocessing
 import shlex
+import tarfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from data_prep.__main__ import main as data_prep
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.world.datamodule import WorldDataModule
+from eclipse_pl.world.encoder import WorldEncoder
 
 pytestmark = pytest.mark.processes
 
@@ -64,6 +67,24 @@ def arrays(shards: ShardSet, split: str) -> dict[str, np.ndarray]:
     return {name: column[order] for name, column in found.items()}
 
 
+def raw_members(folder: Path, split: str) -> dict[str, bytes]:
+    """The files of the raw pairs of a split, by name."""
+    members: dict[str, bytes] = {}
+    for path in sorted((folder / "raw").glob("*.tar")):
+        with tarfile.open(path) as tar:
+            members |= {one.name: tar.extractfile(one).read() for one in tar}
+    keys = {
+        json.loads(content)["key"]
+        for name, content in members.items()
+        if name.endswith(".json") and json.loads(content)["split"] == split
+    }
+    return {name: content for name, content in members.items() if name.split(".")[0] in keys}
+
+
+def raw_facts(folder: Path) -> list[dict]:
+    return [json.loads(content) for name, content in raw_members(folder, "train").items() if name.endswith(".json")]
+
+
 @pytest.mark.long
 def test_detail_changes_captions_and_no_image(tmp_path):
     full, vague = (
@@ -80,6 +101,31 @@ def test_detail_changes_captions_and_no_image(tmp_path):
     one, other = (arrays(shards, "val")["negative_embed"] for shards in (full, vague))
     kept = np.isfinite(other).all(1)
     assert 0 < kept.sum() < np.isfinite(one).all(1).sum() and np.array_equal(one[kept], other[kept])
+
+
+@pytest.mark.long
+def test_training_captions_have_hard_negatives_if_asked(tmp_path):
+    options = {**SIZES, "batch_size": 8, "detail": 0.5}
+    plain = WorldDataModule(str(tmp_path / "plain"), **options)
+    data = WorldDataModule(str(tmp_path / "hard"), **options, train_negatives=True)
+    assert next(iter(plain.train_dataloader())).negative_text_embed is None
+    assert next(iter(data.train_dataloader())).negative_text_embed is not None
+    for name in ("captions", "image_embed", "text_embed"):
+        assert np.array_equal(arrays(plain.shards, "train")[name], arrays(data.shards, "train")[name])
+    facts = {fact["key"]: fact for fact in raw_facts(tmp_path / "hard")}
+    chunk = data.shards.read_chunk(int(data.shards.records("train")[0]))
+    expected = [facts[key]["negative_caption"] for key in chunk.keys]
+    assert 0 < sum(caption is None for caption in expected) < len(expected)
+    for caption, found in zip(expected, torch.from_numpy(chunk.negative_text_embed.copy()).float(), strict=True):
+        if caption is None:
+            assert found.isnan().all()
+        else:
+            encoded = WorldEncoder().encode_text([caption]).text_embed[0]
+            torch.testing.assert_close(found, encoded, rtol=2e-3, atol=2e-3)
+    assert not [path for path in raw_members(tmp_path / "hard", "train") if "negative" in path], "their images are not drawn"
+    with pytest.raises(ValueError, match=r"has another world: .* with hard negatives in training; the config asks for"):
+        WorldDataModule(str(tmp_path / "hard"), **options).prepare_data()
+    WorldDataModule(str(tmp_path / "hard"), **options, train_negatives=True).prepare_data()
 
 
 @pytest.mark.long

@@ -9,6 +9,7 @@ KEY.lengths.npy         (n,)    int16    all 0 in a set without token states; th
 KEY.group.npy           (n,)    int64    number of each pair's image: equal in the whole set if the image is the same
 KEY.captions.json                        {"captions": n strings, "keys": n strings, "subsets": n strings (optional)}
 KEY.negative_embed.npy  (n, E)  float16  optional: embedding of the counterpart; a row of NaN if there is none
+KEY.negative_text_embed.npy (n, C) float16 optional: embedding of the negative caption; a row of NaN if there is none
 KEY.control_embed.npy   (n, E)  float16  optional: embedding of a control image, such as edges; a row of NaN if there is none
 KEY.subject_counts.npy  (n,)    int16    optional, and the next two with it: number of subjects of each caption; the sum is S
 KEY.subject_spans.npy   (S, 2)  int16    first token of the subject in its caption, and the token after its last
@@ -48,6 +49,7 @@ MEMBERS = {
     "group": Member(np.dtype(np.int64), ("pairs",)),
     "image_rows": Member(np.dtype(np.int32), ("pairs",), optional=True),
     "negative_embed": Member(_HALF, ("pairs", "dim"), optional=True),
+    "negative_text_embed": Member(_HALF, ("pairs", "text_dim"), optional=True),
     "control_embed": Member(_HALF, ("pairs", "dim"), optional=True),
     "subject_counts": Member(_SHORT, ("pairs",), optional=True),
     "subject_spans": Member(_SHORT, ("subjects", 2), optional=True),
@@ -83,6 +85,8 @@ class Chunk:
     subsets: list[str] | None = None
     negative_embed: Float[np.ndarray, "pairs dim"] | None = None
     """Image embedding of each caption's counterpart; a row of NaN if there is none."""
+    negative_text_embed: Float[np.ndarray, "pairs text_dim"] | None = None
+    """Text embedding of the counterpart's caption; a row of NaN if there is none."""
     group: Int[np.ndarray, " pairs"] | None = None
     """Number of each pair's image. None: pairs with equal image embeddings show one image."""
     image_rows: Integer[np.ndarray, " pairs"] | None = None

@@ -45,12 +45,16 @@ class Position:
 
 @dataclass(frozen=True)
 class SlotBatch:
-    """The message of a worker: a batch without its embeddings, which are in a slot."""
+    """The message of a worker: a batch without its embeddings, which are in a slot.
+
+    Those of negative captions are in the message itself: few sets have them, and slots keep their size.
+    """
 
     slot: int
     lengths: np.ndarray
     index: np.ndarray
     group: np.ndarray
+    negative_text_embed: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,8 @@ class BatchDataset(Dataset[Made]):
         if batch.image_embed.data_ptr() != memory.ctypes.data:  # the slot was too small
             return batch
         assert batch.group is not None
-        return SlotBatch(slot, batch.text.lengths.numpy(), batch.index.numpy(), batch.group.numpy())
+        negative = None if batch.negative_text_embed is None else batch.negative_text_embed.numpy()
+        return SlotBatch(slot, batch.text.lengths.numpy(), batch.index.numpy(), batch.group.numpy(), negative)
 
 
 class TrainingLoader:
@@ -179,7 +184,9 @@ class TrainingLoader:
         pairs, tokens = len(made.lengths), int(made.lengths.sum())
         image_embed, text_embed, text_states = in_memory(self._slots.open(made.slot), pairs, tokens, self._space)
         text = TextCondition(text_embed, text_states, torch.from_numpy(made.lengths), bounds_of(made.lengths))
-        return EmbeddingBatch(text, image_embed, torch.from_numpy(made.index), torch.from_numpy(made.group))
+        negative = None if made.negative_text_embed is None else torch.from_numpy(made.negative_text_embed)
+        index, group = torch.from_numpy(made.index), torch.from_numpy(made.group)
+        return EmbeddingBatch(text, image_embed, index, group, negative_text_embed=negative)
 
     @property
     def position(self) -> Position:

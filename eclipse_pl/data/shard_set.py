@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -68,6 +68,9 @@ class ShardSet:
         self.record_pairs = np.array([record.pairs for record in self.entries], dtype=np.int64)
         self.record_starts = np.concatenate([[0], np.cumsum(self.record_pairs)]).astype(np.int64)
         """Number of each record's first pair in the set, and one last entry: the number of pairs."""
+        self._held: defaultdict[str, set[str]] = defaultdict(set)
+        for entry in self.entries:
+            self._held[entry.split].update(entry.members)
         self._records: OrderedDict[int, MappedRecord] = OrderedDict()
         self._checked: set[int] = set()
         self._require_readable()
@@ -138,9 +141,10 @@ class ShardSet:
         """The pairs at ``rows`` of the records ``record_ids``, in that order, as float16 tensors.
 
         Each record and array takes one vectorised copy. It is fastest if the pairs of a record are neighbours.
-        ``with_captions`` adds captions, keys, subsets and negative_embed. Without ``with_states`` the token states are not
-        read, and lengths are 0. If ``memory`` is given and large enough, image_embed, text_embed and text_states are written
-        into it, one after another (see `in_memory`). Otherwise new memory is used.
+        ``with_captions`` adds captions, keys, subsets and negative_embed. A split that has negative captions also gives
+        negative_text_embed. Without ``with_states`` the token states are not read, and lengths are 0. If ``memory`` is given
+        and large enough, image_embed, text_embed and text_states are written into it, one after another (see `in_memory`).
+        Otherwise new memory is used.
 
         Raises:
             ValueError: The set has no token states, but token ids (`gather_ids`).
@@ -151,16 +155,14 @@ class ShardSet:
                 f"EmbeddingDataModule({self.name!r}, encoder=...)."
             )
         parts = self._parts(record_ids, rows)
-        count, dim = len(rows), self.space.dim
+        count = len(rows)
         lengths = self._lengths_of(parts, rows) if with_states else np.zeros(count, dtype=np.int64)
         starts = np.concatenate([[0], np.cumsum(lengths)])
-        negative = member_name("negative_embed")
-        with_negatives = with_captions and any(negative in self.entries[record].members for record, _ in parts)
+        negatives = self._negatives(parts[0][0], count, with_captions)
         needed = numbers_of(count, int(starts[-1]), self.space)
         if memory is None or len(memory) < needed:
             memory = np.empty(needed, dtype=np.float16)
         image_embed, text_embed, text_states = in_memory(memory, count, int(starts[-1]), self.space)
-        negative_embed = np.full((count, dim), np.nan, dtype=np.float16) if with_negatives else None
         group = np.empty(count, dtype=np.int64)
         for record, places in parts:
             mapped = self._record(record)
@@ -168,8 +170,8 @@ class ShardSet:
             group[places] = mapped.arrays["group"][taken]
             copy_rows(image_embed, places, mapped.arrays["image_embed"], mapped.image_rows(taken))
             copy_rows(text_embed, places, mapped.arrays["text_embed"], taken)
-            if negative_embed is not None and "negative_embed" in mapped.arrays:
-                copy_rows(negative_embed, places, mapped.arrays["negative_embed"], taken)
+            for name in negatives.keys() & mapped.arrays.keys():
+                copy_rows(negatives[name], places, mapped.arrays[name], taken)
             tokens = lengths[places]
             source = token_rows(mapped.token_starts[taken], tokens)
             mapped.copy_states(text_states, token_rows(starts[places], tokens), source)
@@ -180,7 +182,7 @@ class ShardSet:
             image_embed=torch.from_numpy(image_embed),
             index=torch.from_numpy(self.record_starts[record_ids] + rows),
             group=torch.from_numpy(group),
-            negative_embed=None if negative_embed is None else torch.from_numpy(negative_embed),
+            **{name: torch.from_numpy(array) for name, array in negatives.items()},
             captions=texts.get("captions"),
             keys=texts.get("keys"),
             subsets=texts.get("subsets"),
@@ -197,6 +199,19 @@ class ShardSet:
             source = token_rows(mapped.token_starts[rows[places]], tokens)
             copy_rows(ids, token_rows(starts[places], tokens), mapped.arrays["token_ids"], source)
         return CaptionIds(ids, lengths)
+
+    def _negatives(self, record: int, count: int, with_images: bool) -> dict[str, Float16[np.ndarray, "batch dim"]]:
+        """NaN for the embeddings of ``count`` negatives: those that any record of this one's split has.
+
+        All ranks then have them or none, so that they can be gathered.
+        """
+        widths = {"negative_text_embed": self.space.text_dim} | ({"negative_embed": self.space.dim} if with_images else {})
+        held = self._held[self.entries[record].split]
+        return {
+            name: np.full((count, width), np.nan, dtype=np.float16)
+            for name, width in widths.items()
+            if member_name(name) in held
+        }
 
     def _parts(self, record_ids: np.ndarray, rows: np.ndarray) -> list[tuple[int, np.ndarray]]:
         """Each record with the places of its pairs in the batch."""

@@ -69,6 +69,9 @@ class DirectPrior(Prior):
             columns.
         mask_duplicates: Leave out false negatives: columns whose target equals the row's own, or whose pair shows the same
             image. Ours: False, as the paper does not mention it. Set it to True if captions or images repeat.
+        hard_negatives: Contrast predictions with the negative captions of the batch too: texts with swapped attributes, which
+            belong to no image. The training pairs must have them (`negative_caption` in docs/data.md). Ours: False, as the
+            paper does not mention it.
         noise: The second input of the network. "gaussian" (paper): new noise for each pair in training and sampling. "zero"
             and "learned" (one vector) make the prior deterministic.
         standardise: What the network predicts, and so what L_proj compares: "none", raw embeddings; "diagonal", embeddings
@@ -95,6 +98,7 @@ class DirectPrior(Prior):
         negatives: Negatives = "all_ranks",
         target: Target = "text",
         mask_duplicates: bool = False,
+        hard_negatives: bool = False,
         noise: Noise = "gaussian",
         standardise: Standardise = "none",
         weights: str | None = None,
@@ -119,6 +123,11 @@ class DirectPrior(Prior):
         if weight and target != "image":
             remedy = "Set target to image, or contrastive_weight to 0."
             space.require_captions(f"The contrastive term with target {target}", remedy)
+        if hard_negatives and target == "image":
+            raise ValueError(
+                "hard_negatives is True, and they are captions, but target is 'image'. Set target to text or symmetric, or "
+                "hard_negatives to False."
+            )
         require_samples(projection, samples, beta, noise)
         if projection == "cosine" and reduction == "sum":
             raise ValueError("reduction is 'sum', but projection 'cosine' reduces no squares. Set reduction to mean.")
@@ -130,6 +139,7 @@ class DirectPrior(Prior):
         self.negatives = negatives
         self.target = target
         self.mask_duplicates = mask_duplicates
+        self.hard_negatives = hard_negatives
         self.noise = noise
         self.network = network
         self.network.standardise_by(space, standardise)
@@ -213,11 +223,25 @@ class DirectPrior(Prior):
         if ignored is not None and batch.group is not None:
             ignored |= batch.group[:, None] == (gather_ranks(batch.group) if together else batch.group)
         temperature = self._temperature()
-        loss = contrastive_loss(prediction, columns, temperature, positives, ignored)
+        hard_negatives = self._hard_negatives(batch)
+        if hard_negatives is not None and together:
+            hard_negatives = gather_ranks(hard_negatives)
+        loss = contrastive_loss(prediction, columns, temperature, positives, ignored, hard_negatives)
         if self.target == "symmetric":
             predictions = gather_ranks(prediction) if together else prediction
             loss = (loss + contrastive_loss(targets, predictions, temperature, positives, ignored)) / 2
         return loss
+
+    def _hard_negatives(self, batch: EmbeddingBatch) -> Float[Tensor, "batch dim"] | None:
+        if not self.hard_negatives:
+            return None
+        if batch.negative_text_embed is None and self.training:
+            raise ValueError(
+                "hard_negatives is True, but the training pairs have no negative captions. Give the raw pairs a field "
+                "negative_caption and embed them again, set data.train_negatives of the world to True, or hard_negatives to "
+                "False."
+            )
+        return batch.negative_text_embed
 
     def _variance(self) -> float:
         """The squared error of the mean image, in the units of L_proj."""

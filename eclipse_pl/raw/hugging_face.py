@@ -14,7 +14,7 @@ from eclipse_pl.raw.listed import FolderFiles, Sample, SampleReading
 from eclipse_pl.raw.pairs import RawPair, pairs_of
 from eclipse_pl.raw.reasons import MISSING, NO_IMAGE, NOT_READ, skipped
 from eclipse_pl.raw.source import BrokenSourceError, Listing, Part, Source, shard_stem
-from eclipse_pl.raw.table import CAPTION_COLUMNS, FACTS, IMAGE_COLUMNS, chosen
+from eclipse_pl.raw.table import CAPTION_COLUMNS, FACTS, IMAGE_COLUMNS, NEGATIVE, chosen
 
 SPLITS_OF_DATASETS = {"train": "train", "validation": "val", "val": "val", "valid": "val", "dev": "val", "test": "test"}
 
@@ -148,7 +148,8 @@ class HuggingFacePart(Part):
         try:
             for row, cells in enumerate(self.rows.shard(self.rows.num_shards, self.number)):
                 about = {fact: cells[fact] for fact in FACTS if isinstance(cells.get(fact), str)}
-                about = {"caption": cells.get(caption), **({"split": self.split} if self.split else {}), **about}
+                about |= {"caption": cells.get(caption), NEGATIVE: cells.get(NEGATIVE)}
+                about = {**({"split": self.split} if self.split else {}), **about}
                 name = f"{self.split_name}/{self.number:05d}/{row:06d}" if key is None else str(cells.get(key))
                 yield HuggingFaceRow(name, cells.get(image), about)
         except Exception as error:  # damaged files and lost connections come in many classes

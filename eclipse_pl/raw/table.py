@@ -19,13 +19,15 @@ from eclipse_pl.raw.texts import CAPTIONS
 IMAGE_COLUMNS = ("image", "image_path", "path", "filepath", "file_path", "file", "filename", "file_name", "img", "url")
 CAPTION_COLUMNS = (*CAPTIONS, "texts", "prompt", "title")
 FACTS = ("split", "group", "subset")
+NEGATIVE = "negative_caption"
 
 
 @dataclass(frozen=True)
 class Table(Source):
     """A table with a row for each pair, or for each image.
 
-    Rows of one image are one sample with several captions. The columns split, group and subset are used where they exist.
+    Rows of one image are one sample with several captions. Where they exist, the columns split, group, subset and
+    negative_caption are used.
 
     Args:
         path: A file called .csv, .tsv, .jsonl or .ndjson, or a Parquet file.
@@ -79,10 +81,13 @@ class Table(Source):
                 )
             facts = {fact: _text(cells[fact]) for fact in FACTS if cells.get(fact) not in (None, "")}
             key = name or place if self.key is None else str(_text(cells.get(self.key)))
-            one = ListedImage(key, name, {"caption": [], **facts}, files)
+            negatives = {NEGATIVE: []} if NEGATIVE in columns else {}
+            one = ListedImage(key, name, {"caption": [], **negatives, **facts}, files)
             kept = found.setdefault((name or place, *map(str, facts.items())), one)
-            given = _text(cells.get(caption))
-            kept.about["caption"] += given if isinstance(given, list) else [] if given is None else [given]
+            captions = _listed(_text(cells.get(caption)))
+            kept.about["caption"] += captions
+            if negatives:
+                kept.about[NEGATIVE] += _listed(_text(cells.get(NEGATIVE))) or [None] * len(captions)
         return list(found.values())
 
 
@@ -98,7 +103,7 @@ def table_rows(path: str, named: Sequence[str] = ()) -> list[tuple[str, dict[str
         raise ValueError(f"There is no table {path}.")
     if kind_of(path) == "Parquet":
         columns = parquet(path)
-        used = [name for name in columns if name in named or name.strip().lower() in (*known, *FACTS)]
+        used = [name for name in columns if name in named or name.strip().lower() in (*known, *FACTS, NEGATIVE)]
         rows = zip(*(columns[name]() for name in used), strict=True)
         empty = dict.fromkeys(columns)  # other columns, such as other embeddings, are not read
         return [(f"row {row}", {**empty, **dict(zip(used, cells, strict=True))}) for row, cells in enumerate(rows)]
@@ -124,6 +129,10 @@ def chosen(columns: Sequence[str], name: str | None, usual: Sequence[str], kind:
     if name not in columns:
         raise ValueError(f"{place} has no column {name!r} ({option}); it has {', '.join(columns) or 'none'}.")
     return name
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _text(value: Any) -> Any:

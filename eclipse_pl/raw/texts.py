@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 from eclipse_pl.formats.text_file import MARKS
-from eclipse_pl.raw.reasons import BAD_CAPTION, BAD_JSON, NO_CAPTION, ODD_TEXT
+from eclipse_pl.raw.reasons import BAD_CAPTION, BAD_JSON, BAD_NEGATIVE_CAPTION, NO_CAPTION, ODD_TEXT
 
 CAPTIONS = ("caption", "captions", "text", "TEXT")
 _KINDS = {
@@ -43,6 +43,23 @@ def captions_of(txt: bytes | None, about: dict[str, Any]) -> list[str]:
     for caption in captions:
         require_plain(caption, "caption")
     return captions
+
+
+def negative_captions_of(about: dict[str, Any], captions: int) -> list[str | None]:
+    """Return the hard negative of each caption: a text with swapped attributes, which does not describe the image.
+
+    "negative_caption" is a text, or for several captions a list with an entry for each. None stands for null and for blanks.
+    """
+    found = about.get("negative_caption")
+    several = found if isinstance(found, list) else [found]
+    if found is None:
+        return [None] * captions
+    if len(several) != captions:
+        raise NoPairError(BAD_NEGATIVE_CAPTION, f"{len(several)} for {captions} captions")
+    for one in several:
+        if not (one is None or isinstance(one, str)):
+            raise NoPairError(BAD_NEGATIVE_CAPTION, f"one is {kind_of(one)}")
+    return [require_plain(one.strip(), "negative_caption") or None if one else None for one in several]
 
 
 def about_of(content: bytes | None) -> dict[str, Any]:

@@ -43,6 +43,8 @@ class WorldDataModule(EmbeddingDataModule):
             caption describes too is no hard negative. Of the compositions that training does not show, the subset
             ``unseen`` has those that the caption names, ``unsaid`` the others.
         captions_per_scene: The captions of each scene. They share the scene's image.
+        train_negatives: Whether training captions have hard negatives too: captions with two attributes swapped, for the
+            prior's ``hard_negatives``. None names a composition that training does not show.
         states: How the captions are stored, as in `data_prep embed --states`. With "tokens" the encoder is the world's.
         **options: The options of EmbeddingDataModule.
     """
@@ -57,6 +59,7 @@ class WorldDataModule(EmbeddingDataModule):
         states: States = "float16",
         detail: float = 1.0,
         captions_per_scene: int = 1,
+        train_negatives: bool = False,
         **options: Any,
     ) -> None:
         require_detail("data.detail", detail)
@@ -73,7 +76,7 @@ class WorldDataModule(EmbeddingDataModule):
         self.colours = COLOURS if colours is None else tuple(colours)
         require_colours(self.colours)
         self.states = states
-        self.detail, self.captions_per_scene = float(detail), captions_per_scene
+        self.detail, self.captions_per_scene, self.train_negatives = float(detail), captions_per_scene, train_negatives
         self.scenes = {"train": train_pairs, "val": val_pairs, "test": test_pairs}
 
     def prepare_data(self) -> None:
@@ -95,7 +98,14 @@ class WorldDataModule(EmbeddingDataModule):
         raw = folder / "raw"
         tars, where, shards = (shlex.quote(str(path)) for path in (raw / "*.tar", raw, folder))
         sizes = self.scenes["train"], self.scenes["val"], self.scenes["test"]
-        write_pairs(raw, *sizes, colours=self.colours, detail=self.detail, captions=self.captions_per_scene)
+        write_pairs(
+            raw,
+            *sizes,
+            colours=self.colours,
+            detail=self.detail,
+            captions=self.captions_per_scene,
+            train_negatives=self.train_negatives,
+        )
         embed_shards(
             sources=find_sources(sorted(str(path) for path in raw.glob("*.tar"))),
             encoder=WorldEncoder(),
@@ -116,6 +126,8 @@ class WorldDataModule(EmbeddingDataModule):
             options.append(f"--detail {self.detail}")
         if self.captions_per_scene != 1:
             options.append(f"--captions {self.captions_per_scene}")
+        if self.train_negatives:
+            options.append("--train-negatives")
         return " ".join(options)
 
     def _require_this_world(self, manifest: Manifest) -> None:
@@ -136,9 +148,10 @@ class WorldDataModule(EmbeddingDataModule):
             float(detail[1]) if detail else 1.0,
             int(captions[1]) if captions else 1,
             tuple(made[1].split()) if made else COLOURS,
+            "--train-negatives" in manifest.made_by,
         )
         pairs = {split: scenes * self.captions_per_scene for split, scenes in self.scenes.items()}
-        asked = _world(pairs, self.detail, self.captions_per_scene, self.colours)
+        asked = _world(pairs, self.detail, self.captions_per_scene, self.colours, self.train_negatives)
         if found != asked:
             raise ValueError(
                 f"{self.folder} has another world: {found}; the config asks for {asked}. Choose another data.folder, or "
@@ -146,6 +159,7 @@ class WorldDataModule(EmbeddingDataModule):
             )
 
 
-def _world(pairs: dict[str, int], detail: float, captions: int, colours: tuple[str, ...]) -> str:
+def _world(pairs: dict[str, int], detail: float, captions: int, colours: tuple[str, ...], negatives: bool) -> str:
     """A world in words, which differ wherever two worlds do."""
-    return f"{pairs} pairs at detail {detail}, captions a scene: {captions}, in {', '.join(colours)}"
+    hard = ", with hard negatives in training" if negatives else ""
+    return f"{pairs} pairs at detail {detail}, captions a scene: {captions}, in {', '.join(colours)}{hard}"

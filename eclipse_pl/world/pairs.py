@@ -1,7 +1,8 @@
 """Raw pairs of the world as webdataset tars in img2dataset's layout: KEY.png, KEY.txt, KEY.json.
 
-Validation and test pairs with a counterpart also have its image, KEY.negative.png. The JSON has ``key``, ``caption``,
-``category``, ``split`` (train, val, test), ``subset`` (seen, unseen, unsaid), ``scene`` and ``negative_caption`` (or null).
+Validation and test pairs with a counterpart also have its image, KEY.negative.png. Training pairs have its caption alone, and
+only if asked. The JSON has ``key``, ``caption``, ``category``, ``split`` (train, val, test), ``subset`` (seen, unseen,
+unsaid), ``scene`` and ``negative_caption`` (or null).
 
 With several captions of a scene ``caption`` and ``negative_caption`` are lists, and KEY.txt is missing. Captions that differ
 in their subset, or in whether the counterpart is a hard negative, are in samples of their own: KEY, KEY-1, ...
@@ -35,11 +36,12 @@ def write_pairs(
     colours: Collection[str] = COLOURS,
     detail: float = 1.0,
     captions: int = 1,
+    train_negatives: bool = False,
 ) -> list[Path]:
     """Write ``out/0000.tar`` ... and return their paths. No tar has two splits, and equal arguments give equal bytes.
 
     ``train``, ``val`` and ``test`` count scenes, each with as many ``captions`` of this ``detail`` (`captions.describe`).
-    Scenes and counterparts are those of detail 1.
+    Scenes and counterparts are those of detail 1. ``train_negatives`` gives training pairs the captions of their counterparts.
 
     Raises:
         ValueError: A number of pairs is negative, there is no pair, or ``out`` has tars that are not of this run; the detail
@@ -61,7 +63,7 @@ def write_pairs(
         )
     Path(out).mkdir(parents=True, exist_ok=True)
     streams: dict[str, Iterator[ScenePair]] = {
-        "train": training_scenes(train, seed, colours),
+        "train": training_scenes(train, seed, colours, train_negatives),
         "val": held_out_scenes("val", val, seed, colours),
         "test": held_out_scenes("test", test, seed, colours),
     }
@@ -93,7 +95,7 @@ def _sample(key: str, split: str, pairs: Sequence[ScenePair], several: bool) -> 
     yield f"{key}.png", _png(scene)
     if not several:
         yield f"{key}.txt", pairs[0].caption.encode()
-    if negative:
+    if negative and split != "train":
         yield f"{key}.negative.png", _png(negative)
     captions = [pair.caption for pair in pairs] if several else pairs[0].caption
     others = [pair.negative_caption for pair in pairs] if several and negative else pairs[0].negative_caption

@@ -18,7 +18,7 @@ ENCODER, PROMPTS, GALLERY = range(
 
 @dataclass(frozen=True)
 class ScenePair:
-    """A scene with its caption. Validation and test pairs also have the counterpart, if one exists."""
+    """A scene with its caption and its counterpart, if one exists. Training pairs have counterparts only if asked."""
 
     scene: Scene
     caption: str
@@ -52,7 +52,7 @@ def names_held_out_pair(caption: str) -> bool:
     return any((phrase.colour, phrase.shape) in HELD_OUT for phrase in parse(caption).phrases)
 
 
-def training_scenes(n: int, seed: int = 0, colours: Collection[str] = COLOURS) -> Iterator[ScenePair]:
+def training_scenes(n: int, seed: int = 0, colours: Collection[str] = COLOURS, negatives: bool = False) -> Iterator[ScenePair]:
     """Yield scenes of all categories in turn, without held-out colour-shape pairs.
 
     A longer sequence with the same seed begins with the shorter one.
@@ -61,6 +61,7 @@ def training_scenes(n: int, seed: int = 0, colours: Collection[str] = COLOURS) -
         n: The number of scenes.
         seed: The seed.
         colours: All objects have one of these. A world of some of the colours is another domain in the same space.
+        negatives: Add the counterparts that a training scene may be: none has a held-out colour-shape pair.
     """
     require_colours(colours)
     for i in range(n):
@@ -69,7 +70,11 @@ def training_scenes(n: int, seed: int = 0, colours: Collection[str] = COLOURS) -
             (seed, 0, i),
             lambda s: s.split == "train" and not s.unseen and has_colours(s, colours),
         )
-        yield ScenePair(scene, describe(scene, i), wording=i)
+        other = counterpart(scene) if negatives else None
+        if other is None or other.unseen:
+            yield ScenePair(scene, describe(scene, i), wording=i)
+        else:
+            yield ScenePair(scene, describe(scene, i), other, describe(other, i), i)
 
 
 def held_out_scenes(split: str, n: int, seed: int = 0, colours: Collection[str] = COLOURS) -> Iterator[ScenePair]:

@@ -23,6 +23,7 @@ EVERY_BRANCH = {
     "learn_temperature": True,
     "target": "symmetric",
     "mask_duplicates": True,
+    "hard_negatives": True,
     "noise": "learned",
     "standardise": "diagonal",
 }

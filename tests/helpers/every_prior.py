@@ -37,6 +37,7 @@ DIRECT: list[dict[str, Any]] = [
     {"target": "image"},
     {"target": "symmetric"},
     {"mask_duplicates": True},
+    {"hard_negatives": True},
     {"noise": "zero"},
     {"noise": "learned"},
     {"standardise": "diagonal"},
@@ -137,7 +138,7 @@ def build(kind: type[Prior], options: dict[str, Any]) -> Prior:
 
 
 def batch_of(lengths: list[int], seed: int = 3) -> EmbeddingBatch:
-    """Pairs as a loader gives them; the images of two neighbours are one."""
+    """Pairs as a loader gives them; the images of two neighbours are one, and the first caption has no negative one."""
     draw = torch.Generator().manual_seed(seed)
     pairs = len(lengths)
     text = TextCondition(
@@ -147,4 +148,7 @@ def batch_of(lengths: list[int], seed: int = 3) -> EmbeddingBatch:
         (min(lengths), max(lengths)),
     )
     images = torch.randn(pairs, DIM, generator=draw)
-    return EmbeddingBatch(text, images, torch.arange(pairs), group=torch.arange(pairs) // 2)
+    negative = torch.randn(pairs, DIM, generator=draw)
+    negative[0] = torch.nan
+    numbers = torch.arange(pairs)
+    return EmbeddingBatch(text, images, numbers, group=numbers // 2, negative_text_embed=negative)

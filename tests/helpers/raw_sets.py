@@ -85,6 +85,11 @@ def read_all(folder: Path) -> dict[str, dict[str, Any]]:
                 "text": torch.tensor(chunk.text_embed[row]).float(),
                 "states": torch.tensor(states[row]).float(),
                 "subset": chunk.subsets[row] if chunk.subsets else None,
-                "negative": torch.tensor(chunk.negative_embed[row]).float() if chunk.negative_embed is not None else None,
+                "negative": row_of(chunk.negative_embed, row),
+                "negative_text": row_of(chunk.negative_text_embed, row),
             }
     return pairs
+
+
+def row_of(array: np.ndarray | None, row: int) -> torch.Tensor | None:
+    return None if array is None else torch.tensor(array[row]).float()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +43,7 @@ def make_chunk(
     start: int = 0,
     tokens: tuple[int, int] = (3, 20),
     negatives: bool = True,
+    negative_texts: bool = False,
     linear: np.ndarray | None = None,
 ) -> Chunk:
     """Random pairs; the image embedding is a fixed linear map of the text embedding, plus an offset and noise."""
@@ -66,6 +67,7 @@ def make_chunk(
         keys=[f"{number:09d}" for number in numbers],
         subsets=["seen" if number % 2 else "unseen" for number in numbers],
         negative_embed=negative_embed if negatives else None,
+        negative_text_embed=np.where(np.arange(pairs)[:, None] % 3 == 1, np.nan, -text_embed) if negative_texts else None,
     )
 
 
@@ -81,12 +83,14 @@ def make_shard_set(
     seed: int = 0,
     space: ClipSpace | None = None,
     negatives: bool = True,
+    negative_texts: Collection[str] = (),
     states: States = "float16",
 ) -> Path:
     """Write a set of shards and return its folder.
 
     ``pairs`` of training unless ``splits`` says how many pairs each split has; ``tokens=(0, 0)`` makes a set without token
-    states. Keys and captions number the pairs of the set from 0 in the order written: train, val, test.
+    states. ``negative_texts`` are the splits whose captions have negative ones, the first of each record for one. Keys and
+    captions number the pairs of the set from 0 in the order written: train, val, test.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
@@ -101,7 +105,7 @@ def make_shard_set(
     for number, first in enumerate(range(0, len(plan), records_per_shard)):
         with ShardWriter(folder / f"{number:04d}.tar", states) as writer:
             for split, count in plan[first : first + records_per_shard]:
-                made = make_chunk(rng, count, space.dim, space.text_width, written, tokens, negatives)
+                made = make_chunk(rng, count, space.dim, space.text_width, written, tokens, negatives, split in negative_texts)
                 writer.write(made, split)
                 written += count
                 if split == "train":
