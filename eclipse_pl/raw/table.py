@@ -81,7 +81,7 @@ class Table(Source):
                 )
             facts = {fact: _text(cells[fact]) for fact in FACTS if cells.get(fact) not in (None, "")}
             key = name or place if self.key is None else str(_text(cells.get(self.key)))
-            negatives = {NEGATIVE: []} if NEGATIVE in columns else {}
+            negatives: dict[str, list[Any]] = {NEGATIVE: []} if NEGATIVE in columns else {}
             one = ListedImage(key, name, {"caption": [], **negatives, **facts}, files)
             kept = found.setdefault((name or place, *map(str, facts.items())), one)
             captions = _listed(_text(cells.get(caption)))
