@@ -227,6 +227,8 @@ def test_another_machine_goes_on_from_the_file_of_finished_runs(tmp_path, capfd,
     finish(path, [0.123456789, 0.5])
     kept = tmp_path / "results" / "tiny.csv"
     words = ["sweep", str(path), "--count", "2", "--csv", str(kept)]
+    dry_run(capfd, path, "--csv", str(kept))
+    assert not kept.parent.exists()
     monkeypatch.setattr("eclipse_pl.sweeps.kept.commit", lambda: "aaaaaaa")
     assert command(words) == 0
     said, commit, lines = kept_rows(kept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
 import sys
@@ -84,6 +85,8 @@ def sweep(options: argparse.Namespace, command: str) -> None:
     statuses = [Status.of(run.task) for run in plan.runs]
     if options.dry_run:
         return print_commands(plan, statuses, kept)
+    if kept is not None:
+        kept.require_writable()
     if not statuses:
         return print(heading(plan, statuses, kept))
     from eclipse_pl.device import visible_gpus
@@ -93,16 +96,23 @@ def sweep(options: argparse.Namespace, command: str) -> None:
 
     with only_process(plan.folder, ".sweep.lock", f"Another process runs the sweep in {plan.folder}. Wait for it or stop it."):
         print(heading(plan, statuses, kept))
-        progress = SweepProgress(file.name, file.metric, kept)
+        progress = SweepProgress(file.name, file.metric)
+
+        def watch(statuses: Sequence[Status]) -> None:
+            progress(statuses)
+            if kept is not None:
+                with contextlib.suppress(ValueError):  # written once more at the end, which says why it cannot be
+                    kept.add(statuses)
+
         try:
             with progress:
                 if options.engine == "local":
                     with ForkServer(sorted(plan.modules), {"OMP_NUM_THREADS": threads}) as server:
                         # a fork of a process that uses Apple's libraries may crash
                         start = server.start if sys.platform == "linux" else SupervisorProcess
-                        run_local(statuses, options.jobs or 1, progress, visible_gpus(), start=start)
+                        run_local(statuses, options.jobs or 1, watch, visible_gpus(), start=start)
                 else:
-                    run_on_ray(statuses, progress, options.ray_address, options.cpus or 1.0, options.gpus or 0.0)
+                    run_on_ray(statuses, watch, options.ray_address, options.cpus or 1.0, options.gpus or 0.0)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(STOPPED) from None
         finally:

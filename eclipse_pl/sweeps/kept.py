@@ -25,7 +25,7 @@ class KeptRuns:
         command: What is run now.
 
     Raises:
-        ValueError: The file was not written by this class or has runs of another sweep, or it cannot be written.
+        ValueError: The file was not written by this class or has runs of another sweep.
     """
 
     def __init__(self, path: Path, plan: SweepPlan, command: str) -> None:
@@ -36,12 +36,19 @@ class KeptRuns:
         """Versions that were finished when `add` was called before."""
         self.elsewhere = [run for run in plan.runs if self._has(run) and not run.task.is_finished]
         plan.runs = [run for run in plan.runs if run not in self.elsewhere]
+
+    def require_writable(self) -> None:
+        """Make the file's folder, so that no run is for nothing.
+
+        Raises:
+            ValueError: The file cannot be written.
+        """
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise self._cannot_write(error) from error
-        if path.is_dir() or not os.access(path.parent, os.W_OK):
-            raise self._cannot_write("it is a folder" if path.is_dir() else "permission denied")
+        if self.path.is_dir() or not os.access(self.path.parent, os.W_OK):
+            raise self._cannot_write("it is a folder" if self.path.is_dir() else "permission denied")
 
     def _cannot_write(self, reason: str | OSError) -> ValueError:
         said = reason if isinstance(reason, str) else reason.strerror

@@ -1,31 +1,22 @@
-"""The progress of `sweep`: that of its runs, with the last value of a metric, and the file of the finished ones."""
+"""The progress of `sweep`: that of its runs, with the last value of a metric."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 from eclipse_pl.launch.local import Status
 from eclipse_pl.launch.progress import TaskProgress
-from eclipse_pl.sweeps.kept import KeptRuns
 from eclipse_pl.sweeps.results import last_metrics
 
 
 class SweepProgress(TaskProgress):
-    """Shows state, time and last metric of every run, and keeps those that finish."""
+    """Shows state, time and last metric of every run."""
 
-    def __init__(self, name: str, metric: str | None, kept: KeptRuns | None) -> None:
+    def __init__(self, name: str, metric: str | None) -> None:
         super().__init__(name, "run", metric)
-        self.kept = kept
         self._values: dict[Path, tuple[int, str]] = {}
-
-    def __call__(self, statuses: Sequence[Status]) -> None:
-        super().__call__(statuses)
-        if self.kept is not None:
-            with contextlib.suppress(ValueError):  # written once more at the end, which says why it cannot be
-                self.kept.add(statuses)
 
     def value(self, status: Status) -> str:
         """The metric's last value; the file is read again only where it has grown."""
