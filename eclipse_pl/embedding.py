@@ -13,7 +13,7 @@ EmbeddingBatch
         lengths      (B,)    int64   real tokens (start ... end) of each caption; 0 where only the pooled one is known
         bounds       (2,)    int     fewest and most tokens of a caption, as numbers of the host
     negative_embed   (B, E)  float   image embedding of the scene with two attributes swapped; NaN where a pair has none
-    negative_text_embed (B, C) float text embedding of the caption of that scene; NaN where a pair has none
+    negative_text_embed (B, C) float text embedding of the negative caption; NaN where a pair has none
     index            (B,)    int64   number of each pair in its set of shards
     group            (B,)    int64   number of each pair's image: equal, in the whole set, where the image is the same
 """

@@ -242,6 +242,24 @@ def test_negative_captions_of_a_table(tmp_path: Path, suffix: str) -> None:
     assert found == {"a cat on a mat": "a mat on a cat", "a cat": None, "a tom": None} and not skipped
 
 
+def test_negative_captions_late_in_a_table_and_too_many(tmp_path: Path) -> None:
+    write_images(tmp_path, range(1))
+    records: list[dict[str, Any]] = [{"image": "0.png", "caption": f"caption {number}"} for number in range(1001)]
+    records += [
+        {"image": "0.png", "caption": "a cat", "negative_caption": "a dog"},
+        {"image": "0.png", "negative_caption": "x"},
+    ]
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    pairs, skipped, _ = read(str(path))
+    assert [pair.negative_caption for pair in pairs.values()] == [None] * 1001 + ["a dog"] and not skipped
+    path.write_text(json.dumps({"image": "0.png", "caption": ["a", "b"], "negative_caption": "c"}))
+    with pytest.raises(
+        ValueError, match=r"t.jsonl, line 1, has 1 entries in the column negative_caption for 2 captions\. Give"
+    ):
+        read(str(path))
+
+
 def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
     write_images(tmp_path, range(8))
     path = tmp_path / "t.csv"

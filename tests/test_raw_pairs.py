@@ -44,7 +44,7 @@ def test_negative_captions_follow_their_captions(tmp_path: Path, clip_encoder: O
         "odd": sample(2, negative_caption=["a", "b"]),
     }
     manifest = embed([str(write_tar(tmp_path / "raw.tar", samples))], clip_encoder, tmp_path / "shards")
-    reason = "its negative captions are not one text for each caption (2 for 1 captions)"
+    reason = "its negative captions are not one text for each caption (2 for 1 captions of the txt)"
     assert {pair.key: pair.reason for pair in manifest.shards[0].skipped} == {"odd": reason}
     pairs = read_all(tmp_path / "shards")
     expected = clip_encoder.encode_text(["a mat on a cat"]).text_embed[0]

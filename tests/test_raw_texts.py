@@ -7,11 +7,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from eclipse_pl.raw.texts import NoPairError, about_of, captions_of, negative_captions_of, require_plain
+from eclipse_pl.raw.texts import NoPairError, about_of, captions_of, require_plain
 
 
 def captions(txt: bytes | None = None, **about: Any) -> list[str]:
-    return captions_of(txt, about_of(json.dumps(about).encode()))
+    return [caption for caption, _ in captions_of(txt, about_of(json.dumps(about).encode()))]
+
+
+def negatives(negative: Any, caption: Any = None, txt: bytes | None = None) -> list[tuple[str, str | None]]:
+    return captions_of(txt, {"caption": caption, "negative_caption": negative})
 
 
 def reason(txt: bytes | None, content: bytes | None) -> str:
@@ -30,8 +34,8 @@ def test_where_a_caption_may_stand() -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 def test_encodings(encoding: str) -> None:
-    assert captions_of("ein Käfer".encode(encoding), {}) == ["ein Käfer"]
-    assert captions_of(None, about_of('{"caption": "ein Käfer"}'.encode(encoding))) == ["ein Käfer"]
+    assert captions_of("ein Käfer".encode(encoding), {}) == [("ein Käfer", None)]
+    assert captions_of(None, about_of('{"caption": "ein Käfer"}'.encode(encoding))) == [("ein Käfer", None)]
 
 
 def test_json_that_python_reads_and_others_write() -> None:
@@ -57,20 +61,28 @@ def test_what_is_no_caption_is_named() -> None:
 
 
 def test_negative_captions_belong_to_captions() -> None:
-    assert negative_captions_of({}, 3) == negative_captions_of({"negative_caption": None}, 3) == [None] * 3
-    assert negative_captions_of({"negative_caption": " a dog "}, 1) == negative_captions_of({"negative_caption": ["a dog"]}, 1)
-    assert negative_captions_of({"negative_caption": ["a dog", None, " "]}, 3) == ["a dog", None, None]
+    assert (
+        negatives(" a dog ", "a cat")
+        == negatives(["a dog"], ["a cat"])
+        == negatives("a dog", txt=b"a cat")
+        == [("a cat", "a dog")]
+    )
+    assert negatives(["a dog", None, " "], ["a", "b", "c"]) == [("a", "a dog"), ("b", None), ("c", None)]
+    assert negatives(["x", None, "y"], ["a", " ", "b"]) == [("a", "x"), ("b", "y")], "blank captions take theirs with them"
+    for nothing in (None, "", " ", [], [None], [None, ""]):
+        assert negatives(nothing, ["a", "b"]) == [("a", None), ("b", None)]
+        assert negatives(nothing, ["a", "b"], b"c") == [("c", None)]
     kind = "its negative captions are not one text for each caption"
-    for found, captions, why in (
-        ("a dog", 2, f"{kind}: 1 for 2 captions"),
-        (["a dog", "a fox"], 1, f"{kind}: 2 for 1 captions"),
-        ([], 1, f"{kind}: 0 for 1 captions"),
-        (7, 1, f"{kind}: one is a number"),
-        (["a dog", {}], 2, f"{kind}: one is an object"),
-        ("a\0b", 1, "odd characters: its negative_caption holds a NUL: 'a\\x00b'"),
+    for found, caption, txt, why in (
+        ("a dog", ["a", "b"], None, f"{kind}: 1 for 2 captions"),
+        (["a dog", "a fox"], "a", None, f"{kind}: 2 for 1 captions"),
+        (["x", "y"], ["a", "b"], b"a", f"{kind}: 2 for 1 captions of the txt"),
+        (7, "a", None, f"{kind}: its 'negative_caption' is a number"),
+        (["a dog", {}], ["a", "b"], None, f"{kind}: its 'negative_caption' is a list with an object"),
+        ("a\0b", "a", None, "odd characters: its negative_caption holds a NUL: 'a\\x00b'"),
     ):
         with pytest.raises(NoPairError) as error:
-            negative_captions_of({"negative_caption": found}, captions)
+            negatives(found, caption, txt)
         assert f"{error.value.kind}: {error.value.detail}" == why
 
 

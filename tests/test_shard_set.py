@@ -145,6 +145,16 @@ def test_a_record_without_negative_captions_gives_nan(tmp_path: Path) -> None:
         assert found is not None and bool(found.isnan().all()) == (record == 1)
 
 
+@pytest.mark.parametrize("name", ["negative_embed", "negative_text_embed", "control_embed"])
+def test_a_row_is_whole_or_none(tmp_path: Path, name: str) -> None:
+    chunk = make_chunk(np.random.default_rng(0), 5, 8, 6)
+    for broken in (np.inf, np.nan, 1e9):
+        array = np.zeros((5, 8))
+        array[2, 3] = broken
+        with pytest.raises(ValueError, match=rf"cannot be written: {name} has a row that is neither finite nor all NaN"):
+            write_chunks(tmp_path, [replace(chunk, **{name: array})])
+
+
 def test_rows_outside_their_record(folder: Path) -> None:
     for row in (-1, 16):
         with pytest.raises(IndexError, match=r"outside its record"):

@@ -87,7 +87,7 @@ def test_vague_captions_keep_scenes_and_lose_hard_negatives_that_they_describe()
     full = list(held_out_scenes("val", 240))
     vague = [pair.at_detail(0.5, number) for pair in full for number in (0, 1)]
     assert [pair.scene for pair in vague] == [pair.scene for pair in full for _ in (0, 1)]
-    lost = 0
+    lost = untrue = 0
     for pair, whole in zip(vague, (pair for pair in full for _ in (0, 1)), strict=True):
         said = parse(pair.caption, vague=True)
         assert fits(said, pair.scene.objects)
@@ -95,11 +95,15 @@ def test_vague_captions_keep_scenes_and_lose_hard_negatives_that_they_describe()
             lost += 1
             assert pair.negative is None and pair.negative_caption is None
         else:
-            assert pair.negative == whole.negative and (pair.negative_caption is None) == (pair.negative is None)
+            assert pair.negative == whole.negative
+        if pair.negative and not pair.negative_caption:
+            assert pair.scene.category == "texture"
+            untrue += 1
         if pair.negative_caption:
+            assert not fits(parse(pair.negative_caption, vague=True), pair.scene.objects), "it does not describe the scene"
             assert fits(parse(pair.negative_caption, vague=True), pair.negative.objects)  # type: ignore[union-attr]
             assert pair.negative_caption != pair.caption
-    assert 0.3 * len(vague) < lost < 0.7 * len(vague)
+    assert 0.3 * len(vague) < lost < 0.7 * len(vague) and 0 < untrue < 0.1 * len(vague)
 
 
 @pytest.mark.long

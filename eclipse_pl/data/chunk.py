@@ -86,7 +86,7 @@ class Chunk:
     negative_embed: Float[np.ndarray, "pairs dim"] | None = None
     """Image embedding of each caption's counterpart; a row of NaN if there is none."""
     negative_text_embed: Float[np.ndarray, "pairs text_dim"] | None = None
-    """Text embedding of the counterpart's caption; a row of NaN if there is none."""
+    """Text embedding of each negative caption; a row of NaN if there is none."""
     group: Int[np.ndarray, " pairs"] | None = None
     """Number of each pair's image. None: pairs with equal image embeddings show one image."""
     image_rows: Integer[np.ndarray, " pairs"] | None = None
@@ -134,6 +134,10 @@ class Chunk:
             array = getattr(self, name)
             if array is not None and not np.isfinite(array).all():
                 return f"{name} holds NaN, infinity or a value too large for float16; leave such pairs out"
+        for name in ("negative_embed", "negative_text_embed", "control_embed"):
+            array = getattr(self, name)
+            if array is not None and not (np.isfinite(array).all(1) | np.isnan(array).all(1)).all():
+                return f"{name} has a row that is neither finite nor all NaN, which stands for none; leave such pairs out"
         return self._image_problem() or self._subject_problem()
 
     def _image_problem(self) -> str | None:

@@ -70,8 +70,9 @@ class DirectPrior(Prior):
         mask_duplicates: Leave out false negatives: columns whose target equals the row's own, or whose pair shows the same
             image. Ours: False, as the paper does not mention it. Set it to True if captions or images repeat.
         hard_negatives: Contrast predictions with the negative captions of the batch too: texts with swapped attributes, which
-            belong to no image. The training pairs must have them (`negative_caption` in docs/data.md). Ours: False, as the
-            paper does not mention it.
+            belong to no image. The training pairs must have them (`negative_caption` in docs/data.md); in validation they
+            are used where they exist. With "symmetric", texts as rows have none. Losses with and without them cannot be
+            compared. Ours: False, as the paper does not mention it.
         noise: The second input of the network. "gaussian" (paper): new noise for each pair in training and sampling. "zero"
             and "learned" (one vector) make the prior deterministic.
         standardise: What the network predicts, and so what L_proj compares: "none", raw embeddings; "diagonal", embeddings
@@ -123,6 +124,8 @@ class DirectPrior(Prior):
         if weight and target != "image":
             remedy = "Set target to image, or contrastive_weight to 0."
             space.require_captions(f"The contrastive term with target {target}", remedy)
+        if hard_negatives:
+            space.require_captions("hard_negatives", "Set hard_negatives to False.")
         if hard_negatives and target == "image":
             raise ValueError(
                 "hard_negatives is True, and they are captions, but target is 'image'. Set target to text or symmetric, or "
@@ -238,8 +241,8 @@ class DirectPrior(Prior):
         if batch.negative_text_embed is None and self.training:
             raise ValueError(
                 "hard_negatives is True, but the training pairs have no negative captions. Give the raw pairs a field "
-                "negative_caption and embed them again, set data.train_negatives of the world to True, or hard_negatives to "
-                "False."
+                "negative_caption and embed them into another folder, set data.train_negatives of the world to True, or "
+                "hard_negatives to False."
             )
         return batch.negative_text_embed
 

@@ -14,7 +14,8 @@ from eclipse_pl.raw.listed import FolderFiles, Sample, SampleReading
 from eclipse_pl.raw.pairs import RawPair, pairs_of
 from eclipse_pl.raw.reasons import MISSING, NO_IMAGE, NOT_READ, skipped
 from eclipse_pl.raw.source import BrokenSourceError, Listing, Part, Source, shard_stem
-from eclipse_pl.raw.table import CAPTION_COLUMNS, FACTS, IMAGE_COLUMNS, NEGATIVE, chosen
+from eclipse_pl.raw.table import CAPTION_COLUMNS, FACTS, IMAGE_COLUMNS, chosen
+from eclipse_pl.raw.texts import NEGATIVE
 
 SPLITS_OF_DATASETS = {"train": "train", "validation": "val", "val": "val", "valid": "val", "dev": "val", "test": "test"}
 
@@ -23,7 +24,8 @@ SPLITS_OF_DATASETS = {"train": "train", "validation": "val", "val": "val", "vali
 class HuggingFace(Source):
     """A data set with a column of images and a column of captions. Its files are read as a stream, and not kept.
 
-    A file of the data set becomes a shard. Its splits train, validation and test are kept if there are several of them.
+    A file of the data set becomes a shard. Its splits train, validation and test are kept if there are several of them. The
+    columns split, group, subset and negative_caption are used where they exist.
 
     Args:
         path: Name of a data set of the hub (``owner/name``), a folder of Parquet, Arrow or image files, or a folder that

@@ -98,7 +98,7 @@ def content_of(found: list[RawPair] | SkippedPair) -> bytes:
     facts = [(pair.key, pair.caption, pair.split, pair.group, pair.subset, pair.image_number) for pair in found]
     negative = hashlib.sha256(found[0].negative or b"").hexdigest()
     negative_captions = [pair.negative_caption for pair in found]
-    return repr((facts, negative, negative_captions)).encode("utf-8", "surrogatepass")
+    return repr((facts, negative, *([negative_captions] if any(negative_captions) else []))).encode("utf-8", "surrogatepass")
 
 
 def cut_in_parts(samples: Sequence[ListedSample], title: str, stem: str, size: int, others: int = 0) -> dict[str, Part]:

@@ -11,7 +11,7 @@ from typing import Any
 from eclipse_pl.data.chunk import content_number
 from eclipse_pl.data.manifest import SPLITS, SkippedPair
 from eclipse_pl.raw.reasons import BAD_FIELD, BAD_SPLIT, skipped
-from eclipse_pl.raw.texts import NoPairError, captions_of, kind_of, negative_captions_of, require_plain
+from eclipse_pl.raw.texts import NoPairError, captions_of, kind_of, require_plain
 
 
 @dataclass(frozen=True)
@@ -46,22 +46,20 @@ def pairs_of(
     Args:
         key: Name of the sample.
         image: The encoded image.
-        about: Its captions (`texts.captions_of`), and optional "split" (train, val or test), "group", "subset" and
-            "negative_caption" (`texts.negative_captions_of`).
+        about: Its captions (`texts.captions_of`), and optional "split" (train, val or test), "group" and "subset".
         txt: Content of a text file with the caption, which comes first if it is not blank.
         negative: Encoded hard negative, the image of a caption with swapped attributes.
     """
     try:
         require_plain(key, "name")
         captions = captions_of(txt, about)
-        negative_captions = negative_captions_of(about, len(captions))
         split, group, subset = _split(about.get("split")), _name(about, "group"), _name(about, "subset") or ""
     except NoPairError as error:
         return skipped(key, error.kind, error.detail)
     keys, number = [key, *(f"{key}#{number}" for number in range(1, len(captions)))], content_number(image)
     return [
         RawPair(name, caption, image, negative, split, group, subset, number, other)
-        for name, caption, other in zip(keys, captions, negative_captions, strict=True)
+        for name, (caption, other) in zip(keys, captions, strict=True)
     ]
 
 

@@ -14,12 +14,11 @@ from eclipse_pl.formats.parquet import parquet
 from eclipse_pl.formats.text_table import DELIMITERS, JSON_LINES, described, read_csv, read_json_lines
 from eclipse_pl.raw.listed import FolderFiles, ListedImage, cut_in_parts, require_images
 from eclipse_pl.raw.source import Listing, Source
-from eclipse_pl.raw.texts import CAPTIONS
+from eclipse_pl.raw.texts import CAPTIONS, NEGATIVE
 
 IMAGE_COLUMNS = ("image", "image_path", "path", "filepath", "file_path", "file", "filename", "file_name", "img", "url")
 CAPTION_COLUMNS = (*CAPTIONS, "texts", "prompt", "title")
 FACTS = ("split", "group", "subset")
-NEGATIVE = "negative_caption"
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,7 @@ class Table(Source):
         if self.key is not None:
             chosen(columns, self.key, (), "key", self.path)
         files, found = FolderFiles(self._folder), dict[tuple[Any, ...], ListedImage]()
+        negatives = any(NEGATIVE in cells for _, cells in rows)
         for place, cells in rows:
             name = _text(cells.get(image))
             if not isinstance(name, str) or not name.strip():
@@ -81,13 +81,12 @@ class Table(Source):
                 )
             facts = {fact: _text(cells[fact]) for fact in FACTS if cells.get(fact) not in (None, "")}
             key = name or place if self.key is None else str(_text(cells.get(self.key)))
-            negatives: dict[str, list[Any]] = {NEGATIVE: []} if NEGATIVE in columns else {}
-            one = ListedImage(key, name, {"caption": [], **negatives, **facts}, files)
+            one = ListedImage(key, name, {"caption": [], **({NEGATIVE: []} if negatives else {}), **facts}, files)
             kept = found.setdefault((name or place, *map(str, facts.items())), one)
             captions = _listed(_text(cells.get(caption)))
             kept.about["caption"] += captions
             if negatives:
-                kept.about[NEGATIVE] += _listed(_text(cells.get(NEGATIVE))) or [None] * len(captions)
+                kept.about[NEGATIVE] += _negatives(cells, len(captions), f"{self.path}, {place}")
         return list(found.values())
 
 
@@ -129,6 +128,18 @@ def chosen(columns: Sequence[str], name: str | None, usual: Sequence[str], kind:
     if name not in columns:
         raise ValueError(f"{place} has no column {name!r} ({option}); it has {', '.join(columns) or 'none'}.")
     return name
+
+
+def _negatives(cells: dict[str, Any], captions: int, place: str) -> list[Any]:
+    negatives = _listed(_text(cells.get(NEGATIVE)))
+    if not captions or not any(negatives):
+        return [None] * captions
+    if len(negatives) != captions:
+        raise ValueError(
+            f"{place}, has {len(negatives)} entries in the column {NEGATIVE} for {captions} captions. Give one for each "
+            "caption, null where there is none."
+        )
+    return negatives
 
 
 def _listed(value: Any) -> list[Any]:

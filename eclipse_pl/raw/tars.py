@@ -2,7 +2,7 @@
 
 KEY.png | .jpg | .webp ...       image (suffixes of `names.IMAGES`, in any case)
 KEY.txt                          caption; if it is missing or blank, KEY.json holds the caption (`texts`)
-KEY.json                         optional: captions; "split" (train, val or test), "group" and "subset" of the pair
+KEY.json                         optional: captions and negative captions; "split" (train, val or test), "group" and "subset"
 KEY.negative.png (or .jpg ...)   optional: hard negative, the image of a caption with swapped attributes
 """
 

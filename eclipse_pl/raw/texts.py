@@ -3,6 +3,9 @@
 KEY.txt holds the caption. If it is missing or blank, the first of "caption", "captions", "text" and "TEXT" in KEY.json that
 is neither null nor blank does: one string, or a list of strings for several captions. Both files are UTF-8, or UTF-16 or
 UTF-32 with a byte order mark. A row of a table takes the place of KEY.json.
+
+"negative_caption" in KEY.json is a hard negative: the caption with swapped attributes, which does not describe the image. For
+several captions it is a list with an entry for each, null or blank where a caption has none.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from eclipse_pl.formats.text_file import MARKS
 from eclipse_pl.raw.reasons import BAD_CAPTION, BAD_JSON, BAD_NEGATIVE_CAPTION, NO_CAPTION, ODD_TEXT
 
 CAPTIONS = ("caption", "captions", "text", "TEXT")
+NEGATIVE = "negative_caption"
 _KINDS = {
     bool: "true or false",
     int: "a number",
@@ -33,33 +37,21 @@ class NoPairError(Exception):
         self.kind, self.detail = kind, detail
 
 
-def captions_of(txt: bytes | None, about: dict[str, Any]) -> list[str]:
-    """Return the captions, at least one, without surrounding blanks."""
+def captions_of(txt: bytes | None, about: dict[str, Any]) -> list[tuple[str, str | None]]:
+    """Return the captions, at least one, each with its negative caption or None; all without surrounding blanks."""
     written = "" if txt is None else decoded(txt, "txt", BAD_CAPTION).strip()
-    captions = [written] if written else next((found for name in CAPTIONS if (found := _listed(about, name))), [])
+    captions = [written] if written else next((found for name in CAPTIONS if any(found := _listed(about, name))), [])
     if not captions:
         named = "" if not about or about.keys() & set(CAPTIONS) else f"its fields are {', '.join(sorted(about)[:6])}"
         raise NoPairError(NO_CAPTION, named)
-    for caption in captions:
-        require_plain(caption, "caption")
-    return captions
-
-
-def negative_captions_of(about: dict[str, Any], captions: int) -> list[str | None]:
-    """Return the hard negative of each caption: a text with swapped attributes, which does not describe the image.
-
-    "negative_caption" is a text, or for several captions a list with an entry for each. None stands for null and for blanks.
-    """
-    found = about.get("negative_caption")
-    several = found if isinstance(found, list) else [found]
-    if found is None:
-        return [None] * captions
-    if len(several) != captions:
-        raise NoPairError(BAD_NEGATIVE_CAPTION, f"{len(several)} for {captions} captions")
-    for one in several:
-        if not (one is None or isinstance(one, str)):
-            raise NoPairError(BAD_NEGATIVE_CAPTION, f"one is {kind_of(one)}")
-    return [require_plain(one.strip(), "negative_caption") or None if one else None for one in several]
+    negatives = _listed(about, NEGATIVE, BAD_NEGATIVE_CAPTION, or_null=True)
+    if not any(negatives):
+        negatives = [""] * len(captions)
+    if len(negatives) != len(captions):
+        place = " of the txt" if written else ""
+        raise NoPairError(BAD_NEGATIVE_CAPTION, f"{len(negatives)} for {len(captions)} captions{place}")
+    pairs = [pair for pair in zip(captions, negatives, strict=True) if pair[0]]
+    return [(require_plain(one, "caption"), require_plain(other, NEGATIVE) or None) for one, other in pairs]
 
 
 def about_of(content: bytes | None) -> dict[str, Any]:
@@ -99,14 +91,15 @@ def kind_of(value: Any) -> str:
     return _KINDS.get(type(value), "text")
 
 
-def _listed(about: dict[str, Any], name: str) -> list[str]:
+def _listed(about: dict[str, Any], name: str, kind: str = BAD_CAPTION, or_null: bool = False) -> list[str]:
+    """The text or texts of a field, blanks included."""
     found = about.get(name)
     several = found if isinstance(found, list) else [] if found is None else [found]
     for one in several:
-        if not isinstance(one, str):
+        if not (isinstance(one, str) or (or_null and one is None)):
             where = "a list with " if isinstance(found, list) else ""
-            raise NoPairError(BAD_CAPTION, f"its {name!r} is {where}{kind_of(one)}")
-    return [one.strip() for one in several if one.strip()]
+            raise NoPairError(kind, f"its {name!r} is {where}{kind_of(one)}")
+    return [(one or "").strip() for one in several]
 
 
 def _number(digits: str) -> int | float:

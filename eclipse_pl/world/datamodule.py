@@ -44,7 +44,7 @@ class WorldDataModule(EmbeddingDataModule):
             ``unseen`` has those that the caption names, ``unsaid`` the others.
         captions_per_scene: The captions of each scene. They share the scene's image.
         train_negatives: Whether training captions have hard negatives too: captions with two attributes swapped, for the
-            prior's ``hard_negatives``. None names a composition that training does not show.
+            prior's ``hard_negatives``. They name no composition that training does not show.
         states: How the captions are stored, as in `data_prep embed --states`. With "tokens" the encoder is the world's.
         **options: The options of EmbeddingDataModule.
     """

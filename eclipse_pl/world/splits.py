@@ -37,14 +37,17 @@ class ScenePair:
     def at_detail(self, detail: float, number: int = 0) -> ScenePair:
         """The same scene with its caption ``number`` at a detail (`captions.describe`).
 
-        A counterpart that this caption describes too is no hard negative, and is left out.
+        A counterpart that this caption describes too is no hard negative, and is left out. So is the counterpart's caption if
+        it describes this scene too: "a red square" leaves out the texture of a dotted one.
         """
         if (detail, number) == (1, 0):
             return self
         caption, other = describe(self.scene, self.wording, detail, number), self.negative
         if other is None or fits(parse(caption, vague=detail < 1), other.objects):
             return replace(self, caption=caption, negative=None, negative_caption=None)
-        return replace(self, caption=caption, negative_caption=describe(other, self.wording, detail, number))
+        swapped = describe(other, self.wording, detail, number)
+        true = fits(parse(swapped, vague=detail < 1), self.scene.objects)
+        return replace(self, caption=caption, negative_caption=None if true else swapped)
 
 
 def names_held_out_pair(caption: str) -> bool:
