@@ -1,4 +1,4 @@
-"""The answer of a parser of arguments before it ends the process: one sentence that names the key, its file and its line."""
+"""Error messages of the command line: one sentence with the key, its file and its line."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def call(function: Callable[..., Any], words: Sequence[str] | None, prog: str, *
 
 
 def answer_in_one_sentence(parser: Any, words: Any, others: Callable[[], list[str]] = list) -> None:
-    """Make a parser answer so, and tell it the words of its command line, in whose files a wrong key stands."""
+    """Make a parser report a mistake in one sentence. A wrong key is looked up in the files that ``words`` name."""
 
     def error(self: Any, message: str, ex: Exception | None = None) -> NoReturn:
         if not self.exit_on_error:
@@ -150,7 +150,7 @@ class Problems:
 
 
 def as_list(problems: Sequence[str]) -> str:
-    """One problem as it is, several on a line each."""
+    """One problem unchanged; several as a list, one a line."""
     if len(problems) == 1:
         return problems[0]
     return "\n".join([f"{len(problems)} problems:", *(f"  - {problem}" for problem in problems)])
@@ -194,7 +194,7 @@ def sentence(message: str, error: BaseException | None, words: Sequence[str]) ->
             kind, text = found[1], text[found.end() :].strip()
         if text and text not in reasons:
             reasons.append(text)
-    reasons = what_counts(reasons)
+    reasons = useful_reasons(reasons)
     if keys and not kind and any(map(UNKNOWN.search, reasons)):
         kind = class_of(keys[-1], words, files)
     of = f" of {kind.rpartition('.')[2]}" if kind else ""
@@ -203,7 +203,7 @@ def sentence(message: str, error: BaseException | None, words: Sequence[str]) ->
     return f"{head}{reason.rstrip('.')}{hint(reason, kind)}{place(reason, keys, kind, files)}."
 
 
-def what_counts(reasons: list[str]) -> list[str]:
+def useful_reasons(reasons: list[str]) -> list[str]:
     """Drop reasons of no use: a word was tried as a path, as the content of that file, and as a class."""
     for path in [found[1] for found in map(NO_FILE.fullmatch, reasons) if found]:
         if Path(path).suffix in (".yaml", ".yml", ".json") and not Path(path).is_file():
@@ -231,8 +231,8 @@ def hint(reason: str, kind: str) -> str:
     if unknown is None or not kind:
         return ""
     known = options_of(kind) or set()
-    near = difflib.get_close_matches(unknown_name(unknown, kind), sorted(known), n=1)
-    return f"; near it: {near[0]}" if near else ""
+    found = difflib.get_close_matches(unknown_name(unknown, kind), sorted(known), n=1)
+    return f"; near it: {found[0]}" if found else ""
 
 
 def options_of(kind: str) -> set[str] | None:
@@ -264,7 +264,7 @@ def class_of(key: str, words: Sequence[str], files: list[Path]) -> str:
 
 
 def unknown_name(unknown: re.Match[str], kind: str) -> str:
-    """The word that is wrong: the first of a class's option, whatever stands in it, the last of a group's."""
+    """The unknown part of a dotted key: the first part if a class is known, else the last."""
     path = next(filter(None, unknown.groups())).split(".")
     return path[0] if kind else path[-1]
 
@@ -281,8 +281,8 @@ def config_files(words: Sequence[str]) -> list[Path]:
             continue
         found.append(path)
         with contextlib.suppress(yaml.YAMLError, UnicodeDecodeError):
-            for _, value in entries(yaml.compose(path.read_text(encoding="utf-8"))):
-                waiting.append(path.parent / value.value if isinstance(value, yaml.ScalarNode) else path.parent)
+            values = [value for _, value in entries(yaml.compose(path.read_text(encoding="utf-8")))]
+            waiting += [path.parent / value.value for value in values if isinstance(value, yaml.ScalarNode)]
     return found
 
 
@@ -324,7 +324,7 @@ def place(reason: str, keys: list[str], kind: str, files: list[Path]) -> str:
 
 @contextlib.contextmanager
 def exit_as_error() -> Iterator[None]:
-    """Nothing is printed within.
+    """Turn an exit in the block into a ValueError. Nothing is printed in the block.
 
     Raises:
         ValueError: The error that would have been printed.
@@ -335,45 +335,6 @@ def exit_as_error() -> Iterator[None]:
             yield
     except SystemExit as stop:
         raise ValueError(" ".join(reasons.getvalue().rpartition("error: ")[2].split())) from stop
-
-
-def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested groups as dotted keys, which are the flags of the command line. Lists are values."""
-    if not isinstance(tree, dict) or not tree:
-        return {prefix: tree}
-    return {
-        key: value
-        for name, child in tree.items()
-        for key, value in flat(child, f"{prefix}.{name}" if prefix else name).items()
-    }
-
-
-def within(key: str, groups: Iterable[str]) -> bool:
-    """Whether a dotted key is one of the groups, or lies in one."""
-    return any(key == name or key.startswith(f"{name}.") for name in groups)
-
-
-def ending_in(words: str, keys: Iterable[str]) -> list[str]:
-    """Keys with these last words; ``init_args`` is no word of its own."""
-    return [key for key in keys if f".{'.'.join(words_of(key))}".endswith(f".{words}")]
-
-
-def words_of(key: str) -> list[str]:
-    return [word for word in key.split(".") if word != "init_args"]
-
-
-def shortest(keys: Iterable[str]) -> dict[str, str]:
-    """The fewest last words of each dotted key that no other key ends in; ``init_args`` is no word of its own."""
-    words = {key: words_of(key) for key in keys}
-
-    def short(key: str) -> str:
-        for count in range(1, len(words[key]) + 1):
-            ending = words[key][-count:]
-            if sum(other[-count:] == ending for other in words.values()) == 1:
-                return ".".join(ending)
-        return key
-
-    return {key: short(key) for key in words}
 
 
 def one_of(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -1,7 +1,8 @@
-"""Atomic writes of files, and locks of folders."""
+"""Atomic writes and hashes of files, and locks of folders."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
@@ -40,6 +41,15 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path``, completely or not at all."""
     with atomic_path(path) as partial:
         partial.write_bytes(content)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def json_bytes(content: Any) -> bytes:

@@ -47,7 +47,7 @@ class Estimate:
     high: float
     n: int
     method: str = ""
-    """How the interval was made, or why there is none (`WITHOUT`); empty where that goes without saying."""
+    """How the interval was made, or why there is none (`WITHOUT`); empty if no table has to state it."""
 
     @classmethod
     def without(cls, mean: float, n: int, why: str = "") -> Estimate:
@@ -231,7 +231,7 @@ def newcombe_interval(groups: Groups) -> Estimate:
 
 
 def wilson(share: float, n: float) -> tuple[float, float]:
-    """The score interval of Wilson (1927); ``n`` need not be whole, as scipy wants it."""
+    """The score interval of Wilson (1927); ``n`` may be a fraction, which scipy does not allow."""
     square = NORMAL**2
     middle = (share + square / (2 * n)) / (1 + square / n)
     half = NORMAL * math.sqrt(share * (1 - share) / n + square / (4 * n * n)) / (1 + square / n)
@@ -269,7 +269,7 @@ def studentised_interval(parts: Sequence[Groups]) -> Estimate:
         moved += means
         variances += errors
     with np.errstate(divide="ignore", invalid="ignore"):
-        # no error at all: all groups that were drawn are alike, and the deviation is infinitely many of it, or none
+        # where all drawn groups are alike the standard error is 0: the ratio is infinite, and 0 / 0 counts as 0
         deviations = np.nan_to_num(moved / np.where(variances > (1e-9 * scale) ** 2, np.sqrt(variances), 0.0), nan=0.0)
     low, high = np.quantile(deviations, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="inverted_cdf")
     student = t_quantile(n - len(parts))

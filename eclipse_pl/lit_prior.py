@@ -30,7 +30,7 @@ from eclipse_pl.training.seeds import place_seed, seed_generators
 
 
 class LitPrior(L.LightningModule):
-    """The thin shell that trains a prior: it logs every loss term by its name, and works with any prior.
+    """The LightningModule that trains any prior. It logs every loss term by its name.
 
     Args:
         prior: The prior to train. Its space is linked from the data.
@@ -62,7 +62,7 @@ class LitPrior(L.LightningModule):
         self.compile_mode: Mode | None = compile
         self._compiled: CompiledLosses | None = None
         self.loaded_step = 0
-        """Steps behind the weights that were loaded from a checkpoint; validate and test count none themselves."""
+        """Training steps of the weights that were loaded from a checkpoint; validate and test count none themselves."""
         self.training_data: TrainingData = []
         """The sets of shards that the weights were trained on, one after the other; checkpoints keep it."""
         self.schedule_steps: int | None = None
@@ -105,7 +105,7 @@ class LitPrior(L.LightningModule):
             wind_forward(self.trainer.optimizers[0], schedule, *self._optimizer_and_schedule(), self.trainer.global_step)
 
     def training_step(self, batch: EmbeddingBatch, batch_idx: int) -> Tensor | None:
-        """Nothing in it waits for the device, but where the step is logged."""
+        """It does not wait for the device, except in steps that are logged."""
         trainer = self.trainer
         seed_generators(batch.image_embed.device, place_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
         begins_step = batch_idx % trainer.accumulate_grad_batches == 0
@@ -140,8 +140,7 @@ class LitPrior(L.LightningModule):
     def on_validation_start(self) -> None:
         self.require_finite()
 
-    def on_train_end(self) -> None:
-        self.require_finite()
+    on_train_end = on_validation_start
 
     def on_validation_epoch_start(self) -> None:
         self.sampling_seconds, self.loss_sums, self.evaluated_pairs = 0.0, {}, 0
@@ -163,13 +162,7 @@ class LitPrior(L.LightningModule):
         self.log_dict({f"{stage}/{name}": mean for name, mean in means.items()}, sync_dist=True)
 
     def validation_step(self, batch: EmbeddingBatch, batch_idx: int) -> Tensor:
-        return self._evaluation_step(batch)
-
-    def test_step(self, batch: EmbeddingBatch, batch_idx: int) -> Tensor:
-        return self._evaluation_step(batch)
-
-    def _evaluation_step(self, batch: EmbeddingBatch) -> Tensor:
-        # a validation that a resumed run makes up for is the one that was not made
+        # seeded by its first pair, so that a resumed run repeats a missed validation exactly
         torch.manual_seed(place_seed(int(batch.index[0])))
         losses = self.prior.losses(batch)
         for name, value in losses.items():
@@ -180,6 +173,8 @@ class LitPrior(L.LightningModule):
         predicted = self.prior.sample(batch.text, generators)
         self.sampling_seconds += clock(batch.image_embed.device) - start
         return predicted
+
+    test_step = validation_step
 
     def configure_optimizers(self) -> Any:
         if not any(parameter.requires_grad for parameter in self.prior.parameters()):
@@ -223,7 +218,7 @@ class LitPrior(L.LightningModule):
         return {f"gradient_norm/{name}": total_norm(gradient).item() for name, gradient in gradients.items()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Whoever saves: no checkpoint holds weights that a loss was not finite for."""
+        """Before every checkpoint, refuse weights after a loss that was not finite."""
         self.require_finite()
         tensors, identity = self.prior.space.state()
         checkpoint["space"] = {"tensors": tensors, "identity": identity}

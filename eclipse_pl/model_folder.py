@@ -11,6 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from eclipse_pl.files import file_sha256
+
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 GONE = {"stabilityai/stable-diffusion-2": "sd2-community", "runwayml/stable-diffusion-": "stable-diffusion-v1-5"}
@@ -133,8 +135,4 @@ def sha256_of_all(files: Sequence[Path]) -> str:
 
 @lru_cache
 def _sha256(path: Path, _modified: int, _size: int) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()[:16]
+    return file_sha256(path)[:16]

@@ -10,8 +10,8 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from eclipse_pl.__main__ import main as command
-from eclipse_pl.arguments import flat
 from eclipse_pl.cli import main
+from eclipse_pl.dotted_keys import flat
 from eclipse_pl.priors.baselines import MeanImagePrior
 from eclipse_pl.run import read_metrics
 from eclipse_pl.sweeps.sweep_file import SweepFile

@@ -10,8 +10,8 @@ import pytest
 import torch
 import yaml
 
-from eclipse_pl.arguments import flat
 from eclipse_pl.cli import main
+from eclipse_pl.dotted_keys import flat
 from tests.helpers.runs import metrics, write_experiment
 
 ROOT = Path(__file__).parent.parent / "experiments"

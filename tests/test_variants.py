@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from eclipse_pl.arguments import flat, shortest
+from eclipse_pl.dotted_keys import flat, shortest
 from eclipse_pl.intervals import Estimate
 from eclipse_pl.reports.charts import COLOURS, axis, colour, dash, labels
 from eclipse_pl.reports.comparison import Comparison, natural

@@ -159,16 +159,13 @@ class LatentEvaluation(L.Callback):
                 means = {row: {name: _means(one) for name, one in of.items()} for row, of in self._distribution.items()}
         table, means = trainer.strategy.broadcast((table, means))
         self._beside = {name: row for name, row in table.items() if name != THIS_PRIOR}
-        logged = {"" if subset == ALL else f"{subset}/": metrics for subset, metrics in table[THIS_PRIOR].items()}
-        logged |= {f"{row}/": subsets[ALL] for row, subsets in self._beside.items()}
-        for row, of_subsets in means.items():
-            for subset, metrics in of_subsets.items():
+        logged = {THIS_PRIOR: table[THIS_PRIOR]} | {row: {ALL: subsets[ALL]} for row, subsets in self._beside.items()}
+        for row, subsets in logged.items():
+            for subset, metrics in subsets.items():
                 path = ("" if row == THIS_PRIOR else f"{row}/") + ("" if subset == ALL else f"{subset}/")
-                if path in logged:
-                    logged[path] = logged[path] | metrics
-        for path, metrics in logged.items():
-            # every rank holds the same values already; sync_dist states that to Lightning
-            pl_module.log_dict({f"{stage}/{path}{name}": value for name, value in metrics.items()}, sync_dist=True)
+                found = metrics | means.get(row, {}).get(subset, {})
+                # every rank holds the same values already; sync_dist states that to Lightning
+                pl_module.log_dict({f"{stage}/{path}{name}": value for name, value in found.items()}, sync_dist=True)
 
 
 def _means(estimates: dict[str, Estimate]) -> dict[str, float]:
@@ -176,7 +173,7 @@ def _means(estimates: dict[str, Estimate]) -> dict[str, float]:
 
 
 def steps_behind(trainer: L.Trainer, module: L.LightningModule) -> int:
-    """Training steps behind the weights, also where they were loaded and nothing was trained."""
+    """Training steps of the weights, also if they were loaded and not trained here."""
     assert isinstance(module, LitPrior)
     return max(trainer.global_step, module.loaded_step)
 

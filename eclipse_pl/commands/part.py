@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from eclipse_pl.arguments import exit_as_error, flat, sentence_parser
+from eclipse_pl.arguments import exit_as_error, sentence_parser
 from eclipse_pl.compbench.compbench import CompBench
 from eclipse_pl.decoders.decoder import Decoder
+from eclipse_pl.dotted_keys import flat
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.priors.checkpoint import read_config
 from eclipse_pl.priors.named_class import named_class

@@ -1,4 +1,4 @@
-"""``manifest.json``: the content of a set of shards, and its places in each tar (see docs/data.md and docs/design.md).
+"""``manifest.json``: the content of a set of shards, and where each record is in its tar: docs/data.md, docs/design.md.
 
 {"schema": 2, "space": {...}, "space_sha256": "...",
  "made_by": "python -m data_prep embed ...", "asked": {"val": 0.4, "test": 0.0},
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from eclipse_pl.data.states import States, states_of
-from eclipse_pl.files import write_json
+from eclipse_pl.files import file_sha256, write_json
 
 SCHEMA = 2
 MANIFEST_NAME = "manifest.json"
@@ -114,11 +114,7 @@ class ShardEntry:
             return f"has {size} bytes instead of {self.bytes}"
         if check != "sha256":
             return None
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
-        return None if digest.hexdigest() == self.sha256 else "has other bytes than were written (sha256 differs)"
+        return None if file_sha256(path) == self.sha256 else "has other bytes than were written (sha256 differs)"
 
     def to_json(self) -> dict[str, Any]:
         # not asdict, whose deep copies take most of the time of a digest

@@ -56,7 +56,7 @@ class FlowPrior(GuidedPrior):
             caption, and the network reads no caption (CrossFlow, Liu et al. 2025, 2412.15213); see `TextSource`. For guidance
             training leads the fraction ``condition_dropout`` of the captions to the image of another pair.
         source_layers: Blocks of the network that turns a caption into the mean of that Gaussian; null takes 2. Ours.
-        kl_weight: Weight of the divergence of that Gaussian from N(0, I), the mean over dimensions; null takes 0.1. Ours:
+        kl_weight: Weight of the KL divergence of that Gaussian from N(0, I), the mean over dimensions; null takes 0.1. Ours:
             CrossFlow's weight belongs to latents of images. With 0 the source may lose its variance, and then all samples of
             a caption are equal.
         weights: Initial weights: a run, one of its checkpoints, or a released prior; see `open_saved`.
@@ -103,7 +103,7 @@ class FlowPrior(GuidedPrior):
     def sample_with(
         self, steps: int | None = None, guidance_scale: float | None = None, sampler: Sampler | None = None
     ) -> None:
-        """Set the options of the sampler; None keeps what was set. The weights stay as they are.
+        """Set the options of the sampler; None keeps the present value. The weights stay as they are.
 
         Raises:
             ValueError: A value is not valid, or guidance lacks the empty prompt.
@@ -135,7 +135,7 @@ class FlowPrior(GuidedPrior):
     def losses(self, batch: EmbeddingBatch) -> dict[str, Tensor]:
         """``flow``: mean squared error of the velocity at random sigmas (Liu et al. 2023, Eq. 1).
 
-        With a text source also ``kl``, the divergence of the source, before its weight.
+        With a text source also ``kl``, the KL divergence of the source, before its weight.
         """
         embed = self.network.standardise(batch.image_embed)
         sigma = self.path.draw(len(batch), self.levels, embed.device)

@@ -81,7 +81,7 @@ class GuidedPrior(Prior):
         """Set the number of sampling steps. Raises ValueError if it is not valid."""
 
     def sample_with(self, steps: int | None = None, guidance_scale: float | None = None) -> None:
-        """Set the options of the sampler; None keeps what was set. The weights stay as they are.
+        """Set the options of the sampler; None keeps the present value. The weights stay as they are.
 
         Raises:
             ValueError: A value is not valid, or guidance lacks the empty prompt.

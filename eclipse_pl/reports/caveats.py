@@ -79,7 +79,7 @@ def on_schedules(comparison: Comparison) -> list[str]:
         return []
     return [
         f"The schedule of the learning rate was not finished in {len(early)} of {len(comparison.runs)} runs: "
-        f"{enumerate_names(early)}. At its end the order may be another."
+        f"{enumerate_names(early)}. The order of the variants may differ at its end."
     ]
 
 
@@ -215,7 +215,7 @@ def on_costs(latent: LatentComparison) -> list[str]:
         trained = run.fact("trained_steps")
         if trained is not None and trained > run.step:
             found.append(
-                f"{run} was measured after step {run.step} and trained to step {trained}: its last steps do not show."
+                f"{run} was measured after step {run.step} and trained to step {trained}: its last steps are not measured."
             )
     return found
 
@@ -225,7 +225,7 @@ def on_latent_scope(latent: LatentComparison) -> list[str]:
     found = [f"All of it holds for {f'these {pairs:,} pairs' if pairs else 'this split'}, and not for other data."]
     if latent.others and max(len(variant.runs) for variant in latent.variants) > 1:
         found.append(
-            "Intervals of means and differences are over training seeds; those of win rates over images, seeds fixed."
+            "Intervals of means and differences are over training seeds, those of win rates over images with fixed seeds."
         )
     return [*found, "These metrics are of embeddings. Only a decoder and scorers can show whether images get better."]
 
@@ -245,7 +245,7 @@ def on_distributions(report: Report) -> list[str]:
     if math.isclose(distribution.context.get("upper bound", {}).get(ALL, {}).get("spread", 0.0), 0.0, abs_tol=1e-6):
         found.append(
             "The upper bound of distributions is the true image itself: no prior reaches its energy score of 0, because a "
-            "caption does not tell all of an image, and its spread of 0 is no aim."
+            "caption does not determine its image, and a spread of 0 is not a goal."
         )
     return found
 
@@ -306,14 +306,12 @@ def decoder_words(run: RunRecord, studied: Sequence[str] = ()) -> str:
 def on_score_differences(scores: ScoreComparison) -> list[str]:
     """Of the means over categories, or of the only category."""
     columns = {scorer: columns for scorer in scores.scorers if (columns := scores.columns(scorer))}
-    every = [
-        scores.difference(variant, one) for variant in scores.others for of_scorer in columns.values() for one in of_scorer
-    ]
 
     def differences(variant: Variant) -> dict[str, Estimate]:
         return {scorer: scores.difference(variant, first) for scorer, (first, *_) in columns.items()}
 
-    read = sum(one.has_interval for one in every)
+    each = [column for of_scorer in columns.values() for column in of_scorer]
+    read = sum(scores.difference(variant, column).has_interval for variant in scores.others for column in each)
     return on_differences(scores, differences, "all scorers", "the mean over categories", read)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from eclipse_pl.arguments import flat
+from eclipse_pl.dotted_keys import flat
 from eclipse_pl.reports.remedies import finish, measure_again, measure_on_one_set
 from eclipse_pl.reports.run_record import RunRecord
 

@@ -6,7 +6,7 @@ import io
 import math
 from typing import Any
 
-from eclipse_pl.arguments import ending_in, shortest
+from eclipse_pl.dotted_keys import ending_in, shortest
 from eclipse_pl.latent.metrics import ALL
 from eclipse_pl.reports.comparison import Comparison
 from eclipse_pl.reports.distribution_comparison import DistributionComparison

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from eclipse_pl.arguments import flat
 from eclipse_pl.callbacks.latent import THIS_PRIOR, Rows
 from eclipse_pl.callbacks.training_data import TRAINING_DATA_FILE
+from eclipse_pl.dotted_keys import flat
 from eclipse_pl.intervals import EXACT, STUDENTISED, Estimate
 from eclipse_pl.latent.metrics import ALL, COUNTERS, ROWS
 from eclipse_pl.priors.checkpoint import TrainingData, read_config

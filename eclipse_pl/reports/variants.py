@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
-from eclipse_pl.arguments import ending_in, flat, shortest, within
+from eclipse_pl.dotted_keys import ending_in, flat, shortest, within
 from eclipse_pl.reports.run_record import SEEDS, RunRecord, Seeds
 
 NOT_COUNTED = (
@@ -30,7 +30,7 @@ TRAINING_DATA = "training_data"
 """Stands among the settings of a variant, although it is no key of a config."""
 
 Named = list[tuple[int, RunRecord]]
-"""Runs, and the numbers of the places that named them."""
+"""Each run with the numbers of the arguments that name it."""
 Group = tuple[str, Named, dict[str, Any]]
 """Name, runs and settings of a variant."""
 
@@ -60,7 +60,7 @@ class Variant:
 
 
 def group(runs: Named, studied: Sequence[str] = ()) -> tuple[list[Variant], list[tuple[RunRecord, RunRecord]]]:
-    """Variants in the order they were named in, those of one place by their settings; and runs that are one run twice.
+    """Return the variants in the order of the arguments that name them, within one by settings, and pairs of equal runs.
 
     Of runs with equal config and seeds the one that was measured last is kept: the second of each two. The folder of a
     benchmark gives its scorecard to the run whose prior it tested, if that was named too. The upper bound comes last.
@@ -136,7 +136,7 @@ def by_config(runs: Named, studied: Sequence[str]) -> list[Group]:
 
 
 def by_text_to_image(runs: Named) -> list[Group]:
-    """Pipelines, released priors, the upper bound: named after what generates, and by their options where two share a name."""
+    """Pipelines, released priors, the upper bound: by name, and with their options if two have the same name."""
     found: dict[str, Named] = {}
     for number, run in runs:
         found.setdefault(canonical(run.scores.text_to_image) if run.scores else str(run), []).append((number, run))
@@ -169,7 +169,7 @@ def one_a_seed(runs: list[RunRecord]) -> tuple[dict[Seeds, RunRecord], list[tupl
 
 
 def counted(config: dict[str, Any], studied: Sequence[str] = ()) -> dict[str, Any]:
-    """What a run computes, but for its seeds; and what is studied."""
+    """The settings that affect the result, without seeds, and the settings that are studied."""
     return {key: value for key, value in config.items() if key in studied or not within(key, (*SEEDS, *NOT_COUNTED))}
 
 
@@ -180,7 +180,7 @@ def differing(configs: list[dict[str, Any]]) -> list[str]:
 
 
 def names_of(settings: list[dict[str, Any]]) -> list[str]:
-    """A name for each variant: the settings in which those differ that have them, in the shortest words that are clear.
+    """A name for each variant: the settings with several values, by the shortest keys that are unambiguous.
 
     ``contrastive_weight=0.2`` for ``model.prior.init_args.contrastive_weight``; a class has its own name. Settings that
     some lack are left out where the rest is enough to distinguish the variants.
@@ -196,7 +196,7 @@ def names_of(settings: list[dict[str, Any]]) -> list[str]:
 
 
 def numbered(names: list[str]) -> list[str]:
-    """With a number behind each, where two are equal."""
+    """The names, each with a number if two are equal."""
     return names if len(set(names)) == len(names) else [f"{name} ({number + 1})" for number, name in enumerate(names)]
 
 
@@ -258,5 +258,5 @@ def ending(words: tuple[str, ...], all_words: list[tuple[str, ...]]) -> str:
 
 
 def trained_on(run: RunRecord, names: dict[str, str]) -> str:
-    """``coco/shards``; both where it was resumed on others."""
+    """``coco/shards``; several if it was resumed on others."""
     return ", then ".join(names[one["sha256"]] for one in run.training_data) or "unknown"

@@ -15,7 +15,7 @@ from eclipse_pl.sweeps.results import Line, line_of, shortened, table_of
 
 
 class KeptRuns:
-    """Finished runs in a file that outlives the sweep's folder. Another machine, or this one on another day, goes on from it.
+    """Finished runs in a file outside the sweep's folder. Another machine, or a later call, resumes the sweep from this file.
 
     A line is that of ``sweep.csv`` with the ``commit`` of the code. Above the lines stand the last command and a count.
 
@@ -46,13 +46,12 @@ class KeptRuns:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise self._cannot_write(error) from error
+            raise self._cannot_write(error.strerror) from error
         if self.path.is_dir() or not os.access(self.path.parent, os.W_OK):
             raise self._cannot_write("it is a folder" if self.path.is_dir() else "permission denied")
 
-    def _cannot_write(self, reason: str | OSError) -> ValueError:
-        said = reason if isinstance(reason, str) else reason.strerror
-        return ValueError(f"Cannot write {self.path} ({said}). Choose another file with --csv.")
+    def _cannot_write(self, reason: str | None) -> ValueError:
+        return ValueError(f"Cannot write {self.path} ({reason}). Choose another file with --csv.")
 
     def _read(self) -> dict[str, Line]:
         """{version: line}"""
@@ -96,9 +95,9 @@ class KeptRuns:
         Args:
             statuses: Of the plan's runs, in their order.
         """
-        done = [pair for pair in zip(self.plan.runs, statuses, strict=True) if pair[1].state == "finished"]
-        new = [line_of(*pair) for pair in done if pair[0].version not in self.looked_at]
-        new = [{name: shortened(value) for name, value in line.items()} for line in new]
+        pairs = zip(self.plan.runs, statuses, strict=True)
+        done = [(run, status) for run, status in pairs if status.state == "finished" and run.version not in self.looked_at]
+        new = [{name: shortened(value) for name, value in line_of(*pair).items()} for pair in done]
         self.lines = self._read() if new else self.lines  # another machine may have written it
         changed = {line["version"]: line for line in new if not same(line, self.lines.get(line["version"], {}))}
         if changed:
@@ -114,12 +113,12 @@ class KeptRuns:
         try:
             write_atomically(self.path, (head + table_of(lines)).encode())
         except OSError as error:
-            raise self._cannot_write(error) from error
+            raise self._cannot_write(error.strerror) from error
         self.lines = found
 
 
 def same(new: Line, old: Line) -> bool:
-    """Whether a line of the file says the same, apart from its commit."""
+    """Whether two lines are equal, apart from the commit and empty values."""
     return {name: str(value) for name, value in new.items() if value != ""} == {
         name: value for name, value in old.items() if value != "" and name != "commit"
     }

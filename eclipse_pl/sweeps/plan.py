@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eclipse_pl.arguments import flat
+from eclipse_pl.dotted_keys import flat
 from eclipse_pl.launch.task import Task
 from eclipse_pl.priors.checkpoint import read_config
 from eclipse_pl.sweeps.sweep_file import SweepFile, Values, in_order, near

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from eclipse_pl.arguments import shortest
+from eclipse_pl.dotted_keys import shortest
 from eclipse_pl.launch.task import INTERPRETER
 from eclipse_pl.sweeps.parameter import Parameter
 
