@@ -265,9 +265,9 @@ def studentised_interval(parts: Sequence[Groups]) -> Estimate:
     rng = np.random.default_rng(0)
     moved, variances = np.zeros(BOOTSTRAP_DRAWS), np.zeros(BOOTSTRAP_DRAWS)
     for part in parts:
-        means, errors = resampled(part, rng)
-        moved += means
-        variances += errors
+        deviation, variance = resampled(part, rng)
+        moved += deviation
+        variances += variance
     with np.errstate(divide="ignore", invalid="ignore"):
         # where all drawn groups are alike the standard error is 0: the ratio is infinite, and 0 / 0 counts as 0
         deviations = np.nan_to_num(moved / np.where(variances > (1e-9 * scale) ** 2, np.sqrt(variances), 0.0), nan=0.0)

@@ -40,6 +40,7 @@ class LitPrior(L.LightningModule):
         log_gradient_norms_every: Log the norm of each loss term's own gradient every n steps, on this rank's batch;
             0 is never. It costs one more backward pass a term. ECLIPSE's two terms are balanced by it, since the paper
             leaves reduction and temperature open.
+        compile: Mode of torch.compile for the losses: "default", "reduce-overhead" or "max-autotune"; null does not compile.
     """
 
     def __init__(

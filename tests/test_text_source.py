@@ -13,7 +13,7 @@ from torch.distributions import Normal, kl_divergence
 from eclipse_pl.embedding import EmbeddingBatch, TextCondition
 from eclipse_pl.priors import FlowPrior
 from eclipse_pl.priors.saved import require_same_rule
-from eclipse_pl.priors.text_source import divergence, drawn
+from eclipse_pl.priors.text_source import gaussian_sample, kl_to_standard_normal
 from eclipse_pl.priors.write_released import write_released
 from tests.helpers.every_prior import DIM, SIZES, batch_of, build, space
 
@@ -33,8 +33,8 @@ def generators(count: int) -> list[torch.Generator]:
 def test_the_divergence_is_that_of_torch() -> None:
     mean, log_variance = torch.randn(5, DIM), torch.randn(5, DIM)
     theirs = kl_divergence(Normal(mean, (log_variance / 2).exp()), Normal(0.0, 1.0)).mean()
-    torch.testing.assert_close(divergence(mean, log_variance), theirs)
-    samples = drawn(mean[:1].expand(20_000, -1), log_variance[:1].expand(20_000, -1), torch.randn(20_000, DIM))
+    torch.testing.assert_close(kl_to_standard_normal(mean, log_variance), theirs)
+    samples = gaussian_sample(mean[:1].expand(20_000, -1), log_variance[:1].expand(20_000, -1), torch.randn(20_000, DIM))
     torch.testing.assert_close(samples.mean(0), mean[0], atol=0.1, rtol=0)
     torch.testing.assert_close(samples.var(0).log(), log_variance[0], atol=0.1, rtol=0)
 
@@ -51,7 +51,7 @@ def test_losses_are_the_error_of_the_velocity_and_the_divergence() -> None:
     source = mean + (log_variance / 2).exp() * noise
     indicated = TextCondition.pooled(prior.text_source.indicator[1].expand(3, -1))
     output = prior.network((1 - sigma[:, None]) * embed + sigma[:, None] * source, indicated, 1000 * sigma)
-    flow, kl = (output - (source - embed)).square().mean(), divergence(mean, log_variance)
+    flow, kl = (output - (source - embed)).square().mean(), kl_to_standard_normal(mean, log_variance)
     torch.testing.assert_close(found, {"flow": flow, "kl": kl, "total": flow + 0.5 * kl})
     found["total"].backward()
     without = [name for name, parameter in prior.named_parameters() if parameter.grad is None]
@@ -77,7 +77,9 @@ def test_a_sample_begins_at_the_caption_and_guidance_leaves_out_the_indicator() 
     prior, text = made(steps=1, guidance_scale=2.0).eval(), batch_of([3, 5]).text
     assert prior.text_source is not None
     with torch.no_grad():
-        source = drawn(*prior.text_source(text), torch.stack([torch.randn(DIM, generator=one) for one in generators(2)]))
+        source = gaussian_sample(
+            *prior.text_source(text), torch.stack([torch.randn(DIM, generator=one) for one in generators(2)])
+        )
         any_image, image = (
             prior.network(source, TextCondition.pooled(row.expand(2, -1)), torch.full((2,), 1000.0))
             for row in prior.text_source.indicator

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from eclipse_pl.callbacks.latent_facts import facts_of, write_pairs
-from eclipse_pl.callbacks.latent_rows import read_gallery, redrawn_images, rows_beside
+from eclipse_pl.callbacks.latent_rows import other_rows, read_gallery, redrawn_images
 from eclipse_pl.callbacks.latent_samples import (
     Distribution,
     distribution_of,
@@ -67,7 +67,7 @@ class LatentEvaluation(L.Callback):
         self._parts: list[Measured] = []
         self._predicted: list[Tensor] = []
         """This rank's predictions, a batch each; they stay on this rank."""
-        self._beside: Rows = {}
+        self._other_rows: Rows = {}
         self._distribution: Distribution = {}
         """Of the first rank."""
         self._report: dict[str, Any] = {}
@@ -118,7 +118,7 @@ class LatentEvaluation(L.Callback):
         if self._folder is not None:
             write_pairs(self._folder / "latent_pairs.npz", self._pairs)
             # last, because a run that has it has ended
-            report = {**self._report, "trained_steps": steps_behind(trainer, pl_module)}
+            report = {**self._report, "trained_steps": trained_steps(trainer, pl_module)}
             write_json(self._folder / "latent.json", without_nan(report))
 
     def _evaluate(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -129,22 +129,22 @@ class LatentEvaluation(L.Callback):
         own, predicted = Measured.concatenated(self._parts), torch.cat(self._predicted)
         self._parts, self._predicted = [], []
         # only numbers travel: every rank reads all images from the shards, and searches them for its own predictions
-        measured = torch.cat(on_every_rank(own.index)).sort().values
+        measured = torch.cat(gather_on_all_ranks(own.index)).sort().values
         gallery = read_gallery(data.shards, measured, pl_module.device)
         own.values["rank"] = gallery.ranks(predicted, torch.searchsorted(measured, own.index))
         rows = {THIS_PRIOR: own}
-        if not self._beside:
+        if not self._other_rows:
             redrawn = None
             if self.redraws:
                 redrawn = redrawn_images(data, "test" if stage == "test" else "val", own.index, measured, self.redraws)
-            rows |= rows_beside(
+            rows |= other_rows(
                 trainer, data, own.index, measured, gallery, self.ridge_pairs, bool(self.samples), redrawn, self.samples
             )
-        parts, table, means = on_first_rank(rows), self._beside, {}
+        parts, table, means = gather_on_first_rank(rows), self._other_rows, {}
         if trainer.is_global_zero:
             joined = {name: Measured.join([part[name] for part in parts]) for name in rows}
-            table = {name: row.means() for name, row in joined.items()} | self._beside
-            prior, step = joined[THIS_PRIOR], steps_behind(trainer, pl_module)
+            table = {name: row.means() for name, row in joined.items()} | self._other_rows
+            prior, step = joined[THIS_PRIOR], trained_steps(trainer, pl_module)
             self._report = {
                 "stage": stage,
                 "step": step,
@@ -158,8 +158,8 @@ class LatentEvaluation(L.Callback):
                 self._report["distribution"] = {"samples": self.samples, "redraws": self.redraws, "rows": rows_of_numbers}
                 means = {row: {name: _means(one) for name, one in of.items()} for row, of in self._distribution.items()}
         table, means = trainer.strategy.broadcast((table, means))
-        self._beside = {name: row for name, row in table.items() if name != THIS_PRIOR}
-        logged = {THIS_PRIOR: table[THIS_PRIOR]} | {row: {ALL: subsets[ALL]} for row, subsets in self._beside.items()}
+        self._other_rows = {name: row for name, row in table.items() if name != THIS_PRIOR}
+        logged = {THIS_PRIOR: table[THIS_PRIOR]} | {row: {ALL: subsets[ALL]} for row, subsets in self._other_rows.items()}
         for row, subsets in logged.items():
             for subset, metrics in subsets.items():
                 path = ("" if row == THIS_PRIOR else f"{row}/") + ("" if subset == ALL else f"{subset}/")
@@ -172,7 +172,7 @@ def _means(estimates: dict[str, Estimate]) -> dict[str, float]:
     return {name: estimate.mean for name, estimate in estimates.items()}
 
 
-def steps_behind(trainer: L.Trainer, module: L.LightningModule) -> int:
+def trained_steps(trainer: L.Trainer, module: L.LightningModule) -> int:
     """Training steps of the weights, also if they were loaded and not trained here."""
     assert isinstance(module, LitPrior)
     return max(trainer.global_step, module.loaded_step)
@@ -187,8 +187,8 @@ def without_nan(tree: Any) -> Any:
     return None if isinstance(tree, float) and math.isnan(tree) else tree
 
 
-def on_every_rank(value: Any) -> list[Any]:
-    """Those of all ranks."""
+def gather_on_all_ranks(value: Any) -> list[Any]:
+    """The values of all ranks, on every rank."""
     if not dist.is_initialized():
         return [value]
     everyone: list[Any] = [None] * dist.get_world_size()
@@ -196,8 +196,8 @@ def on_every_rank(value: Any) -> list[Any]:
     return everyone
 
 
-def on_first_rank(value: Any) -> list[Any]:
-    """Those of all ranks on rank 0, nothing on the others."""
+def gather_on_first_rank(value: Any) -> list[Any]:
+    """The values of all ranks on rank 0, an empty list on the others."""
     if not dist.is_initialized():
         return [value]
     everyone: list[Any] | None = [None] * dist.get_world_size() if dist.get_rank() == 0 else None

@@ -27,7 +27,7 @@ WIDEST_RIDGE = 4096
 """Widest condition that ridge regression is solved for: this takes a few hundred MB and tens of seconds."""
 
 
-def rows_beside(
+def other_rows(
     trainer: L.Trainer,
     data: EmbeddingDataModule,
     own: Int[Tensor, " pairs"],

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from eclipse_pl.arguments import one_of
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition, condition_of
-from eclipse_pl.priors.flow_path import Clock, FlowPath, FlowPrediction, Levels, Sampler
+from eclipse_pl.priors.flow_path import FlowPath, FlowPrediction, FlowSchedule, Sampler, SigmaDistribution
 from eclipse_pl.priors.guided import GuidedPrior, network_with_time
 from eclipse_pl.priors.open_saved import open_saved
 from eclipse_pl.priors.prior import gaussian_noise
 from eclipse_pl.priors.standardised import Standardise
-from eclipse_pl.priors.text_source import TextSource, divergence, drawn
+from eclipse_pl.priors.text_source import TextSource, gaussian_sample, kl_to_standard_normal
 
 Source = Literal["noise", "text"]
 
@@ -72,9 +72,9 @@ class FlowPrior(GuidedPrior):
         num_attention_heads: int = 16,
         attention_head_dim: int = 32,
         prediction: FlowPrediction = "velocity",
-        schedule: Clock = "flow",
+        schedule: FlowSchedule = "flow",
         num_train_timesteps: int = 1000,
-        sigma: Levels = "uniform",
+        sigma: SigmaDistribution = "uniform",
         shift: float = 1.0,
         condition_dropout: float = 0.1,
         standardise: Standardise = "diagonal",
@@ -90,8 +90,8 @@ class FlowPrior(GuidedPrior):
         require_source(source, source_layers, kl_weight, sampler, schedule)
         network = network_with_time(space, num_layers, num_attention_heads, attention_head_dim)
         super().__init__(space, network, condition_dropout, standardise, guidance_scale, clamp)
-        one_of("sigma", sigma, get_args(Levels))
-        self.levels = sigma
+        one_of("sigma", sigma, get_args(SigmaDistribution))
+        self.sigma_distribution = sigma
         self.path = FlowPath(prediction, schedule, num_train_timesteps, shift)
         self.source, self.kl_weight = source, 0.1 if kl_weight is None else kl_weight
         sizes = (2 if source_layers is None else source_layers, num_attention_heads, attention_head_dim)
@@ -138,7 +138,7 @@ class FlowPrior(GuidedPrior):
         With a text source also ``kl``, the KL divergence of the source, before its weight.
         """
         embed = self.network.standardise(batch.image_embed)
-        sigma = self.path.draw(len(batch), self.levels, embed.device)
+        sigma = self.path.draw(len(batch), self.sigma_distribution, embed.device)
         noise = gaussian_noise(embed)
         if self.text_source is None:
             flow = self._flow(embed, noise, sigma, self.dropped(batch.text))
@@ -148,7 +148,7 @@ class FlowPrior(GuidedPrior):
             captioned = torch.rand(len(batch), device=embed.device) >= self.condition_dropout
         mean, log_variance = self.text_source(batch.text)
         target = torch.where(captioned[:, None], embed, embed.roll(1, 0))
-        source, kl = drawn(mean, log_variance, noise), divergence(mean, log_variance)
+        source, kl = gaussian_sample(mean, log_variance, noise), kl_to_standard_normal(mean, log_variance)
         flow = self._flow(target, source, sigma, self.text_source.condition(captioned))
         return {"flow": flow, "kl": kl, "total": flow + self.kl_weight * kl}
 
@@ -183,7 +183,7 @@ class FlowPrior(GuidedPrior):
         noise = self.noise_for(text, generator)
         if self.text_source is not None:
             mean, log_variance = self.text_source(text)
-            noise = drawn(mean, log_variance, noise)
+            noise = gaussian_sample(mean, log_variance, noise)
             text = self.text_source.condition(torch.ones(len(text), dtype=torch.bool, device=noise.device))
         *_, embed = self.path.denoise(self.guided(text), noise, self.sigmas, self.sampler, self.clamp, generator)
         return self.network.raw(embed).float()

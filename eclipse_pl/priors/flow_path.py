@@ -24,8 +24,8 @@ from eclipse_pl.priors.prior import gaussian_noise
 from eclipse_pl.priors.schedule import NoiseSchedule, Predict
 
 FlowPrediction = Literal["velocity", "x0"]
-Clock = Literal["flow", "cosine", "linear"]
-Levels = Literal["uniform", "logit_normal"]
+FlowSchedule = Literal["flow", "cosine", "linear"]
+SigmaDistribution = Literal["uniform", "logit_normal"]
 Sampler = Literal["euler", "heun", "stochastic"]
 
 SIGMA_FLOOR = 0.05
@@ -49,11 +49,11 @@ class FlowPath(nn.Module):
     """Sigma of each diffusion step; empty for "flow"."""
 
     def __init__(
-        self, prediction: FlowPrediction = "velocity", schedule: Clock = "flow", steps: int = 1000, shift: float = 1.0
+        self, prediction: FlowPrediction = "velocity", schedule: FlowSchedule = "flow", steps: int = 1000, shift: float = 1.0
     ) -> None:
         super().__init__()
         one_of("prediction", prediction, get_args(FlowPrediction))
-        one_of("schedule", schedule, get_args(Clock))
+        one_of("schedule", schedule, get_args(FlowSchedule))
         if not 0 < shift < math.inf:
             raise ValueError(f"shift is {shift}; it must be above 0 (1, the default, changes nothing).")
         if steps < 2:
@@ -70,9 +70,9 @@ class FlowPath(nn.Module):
         # Not saved, because it is a function of the arguments.
         self.register_buffer("table", table, persistent=False)
 
-    def draw(self, count: int, levels: Levels, device: torch.device) -> Float[Tensor, " count"]:
+    def draw(self, count: int, distribution: SigmaDistribution, device: torch.device) -> Float[Tensor, " count"]:
         """Sigmas of training: uniform on 0 ... 1, or the sigmoid of a standard normal number (Esser et al. 2024, Eq. 19)."""
-        sigma = torch.rand(count, device=device) if levels == "uniform" else torch.randn(count, device=device).sigmoid()
+        sigma = torch.rand(count, device=device) if distribution == "uniform" else torch.randn(count, device=device).sigmoid()
         return self._shifted(sigma)
 
     def mix(

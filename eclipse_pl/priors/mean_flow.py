@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from eclipse_pl.arguments import one_of
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition, condition_of
-from eclipse_pl.priors.flow_path import FlowPath, Levels
+from eclipse_pl.priors.flow_path import FlowPath, SigmaDistribution
 from eclipse_pl.priors.guided import GuidedPrior, network_with_time
 from eclipse_pl.priors.open_saved import open_saved
 from eclipse_pl.priors.prior import gaussian_noise
@@ -61,7 +61,7 @@ class MeanFlowPrior(GuidedPrior):
         num_attention_heads: int = 16,
         attention_head_dim: int = 32,
         num_train_timesteps: int = 1000,
-        sigma: Levels = "uniform",
+        sigma: SigmaDistribution = "uniform",
         shift: float = 1.0,
         interval_share: float = 0.5,
         adaptive_power: float = 1.0,
@@ -74,12 +74,12 @@ class MeanFlowPrior(GuidedPrior):
     ) -> None:
         network = network_with_time(space, num_layers, num_attention_heads, attention_head_dim, interval=True)
         super().__init__(space, network, condition_dropout, standardise, guidance_scale, clamp)
-        one_of("sigma", sigma, get_args(Levels))
+        one_of("sigma", sigma, get_args(SigmaDistribution))
         if not 0 <= interval_share <= 1:
             raise ValueError(f"interval_share is {interval_share}; it must be between 0 (a plain flow) and 1 (default: 0.5).")
         if not 0 <= adaptive_power <= 2:
             raise ValueError(f"adaptive_power is {adaptive_power}; it must be between 0 (no weight) and 2 (default: 1).")
-        self.levels = sigma
+        self.sigma_distribution = sigma
         self.interval_share = interval_share
         self.adaptive_power = adaptive_power
         self.path = FlowPath("velocity", "flow", num_train_timesteps, shift)
@@ -115,13 +115,13 @@ class MeanFlowPrior(GuidedPrior):
                 "noise. Set trainer.precision to bf16-mixed or 32-true."
             )
         embed = self.network.standardise(batch.image_embed)
-        time, noise = self.path.draw(len(batch), self.levels, embed.device), gaussian_noise(embed)
+        time, noise = self.path.draw(len(batch), self.sigma_distribution, embed.device), gaussian_noise(embed)
         interval, between = torch.zeros_like(time), round(self.interval_share * len(batch))
         if between:
             # drawn, because the pairs of a batch are in the order of their files
             rows = torch.rand(len(batch), device=embed.device).argsort()[:between]
             chosen = torch.zeros_like(time, dtype=torch.bool).index_fill(0, rows, True)
-            other = self.path.draw(len(batch), self.levels, embed.device)
+            other = self.path.draw(len(batch), self.sigma_distribution, embed.device)
             interval = torch.where(chosen, (time - other).abs(), interval)
             time = torch.where(chosen, torch.maximum(time, other), time)
         noisy, text, scale = self.path.mix(embed, noise, time), self.dropped(batch.text), self.path.steps

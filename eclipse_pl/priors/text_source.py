@@ -47,13 +47,13 @@ class TextSource(nn.Module):
         return TextCondition.pooled(torch.where(captioned[:, None], self.indicator[1], self.indicator[0]))
 
 
-def drawn(
+def gaussian_sample(
     mean: Float[Tensor, "batch dim"], log_variance: Float[Tensor, "batch dim"], noise: Float[Tensor, "batch dim"]
 ) -> Float[Tensor, "batch dim"]:
     """A sample of each Gaussian, from noise of N(0, I)."""
     return mean + (log_variance / 2).exp() * noise
 
 
-def divergence(mean: Float[Tensor, "batch dim"], log_variance: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:
+def kl_to_standard_normal(mean: Float[Tensor, "batch dim"], log_variance: Float[Tensor, "batch dim"]) -> Float[Tensor, ""]:
     """KL divergence of the Gaussians from N(0, I) (Kingma & Welling 2014, Appendix B), mean over dimensions and batch."""
     return (mean.square() + log_variance.exp() - 1 - log_variance).mean() / 2

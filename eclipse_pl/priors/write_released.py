@@ -80,7 +80,7 @@ def rule_of(prior: DiffusionPrior | FlowPrior) -> dict[str, Any]:
         return {**prior.trained_for, **prior.sampling, **shared, "spacing": prior.spacing}
     # a flow that can be exported begins at noise
     rule = {name: value for name, value in prior.trained_for.items() if name != "source"}
-    return {**rule, **prior.sampling, **shared, "sigma": prior.levels, "shift": prior.path.shift}
+    return {**rule, **prior.sampling, **shared, "sigma": prior.sigma_distribution, "shift": prior.path.shift}
 
 
 def fold_in(prior: DirectPrior, tensors: dict[str, Tensor]) -> None:

@@ -128,8 +128,8 @@ def on_differences(
         found.append(f"Not separated from {comparison.reference.name} by {by}: {enumerate_names(unclear)}.")
     if read > 10:
         found.append(
-            f"The tables of differences hold {read} intervals, each wrong once in 20: expect about {max(1, round(read / 20))} "
-            "to miss by chance."
+            f"The tables of differences hold {read} intervals, each at 95 %: expect about {max(1, round(read / 20))} "
+            "to miss the true value by chance."
         )
     return found
 
