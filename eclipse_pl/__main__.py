@@ -23,7 +23,7 @@ COMMANDS = {
     ),
     "demo": (
         "eclipse_pl.demo.command",
-        "a page where one types and images appear: demo --prior RUN --decoder FILE",
+        "a web page for prompts and their images: demo --prior RUN --decoder FILE",
     ),
     "sample": ("eclipse_pl.commands.sample", "image embeddings of prompts: sample --prior RUN --prompt P"),
     "sweep": (

@@ -42,11 +42,12 @@ REFERENCE = "projection_world"
 ONLY = ""
 """The prior of a sweep that has one."""
 WEIGHTS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+HARD, HARD_WEIGHTS = "model.prior.init_args.hard_negatives", (0.0, 0.03, 0.3, 3.0)
 WEIGHED = {
     "val/cosine": "cosine",
     "val/centred_cosine": "centred cosine",
     "val/R@1": "R@1",
-    "val/hard_negative": "hard negatives",
+    "val/hard_negative": "binding",
 }
 """Metrics that a contrastive term may change."""
 
@@ -153,15 +154,40 @@ def by_guidance(metric: str) -> str:
 
 def by_relative_weight() -> str:
     """A row for each detail and metric, a column for each relative weight of the contrastive term."""
-    runs = [Runs("relative_weight_world", where={"model.prior.init_args.relative_weight": str(one)}) for one in WEIGHTS]
-    rows = []
-    for data, detail in DETAILS.items():
-        for metric, label in WEIGHED.items():
-            found = [one.estimate(ONLY, data, metric) for one in runs]
-            if any(one.n for one in found):
-                numbers = [estimate_text(one, decimals_of(found)) for one in found]
-                rows.append([f"{label}, detail {detail:g}", str(max(one.n for one in found)), *numbers])
-    return markdown(["relative weight", "n", *(f"{one:g}" for one in WEIGHTS)], rows)
+    rows = [
+        (f"{label}, detail {detail:g}", weighed("relative_weight_world", data, metric, WEIGHTS))
+        for data, detail in DETAILS.items()
+        for metric, label in WEIGHED.items()
+    ]
+    return weight_table(rows, WEIGHTS)
+
+
+def by_hard_negatives() -> str:
+    """A row for each metric without and with hard negatives, a column for each relative weight."""
+    rows = [
+        (
+            f"{label}, {how} hard negatives",
+            weighed("contrastive_hard_world", BUDGET_DATA, metric, HARD_WEIGHTS, **{HARD: value}),
+        )
+        for metric, label in (WEIGHED | {"val/energy_score": "energy score"}).items()
+        for how, value in {"without": "False", "with": "True"}.items()
+    ]
+    return weight_table(rows, HARD_WEIGHTS)
+
+
+def weighed(sweep: str, data: str, metric: str, weights: Sequence[float], **where: str) -> list[Estimate]:
+    """Mean over seeds for each relative weight."""
+    runs = [Runs(sweep, where={"model.prior.init_args.relative_weight": str(weight)} | where) for weight in weights]
+    return [one.estimate(ONLY, data, metric) for one in runs]
+
+
+def weight_table(rows: Sequence[tuple[str, Sequence[Estimate]]], weights: Sequence[float]) -> str:
+    written = [
+        [label, str(max(one.n for one in found)), *(estimate_text(one, decimals_of(found)) for one in found)]
+        for label, found in rows
+        if any(one.n for one in found)
+    ]
+    return markdown(["relative weight", "n", *(f"{weight:g}" for weight in weights)], written)
 
 
 READERS = {"world": "learned decoder", "world_nearest": "nearest scene", "world_nearest_5": "five nearest scenes"}
@@ -190,6 +216,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "budget, cosine": lambda: by_budget("val/mean_cosine"),
     "budget, Fréchet distance": lambda: by_budget("val/frechet"),
     "relative weight": by_relative_weight,
+    "hard negatives": by_hard_negatives,
     "images, detail 1": lambda: of_images("world"),
     "images, detail 0.5": lambda: of_images("world_detail_50"),
     "images, vague prompts": lambda: of_images("world_detail_50", "detail_vague_world", ("world", "world_nearest")),

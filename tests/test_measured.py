@@ -111,6 +111,14 @@ def test_tables_of_other_sweeps(measured: ModuleType, tmp_path: Path, monkeypatc
         *(f"0,{data},{weight},{cosine}" for weight, cosine in ((0.0, 0.52), (0.3, 0.5125))),
     )
     assert "| cosine, detail 0.5 | 1 | 0.520 | – | – | 0.512 | – | – | – |" in measured.by_relative_weight()
+    write(
+        tmp_path / "results/contrastive_hard_world.csv",
+        "seed_everything,model.prior.init_args.hard_negatives,model.prior.init_args.relative_weight,val/hard_negative",
+        *(f"0,{hard},0.3,{value}" for hard, value in (("False", 0.75), ("True", 0.875))),
+    )
+    table = measured.by_hard_negatives()
+    assert "| binding, without hard negatives | 1 | – | – | 0.750 | – |" in table
+    assert "| binding, with hard negatives | 1 | – | – | 0.875 | – |" in table
     head = "data,val/energy_score,val/upper_bound/energy_score"
     write(tmp_path / "results/detail_truth_world.csv", head, f"{data},9.5,7.25")
     row = next(line for line in measured.by_detail("val/energy_score").splitlines() if "upper bound" in line)

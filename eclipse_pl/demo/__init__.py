@@ -1,1 +1,1 @@
-"""The live demo: a page where one types and images appear, and the same as a service for programs."""
+"""The live demo: a web page that shows the images of a typed prompt, and a service for programs."""

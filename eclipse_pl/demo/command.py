@@ -1,4 +1,4 @@
-"""python -m eclipse_pl demo: a page on this machine where one types and images appear, and its service for programs."""
+"""python -m eclipse_pl demo: a web page on this machine for prompts and their images, and its service for programs."""
 
 from __future__ import annotations
 
