@@ -284,7 +284,7 @@ def test_an_artifact_of_weights_and_biases_is_staged_offline(
     (log,) = synced.glob("*.wandb")
     artifact, entity = logged_artifact(log)
     assert (artifact.name, artifact.type, artifact.project, entity) == ("world-prior", "model", "priors", "lab")
-    assert list(artifact.aliases) == ["latest", "quickstart-version_0"]
+    assert sorted(artifact.aliases) == ["latest", "quickstart-version_0"]
     metadata = json.loads(artifact.metadata)
     assert (metadata["prior"], metadata["space"], metadata["license"]) == ("EclipsePrior", "world", "mit")
     staged = {entry.path: Path(entry.local_path) for entry in artifact.manifest.contents}
