@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import torch
 from filelock import FileLock
 from jaxtyping import Float
 
+from eclipse_pl.data.chunk import Chunk
 from eclipse_pl.data.datamodule import EmbeddingDataModule
-from eclipse_pl.data.manifest import MANIFEST_NAME, Manifest
+from eclipse_pl.data.manifest import MANIFEST_NAME
 from eclipse_pl.data.remote_folder import is_url, without_query
+from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.data.states import States
 from eclipse_pl.embed.embed_shards import embed_shards
 from eclipse_pl.open_clip_model import local_dir_tag
@@ -24,7 +27,10 @@ from eclipse_pl.world.pairs import write_pairs
 from eclipse_pl.world.redrawing import Redrawing
 from eclipse_pl.world.redrawn_images import redrawn_embeds
 from eclipse_pl.world.scenes import COLOURS
-from eclipse_pl.world.splits import require_colours
+from eclipse_pl.world.splits import require_colours, scenes_of
+
+COMPARED = 64
+"""The scenes of each split whose captions show whether a folder has the world that the config asks for."""
 
 
 class WorldDataModule(EmbeddingDataModule):
@@ -82,7 +88,7 @@ class WorldDataModule(EmbeddingDataModule):
     def prepare_data(self) -> None:
         folder = Path(self.folder)
         if (folder / MANIFEST_NAME).is_file():  # written last; the folder of a finished world may be read-only
-            self._require_this_world(Manifest.load(folder))
+            self._require_this_world(ShardSet(folder))
             return
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".building"):
@@ -130,7 +136,8 @@ class WorldDataModule(EmbeddingDataModule):
             options.append("--train-negatives")
         return " ".join(options)
 
-    def _require_this_world(self, manifest: Manifest) -> None:
+    def _require_this_world(self, shards: ShardSet) -> None:
+        manifest = shards.manifest
         if manifest.space["encoder"] != local_dir_tag(FOLDER):
             raise ValueError(
                 f"{self.folder} holds shards of another CLIP than the world's: {manifest.pairs} pairs of "
@@ -141,25 +148,43 @@ class WorldDataModule(EmbeddingDataModule):
                 f"{self.folder} stores captions as {manifest.states}, and data.states is {self.states}. Choose another "
                 "data.folder, or set data.states to the stored form."
             )
-        made = re.search(r"--colours ([\w ]+?) (?:--|&&)", manifest.made_by)
-        detail, captions = (re.search(rf"--{name} ([\d.e-]+) ", manifest.made_by) for name in ("detail", "captions"))
-        found = _world(
-            manifest.splits,
-            float(detail[1]) if detail else 1.0,
-            int(captions[1]) if captions else 1,
-            tuple(made[1].split()) if made else COLOURS,
-            "--train-negatives" in manifest.made_by,
-        )
-        pairs = {split: scenes * self.captions_per_scene for split, scenes in self.scenes.items()}
-        asked = _world(pairs, self.detail, self.captions_per_scene, self.colours, self.train_negatives)
-        if found != asked:
+        if difference := self._difference(shards):
             raise ValueError(
-                f"{self.folder} has another world: {found}; the config asks for {asked}. Choose another data.folder, or "
-                "remove that one to build it again."
+                f"{self.folder} has another world: {difference}. It was made by `{manifest.made_by}`; the config asks for "
+                f"`python -m data_prep world {self._options}`. Choose another data.folder, or remove that one to build it "
+                "again."
             )
 
+    def _difference(self, shards: ShardSet) -> str:
+        """What the shards have and the config does not ask for; "" if they have the same world.
 
-def _world(pairs: dict[str, int], detail: float, captions: int, colours: tuple[str, ...], negatives: bool) -> str:
-    """A world in words, which differ wherever two worlds do."""
-    hard = ", with hard negatives in training" if negatives else ""
-    return f"{pairs} pairs at detail {detail}, captions a scene: {captions}, in {', '.join(colours)}{hard}"
+        The captions themselves are compared: the manifest's command may be that of a repair, which names no detail.
+        """
+        pairs = {split: scenes * self.captions_per_scene for split, scenes in self.scenes.items() if scenes}
+        if shards.manifest.splits != pairs:
+            return f"{shards.manifest.splits} pairs, and not {pairs}"
+        for split in pairs:
+            chunk = shards.read_chunk(shards.records(split)[0], with_states=False)
+            drawn = scenes_of(split, self.scenes[split], colours=self.colours, train_negatives=self.train_negatives)
+            whole = len(chunk) // self.captions_per_scene  # a record may end within a scene
+            for found, scene in zip(_captions_of_scenes(chunk, split), islice(drawn, min(COMPARED, whole)), strict=False):
+                described = [scene.at_detail(self.detail, number) for number in range(self.captions_per_scene)]
+                asked = sorted(_caption(pair.caption, split, pair.negative_caption is not None) for pair in described)
+                if found != asked:
+                    return f"a {split} scene has the captions {found}, and not {asked}"
+        return ""
+
+
+def _captions_of_scenes(chunk: Chunk, split: str) -> list[list[str]]:
+    """The captions of each scene of a record."""
+    negatives = np.full(len(chunk), np.nan) if chunk.negative_text_embed is None else chunk.negative_text_embed[:, 0]
+    scenes: dict[str, list[str]] = {}
+    for key, caption, negative in zip(chunk.keys, chunk.captions, np.isfinite(negatives), strict=True):
+        number = re.split("[-#]", key)[0]  # captions of one scene may be samples of their own: 000000007, 000000007-1, ...
+        scenes.setdefault(number, []).append(_caption(caption, split, bool(negative)))
+    return [sorted(captions) for captions in scenes.values()]
+
+
+def _caption(caption: str, split: str, negative: bool) -> str:
+    """A caption, with a mark if it has a hard negative for training."""
+    return f"{caption} (with a hard negative)" if negative and split == "train" else caption

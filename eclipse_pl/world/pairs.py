@@ -22,7 +22,7 @@ from eclipse_pl.files import atomic_path
 from eclipse_pl.world.captions import require_detail
 from eclipse_pl.world.drawing import render
 from eclipse_pl.world.scenes import COLOURS, Scene
-from eclipse_pl.world.splits import ScenePair, held_out_scenes, training_scenes
+from eclipse_pl.world.splits import ScenePair, scenes_of
 
 
 def write_pairs(
@@ -62,12 +62,9 @@ def write_pairs(
             f"{out} has {strangers[0].name}, which is not of this run. Choose an empty folder, or remove its tars."
         )
     Path(out).mkdir(parents=True, exist_ok=True)
-    streams: dict[str, Iterator[ScenePair]] = {
-        "train": training_scenes(train, seed, colours, train_negatives),
-        "val": held_out_scenes("val", val, seed, colours),
-        "test": held_out_scenes("test", test, seed, colours),
-    }
-    pairs = chain.from_iterable(zip([split] * n, streams[split], strict=True) for split, n in sizes.items())
+    pairs = chain.from_iterable(
+        ((split, pair) for pair in scenes_of(split, n, seed, colours, train_negatives)) for split, n in sizes.items()
+    )
     numbered = enumerate(track(pairs, "images of the world", total=sum(sizes.values()), disable=not progress))
     for path, (_, size) in zip(paths, plan, strict=True):
         with atomic_path(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:

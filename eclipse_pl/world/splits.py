@@ -55,6 +55,15 @@ def names_held_out_pair(caption: str) -> bool:
     return any((phrase.colour, phrase.shape) in HELD_OUT for phrase in parse(caption).phrases)
 
 
+def scenes_of(
+    split: str, n: int, seed: int = 0, colours: Collection[str] = COLOURS, train_negatives: bool = False
+) -> Iterator[ScenePair]:
+    """Yield the scenes of a split: those of training, or of a held-out split."""
+    if split == "train":
+        return training_scenes(n, seed, colours, train_negatives)
+    return held_out_scenes(split, n, seed, colours)
+
+
 def training_scenes(n: int, seed: int = 0, colours: Collection[str] = COLOURS, negatives: bool = False) -> Iterator[ScenePair]:
     """Yield scenes of all categories in turn, without held-out colour-shape pairs.
 
