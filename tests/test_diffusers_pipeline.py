@@ -58,6 +58,23 @@ def test_an_image_depends_on_prompt_and_seed_alone(folders: dict[str, dict[str, 
     assert same(text_to_image.generate(PROMPTS[:1], [0])[0], images[0]), "loaded again"
 
 
+def test_a_negative_prompt_stands_beside_each_prompt(folders: dict[str, dict[str, str]]) -> None:
+    plain, led = (
+        DiffusersPipeline(**folders["stable_diffusion"], steps=2, size=16, batch_size=2, device="cpu", options=options)
+        for options in (None, {"negative_prompt": "a blue hat"})
+    )
+    images = led.generate(PROMPTS, [0, 1, 2])
+    assert len(images) == 3 and not same(images[0], plain.generate(PROMPTS[:1], [0])[0])
+
+
+@pytest.mark.parametrize(
+    "stated, name", [({"steps": 20}, "num_inference_steps"), ({"guidance": 2.0}, "guidance_scale"), ({}, "generator")]
+)
+def test_an_option_that_another_sets_is_refused(stated: dict[str, Any], name: str) -> None:
+    with pytest.raises(ValueError, match=rf"options\.{name} is set by"):
+        DiffusersPipeline("some/model", **stated, options={name: 1})
+
+
 @pytest.mark.parametrize("name", OPTIONS)
 def test_prompts_that_its_tokenizers_cut_are_counted(folders: dict[str, dict[str, str]], name: str) -> None:
     prompts = [Prompt("x/0", "x", "a cat"), Prompt("x/1", "x", "a cat " * 100)]

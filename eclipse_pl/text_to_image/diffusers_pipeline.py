@@ -32,6 +32,10 @@ COMBINED = {
 }
 """Decoder pipeline -> combined pipeline of prior and decoder."""
 
+OWN = ("prompt", "generator", "num_images_per_prompt", "output_type", "return_dict")
+"""Arguments of a pipeline's call that are not options: an image a prompt, as a PIL image, from a seed."""
+NEGATIVE = ("negative_prompt", "negative_prompt_2", "negative_prompt_3")
+
 
 class DiffusersPipeline(TextToImage):
     """Any text-to-image pipeline of diffusers: Stable Diffusion, Karlo, Kandinsky and Würstchen with their priors, and others.
@@ -63,7 +67,11 @@ class DiffusersPipeline(TextToImage):
         self.model, self.prior, self.precision = model, prior, precision
         self.device = pick_device(device, float64=False)
         given = {"num_inference_steps": steps, "guidance_scale": guidance, "height": size, "width": size}
-        self.options = {name: value for name, value in given.items() if value is not None} | (options or {})
+        stated = {name: value for name, value in given.items() if value is not None}
+        if twice := sorted({*stated, *OWN} & set(options or {})):
+            by = "steps, guidance or size" if twice[0] in stated else "the benchmark"
+            raise ValueError(f"options.{twice[0]} is set by {by}: leave it out of `options`.")
+        self.options = stated | (options or {})
         self._batches = Batches(batch_size, model, self.device, "Set precision to float16, or take a smaller size.")
         self._pipeline: Any = None
 
@@ -94,13 +102,18 @@ class DiffusersPipeline(TextToImage):
             with warnings.catch_warnings():
                 # diffusers' combined pipelines still pass it
                 warnings.filterwarnings("ignore", "`callback_steps` is deprecated", FutureWarning)
-                generated = pipeline([prompts[row].text for row in rows], generator=generators, **self.options)
+                generated = pipeline([prompts[row].text for row in rows], generator=generators, **options(len(rows)))
             if hidden := sum(getattr(generated, "nsfw_content_detected", None) or []):
                 print(
                     f"{self.model} blackened {hidden} of {len(rows)} images as unsafe; they are scored.",
                     file=sys.stderr,
                 )
             return list(generated.images)
+
+        def options(count: int) -> dict[str, Any]:
+            """A negative prompt stands beside each prompt: diffusers wants both as text, or both as lists."""
+            texts = {name: [text] * count for name, text in self.options.items() if name in NEGATIVE and isinstance(text, str)}
+            return {**self.options, **texts}
 
         pipeline = self._load()
         with torch.autocast(self.device.type, enabled=False):
