@@ -30,6 +30,8 @@ from eclipse_pl.world.encoder import WorldEncoder
 from tests.helpers.released_folders import KANDINSKY_SCHEDULER, TINY, write_eclipse
 from tests.helpers.runs import write_experiment
 
+ROOT = Path(__file__).parent.parent
+
 pytestmark = pytest.mark.processes
 
 PROMPTS = ["a red star", "two small blue squares and an orange heart"]
@@ -287,6 +289,29 @@ def test_a_negative_prompt_leads_the_decoder_away(eclipse: Path, tmp_path: Path)
     for row, image in enumerate(decoder.decode(embeds[0], [PROMPTS[0]] * 2, [0, 1], away)):
         led, plain = (np.asarray(Image.open(tmp_path / out / f"{row:04d}.png")) for out in ("led", "plain"))
         assert np.abs(np.asarray(image).astype(int) - led).max() <= 1 and not np.array_equal(led, plain)
+
+
+@pytest.mark.parametrize("part", ["world_nearest", "world"])
+def test_a_negative_prompt_without_effect_is_refused(
+    eclipse: Path, tmp_path: Path, part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    decoder = ["--decoder", str(ROOT / f"experiments/parts/decoder/{part}.yaml")]
+    decoder += ["--decoder.init_args.guidance", "1.0"] * (part == "world")
+    args = [
+        "sample",
+        "--prior",
+        str(eclipse),
+        "--prompt",
+        PROMPTS[0],
+        "--out",
+        str(tmp_path / "out"),
+        "--device",
+        "cpu",
+        *decoder,
+    ]
+    assert command([*args, "--negative_prompt", "a red star"]) == 2
+    assert "takes no negative prompt here" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists(), "samples.json would say that it was used"
 
 
 def test_a_released_prior_becomes_a_run(folder: Path, eclipse: Path, pipeline: EclipsePriorPipeline, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from eclipse_pl.decoders.ip_adapter import IPAdapterDecoder
 from eclipse_pl.decoders.kandinsky import KandinskyDecoder
 from eclipse_pl.decoders.pipeline_decoder import PipelineDecoder
 from eclipse_pl.decoders.unclip import StableUnclipDecoder, UnclipDecoder
@@ -47,7 +48,7 @@ def test_an_image_depends_on_embedding_prompt_and_seed_alone(folders: dict[str, 
         for embed, text, seed in ((EMBED[1:2], TEXTS[0], 0), (EMBED[:1], TEXTS[1], 0), (EMBED[:1], TEXTS[0], 1)):
             assert not same(decoder.decode(embed, [text], [seed])[0], images[0])
         assert same(decoder.decode(EMBED[:1], TEXTS[:1], [0])[0], images[0])
-        with pytest.raises(ValueError, match="has its own negative condition"):
+        with pytest.raises(ValueError, match="takes no negative prompt here"):
             decoder.decode(EMBED, TEXTS, range(3), negative_embed=EMBED)
 
 
@@ -112,10 +113,20 @@ def test_each_class_refuses_the_others_folders(folders: dict[str, Path], tmp_pat
         StableUnclipDecoder(str(kandinsky(tmp_path / "kandinsky")))
 
 
+def test_too_little_memory_is_answered_by_what_the_decoder_can_still_do(folders: dict[str, Path]) -> None:
+    assert tiny(folders, "karlo").remedy == "Less memory suffices with precision: float16 or attention_slicing: true."
+    saving = {"precision": "float16", "attention_slicing": True}
+    assert tiny(folders, "stable_unclip", **saving).remedy == "Less memory suffices with a smaller size."
+    assert tiny(folders, "karlo", **saving).remedy == "Take a smaller pipeline, or another device."
+    assert "attention_slicing" not in IPAdapterDecoder(device="cpu").remedy, "which it refuses"
+
+
 def test_bad_options(folders: dict[str, Path]) -> None:
     with pytest.raises(ValueError, match="1 steps and 7 super_resolution_steps: Karlo's schedule needs 2"):
         tiny(folders, "karlo", steps=1)
     with pytest.raises(ValueError, match="noise_level -1"):
         tiny(folders, "stable_unclip", noise_level=-1)
+    with pytest.raises(ValueError, match=r"noise_level is 5000, and the noising schedule of .* has the steps 0 to 999"):
+        tiny(folders, "stable_unclip", noise_level=5000)
     with pytest.raises(ValueError, match=r"size 33 .* multiple of 8"):
         tiny(folders, "stable_unclip", size=33)

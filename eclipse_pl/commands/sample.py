@@ -75,6 +75,8 @@ def sample(
         raise ValueError("--negative_prompt is for the decoder, and there is none: add --decoder FILE.")
     if decoder is not None:
         decoder.require_space(made.space, "the prior")
+        if negative_prompt is not None:
+            decoder.require_negative()
     called: list[dict[str, str | int]]
     if conditions is not None:
         texts = read_conditions(conditions, made.space).to(place).split()

@@ -65,6 +65,18 @@ class Decoder(ABC):
             raise ValueError(f"The decoder's weights take embeddings {self.dim} wide, and {name} belongs to {other}.")
         self.zero_image = other.zero_image
 
+    def require_negative(self) -> None:
+        """Check that a negative prompt changes the images.
+
+        Raises:
+            ValueError: It does not.
+        """
+        if not self.takes_negative:
+            raise ValueError(
+                f"{type(self).__name__} takes no negative prompt here: it is not guided (`guidance` above 1 guides), or its "
+                "negative condition is fixed. Leave the prompt out, or take a guided decoder such as Kandinsky's."
+            )
+
     @abstractmethod
     def decode(
         self,
@@ -79,6 +91,9 @@ class Decoder(ABC):
 
         Guidance leads away from ``negative_embed``, such as the prior's embeddings of a negative prompt. The default is the
         decoder's own empty condition.
+
+        Raises:
+            ValueError: ``negative_embed`` would change nothing (`takes_negative`).
         """
 
     def close(self) -> None:  # noqa: B027  # a decoder without weights has nothing to free

@@ -38,6 +38,7 @@ class FluxAdapterDecoder(PipelineDecoder):
     classes: ClassVar[Classes] = {
         "FluxPipeline": ("transformer", "vae", "scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
     }
+    slices_attention: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -61,6 +61,7 @@ class IPAdapterDecoder(PipelineDecoder):
         "StableDiffusionPipeline": COMMON,
         "StableDiffusionXLPipeline": (*COMMON, "tokenizer_2", "text_encoder_2"),
     }
+    slices_attention: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -3,6 +3,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -36,6 +37,8 @@ class PipelineDecoder(Decoder):
 
     classes: ClassVar[Classes]
     """Accepted pipeline classes, each with the components that are loaded."""
+    slices_attention: ClassVar[bool] = True
+    """Whether ``attention_slicing`` may be true."""
 
     def __init__(
         self,
@@ -56,8 +59,7 @@ class PipelineDecoder(Decoder):
         self.device = pick_device(device, float64=False)
         self.precision: torch.dtype = getattr(torch, precision)
         self.attention_slicing, self.offload = attention_slicing, offload
-        remedy = "Set precision to float16, attention_slicing or offload to true, or take a smaller size."
-        self.batches = Batches(batch_size, model, self.device, remedy)
+        self.batches = Batches(batch_size, model, self.device, self.remedy)
         if offload and self.device.type != "cuda":
             place = "the CPU" if self.device.type == "cpu" else f"{self.device}, which shares the memory of the CPU"
             raise ValueError(f"offload moves parts off the GPU, and this decoder works on {place}: set offload to false.")
@@ -96,6 +98,18 @@ class PipelineDecoder(Decoder):
         precision = str(self.precision).removeprefix("torch.")
         text = {"reads_caption": True} if self.reads_caption else {}
         return pipeline | {"steps": self.steps, "guidance": self.guidance, "precision": precision} | self.options | text
+
+    @property
+    def remedy(self) -> str:
+        """What would save memory and is not in use."""
+        ways = {
+            "precision: float16": self.precision == torch.float32,
+            "attention_slicing: true": self.slices_attention and not self.attention_slicing,
+            "offload: true": self.device.type == "cuda" and not self.offload,
+            "a smaller size": "size" in signature(type(self)).parameters,
+        }
+        unused = [way for way, helps in ways.items() if helps]
+        return f"Less memory suffices with {' or '.join(unused)}." if unused else "Take a smaller pipeline, or another device."
 
     @property
     def takes_negative(self) -> bool:
@@ -145,6 +159,8 @@ class PipelineDecoder(Decoder):
             )
         if image_embed.shape[1] != self.dim:
             raise ValueError(f"{self.model} decodes embeddings {self.dim} wide; these are {image_embed.shape[1]} wide.")
+        if negative_embed is not None:
+            self.require_negative()
 
         def batch(rows: list[int]) -> list[Image.Image]:
             negative = None if negative_embed is None else negative_embed[rows]

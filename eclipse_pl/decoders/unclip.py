@@ -102,7 +102,6 @@ class UnclipDecoder(PipelineDecoder):
         generators: list[torch.Generator],
         negative: Embeds | None,
     ) -> list[Image.Image]:
-        _refuse_negative(self.model, negative)
         pipeline.prior.image_embed = image_embed
         images: list[Image.Image] = pipeline(
             prompts,
@@ -179,6 +178,14 @@ class StableUnclipDecoder(PipelineDecoder):
     def options(self) -> dict[str, Any]:
         return {"noise_level": self.noise_level, "size": self.size}
 
+    def check(self) -> None:
+        super().check()
+        steps = int(read_config(self.configs / "image_noising_scheduler", "scheduler_config.json")["num_train_timesteps"])
+        if self.noise_level >= steps:
+            raise ValueError(
+                f"noise_level is {self.noise_level}, and the noising schedule of {self.model} has the steps 0 to {steps - 1}."
+            )
+
     @property
     def dim(self) -> int:
         return int(read_config(self.configs / "image_normalizer").get("embedding_dim", 768))
@@ -210,7 +217,6 @@ class StableUnclipDecoder(PipelineDecoder):
         generators: list[torch.Generator],
         negative: Embeds | None,
     ) -> list[Image.Image]:
-        _refuse_negative(self.model, negative)
         images: list[Image.Image] = pipeline(
             prompt=prompts,
             image_embeds=image_embed,
@@ -222,11 +228,3 @@ class StableUnclipDecoder(PipelineDecoder):
             generator=generators,
         ).images
         return images
-
-
-def _refuse_negative(model: str, negative: Embeds | None) -> None:
-    if negative is not None:
-        raise ValueError(
-            f"{model} has its own negative condition and takes no other. Decoders that read no caption, such as Kandinsky's, "
-            "can be guided away from given embeddings."
-        )

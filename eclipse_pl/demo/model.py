@@ -97,8 +97,8 @@ class DemoModel:
         request.require_valid()
         if request.prior not in self.priors:
             raise ValueError(f"There is no prior {request.prior!r}; there is {' and '.join(self.priors)}.")
-        if request.negative_prompt.strip() and not self.decoder.takes_negative:
-            raise ValueError("The decoder of this demo takes no negative prompt: leave it empty.")
+        if request.negative_prompt.strip():
+            self.decoder.require_negative()
         kind = type(self.priors[request.prior]).__name__
         if (request.steps, request.guidance) != (None, None) and self.own[request.prior].steps is None:
             raise ValueError(f"{request.prior} is a {kind}, which has neither steps nor guidance: leave both out.")

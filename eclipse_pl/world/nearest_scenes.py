@@ -76,10 +76,12 @@ class NearestScenes(Decoder):
         seeds: Sequence[int] | None = None,
         negative_embed: Embeds | None = None,
     ) -> list[Image.Image]:
-        """See `Decoder.decode`. Neither prompts nor a negative embedding change the images.
+        """See `Decoder.decode`. Prompts change nothing.
 
         Embeddings are searched one at a time, because the last digits of a product depend on its batch.
         """
+        if negative_embed is not None:
+            self.require_negative()
         gallery = self.gallery
         seeds = range(len(image_embed)) if seeds is None else seeds
         images = []
