@@ -229,6 +229,17 @@ def test_a_repository_is_read_back(run: Path, hub: FakeHub, capsys: pytest.Captu
     torch.testing.assert_close(*samples, atol=1e-4, rtol=1e-4)
 
 
+def test_a_repository_holds_the_files_of_one_prior(run: Path, hub: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
+    assert publish(run) == 0
+    repository = hub.repositories["tester/world-prior"]
+    files = set(repository)
+    repository |= {".gitattributes": b"*.safetensors lfs", "prior/prior.json": b"{}"}  # the hub's own, and one of a flow prior
+    assert publish(run) == 0
+    assert set(repository) == files | {".gitattributes"} and hub.commits == 2
+    assert publish(run, "--private=true") == 2
+    assert "tester/world-prior is public. Make it private in its settings" in capsys.readouterr().err
+
+
 def test_after_a_dropped_connection_the_rest_is_sent(run: Path, hub: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
     hub.drops = 100
     assert publish(run) == 2

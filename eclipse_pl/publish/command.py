@@ -47,7 +47,7 @@ def publish(
         beside: Runs of other seeds, baselines, and folders of ``benchmark``, whose rows stand in the card's tables too.
         base: As in ``export``.
         encoder: As in ``export``.
-        private: Create a private repository.
+        private: Create a private repository; one that exists and is public is refused.
         demo: Write the live demo beside it: the folder runs as a hosted Space, and by ``python app.py``.
     """
     artifact = Artifact.named(to)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 
 def upload(folder: Path, repository: str, private: bool) -> str:
-    """Create the repository if need be, and send all files of a folder in one commit; return its address.
+    """Create the repository if need be, and make its files those of a folder in one commit; return its address.
 
+    Files that an earlier `publish` wrote and the folder lacks are removed: the rule or index of another prior would be read.
     Large files travel first and are kept by the hub, so a second try sends only those that are missing. Readers see nothing of
     a try that failed.
 
     Raises:
-        ValueError: There is no token, no network, no permission, or the name belongs to something else.
+        ValueError: There is no token, no network, no permission, the name belongs to something else, or the repository is
+            public and ``private`` is asked for.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
     api = HfApi()
@@ -24,8 +26,15 @@ def upload(folder: Path, repository: str, private: bool) -> str:
         require_owner(api.whoami(), repository)
         if not api.repo_exists(repository):
             api.create_repo(repository, private=private)
-        require_own(api.list_repo_files(repository), api.model_info(repository).tags or [], repository)
-        done = api.upload_folder(repo_id=repository, folder_path=folder, commit_message="A prior trained with eclipse_pl")
+        about, old = api.model_info(repository), set(api.list_repo_files(repository)) - {".gitattributes"}
+        require_own(old, about.tags or [], repository)
+        if private and not about.private:
+            raise ValueError(f"{repository} is public. Make it private in its settings on the hub, or leave out --private.")
+        new = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+        changes = [CommitOperationAdd(name, path) for name, path in new.items()]
+        removed = [CommitOperationDelete(name) for name in sorted(old - set(new))]
+        # `upload_folder` may split its upload into several commits
+        done = api.create_commit(repository, [*changes, *removed], commit_message="A prior trained with eclipse_pl")
     except LocalTokenNotFoundError as error:
         raise ValueError(
             "There is no token of the hub on this machine. Run `hf auth login` with a token that may write, or set HF_TOKEN."
@@ -45,9 +54,9 @@ def upload(folder: Path, repository: str, private: bool) -> str:
     return str(done.repo_url)
 
 
-def require_own(files: Sequence[str], tags: Sequence[str], repository: str) -> None:
+def require_own(files: Collection[str], tags: Collection[str], repository: str) -> None:
     """Raise ValueError for a repository with files that `publish` has not written."""
-    if set(files) - {".gitattributes"} and "eclipse_pl" not in tags:
+    if files and "eclipse_pl" not in tags:
         raise ValueError(
             f"{repository} holds something that `publish` has not written. Choose another name, or delete the repository."
         )

@@ -143,6 +143,8 @@ def handler_of(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                     one = json.loads(line)
                     if one["key"] == "file":
                         files[one["value"]["path"]] = base64.b64decode(one["value"]["content"])
+                    elif one["key"] == "deletedFile":
+                        del files[one["value"]["path"]]
                     elif one["key"] == "lfsFile":
                         files[one["value"]["path"]] = hub.objects[one["value"]["oid"]]
                 hub.commits += 1
