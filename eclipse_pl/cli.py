@@ -40,6 +40,7 @@ from eclipse_pl.lit_prior import LitPrior
 from eclipse_pl.priors.checkpoint import read_checkpoint
 from eclipse_pl.prompts.typed import with_typed_prompts
 from eclipse_pl.run import Run
+from eclipse_pl.training.dropped_keys import require_no_dropped_keys
 from eclipse_pl.training.loop import TrainingLoop
 from eclipse_pl.training.named_checkpoint import checkpoint_path, with_config_of_run
 from eclipse_pl.training.opening import Opening
@@ -102,6 +103,7 @@ class PriorCLI(LightningCLI):
         if isinstance(words, list) and words and words[0] in self._subcommand_parsers:
             options = list(self._subcommand_parsers[words[0]]._option_string_actions)
             others = partial(unknown_keys, words, options)
+            require_no_dropped_keys(words)
         for each in (parser, *self._subcommand_parsers.values()):
             answer_in_one_sentence(each, words, others)
             name_classes(each)

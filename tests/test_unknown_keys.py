@@ -78,3 +78,28 @@ def test_an_option_of_a_class_that_torch_wrote(tmp_path: Path, capfd: Any, words
     with pytest.raises(SystemExit):
         cli(["fit", "--config", str(write_experiment(tmp_path)), *words])
     assert answer in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("added", "answer"),
+    [
+        ("trainer.max_steps: 5", r"'trainer.max_steps' beside 'trainer' (line "),
+        ("config: overlays/smoke.yaml", "a file cannot name another config (overlays/smoke.yaml would be ignored)"),
+        ("seed_everything: 7", "the key 'seed_everything' stands in line "),
+    ],
+)
+def test_a_key_that_the_parser_would_drop_is_refused(tmp_path: Path, capfd: Any, added: str, answer: str) -> None:
+    experiment = write_experiment(tmp_path)
+    text = experiment.read_text()
+    line = len(text.splitlines()) + len(added.splitlines())
+    experiment.write_text(f"{text.rstrip()}\n{added}\n")
+    assert command(["fit", "--config", str(experiment)]) == 2
+    said = capfd.readouterr().err
+    assert f"{experiment}, line {line}: " in said and answer in said and "Traceback" not in said
+
+
+def test_a_key_that_a_part_states_twice_is_refused(tmp_path: Path, capfd: Any) -> None:
+    (tmp_path / "part.yaml").write_text("max_steps: 3\naccelerator: cpu\nmax_steps: 4\n")
+    experiment = write_experiment(tmp_path, trainer="part.yaml")
+    assert command(["fit", "--config", str(experiment)]) == 2
+    assert "part.yaml, line 3: the key 'max_steps' stands in line 1 too" in capfd.readouterr().err

@@ -20,12 +20,25 @@ def unknown_keys(words: Sequence[str], options: Sequence[str]) -> list[str]:
     """
     known = {option.removeprefix("--").removesuffix("+") for option in options if not option.endswith((".help", "-h"))}
     found: list[str] = []
+    for path, prefix in config_files(words):
+        found += _in_file(path, prefix, known)
+    return list(dict.fromkeys(found))
+
+
+def config_files(words: Sequence[str]) -> Iterator[tuple[Path, str]]:
+    """The YAML files of a command line, each with the key whose value it holds; "" for a whole config."""
     for option, value in _with_values(words):
         path = Path(value)
         if path.suffix in (".yaml", ".yml") and path.is_file():
-            prefix = "" if option in ("--config", "-c") else option.removeprefix("--")
-            found += _in_file(path, prefix, known)
-    return list(dict.fromkeys(found))
+            yield path, "" if option in ("--config", "-c") else option.removeprefix("--")
+
+
+def read_yaml(path: Path) -> Any:
+    """The nodes of a file, with their lines; None where it is no YAML, which the parser says."""
+    try:
+        return yaml.compose(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return None
 
 
 def _with_values(words: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -36,11 +49,7 @@ def _with_values(words: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _in_file(path: Path, prefix: str, known: set[str]) -> Iterator[str]:
-    try:
-        node = yaml.compose(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        return
-    yield from _in_value(node, prefix, path, known)
+    yield from _in_value(read_yaml(path), prefix, path, known)
 
 
 def _in_value(node: Any, prefix: str, path: Path, known: set[str]) -> Iterator[str]:
