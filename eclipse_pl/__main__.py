@@ -45,8 +45,10 @@ COMMANDS = {
     "speed": ("eclipse_pl.speed.command", "measure training step, loader and encoder on this machine"),
 }
 
-NOT_A_DEFECT = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
-"""Refusals of the machine: full disks, quotas, permissions."""
+WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Refusals of the machine to write: full disks, quotas, folders that are only read."""
+PLACES = (errno.EACCES, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+"""Paths of the user that do not fit: no permission, a file in place of a folder, or the reverse."""
 
 
 def main(args: list[str] | None = None) -> int:
@@ -76,10 +78,12 @@ def main(args: list[str] | None = None) -> int:
         print(f"error: {reason_of(error)}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in NOT_A_DEFECT:
+        if error.errno not in (*WRITING, *PLACES):
             raise
         where = f" ({error.filename})" if error.filename else ""
-        print(f"error: cannot write: {error.strerror}{where}. Checkpoints written before are whole.", file=sys.stderr)
+        problem = f"cannot write: {error.strerror}{where}" if error.errno in WRITING else f"{error.strerror}{where}"
+        whole = " Checkpoints written before are whole." if args[0] == "fit" else ""
+        print(f"error: {problem}.{whole}", file=sys.stderr)
         return 2
     return 0
 

@@ -24,10 +24,11 @@ from eclipse_pl.callbacks.averaging import Averaging
 from eclipse_pl.callbacks.benchmark import Benchmark
 from eclipse_pl.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, require_own
 from eclipse_pl.callbacks.energy import Energy, require_counters
-from eclipse_pl.callbacks.interrupt import Interrupt, requeued_run
+from eclipse_pl.callbacks.interrupt import Interrupt
 from eclipse_pl.callbacks.latent import LatentEvaluation
 from eclipse_pl.callbacks.progress import Progress
 from eclipse_pl.callbacks.samples import SampleImages
+from eclipse_pl.callbacks.slurm import requeued_run
 from eclipse_pl.callbacks.throughput import Throughput
 from eclipse_pl.callbacks.together import FailTogether
 from eclipse_pl.callbacks.training_data import TrainingDataRecord
@@ -110,13 +111,15 @@ class PriorCLI(LightningCLI):
         self.config = parser.parse_args(args)
         settings = self.config[self.config.subcommand]
         if self.config.subcommand == "fit":
-            requeued = requeued_run(Path(settings.run.folder) / settings.run.experiment)
-            if requeued is not None and settings.run.version in (None, requeued.name):
+            requeued = requeued_run(Path(settings.run.folder) / settings.run.experiment, settings.run.version)
+            if requeued is not None:
                 settings.ckpt_path = str(requeued)
         if settings.ckpt_path is not None:
             path = checkpoint_path(settings.ckpt_path, settings.run.folder, settings.run.experiment)
             require_own(read_checkpoint(path), path, resumes=self.config.subcommand == "fit")
             settings.ckpt_path = str(path)
+        if not settings.trainer.fast_dev_run:  # such a run writes nothing
+            Run(**settings.run).require_free(self.config.subcommand, settings.ckpt_path)
 
     def instantiate_classes(self) -> None:
         """Build all parts. All their problems are reported together, before the trainer is built or a file is fetched."""
@@ -197,7 +200,6 @@ class PriorCLI(LightningCLI):
         if trainer.fast_dev_run:
             logger = DummyLogger()  # such a run writes nothing
         else:
-            settings.run.require_free(self.subcommand, settings.ckpt_path)
             extra = logger if isinstance(logger, list) else [] if logger in (None, True) else [logger]
             config, parser = self.config[self.subcommand], self._parser(self.subcommand)
             first = [Opening(settings.run, self.subcommand, settings.ckpt_path, parser, config, extra)]

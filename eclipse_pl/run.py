@@ -61,9 +61,12 @@ class Run:
                     "run from these weights under another run.experiment."
                 )
         elif self.version is not None and holds_run(self._home / self.version):
+            last = self._home / self.version / "checkpoints" / "last.ckpt"
+            resumes = command == "fit" and last.is_file()
+            remedy = f"resume that run: --ckpt_path {last}" if resumes else "remove that folder"
             raise ValueError(
                 f"{self._home / self.version} holds a run already. Choose another run.version, leave it out for the next free "
-                f"number, or resume that run: --ckpt_path {self._home / self.version / 'checkpoints' / 'last.ckpt'}"
+                f"number, or {remedy}"
             )
 
     def place(self, command: str, checkpoint: str | None) -> Path | None:
@@ -121,6 +124,8 @@ class Run:
         self._lock = lock
         HELD.append(lock)
         if resumed:
+            for killed in (home / version / "checkpoints").glob("*.partial"):
+                killed.unlink()  # a process that was killed while it wrote a checkpoint
             rank_zero_info(f"Resuming the run in {home / version}.")
         return version
 

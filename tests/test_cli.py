@@ -18,6 +18,8 @@ from tests.helpers.ranks import run_command
 from tests.helpers.runs import metrics, write_experiment
 from tests.helpers.shard_sets import make_shard_set, make_space
 
+ROOT = Path(__file__).parent.parent
+
 pytestmark = pytest.mark.long
 
 
@@ -340,6 +342,26 @@ def test_a_gpu_experiment_without_a_gpu(tmp_path, capfd):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_file_in_place_of_a_folder_is_one_sentence(tmp_path, capfd):
+    (tmp_path / "afile").touch()
+    for words in (
+        ["init", str(tmp_path / "afile" / "mine")],
+        ["fit", "--config", str(ROOT / "experiments/quickstart.yaml"), "--data.init_args.folder", str(tmp_path / "afile")],
+    ):
+        assert command(words) == 2
+        said = capfd.readouterr().err
+        assert "error: " in said and str(tmp_path / "afile") in said and "Traceback" not in said
+
+
+def test_a_taken_version_is_refused_before_anything_is_built(tmp_path, capfd):
+    experiment = write_experiment(tmp_path, run__version="mine", data__init_args__folder=str(tmp_path / "missing"))
+    (tmp_path / "runs/tiny/mine").mkdir(parents=True)
+    (tmp_path / "runs/tiny/mine/config.yaml").touch()
+    assert command(["fit", "--config", str(experiment)]) == 2
+    said = capfd.readouterr().err
+    assert "mine holds a run already" in said and "missing" not in said
+
+
 def test_a_full_disk_is_one_sentence(tmp_path, capfd, monkeypatch):
     experiment = write_experiment(tmp_path)
 

@@ -188,7 +188,7 @@ def test_a_job_of_slurm_with_several_tasks_is_queued_again_and_resumes(tmp_path:
     assert (tmp_path / "said").read_text() == "requeue 77\n"
     assert ranks.said().count("SLURM job 77 is queued again, and resumes this run.") == 1
     done = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
-    places = [place | path for place in srun(processes)]
+    places = [place | path | {"SLURM_RESTART_COUNT": "1"} for place in srun(processes)]
     on_ranks(tmp_path / "second", places, _mains, [[*command, f"--trainer.max_steps={done + 2}"]])
     assert sorted(metrics(run)) == list(range(done + 2))
     assert [folder.name for folder in run.parent.iterdir()] == ["version_0"]

@@ -12,6 +12,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Timer
 
+from eclipse_pl.callbacks.slurm import NOTE, forget_job, note_job, requeued_run
 from eclipse_pl.cli import main
 from eclipse_pl.run import read_metrics
 from tests.helpers.runs import metrics, started, wait_for, write_experiment
@@ -331,8 +332,29 @@ def test_a_job_of_slurm_is_queued_again_and_resumes_its_run(tmp_path, monkeypatc
     assert (tmp_path / "said").read_text() == "requeue 77\n"
     assert "SLURM job 77 is queued again, and resumes this run." in output
     done = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     fit(experiment, f"--trainer.max_steps={done + 2}")
     assert sorted(metrics(run)) == list(range(done + 2))
     assert [path.name for path in run.parent.iterdir()] == ["version_0"]
     fit(experiment, "--trainer.max_steps=2")  # the next run of the same job
     assert sorted(metrics(run.parent / "version_1")) == [0, 1]
+
+
+def test_a_job_of_slurm_whose_node_failed_resumes_its_run(tmp_path, monkeypatch):
+    """Such a job gets no signal. A note that is not whole, or of another job, is none."""
+    for name, folder in (("whole", "a"), ("of another job", "b"), ("without a checkpoint", "c"), ("not whole", "d")):
+        run = tmp_path / folder
+        (run / "checkpoints").mkdir(parents=True)
+        monkeypatch.setenv("SLURM_JOB_ID", "78" if name == "of another job" else "77")
+        note_job(run)
+        if name != "without a checkpoint":
+            (run / "checkpoints" / "last.ckpt").touch()
+        if name == "not whole":
+            (run / NOTE).write_text("")
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    assert requeued_run(tmp_path) is None, "the next run of the same job"
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert requeued_run(tmp_path) == requeued_run(tmp_path, "a") == tmp_path / "a"
+    assert requeued_run(tmp_path, "b") is requeued_run(tmp_path, "c") is requeued_run(tmp_path, "d") is None
+    forget_job(tmp_path / "a")
+    assert requeued_run(tmp_path) is None

@@ -1,6 +1,7 @@
 import pytest
 
 from eclipse_pl.run import Run
+from eclipse_pl.training.named_checkpoint import checkpoint_path
 
 
 def test_versions_count_up_and_commands_have_their_own(tmp_path):
@@ -17,7 +18,11 @@ def test_a_version_that_exists_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"Another process is writing to .*mine"):
         Run("exp", str(tmp_path), version="mine").open("fit", None)
     (path / "config.yaml").write_text("")
-    with pytest.raises(ValueError, match=r"mine holds a run already.*--ckpt_path"):
+    with pytest.raises(ValueError, match=r"mine holds a run already.* or remove that folder$"):
+        Run("exp", str(tmp_path), version="mine").open("fit", None)
+    (path / "checkpoints").mkdir()
+    (path / "checkpoints" / "last.ckpt").touch()
+    with pytest.raises(ValueError, match=r"mine holds a run already.* or resume that run: --ckpt_path .*last\.ckpt$"):
         Run("exp", str(tmp_path), version="mine").open("fit", None)
 
 
@@ -34,7 +39,10 @@ def test_a_run_resumes_in_its_own_folder_only(tmp_path):
     with pytest.raises(ValueError, match=r"Another process is writing to .*version_0"):
         Run("exp", str(tmp_path)).open("fit", str(checkpoint))
     first.close()
+    checkpoint.parent.mkdir()
+    (checkpoint.parent / "last.ckpt.here-1.partial").touch()  # of a process that was killed
     assert Run("exp", str(tmp_path)).open("fit", str(checkpoint)) == path
+    assert not any(checkpoint.parent.iterdir())
     assert Run("other", str(tmp_path)).open("fit", str(checkpoint)).parent.name == "other"
     assert Run("exp", str(tmp_path)).open("test", str(checkpoint)).name == "test_0"
 
@@ -43,3 +51,12 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"Cannot write to .*Set run\.folder"):
         Run("exp", str(tmp_path / "file")).open("fit", None)
+
+
+def test_a_checkpoint_that_another_run_removes_meanwhile_is_passed_over(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "exp" / name / "checkpoints").mkdir(parents=True)
+    whole = tmp_path / "exp" / "a" / "checkpoints" / "last.ckpt"
+    whole.touch()
+    (tmp_path / "exp" / "b" / "checkpoints" / "last.ckpt").symlink_to("removed.ckpt")
+    assert checkpoint_path("last", str(tmp_path), "exp") == checkpoint_path(str(whole), str(tmp_path), "exp") == whole

@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-import json
-import os
 import shlex
 import signal
-import subprocess
 import threading
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnect
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from eclipse_pl.callbacks.checkpoints import Checkpoints
+from eclipse_pl.callbacks.slurm import forget_job, note_job, requeue_job
 from eclipse_pl.callbacks.together import forget_other_processes
 from eclipse_pl.training.loop import step_loop
 
@@ -69,7 +67,7 @@ class Interrupt(L.Callback):
         self._votes = Votes() if trainer.world_size > 1 else None
         folder = trainer.log_dir  # rank 0 broadcasts it, so every rank must read it
         if trainer.is_global_zero and folder is not None:
-            (Path(folder) / REQUEUED).unlink(missing_ok=True)
+            note_job(Path(folder))
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
         if step_loop(trainer).step_made:
@@ -84,6 +82,9 @@ class Interrupt(L.Callback):
         if self._votes is not None:
             self._votes.close()
         self._signals.teardown()
+        folder = trainer.log_dir
+        if trainer.is_global_zero and folder is not None:
+            forget_job(Path(folder))
 
     def _agree(self, trainer: L.Trainer, at_once: bool = False) -> None:
         number = self._signals.received
@@ -100,7 +101,7 @@ class Interrupt(L.Callback):
         stopped = f"Stopped by {signal.Signals(number).name} after step {trainer.global_step}."
         if number == self._signals.requeues:
             if trainer.is_global_zero:
-                rank_zero_info(f"{stopped} {requeue(run)}")
+                rank_zero_info(f"{stopped} {requeue_job()}")
         else:
             config, folder = shlex.quote(str(run / "config.yaml")), shlex.quote(str(run))
             rank_zero_info(f"{stopped} Resume with: python -m eclipse_pl fit --config {config} --ckpt_path {folder}")
@@ -135,31 +136,3 @@ class Votes:
         (vote, work), self._pending = self._pending, None
         work.wait()
         return int(vote)
-
-
-REQUEUED = "requeued.json"
-
-
-def requeue(run: Path) -> str:
-    """Queue this job again, for the run in the folder ``run``. Returns a sentence with the result."""
-    job = slurm_job()
-    (run / REQUEUED).write_text(json.dumps({"job": job}))
-    try:
-        code = subprocess.run(["scontrol", "requeue", str(job)], check=False).returncode
-    except OSError:
-        code = 127
-    return f"SLURM job {job} is queued again, and resumes this run." if code == 0 else (
-        f"`scontrol requeue {job}` failed with exit code {code}: queue the job again yourself, and it resumes this run."
-    )  # fmt: skip
-
-
-def requeued_run(home: Path) -> Path | None:
-    """The run below ``home`` that this job of SLURM was making when it was queued again."""
-    job = slurm_job()
-    notes = sorted(home.glob(f"*/{REQUEUED}")) if job else []
-    return next((note.parent for note in notes if json.loads(note.read_text()) == {"job": job}), None)
-
-
-def slurm_job() -> str | None:
-    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    return f"{array}_{task}" if array else os.environ.get("SLURM_JOB_ID")

@@ -64,6 +64,6 @@ def _require_kept(group: Any, path: Path, is_config: bool) -> None:
         for other, its_line in lines.items():
             if name.startswith(f"{other}."):
                 raise ValueError(
-                    f"{path}, line {line}: '{name}' beside '{other}' (line {its_line}) would drop the rest of '{other}'. Write "
-                    "it into that group, or into a second file."
+                    f"{path}, line {line}: '{name}' beside '{other}' (line {its_line}) would drop the rest of '{other}'. "
+                    "Write it into that group, or into a second file."
                 )

@@ -33,13 +33,19 @@ def is_config(word: str) -> bool:
     return word.partition("=")[0] in ("-c", "--config")
 
 
+def written(file: Path) -> float:
+    """The time at which a file was written; 0 where another run has removed it since it was listed."""
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def checkpoint_path(value: str, folder: str, experiment: str) -> Path:
     """The checkpoint that ``--ckpt_path`` names: a file, a run's folder, or ``last`` or ``best`` of the experiment."""
-    home = Path(folder) / experiment
-    known = sorted(Path(folder).glob("*/*/checkpoints/*.ckpt"), key=lambda file: file.stat().st_mtime)
-    path = Path(value)
+    home, path = Path(folder) / experiment, Path(value)
     if value in ("last", "best"):
-        own = [file for file in known if file.parent.parent.parent == home and file.name.startswith(value)]
+        own = sorted(home.glob(f"*/checkpoints/{value}*.ckpt"), key=written)
         if not own:
             remedy = "" if value == "last" else " A run keeps its best checkpoint if checkpoint.monitor names a metric."
             raise ValueError(f"--ckpt_path {value}: there is no such checkpoint below {home} yet.{remedy}")
@@ -47,7 +53,8 @@ def checkpoint_path(value: str, folder: str, experiment: str) -> Path:
     elif path.is_dir():
         path = path / "checkpoints" / "last.ckpt"
     if not path.is_file():
-        near = difflib.get_close_matches(str(path), [str(file) for file in known], n=3, cutoff=0.3)
+        known = [str(file) for file in Path(folder).glob("*/*/checkpoints/*.ckpt")]
+        near = difflib.get_close_matches(str(path), known, n=3, cutoff=0.3)
         hint = f"Near it: {', '.join(near)}" if near else f"None lies below {folder}."
         raise ValueError(f"There is no checkpoint {path}. {hint}")
     return path
