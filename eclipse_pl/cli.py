@@ -223,6 +223,10 @@ class PriorCLI(LightningCLI):
                 except torch.OutOfMemoryError as error:
                     trained = self.together.failed_in is RunningStage.TRAINING
                     raise ValueError(out_of_memory(self.trainer, self.datamodule, trained)) from error
+        except SystemExit as end:
+            if self.together.interrupted:
+                raise KeyboardInterrupt from end
+            raise
         finally:
             self.config_init[subcommand].run.close()
         if subcommand == "fit":

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 import yaml
 
 from eclipse_pl.__main__ import main as command
+from eclipse_pl.callbacks.latent import LatentEvaluation
 from eclipse_pl.cli import main
 from eclipse_pl.run import MetricsFile
 from tests.helpers.ranks import run_command
@@ -339,6 +341,19 @@ def test_a_gpu_experiment_without_a_gpu(tmp_path, capfd):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     assert "gpu" in refused(capfd, "fit", "--config", str(write_experiment(tmp_path, trainer__accelerator="gpu"))).lower()
+
+
+def test_ctrl_c_in_a_validation_is_no_failure(tmp_path, capfd, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)  # Lightning ignores it from then on
+    monkeypatch.setattr(LatentEvaluation, "on_validation_batch_end", interrupt)
+    try:
+        assert command(["validate", "--config", str(write_experiment(tmp_path))]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

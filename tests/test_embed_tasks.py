@@ -91,6 +91,9 @@ def test_the_local_engine_and_a_source_that_is_broken(
     assert left.value.code == 1 and "1 of 2 tasks failed; the same command runs them again" in printed.err
     assert "1 of 2 sources could not be read to their end" in printed.err and "1-of-2: finished" in printed.out
     (tmp_path / "raw" / "last.tar").write_bytes(whole)
+    (tmp_path / "engine.yaml").write_text("engine: local\ntasks: 1\njobs: 1\n")
+    assert main([words[0], "--config", str(tmp_path / "engine.yaml"), *words[1:]]) == 0, "its tasks make no tasks"
+    assert "3 shards" in capsys.readouterr().out
     assert main([*words, "--engine", "local", "--tasks", "1"]) == 0
     assert "3 shards" in capsys.readouterr().out
     manifest = Manifest.load(tmp_path / "set")

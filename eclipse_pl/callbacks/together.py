@@ -57,9 +57,12 @@ class FailTogether(L.Callback):
         self._named: list[int] = []
         self.failed_in: RunningStage | None = None
         """What the trainer did when an error ended it, which it forgets."""
+        self.interrupted = False
+        """Ctrl-C ended the trainer, which makes exit code 1 of it."""
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self.failed_in = trainer.state.stage
+        self.interrupted = isinstance(exception, KeyboardInterrupt)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if trainer.world_size > 1 and dist.is_initialized() and self._store is None:

@@ -20,7 +20,8 @@ from eclipse_pl.launch.task import INTERPRETER, Task
 FOLDER, FINISHED = "tasks", "finished.json"
 RESTARTS = 10
 """How often a task is started again that was killed."""
-OPTIONS = ("engine", "tasks", "jobs", "ray_address", "cpus", "gpus", "task_index", "task_count")
+ENGINE = ("engine", "tasks", "jobs", "ray_address", "cpus", "gpus")
+OPTIONS = (*ENGINE, "task_index", "task_count")
 """Options that say where the work is done, and do not change its result."""
 
 
@@ -98,9 +99,10 @@ def without_options(args: Sequence[str], names: Collection[str] = OPTIONS) -> li
 
 def _task(command: Sequence[str], out: Path, share: Share) -> Task:
     folder = f"{out / FOLDER / str(share)}"
+    alone = [f"--{name}=null" for name in ENGINE]  # a --config of the command may state them
     return Task(
         name=str(share),
-        command=[INTERPRETER, "-m", *command, f"--task_index={share.index}", f"--task_count={share.count}"],
+        command=[INTERPRETER, "-m", *command, *alone, f"--task_index={share.index}", f"--task_count={share.count}"],
         folder=folder,
         checkpoint=f"{folder}/{FINISHED}",
         resume=[],
