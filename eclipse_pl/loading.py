@@ -68,7 +68,7 @@ def find_encoder(space: ClipSpace, device: str = "auto") -> Encoder:
         ValueError: See `require_encoder`.
     """
     require_encoder(space)
-    named = published(space)
+    named = published(space.encoder)
     found = WorldEncoder(device=device) if named is None else OpenClipEncoder(*named, device=device)
     found.require_space(space, "the prior")
     return found
@@ -97,16 +97,21 @@ def load_encoder(of: Prior | ClipSpace | str, device: str | None = None) -> Enco
 def require_encoder(space: ClipSpace) -> None:
     """Raise ValueError where the tag names a local checkpoint, because its folder is unknown. Nothing is loaded."""
     space.require_captions("An encoder", NO_CAPTIONS)
-    if space.encoder != local_dir_tag(FOLDER) and published(space) is None:
+    if is_local_clip(space.encoder):
         raise ValueError(
             f"--encoder is needed: the CLIP of {space} is a local one, and its folder is unknown. (In a config: "
             "samples.encoder and benchmark.encoder.)"
         )
 
 
-def published(space: ClipSpace) -> tuple[str, str] | None:
-    """Model and pretrained tag of open_clip; None where the space was made by something else."""
-    library, _, name = space.encoder.partition(":")
+def is_local_clip(tag: str) -> bool:
+    """Whether an encoder's tag names a CLIP whose files are on its owner's machine alone."""
+    return tag != local_dir_tag(FOLDER) and published(tag) is None
+
+
+def published(tag: str) -> tuple[str, str] | None:
+    """Model and pretrained tag of open_clip, of an encoder's tag; None where it names something else."""
+    library, _, name = tag.partition(":")
     model, _, pretrained = name.partition(":")
     known = library == "open_clip" and pretrained and "sha256-" not in pretrained and model != "local-dir"
     return (model, pretrained) if known else None

@@ -197,6 +197,7 @@ def test_calls_that_are_not_valid_get_a_sentence_and_cost_the_others_nothing(cli
         ({"prompt": "word " * 10_000}, "has 50000 characters"),
         ({"prompt": "a", "prior": "another"}, "There is no prior 'another'"),
         ({"prompt": "a", "steps": 3}, "has neither steps nor guidance"),
+        ({"prompt": "a", "mix": None}, "mix is null: give a value, or leave it out for its default"),
     ]
     jobs = [(client.submit(**words, api_name="/generate"), said) for words, said in bad]
     good = [client.submit(prompt="a star", seed=seed, api_name="/generate") for seed in range(4)]

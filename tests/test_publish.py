@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 import eclipse_pl
 from eclipse_pl import load_encoder, load_prior
 from eclipse_pl.__main__ import main as command
+from eclipse_pl.loading import is_local_clip
 from eclipse_pl.publish.command import repository_of
 from tests.helpers.demo_model import free_port
 from tests.helpers.fake_hub import FakeHub, serve_hub
@@ -139,6 +140,21 @@ def test_the_card_says_what_was_measured(run: Path, tmp_path: Path) -> None:
         assert said in text, said
     assert not re.search(r"\{\{|\{%|nan|None", text)
     assert str(run) not in text, "a path of this machine"
+
+
+def test_a_clip_that_nobody_else_has_is_not_promised(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert is_local_clip("open_clip:local-dir:sha256-0") and is_local_clip("open_clip:ViT-L-14:sha256-0")
+    assert not is_local_clip("open_clip:ViT-L-14:openai")
+    for module in ("card", "space"):
+        monkeypatch.setattr(f"eclipse_pl.publish.{module}.is_local_clip", lambda tag: True)
+    words = ["publish", "--prior", str(run), "--license", "mit", "--to", str(tmp_path / "mine")]
+    assert command([*words, "--demo", "true"]) == 2
+    assert "--demo needs a CLIP that others can load" in capsys.readouterr().err
+    assert command(words) == 0
+    text = (tmp_path / "mine/README.md").read_text()
+    assert "is not published" in text and "load_encoder" not in text and "load_decoder" not in text
 
 
 def python_of(page: Path) -> list[str]:

@@ -17,20 +17,25 @@ def add_endpoint(batcher: Batcher) -> None:
     names = list(batcher.model.priors)
 
     def generate(
-        prompt: str,
-        prior: str,
-        seed: int,
-        second_prompt: str,
-        mix: int | float,
-        negative_prompt: str,
+        prompt: str | None,
+        prior: str | None,
+        seed: int | None,
+        second_prompt: str | None,
+        mix: int | float | None,
+        negative_prompt: str | None,
         steps: int | None = None,
         guidance: int | float | None = None,
     ) -> tuple[Any, dict[str, Any]]:
         """Generate one image of a prompt, or of a mix of two, and say what is known of it."""
+        asked: dict[str, Any] = {"prompt": prompt, "prior": prior, "seed": seed, "second_prompt": second_prompt}
+        asked |= {"mix": mix, "negative_prompt": negative_prompt}
         try:
+            for name, value in asked.items():
+                if value is None:
+                    raise ValueError(f"{name} is null: give a value, or leave it out for its default.")
+            asked["mix"] = float(asked["mix"])
             scale = None if guidance is None else float(guidance)
-            request = Request(prompt, prior, seed, second_prompt, float(mix), negative_prompt, steps, scale)
-            (answer,) = batcher.ask([request])
+            (answer,) = batcher.ask([Request(**asked, steps=steps, guidance=scale)])
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from error
         return answer.image, answer.facts

@@ -16,7 +16,7 @@ import yaml
 
 from eclipse_pl import __version__
 from eclipse_pl.latent.metrics import COUNTERS
-from eclipse_pl.loading import DECODERS
+from eclipse_pl.loading import DECODERS, is_local_clip
 from eclipse_pl.model_folder import HUB_ID
 from eclipse_pl.priors.checkpoint import read_config
 from eclipse_pl.reports.caveats import caveats
@@ -129,7 +129,8 @@ class ModelCard:
             name=self.name,
             pipeline=pipeline,
             module=PIPELINES.get(pipeline or ""),
-            decoder=DECODERS.get(self.space["name"]),
+            local_clip=is_local_clip(self.space["encoder"]),
+            decoder=None if is_local_clip(self.space["encoder"]) else DECODERS.get(self.space["name"]),
             images=self.samples is not None,
             versions={"eclipse_pl": __version__, **{name: version(name) for name in ("torch", "lightning", "diffusers")}},
         )

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from eclipse_pl import __version__
-from eclipse_pl.loading import DECODERS
+from eclipse_pl.loading import DECODERS, is_local_clip
 from eclipse_pl.publish.card import ModelCard
 
 APP = '''"""The live demo of this prior. A hosted Space runs this file; so does `python app.py`."""
@@ -30,7 +30,8 @@ def require_space(card: ModelCard, to: str, repository: str | None) -> None:
     """Check what a Space needs, before anything is written.
 
     Raises:
-        ValueError: The target is a repository of models, gradio is missing, or no decoder is known for the prior's space.
+        ValueError: The target is a repository of models, gradio is missing, the prior's CLIP is a local one, or no decoder is
+            known for its space.
     """
     if repository is not None:
         raise ValueError(
@@ -38,6 +39,8 @@ def require_space(card: ModelCard, to: str, repository: str | None) -> None:
             f"`hf upload {repository} FOLDER --repo-type space`."
         )
     sdk_version()
+    if is_local_clip(card.space["encoder"]):
+        raise ValueError(f"--demo needs a CLIP that others can load, and that of {card.space['name']} is a local one.")
     if card.space["name"] not in DECODERS:
         raise ValueError(
             f"--demo needs a decoder, and none is known for {card.space['name']}; known are {', '.join(DECODERS)}."
