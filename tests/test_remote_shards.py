@@ -17,6 +17,7 @@ import pytest
 import torch
 import webdataset
 
+from data_prep.merge import merge
 from data_prep.verify import verify
 from eclipse_pl.__main__ import main
 from eclipse_pl.data import remote_folder, remote_shards
@@ -89,6 +90,15 @@ def test_the_same_batches(folder: Path, server: UnreliableServer, tmp_path: Path
         require_same(*(list(getattr(data, f"{split}_dataloader")()) for data in (remote, data_of(folder, **options))))
     require_same(list(remote.single_pass(with_states=True)), list(data_of(folder, **options).single_pass(with_states=True)))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("download")]
+
+
+def test_a_merged_set_whose_shards_have_records_of_one_name(tmp_path: Path) -> None:
+    sets = [make_shard_set(tmp_path / str(seed), pairs=40, seed=seed) for seed in (0, 1)]
+    merged = tmp_path / "merged"
+    merge([str(folder) for folder in sets], str(merged), anyway=True)
+    assert len({entry.key for entry in ShardSet(merged).entries}) < len(ShardSet(merged).entries)
+    remote = remote_of(f"file://{merged}", tmp_path / "c")
+    require_same(list(epochs_of(remote, 2)), list(epochs_of(data_of(merged), 2)))
 
 
 def test_the_same_batches_from_s3(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,9 @@ POLL = 0.05
 WAIT_FOR_ROOM = 60
 """Seconds that a full cache may take until other processes have used their records."""
 
+RecordName = tuple[str, str]
+"""The names of a record's shard and of the record itself: two shards of a merged set may have records of one name."""
+
 
 @dataclass(frozen=True)
 class Downloads:
@@ -97,11 +100,11 @@ class RemoteShards(ShardFiles):
         space = self.remote.read(SPACE_NAME)
         self.space = ClipSpace.from_bytes(space, self.place(SPACE_NAME), self.manifest.space_sha256)
         self.cache = RecordCache(downloads.folder, downloads.cache_gb)
-        self._open: WeakValueDictionary[str, mmap.mmap] = WeakValueDictionary()
-        self._ahead: list[ReadAhead[str, mmap.mmap]] = []
+        self._open: WeakValueDictionary[RecordName, mmap.mmap] = WeakValueDictionary()
+        self._ahead: list[ReadAhead[RecordName, mmap.mmap]] = []
         self._process = os.getpid()
         self._of_parent: list[RemoteFolder] = []
-        self._places: dict[str, Place] = {}
+        self._places: dict[RecordName, Place] = {}
         self.open_records = self._open_records()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -122,21 +125,21 @@ class RemoteShards(ShardFiles):
     def record(self, place: Place) -> RecordMemory:
         shard, entry = place
         self._leave_parent()
-        taken = (ahead.take(entry.key) for ahead in self._ahead)
+        taken = (ahead.take(_name(place)) for ahead in self._ahead)
         memory = next((memory for memory in taken if memory), None) or self._get(shard, entry, NEVER)
-        self._open[entry.key] = memory
+        self._open[_name(place)] = memory
         return RecordMemory(memory, entry.span[0])
 
-    def read_ahead(self, places: Iterable[Place]) -> ReadAhead[str, mmap.mmap]:
+    def read_ahead(self, places: Iterable[Place]) -> ReadAhead[RecordName, mmap.mmap]:
         self._leave_parent()
-        ahead = ReadAhead(self._get_by_key, self._keys(places), self.downloads.records_ahead, self.downloads.connections)
+        ahead = ReadAhead(self._get_by_name, self._names(places), self.downloads.records_ahead, self.downloads.connections)
         self._ahead = [other for other in self._ahead if not other.closed]
         self._ahead.append(ahead)
         return ahead
 
     def passed(self, place: Place) -> None:
         for ahead in self._ahead:
-            ahead.passed(place[1].key)
+            ahead.passed(_name(place))
 
     def _leave_parent(self) -> None:
         """A process that was forked has none of its parent's threads, and opens connections of its own.
@@ -149,13 +152,13 @@ class RemoteShards(ShardFiles):
             self._of_parent.append(self.remote)
             self.remote = copy.copy(self.remote)
 
-    def _keys(self, places: Iterable[Place]) -> Iterator[str]:
+    def _names(self, places: Iterable[Place]) -> Iterator[RecordName]:
         for place in places:
-            self._places[place[1].key] = place
-            yield place[1].key
+            self._places[_name(place)] = place
+            yield _name(place)
 
-    def _get_by_key(self, key: str, stopped: threading.Event) -> mmap.mmap:
-        return self._open.get(key) or self._get(*self._places[key], stopped)
+    def _get_by_name(self, name: RecordName, stopped: threading.Event) -> mmap.mmap:
+        return self._open.get(name) or self._get(*self._places[name], stopped)
 
     def _get(self, shard: ShardEntry, entry: RecordEntry, stopped: threading.Event) -> mmap.mmap:
         """The record from the cache, or else from the server."""
@@ -249,3 +252,8 @@ class RemoteShards(ShardFiles):
 
     def _sizes(self) -> list[int]:
         return [end - first for shard in self.manifest.shards for first, end in (record.span for record in shard.records)]
+
+
+def _name(place: Place) -> RecordName:
+    shard, entry = place
+    return shard.name, entry.key
