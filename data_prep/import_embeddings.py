@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Int
 
 from data_prep.command import command_line, run
@@ -14,7 +16,7 @@ from eclipse_pl.data.chunk import Chunk, image_numbers, shared_images, without_d
 from eclipse_pl.data.manifest import SCHEMA, SPLITS, Manifest, ShardEntry, SkippedPair
 from eclipse_pl.data.shards import ShardWriter
 from eclipse_pl.data.together import components, numbered
-from eclipse_pl.embed.folder import image_statistics, only_run, require_same_settings, write_space
+from eclipse_pl.embed.folder import finish_set, forget, only_run, require_same_settings
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.raw.pairs import normal_caption
 
@@ -89,7 +91,7 @@ def import_embeddings(
         require_same_settings(folder, {"schema": SCHEMA, "made_by": made_by}, list(shards))
         entries: list[ShardEntry] = []
         for shard, pieces in shards.items():
-            with ShardWriter(folder / shard) as writer:
+            with ShardWriter(folder / shard, before=partial(forget, folder)) as writer:
                 for split, rows in pieces:
                     writer.write(_chunk(files, rows), split)
                 entries.append(writer.close(skipped=() if entries else skipped))
@@ -102,16 +104,11 @@ def import_embeddings(
             encoder=encoder,
             normalised=normalised,
             condition_dim=text_dim if files.conditions else None,
-            **image_statistics(folder, entries, dim)._asdict(),
+            image_mean=torch.zeros(dim),  # measured at the end
+            image_std=torch.ones(dim),
         )
-        manifest = Manifest(
-            space.identity,
-            made_by,
-            entries,
-            asked={"val": float(val), "test": float(test)},
-            space_sha256=write_space(folder, space),
-        )
-        manifest.save(folder)
+        manifest = Manifest(space.identity, made_by, entries, {"val": float(val), "test": float(test)})
+        manifest = finish_set(folder, space, manifest)
     counted = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())
     print(f"{folder}: {manifest.pairs} pairs ({counted}), {len(skipped)} skipped; space {space}")
     for split, asked in (("val", val), ("test", test)):

@@ -17,9 +17,10 @@ from torch import Tensor
 from data_prep.__main__ import main
 from data_prep.verify import verify
 from eclipse_pl.data.manifest import Manifest
+from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.embed.folder import finished_shards, only_run
 from eclipse_pl.encoders.openclip import OpenClipEncoder
-from tests.helpers.raw_sets import contents, embed, raw_set, sample, write_tar
+from tests.helpers.raw_sets import contents, embed, image_bytes, raw_set, sample, write_tar
 from tests.helpers.runs import started
 from tests.helpers.tiny_open_clip import write_open_clip
 
@@ -163,6 +164,31 @@ def test_a_finished_set_is_left_alone(tmp_path: Path, clip_encoder: OpenClipEnco
     write_tar(tmp_path / "raw" / "0003.tar", {"new": sample(99)})
     assert embed([str(tmp_path / "raw" / "*.tar")], clip_encoder, out).pairs == 19
     assert all((out / name).stat().st_ino == before[name][0] for name in ("0000.tar", "0001.tar", "0002.tar"))
+
+
+@pytest.mark.long
+def test_a_run_that_is_stopped_between_changed_sources_leaves_no_finished_set(
+    tmp_path: Path, clip_folder: Path, clip_encoder: OpenClipEncoder
+) -> None:
+    sources, out = raw_set(tmp_path / "raw"), tmp_path / "shards"
+    options = {"val": 0.0, "test": 0.0}
+    embed(sources, clip_encoder, out, **options)
+    kept = (out / "0002.tar").stat().st_ino
+    for tar in (0, 1):  # other images with the captions of before: the shards keep their sizes
+        pairs = {f"{tar}{pair:03d}": sample(10 * tar + pair) for pair in range(7)}
+        others = {key: {**members, "png": image_bytes(int(key) + 500)} for key, members in pairs.items()}
+        others[f"{tar}002"]["png"] = b"no image"
+        write_tar(tmp_path / "raw" / f"{tar:04d}.tar", others)
+    with pytest.raises(RuntimeError, match="stopped here"):
+        embed(sources, Stopping(f"local-dir:{clip_folder}", None, device="cpu", stop_at=5), out, **options)
+    with pytest.raises(ValueError, match=r"^There is no .*manifest\.json"):
+        ShardSet(out)
+    assert sorted(path.name for path in out.glob("*.tar.json")) == ["0000.tar.json", "0001.tar.json", "0002.tar.json"]
+    new = (out / "0000.tar").stat().st_ino
+    embed(sources, clip_encoder, out, **options)
+    assert (out / "0000.tar").stat().st_ino == new and (out / "0002.tar").stat().st_ino == kept
+    embed(sources, clip_encoder, tmp_path / "whole", **options)
+    assert contents(out) == contents(tmp_path / "whole")
 
 
 def test_nothing_is_mixed(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:

@@ -61,6 +61,18 @@ def test_a_set_is_written_to_s3_resumed_and_read(
             "s3://data/sets/mine", batch_size=2, workers=0, cache=str(tmp_path / "records"), cache_gb=1.0
         )
         assert len(data.train_dataloader()) == local.splits["train"] // 2 and len(list(data.train_dataloader())) > 0
+        for tar in (0, 1):
+            write_tar(tmp_path / "raw" / f"{tar:04d}.tar", {f"{tar}{pair:03d}": sample(100 + pair) for pair in range(7)})
+        stopping.stop_at = 6
+        with pytest.raises(RuntimeError, match="stopped here"):
+            embed(sources, stopping, "s3://data/sets/mine", **OPTIONS)
+        left = stored(client, "sets/mine/")
+        assert left["0000.tar"] != theirs["0000.tar"] and "manifest.json" not in left, "it holds shards of two states"
+        assert {f"000{number}.tar.json" for number in range(4)} <= left.keys()
+        changed = embed(sources, clip_encoder, tmp_path / "changed", **OPTIONS)
+        assert embed(sources, clip_encoder, "s3://data/sets/mine", **OPTIONS) == changed != local
+        theirs = {name: content for name, content in contents(tmp_path / "changed").items() if not name.endswith(".lock")}
+        assert stored(client, "sets/mine/") == theirs
 
 
 @pytest.mark.processes

@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_prep import import_embeddings as importing
 from data_prep.__main__ import main
 from data_prep.import_embeddings import import_embeddings, split_whole
+from eclipse_pl.data.chunk import Chunk
+from eclipse_pl.data.manifest import Manifest
 from eclipse_pl.data.shard_set import ShardSet
 from tests.helpers.real_data import RealData
 
@@ -223,6 +226,33 @@ def test_run_again_it_repairs_and_mixes_nothing(tmp_path: Path, error: Error) ->
     assert {path.name: path.read_bytes() for path in (tmp_path / "set").iterdir()} == whole
     assert "shards with other settings" in error(*args, "--val", "3")
     assert {path.name: path.read_bytes() for path in (tmp_path / "set").iterdir()} == whole
+
+
+def test_a_run_that_is_stopped_between_other_bytes_leaves_no_finished_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args = [*as_args(write_npy(tmp_path / "npy", pairs=8)), "--val", "4", "--chunk", "65536", "--out", f"{tmp_path}/set"]
+    assert main(["import-embeddings", *args]) == 0
+    assert len(Manifest.load(tmp_path / "set").shards) == 2
+    write_npy(tmp_path / "npy", pairs=8, image_embeds=np.ones((8, 8)) * np.arange(1, 9)[:, None])
+    chunk_of, made = importing._chunk, []
+
+    def stopped(*rows: Any) -> Chunk:
+        made.append(rows)
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        return chunk_of(*rows)
+
+    monkeypatch.setattr(importing, "_chunk", stopped)
+    assert main(["import-embeddings", *args]) == 130
+    with pytest.raises(ValueError, match=r"^There is no .*manifest\.json"):
+        ShardSet(tmp_path / "set")
+    assert main(["import-embeddings", *args]) == 0
+    assert main(["import-embeddings", *args[:-1], f"{tmp_path}/other"]) == 0
+    shards, expected = (read(tmp_path / name) for name in ("set", "other"))
+    assert shards.keys() == expected.keys()
+    assert all(np.array_equal(shards[key]["image"], expected[key]["image"]) for key in expected)
+    assert not list((tmp_path / "set").glob("*.tar.json"))
 
 
 @given(st.lists(st.integers(0, 12), max_size=60), st.integers(0, 8), st.integers(0, 8), st.integers(0, 3))

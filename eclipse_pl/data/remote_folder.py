@@ -136,6 +136,10 @@ class RemoteFolder:
         """Upload a local file. Errors are those of `read`."""
         self.try_often(name, lambda: self._fs.put_file(str(path), self.place(name)))
 
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Upload a file with this content. Errors are those of `read`."""
+        self.try_often(name, lambda: self._fs.pipe_file(self.place(name), content))
+
     def remove(self, name: str) -> None:
         """Remove a file, if it is there. Errors are those of `read`."""
 

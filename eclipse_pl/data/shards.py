@@ -8,7 +8,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -30,11 +30,15 @@ class ShardWriter:
     Args:
         path: The shard, ``FOLDER/NAME.tar``.
         states: How the captions of its chunks are stored. Chunks hold token ids for "tokens", and token states otherwise.
+        before: Called with the row of the manifest before the shard gets its name, and replaces a file of that name.
     """
 
-    def __init__(self, path: str | Path, states: States = "float16") -> None:
+    def __init__(
+        self, path: str | Path, states: States = "float16", before: Callable[[ShardEntry], None] | None = None
+    ) -> None:
         self.path = Path(path)
         self.states = states
+        self._before = before
         self._stem = self.path.name.removesuffix(".tar")
         if not self.path.name.endswith(".tar") or "." in self._stem or not self._stem:
             raise ValueError(
@@ -103,16 +107,7 @@ class ShardWriter:
         """
         assert self._file is not None, "the writer is closed already"
         self._put(bytes(2 * tarfile.BLOCKSIZE))
-        try:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            os.replace(self._partial, self.path)
-        except OSError as error:
-            self.abort()
-            raise disk_error(error, self.path.parent) from error
-        self._file = None
-        return ShardEntry(
+        entry = ShardEntry(
             name=self.path.name,
             pairs=sum(record.pairs for record in self._records),
             tokens=sum(record.tokens for record in self._records),
@@ -124,6 +119,18 @@ class ShardWriter:
             records=self._records,
             source=source,
         )
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            if self._before is not None:
+                self._before(entry)
+            os.replace(self._partial, self.path)
+        except OSError as error:
+            self.abort()
+            raise disk_error(error, self.path.parent) from error
+        self._file = None
+        return entry
 
     def abort(self) -> None:
         """Remove what was written. Does nothing after ``close``."""

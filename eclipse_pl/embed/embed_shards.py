@@ -92,7 +92,8 @@ def embed_shards(
             draw.note = progress.note
             for name, of_source in itertools.groupby(batches, key=lambda batch: batch.content.shard):
                 try:
-                    entries[name] = _write_shard(target.work / name, of_source, encoder, states, chunk, draw, progress)
+                    with ShardWriter(target.work / name, states, target.forget) as writer:
+                        entries[name] = _write_shard(writer, of_source, encoder, chunk, draw, progress)
                     target.put(entries[name])
                 except BrokenSourceError as error:
                     problems[str(named[name])] = str(error)
@@ -157,36 +158,34 @@ def _memory_errors(batches: ImageBatches) -> Iterator[None]:
 
 
 def _write_shard(
-    path: Path,
+    writer: ShardWriter,
     batches: Iterator[ImageBatch],
     encoder: Encoder,
-    states: States,
     chunk: int,
     draw: SplitDraw,
     progress: EmbedProgress,
 ) -> ShardEntry:
     cut, others, left_out, source = 0, 0, [], None
     waiting: dict[str, list[EmbeddedPair]] = {"train": [], "val": [], "test": []}
-    with ShardWriter(path, states) as writer:
-        for embedded in embedded_batches(batches, encoder, with_states=states != "tokens"):
-            content = embedded.batch.content
-            pairs, bad = embedded.pairs()
-            cut += int(embedded.cut.sum()) - sum(bool(embedded.cut[row]) for row in bad)
-            others += content.others
-            left_out += content.skipped
-            left_out += [skipped(content.pairs[row].key, kind) for row, kind in bad.items()]
-            for pair in pairs:
-                split = draw.split_of(path.name, pair.raw)
-                waiting[split].append(pair)
-                if len(waiting[split]) == chunk:
-                    writer.write(chunk_of(waiting[split]), split)
-                    waiting[split] = []
-            progress.batch(len(pairs), content.position)
-            source = content.source
-            if content.problem:
-                raise BrokenSourceError(content.problem)
-        for split, pairs in waiting.items():
-            if pairs:
-                writer.write(chunk_of(pairs), split)
-        assert source is not None
-        return writer.close(cut, left_out, others, replace(source, drawn=draw.digest(path.name)))
+    for embedded in embedded_batches(batches, encoder, with_states=writer.states != "tokens"):
+        content = embedded.batch.content
+        pairs, bad = embedded.pairs()
+        cut += int(embedded.cut.sum()) - sum(bool(embedded.cut[row]) for row in bad)
+        others += content.others
+        left_out += content.skipped
+        left_out += [skipped(content.pairs[row].key, kind) for row, kind in bad.items()]
+        for pair in pairs:
+            split = draw.split_of(writer.path.name, pair.raw)
+            waiting[split].append(pair)
+            if len(waiting[split]) == chunk:
+                writer.write(chunk_of(waiting[split]), split)
+                waiting[split] = []
+        progress.batch(len(pairs), content.position)
+        source = content.source
+        if content.problem:
+            raise BrokenSourceError(content.problem)
+    for split, pairs in waiting.items():
+        if pairs:
+            writer.write(chunk_of(pairs), split)
+    assert source is not None
+    return writer.close(cut, left_out, others, replace(source, drawn=draw.digest(writer.path.name)))

@@ -1,7 +1,8 @@
 """The folder of a set of shards while a command writes it: its lock, its finished shards, its manifest.
 
 Each finished shard has a manifest entry in its own file (``0000.tar.json``). A resumed run keeps the shards whose entry
-exists and whose bytes are right. At the end the entries are joined in manifest.json.
+exists and whose bytes are right. At the end the entries are joined in manifest.json. Before a shard of a finished set gets
+other bytes, the manifest is taken apart into these files again, so that a stopped run leaves no set that looks finished.
 """
 
 from __future__ import annotations
@@ -117,6 +118,29 @@ def finished_shards(
     checked = track(entries.values(), "reading finished shards", disable=not (entries and sys.stdout.isatty()))
     checks: dict[bool, Check] = {True: "sha256", False: "size"}
     return {one.name: one for one in checked if not one.problem(out, checks[hashed is None or one.name in hashed])}
+
+
+def forget(out: Path, entry: ShardEntry) -> None:
+    """Remove what vouches for other bytes of a shard than those of ``entry``, which it is about to get.
+
+    That is its own entry, and the manifest. The other shards of the manifest get entries of their own.
+    """
+    (out / f"{entry.name}.json").unlink(missing_ok=True)
+    try:
+        shards = Manifest.load(out).shards
+    except ValueError:  # missing or damaged: it vouches for nothing
+        return
+    if has_other_bytes(shards, entry):
+        for other in shards:
+            path = out / f"{other.name}.json"
+            if other.name != entry.name and not path.exists():
+                write_json(path, other.to_json())
+        (out / MANIFEST_NAME).unlink(missing_ok=True)
+
+
+def has_other_bytes(shards: list[ShardEntry], entry: ShardEntry) -> bool:
+    """Whether the shard of this name has other bytes than those of ``entry``."""
+    return any(shard.name == entry.name and shard.sha256 != entry.sha256 for shard in shards)
 
 
 class ImageStatistics(NamedTuple):

@@ -10,6 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from eclipse_pl.data.chunk import Chunk, content_number, shared_images
 from eclipse_pl.data.manifest import SCHEMA, SPLITS, Manifest, ShardEntry, SkippedPair
 from eclipse_pl.data.shards import ShardWriter
-from eclipse_pl.embed.folder import finish_set, finished_shards, only_run, require_same_settings
+from eclipse_pl.embed.folder import finish_set, finished_shards, forget, only_run, require_same_settings
 from eclipse_pl.embed.teacher import Caption, SampledPair, Teacher
 from eclipse_pl.files import write_json
 from eclipse_pl.priors.prior import weights_sha256
@@ -138,7 +139,7 @@ def _write_shard(
 ) -> ShardEntry:
     cut, left_out = 0, list(left_out)
     waiting: dict[str, list[SampledPair]] = {split: [] for split in SPLITS}
-    with ShardWriter(path) as writer:
+    with ShardWriter(path, before=partial(forget, path.parent)) as writer:
         try:
             for batch in teacher.batches(captions):
                 cut += batch.cut

@@ -9,9 +9,16 @@ from typing import Any
 
 from eclipse_pl.data.manifest import MANIFEST_NAME, SPACE_NAME, Manifest, ShardEntry
 from eclipse_pl.data.remote_folder import RemoteFolder, is_url
-from eclipse_pl.embed.folder import SETTINGS_NAME, finish_set, finished_shards, require_same_settings
+from eclipse_pl.embed.folder import (
+    SETTINGS_NAME,
+    finish_set,
+    finished_shards,
+    forget,
+    has_other_bytes,
+    require_same_settings,
+)
 from eclipse_pl.embedding import ClipSpace
-from eclipse_pl.files import cache_folder, write_json
+from eclipse_pl.files import cache_folder, json_bytes, write_json
 
 
 class WrittenSet:
@@ -34,6 +41,10 @@ class WrittenSet:
     def finished(self, hashed: Collection[str]) -> dict[str, ShardEntry]:
         """The finished shards of the set, by name. Those ``hashed`` are read, and of the others the size alone is checked."""
         return finished_shards(self.work, hashed)
+
+    def forget(self, entry: ShardEntry) -> None:
+        """Before a shard gets the bytes of ``entry``, remove what vouches for other ones: its entry, and the manifest."""
+        forget(self.work, entry)
 
     def put(self, entry: ShardEntry) -> None:
         """Keep a shard that was written into ``work``, and its entry."""
@@ -74,6 +85,21 @@ class RemoteSet(WrittenSet):
     def finished(self, hashed: Collection[str]) -> dict[str, ShardEntry]:
         """The finished shards, of which the size alone is checked."""
         return finished_shards(self.work, hashed, self.sizes)
+
+    def forget(self, entry: ShardEntry) -> None:
+        files = self.folder.files()
+        if f"{entry.name}.json" in files:
+            self.folder.remove(f"{entry.name}.json")
+        written = self.folder.read(MANIFEST_NAME) if MANIFEST_NAME in files else b""
+        try:
+            shards = Manifest.parse(written, MANIFEST_NAME).shards
+        except ValueError:  # missing or damaged: it vouches for nothing
+            return
+        if has_other_bytes(shards, entry):
+            for other in shards:
+                if other.name != entry.name and f"{other.name}.json" not in files:
+                    self.folder.write_bytes(f"{other.name}.json", json_bytes(other.to_json()))
+            self.folder.remove(MANIFEST_NAME)
 
     def put(self, entry: ShardEntry) -> None:
         """Upload a shard, and then its entry. The local copy of the shard is removed."""
