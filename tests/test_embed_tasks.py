@@ -8,14 +8,18 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.__main__ import main
 from eclipse_pl.data.manifest import Manifest
+from eclipse_pl.data.shards import ShardWriter
+from eclipse_pl.embed.written_set import RemoteSet
 from eclipse_pl.launch.share import Share
 from tests.helpers.raw_sets import contents, raw_set, sample, write_tar
+from tests.helpers.shard_sets import make_chunk
 
 PYTHONPATH = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
 SLURM = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN")
@@ -73,6 +77,32 @@ def test_tasks_in_any_order_make_the_set_of_one_process(
     assert "1 of 5 shards are missing, which other tasks make" in capsys.readouterr().out
     assert main([*words, "--task-index", "0", "--task-count", "3"]) == 0
     assert (tmp_path / "set" / "0003.tar").read_bytes() == whole["0003.tar"]
+
+
+def test_tasks_that_look_at_a_url_leave_each_other_their_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first, second = RemoteSet("memory://tasks"), RemoteSet("memory://tasks")
+    first.work.mkdir(parents=True)
+    named = ["0000.tar", "0001.tar"]
+    first.begin({"chunk": 4}, named)
+    upload = first.folder.write
+
+    def slow_upload(name: str, path: Path) -> None:
+        """Another task begins, or ends, before and after each upload."""
+        second.fetch()
+        upload(name, path)
+        second.fetch()
+
+    monkeypatch.setattr(first.folder, "write", slow_upload)
+    for number, name in enumerate(named):
+        with ShardWriter(first.work / name, before=first.forget) as writer:
+            writer.write(make_chunk(np.random.default_rng(number), 3, dim=8, width=6), "train")
+            first.put(writer.close())
+    second.fetch()
+    assert sorted(second.finished(())) == named and (second.work / "embed.json").is_file()
+    second.folder.remove("0000.tar.json")
+    second.fetch()
+    assert sorted(second.finished(())) == ["0001.tar"], "what is not at the URL any more is forgotten"
 
 
 @pytest.mark.processes

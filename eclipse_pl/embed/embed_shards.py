@@ -18,7 +18,7 @@ from eclipse_pl.data.manifest import SCHEMA, Manifest, ShardEntry
 from eclipse_pl.data.shards import ShardWriter
 from eclipse_pl.data.states import States
 from eclipse_pl.embed.embedded_pairs import EmbeddedPair, chunk_of, embedded_batches
-from eclipse_pl.embed.folder import WHOLE, finishing, only_run
+from eclipse_pl.embed.folder import WHOLE, in_turn, only_run
 from eclipse_pl.embed.progress import EmbedProgress
 from eclipse_pl.embed.written_set import written_set
 from eclipse_pl.encoders.encoder import Encoder
@@ -82,7 +82,8 @@ def embed_shards(
         space = encoder.space(torch.zeros(encoder.dim), torch.ones(encoder.dim))
         settings = {"schema": SCHEMA, "space": space.identity, "states": states, "chunk": chunk, "val": val, "test": test}
         settings |= asdict(reader)
-        target.begin(settings, named)
+        with in_turn(target.work, share):
+            target.begin(settings, named)
         entries = target.finished(mine)
         draw = SplitDraw(named, target.work, val, test, share.first_of(list(named)))
         problems = forget_changed(entries, named, mine, draw)
@@ -104,7 +105,7 @@ def embed_shards(
                 f"{len(problems)} of {len(mine)} sources could not be read to their end: {listed}. The shards of the other "
                 "sources are kept. Replace or remove these sources, and run the command again."
             )
-        with contextlib.nullcontext() if share.is_whole else finishing(target.work):
+        with in_turn(target.work, share):
             if not share.is_whole:
                 target.fetch()
                 entries |= {name: entry for name, entry in target.finished(()).items() if name not in mine}

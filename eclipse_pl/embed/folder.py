@@ -12,7 +12,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -51,8 +51,13 @@ def only_run(out: Path, share: Share = WHOLE) -> AbstractContextManager[None]:
     return only_process(out, name, f"Another run is embedding into {out}. Wait for it, or choose another folder.")
 
 
-def finishing(out: Path) -> AbstractContextManager[None]:
-    """Lock ``out`` to write its manifest. It waits for other processes, which write the same manifest."""
+def in_turn(out: Path, share: Share) -> AbstractContextManager[None]:
+    """Lock ``out`` while one of several tasks copies or writes its small files. The other tasks wait.
+
+    A run of all shards holds this lock already (`only_run`).
+    """
+    if share.is_whole:
+        return nullcontext()
     return only_process(out, LOCK_NAME, f"Another run is embedding into {out} for an hour. Run the command again.", 3600.0)
 
 

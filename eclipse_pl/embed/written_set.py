@@ -18,7 +18,7 @@ from eclipse_pl.embed.folder import (
     require_same_settings,
 )
 from eclipse_pl.embedding import ClipSpace
-from eclipse_pl.files import cache_folder, json_bytes, write_json
+from eclipse_pl.files import cache_folder, json_bytes, write_atomically, write_json
 
 
 class WrittenSet:
@@ -68,13 +68,22 @@ class RemoteSet(WrittenSet):
         """Bytes of each shard at the URL when it was last looked at, by name."""
 
     def fetch(self) -> None:
-        """Copy the settings, the manifest and the entries of finished shards."""
+        """Copy the settings, the manifest and the entries of finished shards.
+
+        Each copy is replaced as a whole, because other tasks of this machine read them.
+        """
         files = self.folder.files()
-        for path in (self.work / SETTINGS_NAME, self.work / MANIFEST_NAME, *self.work.glob("*.tar.json")):
-            path.unlink(missing_ok=True)
-        for name in files:
-            if name in (SETTINGS_NAME, MANIFEST_NAME) or name.endswith(".tar.json"):
-                (self.work / name).write_bytes(self.folder.read(name))
+        found: set[str] = set()
+        for name in filter(_is_copied, files):
+            try:
+                write_atomically(self.work / name, self.folder.read(name))
+                found.add(name)
+            except ValueError as error:
+                if not isinstance(error.__cause__, FileNotFoundError):  # a task elsewhere has removed it since
+                    raise
+        for path in self.work.iterdir():
+            if _is_copied(path.name) and path.name not in found:
+                path.unlink(missing_ok=True)
         self.sizes = {name: size for name, size in files.items() if name.endswith(".tar")}
 
     def begin(self, settings: dict[str, Any], named: Collection[str]) -> None:
@@ -102,9 +111,12 @@ class RemoteSet(WrittenSet):
             self.folder.remove(MANIFEST_NAME)
 
     def put(self, entry: ShardEntry) -> None:
-        """Upload a shard, and then its entry. The local copy of the shard is removed."""
-        super().put(entry)
-        self._upload(entry.name, f"{entry.name}.json")
+        """Upload a shard, and then its entry. The local copy of the shard is removed.
+
+        `fetch` makes the local copy of the entry: one that is not at the URL yet would be removed by another task's.
+        """
+        self._upload(entry.name)
+        self.folder.write_bytes(f"{entry.name}.json", json_bytes(entry.to_json()))
         (self.work / entry.name).unlink()
 
     def finish(self, space: ClipSpace, manifest: Manifest) -> None:
@@ -118,6 +130,10 @@ class RemoteSet(WrittenSet):
         """Upload files of ``work`` in this order."""
         for name in names:
             self.folder.write(name, self.work / name)
+
+
+def _is_copied(name: str) -> bool:
+    return name in (SETTINGS_NAME, MANIFEST_NAME) or name.endswith(".tar.json")
 
 
 def work_folder(out: str | Path) -> Path:
