@@ -97,8 +97,10 @@ def captions_of(path: str, name: str) -> tuple[list[Caption], list[SkippedPair]]
     """
     if (Path(path) / MANIFEST_NAME).is_file():
         shards = ShardSet(path, check="record")
-        chunks = [shards.read_chunk(record) for record in shards.records("train")]
-        rows = [Caption(*pair) for chunk in chunks for pair in zip(chunk.keys, chunk.captions, strict=True)]
+        rows: list[Caption] = []
+        for record in shards.records("train"):
+            chunk = shards.read_chunk(record, with_states=False)
+            rows += map(Caption, chunk.keys, chunk.captions)
         reasons: dict[int, str] = {}
     else:
         column = load_column(path, CAPTION, name)

@@ -152,7 +152,7 @@ def _contents(shards: ShardSet) -> Iterator[Finding]:
         image, text = chunk.image_embed.astype(np.float32), chunk.text_embed.astype(np.float32)
         image_norms.append(np.linalg.norm(image, axis=1))
         text_norms.append(np.linalg.norm(text, axis=1))
-        lengths.append(chunk.lengths)
+        lengths.append(chunk.lengths.copy())  # a view would keep the shard open
         nowhere = (image_norms[-1] == 0) | (text_norms[-1] == 0)
         zero += [key for key, found in zip(chunk.keys, nowhere, strict=True) if found]
         if not shards.space.has_captions:

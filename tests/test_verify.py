@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import resource
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from data_prep.__main__ import main
+from data_prep.distill import captions_of
 from data_prep.overlap import overlap
 from data_prep.verify import Finding, verify
 from eclipse_pl.data.manifest import SPACE_NAME, Manifest
@@ -78,6 +80,19 @@ def test_numbers_are_those_of_the_data(folder: Path) -> None:
     )
     cosine = ((images * texts).sum(1) / norms / np.linalg.norm(texts, axis=1)).mean()
     assert found(folder, "cosine").startswith(f"{cosine:.3f} in pairs")
+
+
+@pytest.mark.long
+def test_a_set_of_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
+    folder = make_shard_set(tmp_path / "many", pairs=400, chunk=2, records_per_shard=1)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (160, limits[1]))
+    try:
+        assert found(folder, "shards").startswith("200 of 200 have the right bytes")
+        rows, _ = captions_of(str(folder), "caption")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert [row.text for row in rows] == [f"caption number {number}" for number in range(400)]
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "changed", "no tar"])

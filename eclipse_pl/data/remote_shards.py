@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import mmap
 import os
-import resource
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -21,7 +20,7 @@ from eclipse_pl.data.pipe_folder import PipeFolder
 from eclipse_pl.data.read_ahead import ReadAhead
 from eclipse_pl.data.record_cache import CacheError, Claim, FullError, RecordCache
 from eclipse_pl.data.remote_folder import NEVER, NoRangesError, RemoteFolder, StoppedError, without_query
-from eclipse_pl.data.shard_files import OPEN_RECORDS, Place, RecordMemory, ShardFiles
+from eclipse_pl.data.shard_files import Place, RecordMemory, ShardFiles, open_limits
 from eclipse_pl.data.shard_stream import cut_into_cache
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.files import cache_folder
@@ -237,9 +236,8 @@ class RemoteShards(ShardFiles):
                 f"a time, which take {needed / 1e9:.3g} GB. Set data.cache_gb to that or more, or data.ahead or data.window "
                 "to less."
             )
-        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         spare = max(0, self.cache.limit // largest - records)
-        return min(2 * window + spare // 8, max(2 * window, min(OPEN_RECORDS, files // 2)))
+        return min(2 * window + spare // 8, max(2 * window, open_limits()[1]))
 
     def _require_room_for_all(self) -> None:
         total = sum(self._sizes())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import resource
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -15,8 +16,8 @@ import numpy as np
 from eclipse_pl.data.manifest import SPACE_NAME, Check, Manifest, RecordEntry, ShardEntry
 from eclipse_pl.embedding import ClipSpace
 
-# Enough for two windows of records, and far below the usual limit of 1,024 open files.
 OPEN_SHARDS, OPEN_RECORDS = 128, 512
+"""Shards and records that a reader keeps open, at most: enough for two windows of records."""
 
 Place = tuple[ShardEntry, RecordEntry]
 """A record and its shard."""
@@ -66,7 +67,7 @@ class LocalShards(ShardFiles):
 
     def __init__(self, folder: Path, check: Check) -> None:
         self.folder = folder
-        self.open_records = OPEN_RECORDS
+        self.open_shards, self.open_records = open_limits()
         self.manifest = Manifest.load(folder)
         self.space = ClipSpace.load(folder / SPACE_NAME, self.manifest.space_sha256)
         self._maps: OrderedDict[str, mmap.mmap] = OrderedDict()
@@ -87,13 +88,21 @@ class LocalShards(ShardFiles):
         self._require_sound(shard, "size")  # again: a read beyond the end of a file that shrank kills the process
         with open(self.folder / shard.name, "rb") as file:
             self._maps[shard.name] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        if len(self._maps) > OPEN_SHARDS:
+        if len(self._maps) > self.open_shards:
             self._maps.popitem(last=False)
         return RecordMemory(self._maps[shard.name], 0)
 
     def _require_sound(self, shard: ShardEntry, check: Check) -> None:
         if problem := shard.problem(self.folder, check):
             raise ValueError(f"The shard {self.place(shard.name)} {problem}. Repair it with `{self.manifest.made_by}`.")
+
+
+def open_limits() -> tuple[int, int]:
+    """Number of shards and of records that a reader keeps open: each may be an open file, and the process has others."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if files == resource.RLIM_INFINITY:
+        return OPEN_SHARDS, OPEN_RECORDS
+    return max(1, min(OPEN_SHARDS, files // 8)), max(1, min(OPEN_RECORDS, files // 2))
 
 
 def places_of(manifest: Manifest) -> tuple[list[Place], np.ndarray]:
