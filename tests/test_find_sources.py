@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -150,6 +151,38 @@ def test_a_folder_without_images(tmp_path: Path) -> None:
     (tmp_path / "notes.md").touch()
     with pytest.raises(ValueError, match=r"holds no image with a caption: 1 files of other kinds"):
         find_sources([str(tmp_path)])
+
+
+def test_names_that_differ_in_case_alone(tmp_path: Path) -> None:
+    for number, name in enumerate(("1.JPG", "1.Jpg", "1.jpg", "2.jpg")):
+        (tmp_path / name).write_bytes(image_bytes(number))
+    for name in ("1.TXT", "1.txt", "2.txt"):
+        (tmp_path / name).write_text(f"caption of {name}")
+    pairs, skipped, lines = read(str(tmp_path))
+    assert {key: (pair.caption, pair.image) for key, pair in pairs.items()} == {
+        "1": ("caption of 1.TXT", image_bytes(0)),
+        "2": ("caption of 2.txt", image_bytes(3)),
+    }
+    reason = "another file has its name but for upper and lower case, and that one is used"
+    assert [(pair.key, pair.reason) for pair in skipped] == [
+        ("1", f"{reason} ({name})") for name in ("1.Jpg", "1.jpg", "1.txt")
+    ]
+    assert lines == ["found an image folder: 2 images"]
+
+
+def test_a_folder_inside_that_cannot_be_listed(tmp_path: Path) -> None:
+    (write_images(tmp_path, range(1)) / "0.txt").write_text("a")
+    place = os.open(tmp_path, os.O_RDONLY)  # folders of so long a path can be made, and not listed by it
+    for _ in range(20):
+        os.mkdir("x" * 250, dir_fd=place)
+        inside = os.open("x" * 250, os.O_RDONLY, dir_fd=place)
+        os.close(place)
+        place = inside
+    os.close(place)
+    with pytest.raises(ValueError, match=r"^The folder .*/x+ cannot be listed \(File name too long\)\. Check that"):
+        ImageFolder(str(tmp_path)).listing()
+    with pytest.raises(ValueError, match=r"nowhere cannot be listed \(No such file or directory\)"):
+        ImageFolder(f"{tmp_path}/nowhere").listing()
 
 
 # ---- tables

@@ -10,7 +10,7 @@ from eclipse_pl.data.manifest import SkippedPair
 from eclipse_pl.raw.listed import FolderFiles, ListedSample, cut_in_parts
 from eclipse_pl.raw.names import IMAGES, is_expected, known_name
 from eclipse_pl.raw.pairs import RawPair
-from eclipse_pl.raw.reasons import NO_CAPTION, NO_IMAGE, NOT_READ, skipped
+from eclipse_pl.raw.reasons import NO_CAPTION, NO_IMAGE, NOT_READ, SAME_NAME, skipped
 from eclipse_pl.raw.source import Listing, Source
 from eclipse_pl.raw.tar_samples import TarSample, is_whole
 from eclipse_pl.raw.tars import sample_pairs
@@ -37,25 +37,33 @@ class ImageFolder(Source):
                 f"{self.folder} holds no image with a caption: {others} files of other kinds. An image folder has "
                 "KEY.jpg (or .png, .webp ...) and KEY.txt. Other sources are tars, tables, COCO's JSON, data sets of the hub."
             )
-        images = sum(not sample.files.keys().isdisjoint(IMAGES) for sample in samples)
+        images = sum(isinstance(sample, FolderSample) and sample.has_image for sample in samples)
         stem = Path(self.folder).resolve().name
         parts = cut_in_parts(samples, self.folder, stem, self.shard_images, others)
         return Listing(f"an image folder: {images:,} images", parts)
 
-    def _samples(self) -> tuple[list[FolderSample], int]:
+    def _samples(self) -> tuple[list[ListedSample], int]:
         """All samples by key, and the number of other files."""
         root, others = Path(self.folder), 0
         files: dict[str, dict[str, Path]] = {}
-        for folder, folders, names in os.walk(root):
+        repeated: dict[str, list[ListedSample]] = {}
+        for folder, folders, names in os.walk(root, onerror=_refuse):
             folders.sort()
             for name in sorted(names):
                 path = Path(folder) / name
                 known = None if is_expected(name) else known_name(str(path.relative_to(root)))
                 if known is None:
                     others += 1
-                else:
-                    files.setdefault(known[0], {})[known[1]] = path
-        return [FolderSample(key, files[key]) for key in sorted(files)], others
+                elif files.setdefault(known[0], {}).setdefault(known[1], path) != path:
+                    repeated.setdefault(known[0], []).append(RepeatedFile(known[0], path))
+        return [one for key in sorted(files) for one in (FolderSample(key, files[key]), *repeated.get(key, []))], others
+
+
+def _refuse(error: OSError) -> None:
+    raise ValueError(
+        f"The folder {error.filename} cannot be listed ({error.strerror or error}). Check that it is there and that you may "
+        "read it, or move it out of the source."
+    ) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,13 +73,17 @@ class FolderSample(ListedSample):
     key: str
     files: dict[str, Path]
 
+    @property
+    def has_image(self) -> bool:
+        return not self.files.keys().isdisjoint(IMAGES)
+
     def stamp(self) -> str:
         reader = FolderFiles(Path())
         return " ".join(f"{suffix} {reader.stamp(str(path))}" for suffix, path in self.files.items())
 
     def pairs(self) -> list[RawPair] | SkippedPair:
         if not is_whole(set(self.files)):
-            missing = NO_IMAGE if self.files.keys().isdisjoint(IMAGES) else NO_CAPTION
+            missing = NO_CAPTION if self.has_image else NO_IMAGE
             return skipped(self.key, missing, held=sorted(self.files))
         reader, contents = FolderFiles(Path()), {}
         for suffix, path in self.files.items():
@@ -80,3 +92,17 @@ class FolderSample(ListedSample):
             except OSError as error:
                 return skipped(self.key, NOT_READ, f"its {suffix} is not: {error.strerror or error}")
         return sample_pairs(TarSample(self.key, contents))
+
+
+@dataclass(frozen=True, eq=False)
+class RepeatedFile(ListedSample):
+    """A file beside another one of the same key and suffix: ``1.jpg`` beside ``1.JPG``."""
+
+    key: str
+    path: Path
+
+    def stamp(self) -> str:
+        return FolderFiles(Path()).stamp(str(self.path))
+
+    def pairs(self) -> SkippedPair:
+        return skipped(self.key, SAME_NAME, self.path.name)
