@@ -89,6 +89,19 @@ def test_what_lies_at_a_path_decides(tmp_path: Path) -> None:
         source_of("nowhere")
 
 
+def test_a_folder_of_packed_tars_and_others(tmp_path: Path) -> None:
+    for number, (name, mode) in enumerate((("a.tar", "w"), ("b.tar.gz", "w:gz"), ("c.TGZ", "w:gz"), ("d.tar.xz", "w:xz"))):
+        write_tar(tmp_path / name, {f"{number}": sample(number)}, mode)
+    for name in ("a.tar.idx", "a_stats.json", "._a.tar"):
+        (tmp_path / name).touch()
+    pairs, skipped, lines = read(str(tmp_path))
+    assert sorted(pairs) == ["0", "1", "2", "3"] and not skipped and lines == ["found 4 tars"]
+    (tmp_path / "a.tar").unlink()
+    assert sorted(read(str(tmp_path))[0]) == ["1", "2", "3"], "none of them is plain"
+    write_images(tmp_path / "inside", range(1))
+    assert isinstance(source_of(str(tmp_path)), ImageFolder), "an archive beside images may hold a copy of them"
+
+
 def test_a_manifest_names_its_sources_so_that_they_are_found_again(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
     folder = write_images(tmp_path / "images", range(4))
     for number in range(4):

@@ -12,9 +12,10 @@ from eclipse_pl.formats.text_table import DELIMITERS, JSON_LINES
 from eclipse_pl.raw.coco import Coco
 from eclipse_pl.raw.hugging_face import HuggingFace
 from eclipse_pl.raw.image_folder import ImageFolder
+from eclipse_pl.raw.names import IMAGES, is_expected, known_name
 from eclipse_pl.raw.source import Part, Source
 from eclipse_pl.raw.table import Table
-from eclipse_pl.raw.tar_patterns import names_tars
+from eclipse_pl.raw.tar_patterns import names_tars, tar_ending
 from eclipse_pl.raw.tars import Tars
 
 HUB = "hf://datasets/"
@@ -98,16 +99,22 @@ def source_of(path: str) -> Source:
 
 def _folder(folder: Path) -> Source:
     names = {path.name for path in folder.iterdir()}
-    suffixes = {Path(name).suffix.lower() for name in names}
     if table := next((name for name in METADATA if name in names), None):
         return Table(str(folder / table))
     if names & {"state.json", "dataset_dict.json"} or any(
         next(folder.rglob(f"*{kind}"), None) for kind in (".parquet", ".arrow")
     ):
         return HuggingFace(str(folder))
-    if ".tar" in suffixes:
-        return Tars([f"{folder}/*.tar"])
+    endings = {tar_ending(name) for name in names if not name.startswith(".")} - {""}
+    # an archive beside images may hold a copy of them
+    if ".tar" in map(str.lower, endings) or (endings and not any(_is_image(path.name) for path in folder.rglob("*"))):
+        return Tars([f"{folder}/*{ending}" for ending in sorted(endings)])
     return ImageFolder(str(folder))
+
+
+def _is_image(name: str) -> bool:
+    known = None if is_expected(name) else known_name(name)
+    return known is not None and known[1] in IMAGES
 
 
 def _holds_images(path: Path) -> bool:

@@ -12,6 +12,7 @@ from eclipse_pl.raw.remote_file import is_known, urls_of
 
 _TAR = r"\.(?:tar(?:\.\w+)?|tgz)"
 _IN_URL = re.compile(rf"([^/\s=?'\"]+){_TAR}\b", re.IGNORECASE)
+_ENDING = re.compile(r"\.(?:tar(?:\.(?:gz|bz2|xz|zst))?|tgz)\Z", re.IGNORECASE)
 _IN_PATH = re.compile(rf"([^/]+){_TAR}\Z", re.IGNORECASE)
 
 
@@ -52,6 +53,12 @@ def find_tars(patterns: Sequence[str]) -> dict[str, str]:
 def names_tars(source: str) -> bool:
     """Return whether a path, pattern or URL names tars, whatever lies there."""
     return bool(_tars_in(source)) or source.startswith("pipe:")
+
+
+def tar_ending(name: str) -> str:
+    """The ending of a tar's name, such as ``.tar`` or ``.tar.gz``; "" of any other file, such as an index of a tar."""
+    found = _ENDING.search(name)
+    return found[0] if found else ""
 
 
 def _tars_in(source: str) -> list[str]:
