@@ -268,6 +268,21 @@ def test_columns_are_named_or_guessed(tmp_path: Path) -> None:
     assert {key: pair.caption for key, pair in pairs.items()} == {"7": "many words"}
 
 
+def test_captions_of_one_image_with_keys_of_their_own(tmp_path: Path) -> None:
+    write_images(tmp_path, range(2))
+    rows = [(101, "0.png", "a"), (102, "0.png", ["b", " ", "c"]), (7, "1.png", "d"), (7, "1.png", "e")]
+    records = [dict(zip(("id", "image", "caption"), row, strict=True)) for row in rows]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    pairs, skipped, _ = read(Table(f"{tmp_path}/t.jsonl", key="id"))
+    assert {key: pair.caption for key, pair in pairs.items()} == {"101": "a", "102": "b", "102#1": "c", "7": "d", "7#1": "e"}
+    assert not skipped and pairs["101"].image_number == pairs["102"].image_number
+    records[1]["id"] = "a\0"
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    pairs, skipped, _ = read(Table(f"{tmp_path}/t.jsonl", key="id"))
+    assert list(pairs) == ["7", "7#1"] and [pair.key for pair in skipped] == ["101"]
+    assert skipped[0].reason.startswith("odd characters (its name holds a NUL")
+
+
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 def test_negative_captions_of_a_table(tmp_path: Path, suffix: str) -> None:
     rows = [("0.png", "a cat on a mat", "a mat on a cat"), ("1.png", "a tom", None), ("0.png", "a cat", None)]
@@ -398,6 +413,26 @@ def test_splits_of_karpathy(tmp_path: Path) -> None:
         "3#1": ("b 3", "test"),
     }
     assert {pair.split for pair in read(Coco(str(path), split="val"))[0].values()} == {"val"}
+
+
+def test_files_of_one_name_in_two_folders(tmp_path: Path) -> None:
+    for number, name in enumerate(("a", "b")):
+        write_images(tmp_path / name, range(number, number + 1))
+        (tmp_path / name / f"{number}.png").rename(tmp_path / name / "0001.png")
+    write_images(tmp_path / "a", range(2, 3))
+    files = ["a/0001.png", "b/0001.png", "a/2.png"]
+    path = tmp_path / "c.json"
+    images = [{"id": number, "file_name": file} for number, file in enumerate(files)]
+    captions = [{"image_id": number, "caption": file} for number, file in enumerate(files)]
+    path.write_text(json.dumps({"images": images, "annotations": captions}))
+    pairs, _, _ = read(str(path))
+    assert {key: pair.caption for key, pair in pairs.items()} == {**{file: file for file in files[:2]}, "2": files[2]}
+    assert [pair.image for pair in pairs.values()] == [image_bytes(number) for number in range(3)]
+    karpathy = [
+        {"filepath": name, "filename": "0001.png", "split": "train", "sentences": [{"raw": name}]} for name in ("a", "b")
+    ]
+    path.write_text(json.dumps({"images": karpathy}))
+    assert {key: pair.caption for key, pair in read(str(path))[0].items()} == {"a/0001.png": "a", "b/0001.png": "b"}
 
 
 def test_what_is_not_cocos_json(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ SPLITS_OF_KARPATHY = {"train": "train", "restval": "train", "val": "val", "test"
 @dataclass(frozen=True)
 class Coco(Source):
     """MSCOCO: about five captions an image.
+
+    A pair is named by its image's file without the suffix, or by the whole path if another folder has such a file too.
 
     Args:
         captions: ``captions_train2017.json`` (or another year or split), or Karpathy's ``dataset_coco.json``, which names
@@ -48,12 +51,17 @@ class Coco(Source):
         content = read_coco(self.captions)
         named = list(_karpathy(content) if is_karpathy(content) else _coco(content, self.captions))
         places = self._places({folder for folder, _, _ in named})
+        paths = defaultdict[str, set[str]](set)
+        for folder, file, _ in named:
+            paths[Path(file).stem].add(str(Path(folder, file)))
         samples = []
         for folder, file, about in named:
             if self.split is not None:
                 about["split"] = self.split
             files, name = _found(places, folder, file)
-            samples.append(ListedImage(Path(file).stem, name, about, files))
+            stem = Path(file).stem
+            key = stem if len(paths[stem]) == 1 else str(Path(folder, file))
+            samples.append(ListedImage(key, name, about, files))
         return samples
 
     def _places(self, folders: set[str]) -> list[ImageFiles]:

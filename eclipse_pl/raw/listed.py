@@ -6,8 +6,10 @@ import hashlib
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.request import url2pathname
@@ -17,6 +19,7 @@ from eclipse_pl.raw.pairs import RawPair, pairs_of
 from eclipse_pl.raw.reasons import MISSING, NO_IMAGE, NOT_READ, skipped
 from eclipse_pl.raw.source import Part, Reading, shard_stem
 from eclipse_pl.raw.tar_files import MOST_BYTES
+from eclipse_pl.raw.texts import NoPairError, require_plain
 
 
 class Sample(ABC):
@@ -205,9 +208,12 @@ class ListedImage(ListedSample):
     name: str
     about: dict[str, Any]
     files: ImageFiles
+    keys: list[str] = field(default_factory=list)
+    """The name of each caption, if a list names captions and not images."""
 
     def stamp(self) -> str:
-        return f"{self.about} {self.files.stamp(self.name)}"
+        named = f"{self.keys} " if self._has_keys else ""
+        return f"{named}{self.about} {self.files.stamp(self.name)}"
 
     def pairs(self) -> list[RawPair] | SkippedPair:
         if not self.name:
@@ -218,7 +224,25 @@ class ListedImage(ListedSample):
             return skipped(self.key, MISSING, self.name)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             return skipped(self.key, NOT_READ, str(error))
-        return pairs_of(self.key, image, self.about)
+        found = pairs_of(self.key, image, self.about)
+        return self._renamed(found) if isinstance(found, list) and self._has_keys else found
+
+    @property
+    def _has_keys(self) -> bool:
+        return len({self.key, *self.keys}) > 1
+
+    def _renamed(self, pairs: list[RawPair]) -> list[RawPair] | SkippedPair:
+        """The pairs by the names of their captions: KEY, OTHER, OTHER#1 ..."""
+        names = [key for key, caption in zip(self.keys, self.about["caption"], strict=True) if caption.strip()]
+        try:
+            for name in names:
+                require_plain(name, "name")
+        except NoPairError as error:
+            return skipped(self.key, error.kind, error.detail)
+        before = defaultdict[str, Iterator[int]](count)
+        numbered = [(name, next(before[name])) for name in names]
+        keys = [f"{name}#{number}" if number else name for name, number in numbered]
+        return [replace(pair, key=key) for pair, key in zip(pairs, keys, strict=True)]
 
 
 def require_images(images: Sequence[ListedImage], title: str, most_missing: float, remedy: str) -> None:

@@ -85,6 +85,8 @@ class Table(Source):
             kept = found.setdefault((name or place, *map(str, facts.items())), one)
             captions = _listed(_text(cells.get(caption)))
             kept.about["caption"] += captions
+            if self.key is not None:
+                kept.keys.extend([key] * len(captions))
             if negatives:
                 kept.about[NEGATIVE] += _negatives(cells, len(captions), f"{self.path}, {place}")
         return list(found.values())
