@@ -24,6 +24,7 @@ from eclipse_pl.raw.find_sources import find_sources, source_of
 from eclipse_pl.raw.hugging_face import HuggingFace
 from eclipse_pl.raw.image_folder import ImageFolder
 from eclipse_pl.raw.pairs import RawPair
+from eclipse_pl.raw.real_pairs import RealPairs, read_images
 from eclipse_pl.raw.source import Source
 from eclipse_pl.raw.table import Table
 from eclipse_pl.raw.tars import Tars
@@ -547,6 +548,25 @@ def test_a_hugging_face_set_is_embedded_and_resumed(tmp_path: Path, clip_encoder
     (tmp_path / "set" / "saved_train_00001.tar").unlink()
     embed([source], clip_encoder, tmp_path / "set")
     assert contents(tmp_path / "set") == contents(tmp_path / "whole")
+
+
+# ---- the images of a set's pairs
+
+
+def test_an_image_is_not_taken_for_another_of_its_key(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
+    tars = [write_tar(tmp_path / f"{tar}.tar", {str(n): sample(10 * tar + n) for n in range(3)}) for tar in range(2)]
+    embed([str(tar) for tar in tars], clip_encoder, tmp_path / "set", val=0.0, test=0.0)
+    shards = ShardSet(tmp_path / "set")
+    pairs = RealPairs.read(shards, "train")
+    assert [key for key, _ in pairs.images] == ["0", "1", "2"] * 2
+    images = read_images(shards.manifest.sources, pairs.images)
+    for name, caption in zip(pairs.images, pairs.captions, strict=True):
+        number = int(caption.split()[2])  # "image number 12 of the set"
+        assert images[name].tobytes() == Image.open(io.BytesIO(image_bytes(number))).convert("RGB").tobytes()
+    (image,) = read_images([str(tars[1])], [("1", 7)]).values()  # of imported embeddings the number is another
+    assert image.tobytes() == Image.open(io.BytesIO(image_bytes(11))).convert("RGB").tobytes()
+    with pytest.raises(ValueError, match=r"^No image of 3 in .*1\.tar\. Give the source"):
+        read_images([str(tars[1])], [("3", 7)])
 
 
 # ---- one image, several captions

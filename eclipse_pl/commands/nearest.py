@@ -17,7 +17,7 @@ from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.loading import find_encoder, load_prior
 from eclipse_pl.priors.checkpoint import SavedRun, find_checkpoint
 from eclipse_pl.prompts.typed import prompts_of, with_typed_prompts
-from eclipse_pl.raw.real_pairs import RealPairs, read_images
+from eclipse_pl.raw.real_pairs import ImageName, RealPairs, read_images
 from eclipse_pl.raw.source import Source
 
 
@@ -28,9 +28,13 @@ class Neighbours:
     prompt: str
     tokens: int
     image_embed: Tensor
-    keys: list[str]
+    images: list[ImageName]
     captions: list[str]
     cosines: list[float]
+
+    @property
+    def keys(self) -> list[str]:
+        return [key for key, _ in self.images]
 
 
 def nearest(
@@ -67,7 +71,7 @@ def nearest(
     embeds = loaded.sample(text, [torch.Generator().manual_seed(seed + row) for row in range(len(prompts))])
     found = search(shards, split, embeds, prompts, text.lengths.tolist(), count)
     sources = shards.manifest.sources if images is None else [images] if isinstance(images, str | Source) else list(images)
-    draw(found, read_images(sources, {key for one in found for key in one.keys}), split, Path(out))
+    draw(found, read_images(sources, {name for one in found for name in one.images}), split, Path(out))
     for one in found:
         print(one.prompt)
         for cosine, caption in zip(one.cosines, one.captions, strict=True):
@@ -82,16 +86,16 @@ def search(
     pairs = RealPairs.read(shards, split)
     found = []
     for prompt, length, embed, near in zip(prompts, lengths, embeds, pairs.nearest(embeds, count), strict=True):
-        keys, captions = ([texts[row] for _, row in near] for texts in (pairs.keys, pairs.captions))
-        found.append(Neighbours(prompt, length, embed, keys, captions, [cosine for cosine, _ in near]))
+        images, captions = [pairs.images[row] for _, row in near], [pairs.captions[row] for _, row in near]
+        found.append(Neighbours(prompt, length, embed, images, captions, [cosine for cosine, _ in near]))
     return found
 
 
-def draw(found: list[Neighbours], images: dict[str, Image.Image], split: str, out: Path) -> None:
+def draw(found: list[Neighbours], images: dict[ImageName, Image.Image], split: str, out: Path) -> None:
     """One row a prompt: caption, tokens, prior, embedding, nearest images."""
     from matplotlib.figure import Figure
 
-    count = max(len(one.keys) for one in found)
+    count = max(len(one.images) for one in found)
     figure = Figure(figsize=(5.2 + 1.15 * count, 1.55 * len(found) + 0.35), facecolor="white")
     widths = [3.1, 1.5, *[1.0] * count]
     grid = figure.add_gridspec(
@@ -109,9 +113,9 @@ def draw(found: list[Neighbours], images: dict[str, Image.Image], split: str, ou
         strip.imshow(cells.reshape(side, side), cmap="RdBu", vmin=-np.nanmax(abs(cells)), vmax=np.nanmax(abs(cells)))
         strip.set_xticks([])
         strip.set_yticks([])
-        for place, (key, cosine) in enumerate(zip(one.keys, one.cosines, strict=True)):
+        for place, (name, cosine) in enumerate(zip(one.images, one.cosines, strict=True)):
             axes = figure.add_subplot(grid[row, 2 + place])
-            axes.imshow(images[key])
+            axes.imshow(images[name])
             axes.set_xticks([])
             axes.set_yticks([])
             axes.set_xlabel(f"{cosine:.3f}", fontsize=8, labelpad=2)

@@ -46,10 +46,10 @@ class RealImages:
         space.require_same(shards.space, "the prior", f"the shards {shards.name}")
         pairs = RealPairs.read(shards, split, most)
         sources = shards.manifest.sources if images is None else [images] if isinstance(images, str | Source) else list(images)
-        found = read_images(sources, set(pairs.keys))
+        found = read_images(sources, pairs.images)
         for image in found.values():
             image.thumbnail((SIDE, SIDE))
-        return cls(pairs, [found[key] for key in pairs.keys])
+        return cls(pairs, [found[name] for name in pairs.images])
 
     def nearest(self, embeds: Float[Tensor, "batch dim"], count: int) -> list[list[Neighbour]]:
         """Of each embedding the ``count`` nearest images by cosine."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,12 +17,15 @@ from eclipse_pl.data.manifest import SkippedPair
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.raw.find_sources import Given, find_sources
 
+ImageName = tuple[str, int]
+"""The key of a pair and the number of its image: two sources may have images of one key."""
+
 
 @dataclass(frozen=True, eq=False)
 class RealPairs:
-    """Keys, captions and image embeddings of pairs, in memory."""
+    """Names, captions and image embeddings of pairs, in memory."""
 
-    keys: list[str]
+    images: list[ImageName]
     captions: list[str]
     directions: Float[Tensor, "pairs dim"]
     """Image embeddings of length 1."""
@@ -38,27 +41,29 @@ class RealPairs:
         if not len(records):
             raise ValueError(f"{shards.name} has no split {split!r}; it has {', '.join(shards.manifest.splits)}.")
         images: list[np.ndarray] = []
-        keys: list[str] = []
+        names: list[ImageName] = []
         captions: list[str] = []
         with shards.read_ahead(records):
             for record in records:
-                if most is not None and len(keys) >= most:
+                if most is not None and len(names) >= most:
                     break
                 chunk = shards.read_chunk(record, with_states=False)
                 images.append(chunk.image_embed.astype(np.float32))  # a copy, so that the record is not kept open
-                keys += chunk.keys
+                names += zip(chunk.keys, shards.groups(record).tolist(), strict=True)
                 captions += chunk.captions
         embeds = torch.from_numpy(np.concatenate(images))
-        return cls(keys[:most], captions[:most], normalize(embeds[:most], dim=-1))
+        return cls(names[:most], captions[:most], normalize(embeds[:most], dim=-1))
 
     def nearest(self, embeds: Float[Tensor, "batch dim"], count: int) -> list[list[tuple[float, int]]]:
         """Of each embedding the ``count`` nearest pairs by cosine: the cosine, and the number of the pair."""
-        cosines, rows = (normalize(embeds, dim=-1) @ self.directions.T).topk(min(count, len(self.keys)))
+        cosines, rows = (normalize(embeds, dim=-1) @ self.directions.T).topk(min(count, len(self.images)))
         return [list(zip(*found, strict=True)) for found in zip(cosines.tolist(), rows.tolist(), strict=True)]
 
 
-def read_images(sources: Sequence[Given], keys: set[str]) -> dict[str, Image.Image]:
-    """The images of these keys, from the sources of a set.
+def read_images(sources: Sequence[Given], names: Collection[ImageName]) -> dict[ImageName, Image.Image]:
+    """The images of these names, from the sources of a set.
+
+    If no image of a key has the number, as with imported embeddings, the first image of the key is taken.
 
     Raises:
         ValueError: A source or an image is missing.
@@ -68,14 +73,22 @@ def read_images(sources: Sequence[Given], keys: set[str]) -> dict[str, Image.Ima
         parts = list(find_sources(sources).parts.values())
     except ValueError as error:
         raise ValueError(f"{error} {remedy}") from error
-    images: dict[str, Image.Image] = {}
+    named, keys = set(names), {key for key, _ in names}
+    images: dict[ImageName, Image.Image] = {}
+    of_keys: dict[str, bytes] = {}
     for part in parts:
-        if keys <= images.keys():
+        if named <= images.keys():
             break
         for found in part.read():
             for pair in [] if isinstance(found, SkippedPair) else found:
-                if pair.key in keys:
-                    images[pair.key] = Image.open(io.BytesIO(pair.image)).convert("RGB")
-    if missing := sorted(keys - images.keys()):
+                if (pair.key, pair.image_number) in named:
+                    images[pair.key, pair.image_number] = _opened(pair.image)
+                elif pair.key in keys:
+                    of_keys.setdefault(pair.key, pair.image)
+    if missing := sorted(key for key, _ in named - images.keys() if key not in of_keys):
         raise ValueError(f"No image of {missing[0]} in {', '.join(map(str, parts))}. {remedy}")
-    return images
+    return images | {name: _opened(of_keys[name[0]]) for name in named - images.keys()}
+
+
+def _opened(image: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(image)).convert("RGB")
