@@ -117,6 +117,17 @@ def test_a_server_without_ranges(folder: Path) -> None:
         assert ("/a.tar", "") in server.requests
 
 
+def test_an_upload_that_fails(folder: Path) -> None:
+    remote = RemoteFolder((folder / "a.tar").as_uri())  # a file, in which no other file can be
+    sentence = "in 6 tries; the last error: .*; what was written before is kept"
+    with pytest.raises(ValueError, match=rf"^file://.*/a.tar/b could not be written {sentence}"):
+        remote.write_bytes("b", b"")
+    with pytest.raises(ValueError, match=rf"^file://.*/a.tar/b could not be written {sentence}"):
+        remote.write("b", folder / "a.tar")
+    with pytest.raises(ValueError, match=rf"^file://.*/a.tar/b could not be removed {sentence}"):
+        remote.remove("b")
+
+
 def test_a_stopped_download(folder: Path) -> None:
     stopped = threading.Event()
     stopped.set()

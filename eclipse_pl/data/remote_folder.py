@@ -134,11 +134,11 @@ class RemoteFolder:
 
     def write(self, name: str, path: Path) -> None:
         """Upload a local file. Errors are those of `read`."""
-        self.try_often(name, lambda: self._fs.put_file(str(path), self.place(name)))
+        self.try_often(name, lambda: self._fs.put_file(str(path), self.place(name)), verb="written")
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """Upload a file with this content. Errors are those of `read`."""
-        self.try_often(name, lambda: self._fs.pipe_file(self.place(name), content))
+        self.try_often(name, lambda: self._fs.pipe_file(self.place(name), content), verb="written")
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there. Errors are those of `read`."""
@@ -147,7 +147,7 @@ class RemoteFolder:
             with suppress(FileNotFoundError):
                 self._fs.rm_file(self.place(name))
 
-        self.try_often(name, request)
+        self.try_often(name, request, verb="removed")
 
     def try_often(
         self,
@@ -155,8 +155,12 @@ class RemoteFolder:
         request: Callable[[], Answer],
         stopped: threading.Event = NEVER,
         final: tuple[type[Exception], ...] = (),
+        verb: str = "read",
     ) -> Answer:
-        """The answer to a request, which is repeated after growing waits while it fails. ``final`` errors end it at once."""
+        """The answer to a request, which is repeated after growing waits while it fails. ``final`` errors end it at once.
+
+        ``verb`` says in the error what could not be done to the file.
+        """
         tries = len(WAITS) + 1
         for number in range(tries):
             if stopped.is_set():
@@ -169,10 +173,10 @@ class RemoteFolder:
                 if problem := self._hopeless(name, error):
                     raise ValueError(self.shown(problem)) from error
                 if number == tries - 1:
-                    problem = f"{self.place(name)} could not be read in {tries} tries; the last error: {described(error)}"
+                    problem = f"{self.place(name)} could not be {verb} in {tries} tries; the last error: {described(error)}"
+                    kept = "what is in the cache" if verb == "read" else "what was written before"
                     raise ValueError(
-                        f"{self.shown(problem)}. Start the command again when the server answers; what is in the cache "
-                        "is kept."
+                        f"{self.shown(problem)}. Start the command again when the server answers; {kept} is kept."
                     ) from error
             stopped.wait(WAITS[number] * self._random.uniform(0.5, 1.5))
         raise AssertionError("a loop that returns or raises")
