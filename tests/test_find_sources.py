@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,16 @@ def test_what_lies_at_a_path_decides(tmp_path: Path) -> None:
         source_of(f"{tmp_path}/a.zip")
     with pytest.raises(ValueError, match=r"There is no source nowhere.*hf://datasets/OWNER/NAME"):
         source_of("nowhere")
+
+
+def test_a_parquet_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyarrow")
+    (tmp_path / "t.parquet").write_bytes(b"PAR1" + bytes(60))
+    with pytest.raises(ValueError, match=r"t\.parquet cannot be read as Parquet \(.*\)\. Write it or copy it again"):
+        source_of(f"{tmp_path}/t.parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ValueError, match=r"t\.parquet is Parquet, which pyarrow reads: pip install"):
+        source_of(f"{tmp_path}/t.parquet")
 
 
 def test_a_folder_of_packed_tars_and_others(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eclipse_pl.formats.file_kind import kind_of
+from eclipse_pl.formats.parquet import parquet
 from eclipse_pl.formats.text_table import DELIMITERS, JSON_LINES
 from eclipse_pl.raw.coco import Coco
 from eclipse_pl.raw.hugging_face import HuggingFace
@@ -118,7 +119,13 @@ def _is_image(name: str) -> bool:
 
 
 def _holds_images(path: Path) -> bool:
-    """Return whether a Parquet file holds the images themselves."""
+    """Return whether a Parquet file holds the images themselves.
+
+    Raises:
+        ValueError: pyarrow is missing, or the file is damaged.
+    """
+    parquet(str(path))
+
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
