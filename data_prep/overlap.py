@@ -67,6 +67,7 @@ def overlap(sets: Mapping[str, ShardSet]) -> Overlap:
                         keys.setdefault(key, (split, place, np.array(chunk.image_embed[row])))
                         for number in numbers:
                             images.setdefault(number, (split, place))
+            shards.close()
     return found
 
 

@@ -79,7 +79,9 @@ def _one_set(folder: Path, engine: Engine) -> tuple[list[Finding], ShardSet | No
         return [*findings, Finding("contents", "not looked at before the shards are repaired")], None
     try:
         shards = ShardSet(folder)
-        return [*findings, *_contents(shards)], shards
+        inside = list(_contents(shards))
+        shards.close()
+        return [*findings, *inside], shards
     except ValueError as error:
         return [*findings, Finding("reading", str(error), wrong=True, repair=manifest.made_by)], None
 

@@ -85,10 +85,12 @@ def test_numbers_are_those_of_the_data(folder: Path) -> None:
 @pytest.mark.long
 def test_a_set_of_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
     folder = make_shard_set(tmp_path / "many", pairs=400, chunk=2, records_per_shard=1)
+    other = make_shard_set(tmp_path / "other", pairs=200, chunk=2, records_per_shard=1, seed=1)
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (160, limits[1]))
     try:
         assert found(folder, "shards").startswith("200 of 200 have the right bytes")
+        assert sum(finding.check == "shards" for finding in verify([str(folder), str(other)])) == 2
         rows, _ = captions_of(str(folder), "caption")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)

@@ -57,6 +57,9 @@ class ShardFiles(ABC):
     def passed(self, place: Place) -> None:  # noqa: B027 (local shards need no note)
         """Note that a record is used that is open already, so that the next ones are read ahead."""
 
+    def close(self) -> None:  # noqa: B027 (remote records are closed with their memory)
+        """Close the files that are open. Reading opens them again."""
+
 
 class LocalShards(ShardFiles):
     """A folder of this machine. Shards are mapped as they are.
@@ -91,6 +94,9 @@ class LocalShards(ShardFiles):
         if len(self._maps) > self.open_shards:
             self._maps.popitem(last=False)
         return RecordMemory(self._maps[shard.name], 0)
+
+    def close(self) -> None:
+        self._maps.clear()
 
     def _require_sound(self, shard: ShardEntry, check: Check) -> None:
         if problem := shard.problem(self.folder, check):

@@ -104,6 +104,11 @@ class ShardSet:
                 self._files.passed(self._places[record])
             self._record(record)
 
+    def close(self) -> None:
+        """Close the records that are open, so that many sets can be read in turn. Reading opens them again."""
+        self._records.clear()
+        self._files.close()
+
     def lengths(self, record: int | np.integer) -> Int16[np.ndarray, " pairs"]:
         """Number of real tokens of each caption of a record."""
         return self._record(int(record)).arrays["lengths"]
