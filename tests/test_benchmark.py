@@ -18,6 +18,7 @@ from PIL import Image
 
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.compbench.compbench import CompBench
+from eclipse_pl.compbench.ranks import Ranks
 from eclipse_pl.compbench.scoring import Scoring
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.encoders.encoder import Encoder
@@ -293,6 +294,24 @@ def test_results_are_never_mixed(tmp_path: Path) -> None:
         bench().run(other, tmp_path, progress=False)
     with pytest.raises(ValueError, match="scores of another version of mean_colour: 1, and this run has 2"):
         bench(scorers=[Scoring(MeanColour("2"))]).run(Grey(), tmp_path, progress=False)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_every_task_is_refused_in_the_folder_of_another_benchmark(tmp_path: Path, index: int) -> None:
+    """Tasks do not talk to each other: none of them may rely on the first."""
+    bench().run_phase("images", Grey(), tmp_path, Ranks(0, 2), progress=False)
+    made = sorted(tmp_path.rglob("*.png"))
+    other = Grey()
+    other.identity = {"text_to_image": "another"}
+    with pytest.raises(ValueError, match=r"holds another benchmark: its text_to_image differ"):
+        bench().run_phase("images", other, tmp_path, Ranks(index, 2), progress=False)
+    assert sorted(tmp_path.rglob("*.png")) == made
+
+
+def test_a_task_that_begins_before_the_first_one_reserves_the_folder(tmp_path: Path) -> None:
+    bench().run_phase("images", Grey(), tmp_path, Ranks(1, 2), progress=False)
+    with pytest.raises(ValueError, match=r"holds another benchmark: its seed differ"):
+        bench(seed=7).run_phase("images", Grey(), tmp_path, Ranks(0, 2), progress=False)
 
 
 def test_images_of_a_prior_that_was_trained_further_are_not_mixed(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

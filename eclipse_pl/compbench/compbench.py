@@ -9,6 +9,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock
+
 from eclipse_pl.compbench.distribution import Distribution, Measured
 from eclipse_pl.compbench.generation import Step, generate_units
 from eclipse_pl.compbench.ranks import Ranks
@@ -112,7 +114,9 @@ class CompBench:
             ValueError: The folder holds another benchmark's images or scores, or parts do not fit.
         """
         ranks = ranks or Ranks()
-        prompts, units, protocol = self._begin(text_to_image, folder, ranks)
+        prompts, units, protocol = self._begin(text_to_image)
+        if refusal := ranks.broadcast(claim(folder, protocol) if ranks.is_first else None):
+            raise ValueError(refusal)  # on every rank, because the others would wait
         self._generate(units, text_to_image, folder, ranks, progress)
         ranks.barrier()
         self._score(units, folder, ranks, progress)
@@ -131,7 +135,9 @@ class CompBench:
         Raises:
             ValueError: An image is missing, or one of the errors of `run`.
         """
-        _, units, _ = self._begin(text_to_image, folder, ranks)
+        _, units, protocol = self._begin(text_to_image)
+        if refusal := claim(folder, protocol):  # each for itself: another may be of another command, or not have begun
+            raise ValueError(refusal)
         if phase == "images":
             return self._generate(units, text_to_image, folder, ranks, progress)
         if missing := sum(not (folder / unit.file).is_file() for unit in units):
@@ -139,8 +145,8 @@ class CompBench:
         text_to_image.close()
         self._score(units, folder, ranks, progress)
 
-    def _begin(self, text_to_image: TextToImage, folder: Path, ranks: Ranks) -> tuple[PromptSet, list[Unit], dict[str, Any]]:
-        """Check all parts, and reserve the folder."""
+    def _begin(self, text_to_image: TextToImage) -> tuple[PromptSet, list[Unit], dict[str, Any]]:
+        """Check all parts, list the images, and state what they depend on."""
         text_to_image.require_ready()
         prompts, units = self.require_ready()
         protocol = {
@@ -151,8 +157,6 @@ class CompBench:
             "seed": self.seed,
             "block": self.block,
         }
-        if refusal := ranks.broadcast(claim(folder, protocol) if ranks.is_first else None):
-            raise ValueError(refusal)  # on every rank, because the others would wait
         return prompts, units, protocol
 
     def _generate(self, units: Sequence[Unit], text_to_image: TextToImage, folder: Path, ranks: Ranks, progress: bool) -> None:
@@ -235,20 +239,21 @@ def claim(folder: Path, protocol: dict[str, Any]) -> str | None:
     """Reserve the folder for this benchmark, or return why that is not possible."""
     path = folder / "benchmark.json"
     protocol = json.loads(json_bytes(protocol))
-    if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if differing := [key for key in protocol if found.get(key) != protocol[key]]:
-            key = differing[0]
-            return (
-                f"{folder} holds another benchmark: its {', '.join(differing)} differ ({key} was {found.get(key)} and is now "
-                f"{protocol[key]}). Results are never mixed: choose another folder."
-            )
-        return None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json_bytes(protocol))
-    except OSError as error:
-        return f"Cannot write to {folder} ({error.strerror}). Choose another folder."
+    if not path.is_file():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / ".benchmark.lock"):
+                if not path.is_file():  # tasks may begin at the same moment
+                    write_atomically(path, json_bytes(protocol))
+        except OSError as error:
+            return f"Cannot write to {folder} ({error.strerror}). Choose another folder."
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if differing := [key for key in protocol if found.get(key) != protocol[key]]:
+        key = differing[0]
+        return (
+            f"{folder} holds another benchmark: its {', '.join(differing)} differ ({key} was {found.get(key)} and is now "
+            f"{protocol[key]}). Results are never mixed: choose another folder."
+        )
     return None
 
 
