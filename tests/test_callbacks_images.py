@@ -141,6 +141,22 @@ def test_the_best_checkpoint_by_a_score(folder: Path) -> None:
     assert [path.name for path in (run / "checkpoints").glob("best-*")] == [f"best-step={best}.ckpt"]
 
 
+@pytest.mark.long
+def test_a_benchmark_that_fails_is_made_when_the_run_is_resumed(folder: Path) -> None:
+    fails = folder / "fails"
+    fails.touch()
+    scorer = {"class_path": "tests.helpers.scorers_for_images.Failing", "init_args": {"path": str(fails)}}
+    changes = {"benchmark__every_n_validations": 2, "benchmark__protocol__init_args__scorers": [{"scorer": scorer}]}
+    with pytest.raises(RuntimeError, match=r"the scorer failed"):
+        command(["fit", "--config", str(experiment(folder, "failing", samples={}, **changes))])
+    fails.unlink()
+    run = folder / "failing" / "runs" / "tiny" / "version_0"
+    assert command(["fit", "--config", str(run / "config.yaml"), "--ckpt_path", str(run)]) == 0
+    assert [step for step, values in metrics(run).items() if "benchmark/mean_colour" in values] == [3]
+    last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["callbacks"]["Benchmark"] == {"validations": 3}, "the last one is made before the checkpoint is written"
+
+
 def test_after_training(folder: Path, run: Path) -> None:
     benchmark = {"after_training": True, "protocol": copy.deepcopy(PROTOCOL)}
     assert command(["fit", "--config", str(experiment(folder, "after", samples={}, benchmark=benchmark))]) == 0

@@ -94,11 +94,15 @@ class Benchmark(L.Callback):
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.sanity_checking:
             return
-        self._validations += 1
         often = self.every_n_validations
-        if trainer.state.fn != "fit" or (often and self._validations % often == 0):
+        if trainer.state.fn != "fit" or (often and (self._validations + 1) % often == 0):
             # every rank holds the same values already; sync_dist states that to Lightning
             pl_module.log_dict(self._run(trainer, pl_module), sync_dist=True)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Count the validation now that it is made: a run that dies in it makes it again when it is resumed."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._validations += 1
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         pl_module.log_dict(self._run(trainer, pl_module), sync_dist=True)

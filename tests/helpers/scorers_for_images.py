@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -40,6 +41,19 @@ class Slow(MeanColour):
 
     def score(self, images: Sequence[Image.Image], prompts: Sequence[Prompt]) -> list[Score]:
         time.sleep(0.3)
+        return super().score(images, prompts)
+
+
+class Failing(MeanColour):
+    """The same, but it fails while there is a file at ``path``."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = Path(path)
+
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[Prompt]) -> list[Score]:
+        if self.path.exists():
+            raise RuntimeError("the scorer failed")
         return super().score(images, prompts)
 
 
