@@ -116,6 +116,7 @@ def test_distances_of_all_images_together(folder: Path, capfd: pytest.CaptureFix
 
 
 def test_scorecard_rows_and_images(scored: Path) -> None:
+    assert json.loads((scored / "scorecard.json").read_text())["trained_steps"] == 1
     card = json.loads((scored / "scorecard.json").read_text())
     assert card["images"] == 48 and card["failed"] == 0 and card["prompts"]["count"] == 24
     assert card["scorers"] == {"mean_colour": "1", "slow": "1"} and card["cut_prompts"] == 0

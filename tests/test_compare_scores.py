@@ -187,6 +187,42 @@ def test_a_benchmark_of_a_run_is_the_score_of_that_run(compared_runs, tmp_path, 
     assert f"The scores of {folder / 'weight_0.0_seed_0'} are those of {benchmarks[0]}" in flowing(capsys)
 
 
+def benchmark_of(run: Path, checkpoint: str = "", light: int = 0) -> Path:
+    """A benchmark of a run, or of one of its checkpoints."""
+    identity = prior(run) | ({"prior": str(run / "checkpoints" / checkpoint)} if checkpoint else {})
+    return scored(Path(f"bench_{run.name}_{checkpoint}").absolute(), light, identity)
+
+
+@pytest.mark.long
+def test_the_best_checkpoint_and_the_last_one_are_two_variants(compared_runs, tmp_path, capsys):
+    folder = copy(compared_runs, tmp_path / "runs")
+    first, second = folder / "weight_0.0_seed_0", folder / "weight_0.0_seed_1"
+    best, last, of_second = benchmark_of(first, "best-step=2.ckpt"), benchmark_of(first, light=3), benchmark_of(second)
+    compare(best, last, of_second, "--csv", "numbers.csv")
+    assert numbers()["checkpoint=best", "all", COLOR]["over"] == "prompts"
+    assert numbers()["checkpoint=last", "all", COLOR]["n"] == "2", "seeds"
+    compare(best, of_second, "--csv", "numbers.csv")
+    assert {name for name, *_ in numbers()} == {"checkpoint=best", "checkpoint=last"}, "no two seeds of one variant"
+    said = flowing(capsys)
+    assert f"The scorecard of {best} is that of step 2; it was trained to step 4." in said
+    compare(best, first, "--csv", "numbers.csv")
+    assert ("checkpoint=best", "all", COLOR) in numbers() and ("checkpoint=last", "all", COLOR) not in numbers()
+
+
+@pytest.mark.long
+def test_checkpoints_of_one_kind_are_told_apart_by_their_steps(compared_runs, tmp_path, capsys):
+    folder = copy(compared_runs, tmp_path / "runs")
+    first, second = folder / "weight_0.0_seed_0", folder / "weight_0.0_seed_1"
+    early, late = benchmark_of(first, "best-step=2.ckpt"), benchmark_of(first, "best.ckpt", light=3)
+    edit_card(late, lambda card: card.update(trained_steps=3))
+    compare(early, late, "--csv", "numbers.csv")
+    assert {name for name, *_ in numbers()} == {"checkpoint=best-step=2", "checkpoint=best-step=3"}
+    compare(early, benchmark_of(second, "best-step=4.ckpt"), "--csv", "numbers.csv")
+    ((name, n),) = {(name, row["n"]) for (name, _, metric), row in numbers().items() if metric == COLOR}
+    assert n == "2", "each seed has its own best"
+    assert f"The seeds of {name} were measured after different numbers of training steps, 2 to 4." in flowing(capsys)
+
+
 @pytest.mark.long
 def test_runs_with_and_without_scores_and_pipelines_stand_in_one_comparison(scored_runs, tmp_path, capsys):
     shutil.rmtree(scored_runs / "weight_1.0_seed_2" / "benchmark")

@@ -124,6 +124,8 @@ class CompBench:
         measured = [measure.measure(units, prompts, folder, ranks, self.block) for measure in self.distribution]
         if ranks.is_first:
             protocol["cut_prompts"] = cut_prompts(text_to_image, prompts, folder)
+            if text_to_image.trained_steps is not None:
+                protocol["trained_steps"] = text_to_image.trained_steps
         card: Card = ranks.broadcast(self._finish(folder, units, protocol, measured) if ranks.is_first else None)
         return card
 

@@ -32,6 +32,7 @@ def caveats(report: Report) -> dict[str, list[str]]:
     first = next(iter(found))
     found[first] = [
         *on_schedules(report.comparison),
+        *on_checkpoints(report.comparison),
         *on_teachers(report.comparison),
         *found[first],
         *report.comparison.remarks,
@@ -72,7 +73,8 @@ def on_schedules(comparison: Comparison) -> list[str]:
     """A prior is ranked by its last steps more than by its first."""
     early = []
     for run in comparison.runs:
-        step, length = (run.tested or run).step, run.schedule_steps
+        measured = run.measured_step
+        step, length = (run.tested or run).step if measured is None else measured, run.schedule_steps
         if length is not None and step < length:
             early.append(f"{run} (step {step:,} of {length:,})")
     if not early:
@@ -80,6 +82,19 @@ def on_schedules(comparison: Comparison) -> list[str]:
     return [
         f"The schedule of the learning rate was not finished in {len(early)} of {len(comparison.runs)} runs: "
         f"{enumerate_names(early)}. The order of the variants may differ at its end."
+    ]
+
+
+def on_checkpoints(comparison: Comparison) -> list[str]:
+    """Seeds of a variant that were measured after different numbers of steps, such as each at its best."""
+    steps = {
+        variant.name: {step for run in variant.runs.values() if (step := run.measured_step) is not None}
+        for variant in comparison.variants
+    }
+    return [
+        f"The seeds of {name} were measured after different numbers of training steps, {min(those):,} to {max(those):,}."
+        for name, those in steps.items()
+        if len(those) > 1
     ]
 
 
@@ -336,8 +351,8 @@ def on_steps(scores: ScoreComparison) -> list[str]:
     """Scorecards of another step than that of the run's end."""
     found = []
     for run in scores.runs:
-        generated = run.scored.card.get("step")
-        trained = run.fact("trained_steps") or run.fact("step")
+        generated, training = run.scored.step, run.tested or run
+        trained = training.fact("trained_steps") or training.fact("step")
         if generated is not None and trained is not None and generated != trained:
             found.append(f"The scorecard of {run} is that of step {generated}; it was trained to step {trained}.")
     return found

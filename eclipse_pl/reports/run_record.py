@@ -19,7 +19,7 @@ from eclipse_pl.latent.metrics import ALL, COUNTERS, ROWS
 from eclipse_pl.priors.checkpoint import TrainingData, read_config
 from eclipse_pl.reports.metrics import BY_NAME, METRICS
 from eclipse_pl.reports.remedies import finish, measure_again
-from eclipse_pl.reports.score_record import ScoreRecord
+from eclipse_pl.reports.score_record import ScoreRecord, kind_of_checkpoint
 from eclipse_pl.run import read_metrics
 
 SEEDS = ("seed_everything", "data.init_args.seed")
@@ -51,16 +51,18 @@ class RunRecord:
     """True for a folder of ``python -m eclipse_pl benchmark``."""
     tested: RunRecord | None = None
     """Of a benchmark: the run whose prior it tested, where its folder is found."""
+    checkpoint: str = "last"
+    """Which checkpoint of the training run was measured: its ``last``, its ``best`` or another."""
 
     @classmethod
     def read(cls, folder: Path) -> RunRecord:
         config = flat(read_config(folder / "config.yaml"))
         report = read_json(folder / "latent.json", config) if (folder / "latent.json").is_file() else {}
-        training, resampled = folder, {}
+        training, resampled, measured = folder, {}, "last"
         checkpoint = config.get("ckpt_path")
         origin = None if checkpoint is None else run_of_checkpoint(str(checkpoint), folder)
         if origin is not None and report.get("command") in MEASURING:
-            training = origin
+            training, measured = origin, kind_of_checkpoint(str(checkpoint))
             trained = flat(read_config(origin / "config.yaml"))
             own = {key: value for key, value in config.items() if key.startswith("model.prior.")}
             resampled = {key: (value, trained[key]) for key, value in own.items() if trained.get(key, value) != value}
@@ -69,7 +71,7 @@ class RunRecord:
             origin = None if checkpoint is None else run_of_checkpoint(str(checkpoint), training)
         if origin is not None and origin.resolve() == training.resolve():
             config["ckpt_path"] = None  # the run was stopped and resumed from its own checkpoint
-        return cls(folder, config, report, training, resampled, ScoreRecord.read(folder))
+        return cls(folder, config, report, training, resampled, ScoreRecord.read(folder), checkpoint=measured)
 
     @classmethod
     def of_benchmark(cls, folder: Path) -> RunRecord:
@@ -77,7 +79,8 @@ class RunRecord:
         scores = ScoreRecord.read(folder)
         home = scores.prior_folder if scores else None
         tested = cls.read(home) if home and (home / "config.yaml").is_file() else None
-        return cls(folder, tested.config if tested else {}, {}, folder, {}, scores, is_benchmark=True, tested=tested)
+        config, checkpoint = tested.config if tested else {}, scores.checkpoint if scores else "last"
+        return cls(folder, config, {}, folder, {}, scores, is_benchmark=True, tested=tested, checkpoint=checkpoint)
 
     @property
     def has_table(self) -> bool:
@@ -177,6 +180,13 @@ class RunRecord:
         if self.report:
             return int(self.report["step"])
         return max((int(row["step"]) + 1 for row in self._logged if row.get("val/cosine")), default=0)
+
+    @property
+    def measured_step(self) -> int | None:
+        """Training steps behind its table, or behind its scores where it is a benchmark; None where they are not known."""
+        if self.is_benchmark:
+            return self.scores.step if self.scores else None
+        return self.step
 
     @property
     def schedule_steps(self) -> int | None:

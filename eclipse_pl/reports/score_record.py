@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,10 @@ from eclipse_pl.compbench.scorecard import AGAIN, ALL, Card, read_card, read_row
 from eclipse_pl.priors.checkpoint import TrainingData
 from eclipse_pl.scorers.preference import ScoreValues
 from eclipse_pl.text_to_image.upper_bound import TRUE_IMAGE
+
+STEP = re.compile(r"step=(\d+)")
+NUMBERS = re.compile(r"-?\b(?:epoch|step)=\d+")
+"""In the names that Lightning gives to checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,18 @@ class ScoreRecord:
         return Path(prior).parent.parent if prior.endswith(".ckpt") else Path(prior)
 
     @property
+    def checkpoint(self) -> str:
+        """Which checkpoint of a run the prior was loaded from; see `kind_of_checkpoint`."""
+        return kind_of_checkpoint(str(self.text_to_image.get("prior")))
+
+    @property
+    def step(self) -> int | None:
+        """Training steps behind the prior's weights; None where neither scorecard nor file name states them."""
+        stated: int | None = self.card.get("step", self.card.get("trained_steps"))
+        named = STEP.search(Path(str(self.text_to_image.get("prior"))).name)
+        return int(named[1]) if stated is None and named else stated
+
+    @property
     def name(self) -> str:
         """The text-to-image model in short: a hub id, the end of a path, or the upper bound."""
         if self.is_upper_bound:
@@ -125,6 +142,11 @@ class ScoreRecord:
 
     def __str__(self) -> str:
         return str(self.folder)
+
+
+def kind_of_checkpoint(path: str) -> str:
+    """``best`` for ``runs/a/version_0/checkpoints/best-step=500.ckpt``. The folder of a run stands for its ``last``."""
+    return (NUMBERS.sub("", Path(path).stem) or "numbered") if path.endswith(".ckpt") else "last"
 
 
 def scored_image(row: dict[str, Any]) -> ScoredImage:

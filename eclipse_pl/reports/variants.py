@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from eclipse_pl.dotted_keys import ending_in, flat, shortest, within
@@ -27,7 +27,8 @@ The shards of the training, and the shards and pairs of the measurement, are com
 scorecard names it.
 """
 TRAINING_DATA = "training_data"
-"""Stands among the settings of a variant, although it is no key of a config."""
+CHECKPOINT = "checkpoint"
+"""Stand among the settings of a variant, although they are no keys of a config."""
 
 Named = list[tuple[int, RunRecord]]
 """Each run with the numbers of the arguments that name it."""
@@ -45,7 +46,8 @@ class Variant:
     settings: dict[str, Any]
     """What differs between this variant and others: dotted key and value; a key that it does not have is left out.
 
-    `TRAINING_DATA` is no key of a config. Its value is the name of the shards of the training.
+    `TRAINING_DATA` and `CHECKPOINT` are no keys of a config. Their values are the names of the shards of the training, and of
+    the checkpoint that was measured.
     """
     runs: dict[Seeds, RunRecord]
 
@@ -115,9 +117,10 @@ def by_config(runs: Named, studied: Sequence[str]) -> list[Group]:
     """Trained priors, a variant each config; those of one place by their settings."""
     decoders = {canonical(run.decoder_settings) for _, run in runs if run.decoder_settings}
     sets = names_of_sets(run for _, run in runs)
+    checkpoints = names_of_checkpoints([run for _, run in runs])
     configs = [
         counted(run.config, studied)
-        | {TRAINING_DATA: trained_on(run, sets)}
+        | {TRAINING_DATA: trained_on(run, sets), CHECKPOINT: checkpoints[run]}
         | (run.decoder_settings if len(decoders) > 1 else {})
         for _, run in runs
     ]
@@ -248,6 +251,27 @@ def names_of_sets(runs: Iterable[RunRecord]) -> dict[str, str]:
     return {
         sha256: ending(words, held) + (f" (sha256 {sha256[:8]}…)" if held.count(words) > 1 else "")
         for sha256, words in folders.items()
+    }
+
+
+def names_of_checkpoints(runs: Sequence[RunRecord]) -> dict[RunRecord, str]:
+    """{run: name of the checkpoint that was measured}, ``last`` or ``best``.
+
+    Seeds of one variant may have their best after different steps, so a name has its step only where several checkpoints of
+    this name were measured of one training.
+    """
+    steps: dict[tuple[str, Path, bool], set[int]] = {}
+    for run in runs:
+        training = run.tested.folder if run.tested else run.training
+        found = steps.setdefault((run.checkpoint, training.resolve(), run.is_benchmark), set())
+        if run.measured_step is not None:
+            found.add(run.measured_step)
+    several = {name for (name, _, _), found in steps.items() if len(found) > 1}
+    return {
+        run: f"{run.checkpoint}-step={run.measured_step}"
+        if run.checkpoint in several and run.measured_step is not None
+        else run.checkpoint
+        for run in runs
     }
 
 

@@ -30,7 +30,11 @@ class PriorAndDecoder(TextToImage):
     def __init__(self, prior: str, decoder: Decoder, encoder: Encoder | None = None, device: str = "auto") -> None:
         self._device = pick_device(device)
         loaded = load_prior(prior, encoder)
-        self._of(loaded.to(self._device), {"prior": prior, "training_data": trained_on(prior)}, decoder, encoder)
+        checkpoint = find_checkpoint(prior)  # a released prior states neither its training data nor its steps
+        content = {} if checkpoint is None else read_checkpoint(checkpoint)
+        self.trained_steps = content.get("global_step")
+        source = {"prior": prior, "training_data": training_data_of(content)}
+        self._of(loaded.to(self._device), source, decoder, encoder)
 
     @classmethod
     def of(
@@ -109,12 +113,6 @@ class PriorAndDecoder(TextToImage):
 
     def close(self) -> None:
         self.decoder.close()
-
-
-def trained_on(prior: str) -> TrainingData:
-    """Return the training data of a run. A released prior does not state any."""
-    checkpoint = find_checkpoint(prior)
-    return [] if checkpoint is None else training_data_of(read_checkpoint(checkpoint))
 
 
 def require_parts(space: ClipSpace, decoder: Decoder, encoder: Encoder | None) -> None:

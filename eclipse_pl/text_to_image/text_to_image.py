@@ -12,6 +12,9 @@ from eclipse_pl.prompts.prompt import Prompt
 class TextToImage(ABC):
     """A text-to-image model that a benchmark can test: a prior with its decoder, or a whole pipeline."""
 
+    trained_steps: int | None = None
+    """Training steps behind the weights of a run's checkpoint; None where that is not known."""
+
     @property
     @abstractmethod
     def identity(self) -> dict[str, Any]:
