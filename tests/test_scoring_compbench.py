@@ -10,7 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from eclipse_pl.commands.benchmark import arguments, build_parser
+from eclipse_pl.commands.benchmark import build_parser
 from eclipse_pl.compbench.compbench import CompBench
 from eclipse_pl.compbench.scorecard import score_name
 from eclipse_pl.compbench.scoring import Scoring
@@ -88,7 +88,7 @@ def test_table_1_asks_for_a_metric_that_its_protocol_has() -> None:
 def read_protocol(name: str) -> Any:
     """As `benchmark --protocol` reads it; nothing is loaded yet."""
     words = ["--protocol", str(EXPERIMENTS / f"parts/protocol/{name}.yaml"), "--out=nowhere"]
-    return build_parser().instantiate(arguments(words)).protocol
+    return build_parser().instantiate(build_parser().parse_args(words)).protocol
 
 
 class Even(MeanColour):

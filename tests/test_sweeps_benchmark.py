@@ -56,6 +56,14 @@ def test_rows_of_a_table(sweep: Path, capfd: pytest.CaptureFixture[str]) -> None
         assert f"none  {float(row['benchmark/mean_colour']):.3f} (too few)" in table, "the mean stands first"
     assert command(["sweep", str(sweep), "--dry-run"]) == 0
     assert capfd.readouterr().out.count("# finished: ") == 2
+    protocol = Path("protocol.yaml")
+    protocol.write_text(protocol.read_text().replace("per_category: 1", "per_category: 2"))
+    assert command(["sweep", str(sweep)]) == 2
+    said = capfd.readouterr().err
+    assert "was made with another config: protocol.init_args.prompts.init_args.per_category was 1 and is 2" in said
+    for card in cards.values():
+        (card.parent / "benchmark.yaml").unlink()
+    assert command(["sweep", str(sweep), "--dry-run"]) == 0, "older folders have no such file"
 
 
 def test_a_decoder_that_is_swept_is_no_unfair_difference(sweep: Path, capfd: pytest.CaptureFixture[str]) -> None:

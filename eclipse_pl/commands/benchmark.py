@@ -18,11 +18,15 @@ from eclipse_pl.compbench.true_images import TrueImages
 from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.device import gpu_count
 from eclipse_pl.encoders.encoder import Encoder
+from eclipse_pl.files import write_atomically
 from eclipse_pl.launch.share import Share
 from eclipse_pl.launch.tasks import TaskEngine, finish_task, without_options
 from eclipse_pl.text_to_image.diffusers_pipeline import DiffusersPipeline
 from eclipse_pl.text_to_image.prior_and_decoder import PriorAndDecoder
 from eclipse_pl.text_to_image.text_to_image import TextToImage
+
+STATED = "benchmark.yaml"
+"""In the folder of a finished benchmark: all its options, with the contents of the YAMLs that its command names."""
 
 
 def benchmark(
@@ -139,7 +143,8 @@ def report(card: Card, out: Path) -> None:
 
 def main(args: list[str] | None = None) -> None:
     words = sys.argv[1:] if args is None else args
-    options = arguments(words)
+    parser = build_parser()
+    options = parser.parse_args(words)
     if options.processes < 1:
         raise ValueError(f"--processes is {options.processes}; it must be 1 or more.")
     if options.task_count is not None and options.only is None:
@@ -153,18 +158,16 @@ def main(args: list[str] | None = None) -> None:
             engine.run(["eclipse_pl", "benchmark", *words, f"--only={phase}"], Path(options.out), engine.tasks or 2)
     card = run(words, Ranks()) if options.processes == 1 else shared(words, options.processes)
     if card is not None:
+        write_atomically(Path(options.out) / STATED, parser.dump(options, skip_none=False).encode())
         report(card, Path(options.out))
 
 
 def run(words: list[str], ranks: Ranks) -> Card | None:
     """Build the parts that the command line names, in this process, and run the benchmark."""
-    options = build_parser().instantiate(arguments(words)).as_dict()
+    parser = build_parser()
+    options = parser.instantiate(parser.parse_args(words)).as_dict()
     del options["config"]  # its options are read
     return benchmark(**options, ranks=ranks)
-
-
-def arguments(words: list[str]) -> Any:
-    return build_parser().parse_args(words)
 
 
 def build_parser() -> Any:

@@ -67,8 +67,8 @@ class SweepPlan:
             environment={"OMP_NUM_THREADS": threads},
         )
         task.require_own_folder()
-        if (target.folder / "config.yaml").is_file():
-            require_same_config(target.folder, stated(words[0]))
+        if target.config.is_file():
+            require_same_config(target.config, stated(words[0]))
         return SweepRun(version, values, task)
 
     def _blame(self, values: Values, error: ValueError) -> ValueError:
@@ -107,21 +107,21 @@ def arguments(command: list[str]) -> list[str]:
     return command[starts[0] :]
 
 
-def require_same_config(folder: Path, config: dict[str, Any]) -> None:
-    """Check that the config of a run has not changed since the run began.
+def require_same_config(path: Path, config: dict[str, Any]) -> None:
+    """Check that the config of a run is still the one that the file in its folder states.
 
     Options that only one of the two configs has are ignored: an option that is new in the code does not change old runs.
 
     Raises:
         ValueError: An option has another value now.
     """
-    then, now = flat(read_config(folder / "config.yaml")), flat(config)
-    changed = [path for path in then if path in now and then[path] != now[path] and path != "ckpt_path"]
+    then, now = flat(read_config(path)), flat(config)
+    changed = [key for key in then if key in now and then[key] != now[key] and key != "ckpt_path"]
     if changed:
-        examples = "; ".join(f"{path} was {then[path]} and is {now[path]}" for path in changed[:3])
+        examples = "; ".join(f"{key} was {then[key]} and is {now[key]}" for key in changed[:3])
         raise ValueError(
-            f"{folder} was made with another config: {examples}. Results of both would be mixed. Give the sweep another name, "
-            "or move the folder away."
+            f"{path.parent} was made with another config: {examples}. Results of both would be mixed. Give the sweep another "
+            "name, or move the folder away."
         )
 
 

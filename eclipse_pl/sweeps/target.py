@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from eclipse_pl.callbacks.checkpoints import FINISHED
+from eclipse_pl.commands.benchmark import STATED
 from eclipse_pl.sweeps.readers import ArgumentReader, BenchmarkReader
 
 
@@ -42,6 +43,11 @@ class Target(ABC):
     @abstractmethod
     def folder(self) -> Path: ...
 
+    @property
+    @abstractmethod
+    def config(self) -> Path:
+        """The file that states what ran. Older folders of a benchmark have none."""
+
 
 class RunTarget(Target):
     """fit, validate, test: a run's folder, FOLDER/SWEEP/VERSION."""
@@ -61,6 +67,10 @@ class RunTarget(Target):
     @property
     def folder(self) -> Path:
         return self._folder
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config.yaml"
 
     @property
     def checkpoint(self) -> Path:
@@ -92,6 +102,10 @@ class BenchmarkTarget(Target):
     @property
     def folder(self) -> Path:
         return Path("runs") / self.sweep / self.version
+
+    @property
+    def config(self) -> Path:
+        return self.folder / STATED
 
     @property
     def checkpoint(self) -> Path:
