@@ -84,7 +84,14 @@ def test_what_is_not_named_is_refused_still(tmp_path, capfd):
     compare(one, other, "--vary", "decoder.guidance,decoder.precision")
     Path("compare/page.html").unlink()
     said = refused(capfd, one, other, "--vary", "decoder.stesp")
-    assert "--vary decoder.stesp: the compared runs do not differ in it. They differ in decoder.guidance, decoder.prec" in said
+    assert "--vary decoder.stesp: decoders and configs of the compared runs do not differ in it, but in decoder.guid" in said
+
+
+def test_prompts_are_nothing_that_can_be_varied(tmp_path, capfd):
+    one, other = scored(tmp_path / "one"), scored(tmp_path / "other", 5, per_category=3)
+    said = refused(capfd, one, other, "--vary", "prompts")
+    assert "do not differ in it, nor in anything else. What runs are measured on cannot be varied." in said
+    assert "with other prompts: T2I-CompBench, 8 prompts" in refused(capfd, one, other)
 
 
 def test_decoders_of_two_spaces_could_not_have_been_the_same(tmp_path, capsys):

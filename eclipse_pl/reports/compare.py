@@ -39,7 +39,10 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--single-file", action="store_true", help=help_single)
     help_reference = "the variant, or a part of its name, that the others are compared with (default: the first one)"
     parser.add_argument("--reference", metavar="NAME", help=help_reference)
-    help_vary = "differences that you study, such as decoder.guidance: variants are named after them, and nothing is refused"
+    help_vary = (
+        "settings that you study, such as decoder.guidance: variants are named after them, and decoders may differ in them; "
+        "other prompts, pairs or shards of the measurement are refused all the same"
+    )
     parser.add_argument("--vary", metavar="KEY[,KEY]", default="", help=help_vary)
     headline = ",".join([*HEADLINE, *(metric.name for metric in DISTRIBUTION)])
     help_metrics = f"columns of the latent tables; a table of which none is named keeps its own (default: {headline})"

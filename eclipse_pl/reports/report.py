@@ -81,7 +81,7 @@ def compare(*runs: str | Path, reference: str | None = None, vary: Sequence[str]
     Args:
         *runs: Folders of runs or of `benchmark`, folders above them, or globs.
         reference: The variant, or a part of its name, that the others are compared with. By default the first one.
-        vary: Differences under study, such as ``decoder.guidance``, which are then no reason to refuse.
+        vary: Settings under study, such as ``decoder.guidance``: variants are named after them. Decoders may differ in them.
         anyway: Compare and mark what cannot be compared fairly.
 
     Raises:

@@ -95,7 +95,7 @@ def studied_keys(runs: Iterable[RunRecord], names: Iterable[str]) -> list[str]:
     """The dotted keys that ``--vary`` names: keys in which the runs differ, their last words, or groups of them.
 
     Raises:
-        ValueError: The runs do not differ in what is named.
+        ValueError: Decoders and configs do not differ in what is named.
     """
     runs = list(runs)
     decoders = differing([run.decoder_settings for run in runs if run.decoder_settings])
@@ -107,8 +107,11 @@ def studied_keys(runs: Iterable[RunRecord], names: Iterable[str]) -> list[str]:
     for name in names:
         meant = [key for key in keys if within(key, [name])] or ending_in(name, keys)
         if not meant and name != "decoder":
-            choices = f"They differ in {', '.join(keys)}." if keys else "They differ in nothing."
-            raise ValueError(f"--vary {name}: the compared runs do not differ in it. {choices}")
+            choices = f"but in {', '.join(keys)}" if keys else "nor in anything else"
+            raise ValueError(
+                f"--vary {name}: decoders and configs of the compared runs do not differ in it, {choices}. What runs are "
+                "measured on cannot be varied."
+            )
         found += meant
     return list(dict.fromkeys(found))
 
