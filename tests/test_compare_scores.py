@@ -217,6 +217,9 @@ def test_checkpoints_of_one_kind_are_told_apart_by_their_steps(compared_runs, tm
     edit_card(late, lambda card: card.update(trained_steps=3))
     compare(early, late, "--csv", "numbers.csv")
     assert {name for name, *_ in numbers()} == {"checkpoint=best-step=2", "checkpoint=best-step=3"}
+    said = flowing(capsys)
+    assert "Training was not equally long: the variants saw 16 to 24 pairs." in said
+    assert "Too few prompts for an interval in some scores of checkpoint=best-step=2; checkpoint=best-step=3" in said
     compare(early, benchmark_of(second, "best-step=4.ckpt"), "--csv", "numbers.csv")
     ((name, n),) = {(name, row["n"]) for (name, _, metric), row in numbers().items() if metric == COLOR}
     assert n == "2", "each seed has its own best"

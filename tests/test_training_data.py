@@ -18,7 +18,7 @@ from eclipse_pl.data.manifest import Manifest
 from eclipse_pl.reports.run_record import RunRecord
 from eclipse_pl.reports.variants import names_of_sets, trained_on
 from eclipse_pl.world.datamodule import WorldDataModule
-from tests.helpers.compared_runs import compare, numbers, refused
+from tests.helpers.compared_runs import compare, flowing, numbers, refused
 from tests.helpers.html_page import Page
 from tests.helpers.pipelines import kandinsky
 from tests.helpers.runs import write_experiment
@@ -59,8 +59,12 @@ def seeds_of_variants(*places: object) -> dict[str, str]:
 
 
 @pytest.mark.long
-def test_priors_of_two_data_sets_are_two_variants_when_they_are_measured_on_a_common_one(trained: Path) -> None:
+def test_priors_of_two_data_sets_are_two_variants_when_they_are_measured_on_a_common_one(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert seeds_of_variants(trained / "runs" / "measured") == {"training_data=first": "3", "training_data=second": "1"}
+    said = "Training data were not equal: first (3 of 4 runs, such as "
+    assert said in flowing(capsys) and said in Path("compare/page.html").read_text()
     row = numbers()["training_data=second", "all", "cosine"]
     assert row["training_data"] == "second" and row["difference_n"] == "1"
     page = Page(Path("compare/page.html").read_text())

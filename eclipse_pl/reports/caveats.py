@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from eclipse_pl.intervals import Estimate, t_quantile
+from eclipse_pl.intervals import LEAST, TOO_FEW, Estimate, t_quantile
 from eclipse_pl.latent.metrics import ALL
 from eclipse_pl.reports.comparison import Comparison
-from eclipse_pl.reports.latent_comparison import Cost, LatentComparison, machine_of
+from eclipse_pl.reports.latent_comparison import LatentComparison, machine_of
 from eclipse_pl.reports.metrics import METRICS, Metric
 from eclipse_pl.reports.published import COMPBENCH, WHY_THEY_DIFFER, published_tables
 from eclipse_pl.reports.report import Report
 from eclipse_pl.reports.run_record import RunRecord, Seeds
 from eclipse_pl.reports.score_comparison import ScoreComparison
-from eclipse_pl.reports.variants import Variant
+from eclipse_pl.reports.variants import Variant, names_of_sets, trained_on
 
 TITLE = "What may not be concluded"
 TEXT_AS_IMAGE = "TextAsImagePrior"
@@ -33,7 +33,9 @@ def caveats(report: Report) -> dict[str, list[str]]:
     found[first] = [
         *on_schedules(report.comparison),
         *on_checkpoints(report.comparison),
+        *on_training_data(report.comparison),
         *on_teachers(report.comparison),
+        *on_lengths(report.comparison),
         *found[first],
         *report.comparison.remarks,
     ]
@@ -58,6 +60,7 @@ def score_caveats(scores: ScoreComparison) -> list[str]:
         *on_systems(scores),
         *on_captions(scores),
         *on_pairing(scores),
+        *on_few_prompts(scores),
         *on_score_differences(scores),
         *on_images(scores),
         *on_steps(scores),
@@ -96,6 +99,28 @@ def on_checkpoints(comparison: Comparison) -> list[str]:
         for name, those in steps.items()
         if len(those) > 1
     ]
+
+
+def on_training_data(comparison: Comparison) -> list[str]:
+    """Runs that learned from different pairs, or from pairs that are not known."""
+    trained = [run for run in comparison.runs if run.has_seeds]
+    names = names_of_sets(trained)
+    sets: dict[str, list[str]] = {}
+    for run in trained:
+        sets.setdefault(trained_on(run, names), []).append(str(run))
+    if len(sets) < 2:
+        return []
+    which = [f"{name} ({len(runs)} of {len(trained)} runs, such as {runs[0]})" for name, runs in sets.items()]
+    return [f"Training data were not equal: {enumerate_names(which)}. A difference may be that of the data."]
+
+
+def on_lengths(comparison: Comparison) -> list[str]:
+    """Variants that saw different numbers of pairs, as far as these were logged."""
+    seen = [[run.total("samples_seen") for run in variant.runs.values()] for variant in comparison.variants]
+    means = sorted(mean for samples in seen if not math.isnan(mean := math.fsum(samples) / len(samples)))
+    if not means or means[0] == means[-1]:
+        return []
+    return [f"Training was not equally long: the variants saw {means[0]:,.0f} to {means[-1]:,.0f} pairs."]
 
 
 def on_teachers(comparison: Comparison) -> list[str]:
@@ -222,10 +247,6 @@ def on_costs(latent: LatentComparison) -> list[str]:
         found.append(
             f"Times were measured on {len(machines)} machines or settings ({'; '.join(machines)}): do not compare them."
         )
-    seen = {Cost.of(variant).samples_seen for variant in latent.variants}
-    known = sorted(samples for samples in seen if not math.isnan(samples))
-    if len(known) > 1:
-        found.append(f"Training was not equally long: the variants saw {known[0]:,.0f} to {known[-1]:,.0f} pairs.")
     for run in latent.runs:
         trained = run.fact("trained_steps")
         if trained is not None and trained > run.step:
@@ -316,6 +337,21 @@ def decoder_words(run: RunRecord, studied: Sequence[str] = ()) -> str:
     settings = {key.removeprefix("decoder."): value for key, value in run.decoder_settings.items() if key not in studied}
     options = ", ".join(f"{key} {value}" for key, value in settings.items() if key != "class" and value is not None)
     return f"with {settings.get('class', 'a decoder')} ({options})"
+
+
+def on_few_prompts(scores: ScoreComparison) -> list[str]:
+    """Scores of a single training that have no interval over prompts."""
+    few = [
+        variant.name
+        for variant in scores.variants
+        if any(scores.estimate(variant, column).method == TOO_FEW for column in scores.all_columns)
+    ]
+    if not few:
+        return []
+    return [
+        f"Too few prompts for an interval in some scores of {enumerate_names(few)}: scores other than 0 and 1 need {LEAST}. "
+        "Other prompts may give other scores."
+    ]
 
 
 def on_score_differences(scores: ScoreComparison) -> list[str]:

@@ -203,8 +203,10 @@ class RunRecord:
         return node
 
     def total(self, name: str) -> float:
-        """``samples_seen``, ``train_seconds`` or energy up to the table's step; NaN where it was not logged."""
-        values = [float(row[name]) for row in self._logged if row.get(name) and int(row["step"]) < self.step]
+        """``samples_seen``, ``train_seconds`` or energy up to the measured step; NaN where it was not logged."""
+        trained = self.tested or self
+        end = trained.step if self.measured_step is None else self.measured_step
+        values = [float(row[name]) for row in trained._logged if row.get(name) and int(row["step"]) < end]
         return values[-1] if values else math.nan
 
     @property
