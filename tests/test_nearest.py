@@ -1,10 +1,12 @@
 from pathlib import Path
 
+import matplotlib
 import pytest
+import torch
 from PIL import Image
 
 from eclipse_pl.__main__ import main as command
-from eclipse_pl.commands.nearest import nearest
+from eclipse_pl.commands.nearest import Neighbours, draw, nearest
 from tests.helpers.runs import write_experiment
 
 pytestmark = pytest.mark.long
@@ -38,6 +40,16 @@ def test_an_image_with_the_neighbours_of_each_prompt(world_run, tmp_path):
         assert one.tokens == 2 + len(one.prompt.split())
     with Image.open(tmp_path / "out.png") as image:
         assert image.width > image.height > 100
+
+
+@pytest.mark.parametrize(
+    ("passes", "words"), [(1, "prior, 1 forward pass →"), (25, "prior, 25 forward passes →"), (None, "prior →")]
+)
+def test_the_image_names_the_forward_passes_of_its_prior(tmp_path, passes, words):
+    one = Neighbours("a red circle", 5, torch.ones(4), ["key"], ["a circle"], [1.0])
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        draw([one], {"key": Image.new("RGB", (4, 4))}, "test", passes, tmp_path / "out.svg")
+    assert f"5 tokens → {words}" in (tmp_path / "out.svg").read_text(encoding="utf-8")
 
 
 def test_the_same_seed_gives_the_same_embedding(world_run, tmp_path):

@@ -71,7 +71,8 @@ def nearest(
     embeds = loaded.sample(text, [torch.Generator().manual_seed(seed + row) for row in range(len(prompts))])
     found = search(shards, split, embeds, prompts, text.lengths.tolist(), count)
     sources = shards.manifest.sources if images is None else [images] if isinstance(images, str | Source) else list(images)
-    draw(found, read_images(sources, {name for one in found for name in one.images}), split, Path(out))
+    read = read_images(sources, {name for one in found for name in one.images})
+    draw(found, read, split, loaded.forward_passes, Path(out))
     for one in found:
         print(one.prompt)
         for cosine, caption in zip(one.cosines, one.captions, strict=True):
@@ -91,10 +92,11 @@ def search(
     return found
 
 
-def draw(found: list[Neighbours], images: dict[ImageName, Image.Image], split: str, out: Path) -> None:
-    """One row a prompt: caption, tokens, prior, embedding, nearest images."""
+def draw(found: list[Neighbours], images: dict[ImageName, Image.Image], split: str, passes: int | None, out: Path) -> None:
+    """One row a prompt: caption, tokens, prior with its forward passes where they are known, embedding, nearest images."""
     from matplotlib.figure import Figure
 
+    prior = "prior" if passes is None else f"prior, {passes} forward pass{'es' * (passes != 1)}"
     count = max(len(one.images) for one in found)
     figure = Figure(figsize=(5.2 + 1.15 * count, 1.55 * len(found) + 0.35), facecolor="white")
     widths = [3.1, 1.5, *[1.0] * count]
@@ -105,7 +107,7 @@ def draw(found: list[Neighbours], images: dict[ImageName, Image.Image], split: s
         words = figure.add_subplot(grid[row, 0])
         words.set_axis_off()
         words.text(0.5, 0.68, f"“{one.prompt}”", ha="center", va="center", fontsize=10, wrap=True)
-        words.text(0.5, 0.3, f"{one.tokens} tokens → prior, one forward pass →", ha="center", fontsize=8, color="0.35")
+        words.text(0.5, 0.3, f"{one.tokens} tokens → {prior} →", ha="center", fontsize=8, color="0.35")
         strip = figure.add_subplot(grid[row, 1])
         side = int(np.ceil(len(one.image_embed) ** 0.5))
         cells = np.full(side * side, np.nan)
