@@ -1,4 +1,4 @@
-"""ECLIPSE on 500 real CLIP pairs of MSCOCO: 400 to train, 100 to measure, ten splits, several lambdas; prints a table.
+"""ECLIPSE on 500 real CLIP pairs of MSCOCO: 400 to train, 100 to measure, ten splits, several lambdas; prints two tables.
 
     python experiments/coco500.py --pairs coco500_clip_vitb16.npz
 
@@ -14,14 +14,18 @@ import json
 import logging
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from data_prep.import_embeddings import main as import_embeddings
 from eclipse_pl.cli import main
+from eclipse_pl.intervals import t_quantile
 
 HERE = Path(__file__).parent
+TRAINED, MEASURED = 400, 100
+"""Pairs of a split."""
 COLUMNS = ("cosine", "centred_cosine", "mse", "text_cosine", "norm", "R@1", "R@5", "R@10")
 PRIOR = "model.prior.init_args"
 RUNS: dict[str, dict[str, float | str]] = {
@@ -57,12 +61,33 @@ def table(rows: dict[str, list[dict[str, float]]]) -> str:
     for name, splits in rows.items():
         cells = []
         for column in COLUMNS:
-            values = np.array([split[column] for split in splits])
-            spread = 2.262 * values.std(ddof=1) / len(values) ** 0.5 if len(values) == 10 else np.nan
+            values = [split[column] for split in splits]
             digits = 5 if column == "mse" else 3
-            cells.append(f"{values.mean():.{digits}f} ± {spread:.{digits}f}")
+            cells.append(f"{np.mean(values):.{digits}f} ± {half_width(values):.{digits}f}")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def half_width(values: Sequence[float]) -> float:
+    """Half the width of the 95 % interval of a mean over random splits of the same pairs; NaN for a single split.
+
+    The splits share pairs, so their values are not independent. Nadeau & Bengio (2003) correct the variance of the mean for
+    that: it is (1/n + measured/trained) times the variance over the splits, and not 1/n times.
+    """
+    n = len(values)
+    return t_quantile(n - 1) * float(np.std(values, ddof=1)) * (1 / n + MEASURED / TRAINED) ** 0.5 if n > 1 else float("nan")
+
+
+def differences(rows: dict[str, list[dict[str, float]]]) -> dict[str, list[dict[str, float]]]:
+    """Each row minus the first one, split by split."""
+    first, *others = rows
+    return {
+        f"{name}, minus the first row": [
+            {column: ours[column] - theirs[column] for column in COLUMNS}
+            for ours, theirs in zip(rows[name], rows[first], strict=True)
+        ]
+        for name in others
+    }
 
 
 def run(pairs: str, splits: int) -> str:
@@ -73,9 +98,8 @@ def run(pairs: str, splits: int) -> str:
         folder = Path(temporary)
         for seed in range(splits):
             shards = folder / f"shards_{seed}"
-            command = (
-                f"--arrays {pairs} --out {shards} --val 100 --test 0 --seed {seed} --name ViT-B-16/openai --encoder openai"
-            )
+            split = f"--val {MEASURED} --test 0 --seed {seed}"
+            command = f"--arrays {pairs} --out {shards} {split} --name ViT-B-16/openai --encoder openai"
             import_embeddings(command.split())
             for name, options in RUNS.items():
                 result = fit(folder, shards, seed, options)
@@ -84,7 +108,7 @@ def run(pairs: str, splits: int) -> str:
                 print(f"split {seed + 1}/{splits}: {name}: {shown}", file=sys.stderr)
             for name, row in BESIDE.items():
                 rows.setdefault(name, []).append(result[row])
-    return table(rows)
+    return f"{table(rows)}\n\n{table(differences(rows))}"
 
 
 if __name__ == "__main__":

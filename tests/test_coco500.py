@@ -1,7 +1,9 @@
 """500 real CLIP pairs of MSCOCO, from arrays through shards to a trained prior."""
 
+import importlib.util
 import json
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -19,6 +21,15 @@ pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parent.parent
 EXPERIMENTS = ROOT / "experiments"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    specification = importlib.util.spec_from_file_location("coco500", EXPERIMENTS / "coco500.py")
+    assert specification is not None and specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +75,30 @@ def ten_splits(pairs, tmp_path_factory):
 def test_what_is_known_of_these_pairs(ten_splits, row, cosine, recall):
     assert ten_splits[row]["cosine"] == pytest.approx(cosine, abs=0.006)
     assert ten_splits[row]["R@1"] == pytest.approx(recall, abs=0.03)
+
+
+def test_intervals_take_into_account_that_splits_share_their_pairs(script):
+    """Means over splits of the same 500 values: the corrected interval holds what other 500 would give, the plain one not."""
+    draws = np.random.default_rng(0)
+    held, plain = [], []
+    for _ in range(300):
+        values = draws.normal(size=500)
+        means = [values[draws.permutation(500)[:100]].mean() for _ in range(10)]
+        half = script.half_width(means)
+        assert half == pytest.approx(2.2622 * np.std(means, ddof=1) * 0.35**0.5, rel=1e-4)
+        held.append(abs(np.mean(means)) < half)
+        plain.append(abs(np.mean(means)) < half * (0.1 / 0.35) ** 0.5)
+    assert np.mean(plain) < 0.8 < 0.9 < np.mean(held)
+    assert np.isnan(script.half_width([1.0]))
+
+
+def test_rows_are_compared_with_the_first_split_by_split(script):
+    def splits(*values: float) -> list[dict[str, float]]:
+        return [dict.fromkeys(script.COLUMNS, value) for value in values]
+
+    found = script.differences({"a": splits(1, 2), "b": splits(3, 5)})
+    assert found == {"b, minus the first row": splits(2, 3)}
+    assert "| b, minus the first row | 2.500 ± " in script.table(found)
 
 
 def test_the_contrastive_term_pulls_towards_the_text(pairs, tmp_path, monkeypatch):
