@@ -13,6 +13,7 @@ import pytest
 
 from eclipse_pl.compbench.scorecard import table_of, write_rows
 from eclipse_pl.intervals import LEAST, Groups, difference_interval, t_quantile
+from eclipse_pl.reports.score_record import kind_of_checkpoint
 from eclipse_pl.scorers.preference import prefer
 from tests.helpers.compared_runs import SEEDS, compare, copy, flowing, numbers
 from tests.helpers.html_page import Page
@@ -185,6 +186,19 @@ def test_a_benchmark_of_a_run_is_the_score_of_that_run(compared_runs, tmp_path, 
     score_run(folder / "weight_0.0_seed_0", 0)
     compare(folder, *benchmarks)
     assert f"The scores of {folder / 'weight_0.0_seed_0'} are those of {benchmarks[0]}" in flowing(capsys)
+
+
+@pytest.mark.parametrize(
+    ("prior", "kind"),
+    [
+        ("runs/a/version_0", "last"),
+        ("runs/a/version_0/checkpoints/last.ckpt", "last"),
+        ("runs/a/version_0/checkpoints/best-step=500.ckpt", "best"),
+        ("logs/version_0/checkpoints/epoch=3-step=200.ckpt", "numbered"),
+    ],
+)
+def test_a_checkpoint_is_called_by_its_name_without_numbers(prior, kind):
+    assert kind_of_checkpoint(prior) == kind
 
 
 def benchmark_of(run: Path, checkpoint: str = "", light: int = 0) -> Path:
