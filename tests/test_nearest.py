@@ -46,9 +46,9 @@ def test_an_image_with_the_neighbours_of_each_prompt(world_run, tmp_path):
     ("passes", "words"), [(1, "prior, 1 forward pass →"), (25, "prior, 25 forward passes →"), (None, "prior →")]
 )
 def test_the_image_names_the_forward_passes_of_its_prior(tmp_path, passes, words):
-    one = Neighbours("a red circle", 5, torch.ones(4), ["key"], ["a circle"], [1.0])
+    one = Neighbours("a red circle", 5, torch.ones(4), [("key", 0)], ["a circle"], [1.0])
     with matplotlib.rc_context({"svg.fonttype": "none"}):
-        draw([one], {"key": Image.new("RGB", (4, 4))}, "test", passes, tmp_path / "out.svg")
+        draw([one], {("key", 0): Image.new("RGB", (4, 4))}, "test", passes, tmp_path / "out.svg")
     assert f"5 tokens → {words}" in (tmp_path / "out.svg").read_text(encoding="utf-8")
 
 
