@@ -13,9 +13,11 @@ import torch
 import yaml
 
 from eclipse_pl.__main__ import main as command
+from eclipse_pl.cli import main
 from tests.helpers.pipelines import kandinsky
 from tests.helpers.runs import metrics, write_experiment
 from tests.helpers.runs_with_images import PRIOR, PROTOCOL, experiment
+from tests.test_resume import callback
 
 pytestmark = pytest.mark.long
 
@@ -136,6 +138,50 @@ def test_what_never_changes_is_not_averaged(tmp_path: Path) -> None:
     assert command(["validate", "--config", str(config), "--ckpt_path", str(run)]) == 0
     ours, theirs = (np.load(one / "latent_pairs.npz") for one in (run, run.parent / "validate_0"))
     assert all(np.array_equal(ours[name], theirs[name], equal_nan=ours[name].dtype.kind == "f") for name in ours)
+
+
+@pytest.mark.parametrize("start", [4, 100], ids=["averaging begins", "averaging never begins"])
+def test_before_its_first_update_the_average_is_what_was_trained(
+    tmp_path: Path, start: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The validation, the checkpoint and the end of a run do not bring back the weights that training began with."""
+    average = {**AVERAGE, "init_args": {"decay": 0.5, "update_starting_at_step": start}}
+    plain = write_experiment(tmp_path / "plain", trainer__max_steps=3)
+    late = write_experiment(tmp_path / "late", trainer__max_steps=3, average=average)
+    for config in (plain, late):
+        assert command(["fit", "--config", str(config)]) == 0
+    ours, theirs = (tmp_path / name / "runs/tiny/version_0" for name in ("late", "plain"))
+    assert metrics(ours) == metrics(theirs)
+    saved, raw = state(ours)["state_dict"], state(ours)["current_model_state"]
+    trained = torch.load(theirs / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(saved[key], trained[key]) and torch.equal(raw[key], trained[key]) for key in trained)
+
+    caplog.clear()
+    assert command(["fit", "--config", str(late), "--ckpt_path", str(ours), "--trainer.max_steps=7"]) == 0
+    said = "No weights will be averaged: update_starting_at_step is 100, and trainer.max_steps is 7."
+    assert (said in caplog.text) == (start == 100)
+    whole = write_experiment(tmp_path / "whole", trainer__max_steps=7, average=average)
+    assert command(["fit", "--config", str(whole)]) == 0
+    for name, tensors in state(tmp_path / "whole/runs/tiny/version_0").items():
+        assert all(torch.equal(tensors[key], state(ours)[name][key]) for key in tensors), name
+    differ = any(not torch.equal(state(ours)["state_dict"][key], state(ours)["current_model_state"][key]) for key in saved)
+    assert differ == (start == 4)
+
+
+def test_a_step_whose_callback_fails_is_saved_with_its_own_weights(tmp_path: Path) -> None:
+    average = {**AVERAGE, "init_args": {"decay": 0.5, "update_starting_at_step": 100}}
+    failing = [callback("FailAtBatch", batch=3, when="end")]
+    changes = {"average": average, "trainer__callbacks": failing, "checkpoint__every_n_steps": 100}
+    with pytest.raises(RuntimeError, match="on purpose"):
+        main(["fit", "--config", str(write_experiment(tmp_path, **changes))])
+    left = state(tmp_path / "runs/tiny/version_0")
+    assert all(torch.equal(tensor, left["current_model_state"][key]) for key, tensor in left["state_dict"].items())
+
+
+def test_an_average_that_would_never_be_updated(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    average = {**AVERAGE, "init_args": {"update_every_n_steps": 0}}
+    assert command(["fit", "--config", str(write_experiment(tmp_path, average=average))]) == 2
+    assert "update_every_n_steps is 0; it must be 1 (after every step) or more." in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["LinearPrior", "MeanImagePrior"])
