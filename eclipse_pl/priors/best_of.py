@@ -54,6 +54,10 @@ class BestOfPrior(Prior):
         passes = self.prior.forward_passes
         return None if passes is None else self.rerank * passes
 
+    @property
+    def compiles_whole(self) -> bool:
+        return self.prior.compiles_whole
+
     def losses(self, batch: EmbeddingBatch) -> dict[str, Tensor]:
         """Those of the other prior."""
         return self.prior.losses(batch)

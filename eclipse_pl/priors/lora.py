@@ -82,6 +82,10 @@ class LoraPrior(Prior):
     def forward_passes(self) -> int | None:
         return self.prior.forward_passes
 
+    @property
+    def compiles_whole(self) -> bool:
+        return self.prior.compiles_whole
+
     def losses(self, batch: EmbeddingBatch) -> dict[str, Tensor]:
         """Those of the prior.
 

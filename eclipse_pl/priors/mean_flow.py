@@ -103,6 +103,10 @@ class MeanFlowPrior(GuidedPrior):
     def forward_passes(self) -> int:
         return (len(self.sigmas) - 1) * self.passes_a_call
 
+    @property
+    def compiles_whole(self) -> bool:
+        return not self.interval_share  # see `derivative`
+
     def losses(self, batch: EmbeddingBatch) -> dict[str, Tensor]:
         """``mean_flow``: weighted squared error of the velocity; ``flow``: without weight, as FlowPrior's (for comparison).
 

@@ -55,6 +55,11 @@ class Prior(nn.Module, ABC):
         """Network forward passes that one embedding costs; None where there is no network, or the prior does not say."""
         return None
 
+    @property
+    def compiles_whole(self) -> bool:
+        """Whether torch.compile makes one graph of `losses`; false where it must leave a part of them as it is."""
+        return True
+
     @abstractmethod
     def losses(self, batch: EmbeddingBatch) -> dict[str, Tensor]:
         """Scalars by name: ``total``, which is minimised, and every term that goes into it.

@@ -24,7 +24,8 @@ class CompiledLosses:
     """`Prior.losses`, compiled at the first batch of each shape.
 
     It is no module and wraps none, so the names of the weights stay, and a run may be resumed with it or without it. Random
-    numbers are those of the losses that are not compiled. Over several ranks the gather of negatives stays outside.
+    numbers are those of the losses that are not compiled. Over several ranks the gather of negatives stays outside, and
+    so does what a prior says that torch cannot compile (`Prior.compiles_whole`).
 
     Args:
         prior: Any prior that is trained by gradient.
@@ -38,7 +39,8 @@ class CompiledLosses:
         options = {**_inductor.list_mode_options(mode), "fallback_random": True}
         together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
         self._context_length = prior.space.context_length
-        self._losses = torch.compile(prior.losses, fullgraph=not together, dynamic=False, options=options)
+        self.whole = prior.compiles_whole and not together
+        self._losses = torch.compile(prior.losses, fullgraph=self.whole, dynamic=False, options=options)
 
     def __call__(self, batch: EmbeddingBatch) -> dict[str, Tensor]:
         """The losses of a batch, in memory that the next call does not overwrite, as a CUDA graph would."""
