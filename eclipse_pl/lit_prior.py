@@ -22,7 +22,7 @@ from eclipse_pl.priors.prior import Prior
 from eclipse_pl.priors.saved import require_numbers, require_same_rule, require_same_weights
 from eclipse_pl.training.compiled import MODES, CompiledLosses, Mode, require_compiler
 from eclipse_pl.training.covariance import complete_covariance
-from eclipse_pl.training.learning_rate import RunLength, make_schedule, wind_forward
+from eclipse_pl.training.learning_rate import RunLength, ended, make_schedule, wind_forward
 from eclipse_pl.training.loop import ends_step, step_is_logged
 from eclipse_pl.training.loss_watch import LossWatch
 from eclipse_pl.training.options import require_clippable, require_precision
@@ -103,7 +103,9 @@ class LitPrior(L.LightningModule):
         if self.trainer.global_step and self.trainer.optimizers:  # the config counts, not the checkpoint
             schedules = [config.scheduler for config in self.trainer.lr_scheduler_configs]
             schedule = schedules[0] if schedules else None
-            wind_forward(self.trainer.optimizers[0], schedule, *self._optimizer_and_schedule(), self.trainer.global_step)
+            fresh, begun = self._optimizer_and_schedule()
+            done, length = self.trainer.global_step, self.schedule_steps
+            wind_forward(self.trainer.optimizers[0], schedule, fresh, begun, done, length)
 
     def training_step(self, batch: EmbeddingBatch, batch_idx: int) -> Tensor | None:
         """It does not wait for the device, except in steps that are logged."""
@@ -196,6 +198,11 @@ class LitPrior(L.LightningModule):
             return optimizer, None
         schedule, self.schedule_steps = make_schedule(self.scheduler, optimizer, run)
         return optimizer, schedule
+
+    def lr_scheduler_step(self, scheduler: LRScheduler, metric: Any | None) -> None:
+        """Lightning's own, up to the schedule's last step."""
+        if not ended(scheduler, self.schedule_steps):
+            scheduler.step()
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None

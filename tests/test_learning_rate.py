@@ -97,6 +97,24 @@ def test_a_run_stopped_inside_its_schedule_resumes_exactly(tmp_path: Path, kind:
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+def test_a_run_that_has_more_steps_than_its_schedule_stays_at_the_last_rate(tmp_path: Path) -> None:
+    """Of three epochs, two were made with half the global batch."""
+    config, run = experiment(tmp_path, trainer__max_epochs=3), tmp_path / "runs/tiny/version_0"
+    assert command(["fit", "--config", config, "--trainer.max_steps=16"]) == 0
+    more = ["--trainer.max_steps=-1", "--data.init_args.batch_size=16", "--ckpt_path", str(run)]
+    with pytest.warns(UserWarning, match="8 pairs in a global batch, and now there are 16"):
+        assert command(["fit", "--config", config, *more]) == 0
+    assert rates(run) == pytest.approx([*one_cycle(16), *one_cycle(12)[-1:] * 4])
+
+
+def test_a_run_that_is_made_shorter_than_it_is_still_ends_with_its_table(tmp_path: Path) -> None:
+    config, run = experiment(tmp_path), tmp_path / "runs/tiny/version_0"
+    assert command(["fit", "--config", config, "--trainer.max_steps=8"]) == 0
+    (run / "latent.json").unlink()
+    assert command(["fit", "--config", config, "--trainer.max_steps=5", "--ckpt_path", str(run)]) == 0
+    assert (run / "latent.json").is_file()
+
+
 def scheduler(name: str, **init_args: Any) -> dict[str, Any]:
     return {"class_path": f"torch.optim.lr_scheduler.{name}", "init_args": init_args}
 

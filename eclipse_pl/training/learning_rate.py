@@ -91,10 +91,21 @@ def one_cycle(build: Any, run: RunLength) -> Build:
     return build
 
 
+def ended(schedule: LRScheduler, length: int | None) -> bool:
+    """Whether the schedule stands at its last step. There it stays: a run that is resumed may have more steps behind it than
+    its config now has, and torch refuses to go on, or raises the rate again."""
+    return length is not None and schedule.last_epoch >= length - 1
+
+
 def wind_forward(
-    optimizer: Optimizer, schedule: LRScheduler | None, fresh: Optimizer, begun: LRScheduler | None, step: int
+    optimizer: Optimizer,
+    schedule: LRScheduler | None,
+    fresh: Optimizer,
+    begun: LRScheduler | None,
+    step: int,
+    length: int | None = None,
 ) -> None:
-    """Set a resumed optimizer to the config's values at ``step``, instead of the checkpoint's.
+    """Set a resumed optimizer to the config's values at ``step``, or at the schedule's last step, instead of the checkpoint's.
 
     Args:
         optimizer: Resumed; its moments stay.
@@ -102,12 +113,14 @@ def wind_forward(
         fresh: The optimizer that the config makes.
         begun: The schedule that the config makes for it, at step 0.
         step: Steps done.
+        length: Steps of the schedule, where it has an end.
     """
     if schedule is not None and begun is not None:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)  # no weights are stepped
             for _ in range(step):
-                begun.step()
+                if not ended(begun, length):
+                    begun.step()
         schedule.load_state_dict(begun.state_dict())
     for group, stated in zip(optimizer.param_groups, fresh.param_groups, strict=True):
         group.update({name: value for name, value in stated.items() if name != "params"})
