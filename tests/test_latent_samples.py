@@ -7,14 +7,19 @@ import math
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.loggers.logger import DummyLogger
 
 from eclipse_pl.__main__ import main as command
+from eclipse_pl.callbacks.latent import LatentEvaluation
 from eclipse_pl.cli import main
+from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.latent.distribution import OF_CAPTIONS, OF_SETS, measure_samples
+from eclipse_pl.lit_prior import LitPrior, no_optimizer
 from eclipse_pl.loading import load_prior
 from eclipse_pl.run import read_metrics
 from tests.helpers.ranks import run_command, torchrun
@@ -117,3 +122,24 @@ def test_off_unless_asked_for_and_one_sample_is_refused(experiment: Path, capsys
     assert command([*arguments, "--latent.samples", "1"]) == 2
     error = capsys.readouterr().err
     assert "latent.samples is 1; the spread of a caption's samples needs at least 2" in error and "Traceback" not in error
+
+
+@pytest.mark.long
+def test_one_callback_measures_one_split_after_the_other(experiment: Path) -> None:
+    """Nothing of the first split is in the table of the second."""
+    data = EmbeddingDataModule(str(experiment.parent / "shards"), workers=0)
+    reports = []
+    for splits in (["val", "test"], ["test"]):
+        latent = LatentEvaluation(16, samples=2)
+        trainer = L.Trainer(
+            accelerator="cpu",
+            callbacks=[latent],
+            logger=DummyLogger(),
+            enable_checkpointing=False,
+            use_distributed_sampler=False,
+        )
+        for split in splits:
+            run = trainer.validate if split == "val" else trainer.test
+            run(LitPrior(load_prior(str(run_of(experiment))), no_optimizer), data, verbose=False)
+        reports.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+    assert reports[0] == pytest.approx(reports[1], nan_ok=True) and "test/mean_image/energy_score" in reports[0]

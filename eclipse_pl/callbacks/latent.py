@@ -80,7 +80,10 @@ class LatentEvaluation(L.Callback):
         return dict(self._report["rows"])
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Before training, because the answer is needed at its first validation."""
+        """Before training, because the answer is needed at its first validation. What another run of the trainer measured, of
+        another split or another set, is forgotten."""
+        self._parts, self._predicted, self._other_rows, self._distribution = [], [], {}, {}
+        self._report, self._pairs = {}, {}
         if self.redraws and not isinstance(trainer.datamodule, WorldDataModule):  # type: ignore[attr-defined]
             raise ValueError(
                 f"latent.redraws is {self.redraws}, but only the world can draw images anew for a caption. Set it to 0."
