@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from eclipse_pl.loading import load_prior
-from eclipse_pl.priors import NearestNeighbourPrior
+from eclipse_pl.priors import LinearPrior, NearestNeighbourPrior
 from tests.helpers.saved_runs import write_run
 from tests.test_baselines import linear_pairs, make_batch, make_space
 
@@ -31,6 +31,21 @@ def test_the_image_of_the_most_similar_caption(bank: int) -> None:
     predicted = filled(bank).sample(make_batch(asked, asked).text)
     assert torch.equal(predicted, expected)
     assert torch.equal(filled(bank).sample(make_batch(7 * asked, asked).text), expected)
+
+
+@pytest.mark.parametrize("kind", [NearestNeighbourPrior, LinearPrior])
+def test_autocast_changes_no_prediction(kind: type[NearestNeighbourPrior] | type[LinearPrior]) -> None:
+    """Many captions are nearly as near as the nearest one."""
+    text = torch.nn.functional.normalize(torch.randn(400, 5, generator=torch.Generator().manual_seed(4)), dim=1)
+    image = torch.randn(400, 5, generator=torch.Generator().manual_seed(5))
+    prior, batch = kind(make_space(image)).train(), make_batch(text, image)
+    prior.losses(batch)
+    prior.end_of_epoch()
+    prior.eval()
+    expected, loss = prior.sample(batch.text), prior.losses(batch)["total"]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(prior.sample(batch.text), expected)
+        assert torch.equal(prior.losses(batch)["total"], loss)
 
 
 def test_before_the_end_of_a_pass_it_is_the_mean() -> None:

@@ -23,7 +23,7 @@ class Baseline(Prior):
 
     @torch.no_grad()
     def losses(self, batch: EmbeddingBatch) -> dict[str, Tensor]:
-        projection = projection_loss(self.predict(batch.text.text_embed), batch.image_embed)
+        projection = projection_loss(self.sample(batch.text), batch.image_embed)
         return {"projection": projection, "total": projection}
 
     @torch.no_grad()
@@ -32,8 +32,13 @@ class Baseline(Prior):
         text: TextCondition | EmbeddingBatch,
         generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> Float[Tensor, "batch dim"]:
-        """The predictions. A baseline is deterministic, so it does not use the generator."""
-        return self.predict(condition_of(text).text_embed)
+        """The predictions. A baseline is deterministic, so it does not use the generator.
+
+        Autocast is off: its three digits would change which caption is nearest, and a product in float32 costs little here.
+        """
+        text_embed = condition_of(text).text_embed
+        with torch.autocast(text_embed.device.type, enabled=False):
+            return self.predict(text_embed)
 
 
 class TextAsImagePrior(Baseline):
