@@ -189,6 +189,15 @@ def test_weights_and_places_that_it_does_not_share(tmp_path: Path, capsys: Any) 
     assert "only EclipsePrior, DiffusionPrior and FlowPrior have a place in diffusers" in capsys.readouterr().err
 
 
+def test_it_begins_with_an_exported_flow_as_with_its_run(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "flow", FlowPrior, space(), **SMALL)
+    assert command(["export", "--prior", str(run), "--out", str(tmp_path / "out")]) == 0
+    ours, theirs = (MeanFlowPrior(space(), **SMALL, weights=str(source)).state_dict() for source in (tmp_path / "out", run))
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs if "interval_embedding" not in key)
+    with pytest.raises(ValueError, match="trained with source noise, and the prior has source text"):
+        FlowPrior(space(), **SMALL, source="text", weights=str(tmp_path / "out"))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -78,7 +78,8 @@ class DirectPrior(Prior):
         standardise: What the network predicts, and so what L_proj compares: "none", raw embeddings; "diagonal", embeddings
             standardised by the space's mean and standard deviation; "full", embeddings whitened by its covariance. L_CLS and
             `sample` use raw ones. Ours: "none", as in ECLIPSE's inference code.
-        weights: Initial weights: a run, one of its checkpoints, or a released prior; see `open_saved`.
+        weights: Initial weights: a run or one of its checkpoints, and for EclipsePrior also a released prior; see
+            `open_saved`.
 
     Raises:
         ValueError: A value is not valid. The message names the choices.

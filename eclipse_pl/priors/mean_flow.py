@@ -46,7 +46,8 @@ class MeanFlowPrior(GuidedPrior):
         guidance_scale: Scale w of ``empty + w (caption - empty)`` in sampling. Ours: 1, no guidance, so that one step is one
             pass.
         clamp: Bound of every number of the last prediction; null sets no bound.
-        weights: Initial weights: a run of this prior or of a FlowPrior (velocity, schedule flow), or one of its checkpoints.
+        weights: Initial weights: a run of this prior or of a FlowPrior (velocity, schedule flow), one of its checkpoints, or
+            such a FlowPrior that was exported.
 
     Raises:
         ValueError: A value is not valid, or the space lacks the empty prompt or the statistics that these options need.

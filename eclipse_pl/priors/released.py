@@ -88,7 +88,8 @@ class ReleasedPrior(SavedPrior):
             space,
         )
         self.dim = self.size("embedding_dim")
-        self.trained_for = {name: rule[name] for name in TRAINED_FOR if name in rule}
+        source_of_flow = {"source": "noise"} if "sampler" in rule else {}  # a flow from text has no place in this format
+        self.trained_for = {name: rule[name] for name in TRAINED_FOR if name in rule} | source_of_flow
 
     @property
     def is_diffusion(self) -> bool:
@@ -160,6 +161,8 @@ class ReleasedPrior(SavedPrior):
         theirs = self.tensors | self.statistics
         if {"flow", "velocity"} & set(prior.trained_for.values()):  # no diffusion prior is either
             require_same_rule(prior, self.trained_for or PUBLISHED_RULE, f"The weights {self.source}")
+        named = self._completed(prior, {f"network.{key}": tensor for key, tensor in theirs.items()})
+        theirs = {key.removeprefix("network."): tensor for key, tensor in named.items()}
         require_same_weights(ours, theirs, f"The weights {self.source}")
         network.load_state_dict(theirs)
 
