@@ -48,3 +48,12 @@ def test_a_projection_logs_no_weight(tmp_path):
     main(["fit", "--config", str(experiment), "--trainer.max_steps=1", "--model.prior.init_args.contrastive_weight=0"])
     logged = read_metrics(tmp_path / "runs/tiny/version_0/metrics.csv")
     assert "train/contrastive_weight" not in logged[0]
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.2])
+def test_images_that_are_all_equal_have_no_relative_weight(tmp_path, weight):
+    experiment, path = write_experiment(tmp_path), tmp_path / "shards/space.safetensors"
+    replace(ClipSpace.load(path), image_std=torch.zeros(8)).save(path)
+    main(["fit", "--config", str(experiment), "--trainer.max_steps=1", f"--model.prior.init_args.contrastive_weight={weight}"])
+    logged = read_metrics(tmp_path / "runs/tiny/version_0/metrics.csv")
+    assert "train/relative_weight" not in logged[0] and ("train/contrastive_weight" in logged[0]) == (weight > 0)

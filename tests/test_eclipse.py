@@ -86,6 +86,13 @@ def test_the_weight_is_stated_once(weights: dict[str, float | None], match: str)
         tiny_prior(**weights)
 
 
+def test_no_weight_is_relative_to_images_that_are_all_equal() -> None:
+    space = replace(tiny_space(), image_std=torch.zeros(DIM))
+    with pytest.raises(ValueError, match=r"relative_weight is 0\.5, relative to the squared error .* that is 0: all image"):
+        EclipsePrior(space, 1, 1, 8, contrastive_weight=None, relative_weight=0.5)
+    assert EclipsePrior(space, 1, 1, 8).relative_weight is None
+
+
 def test_total_is_equation_5() -> None:
     prior, batch = tiny_prior(noise="zero"), tiny_batch()
     losses = prior.losses(batch)

@@ -148,6 +148,11 @@ class DirectPrior(Prior):
         self.network = network
         self.network.standardise_by(space, standardise)
         self.standardised = standardise != "none"
+        if relative_weight and not self._variance():
+            raise ValueError(
+                f"relative_weight is {relative_weight}, relative to the squared error of the mean image, and that is 0: all "
+                f"image embeddings of {space.name} are equal. Set contrastive_weight, and relative_weight to null."
+            )
         self.contrastive_weight = weight if relative_weight is None else weight * self._variance()
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature))) if learn_temperature else None
         self.learned_noise = nn.Parameter(torch.zeros(space.dim)) if noise == "learned" else None
@@ -160,8 +165,10 @@ class DirectPrior(Prior):
 
     @property
     def relative_weight(self) -> float | None:
-        """The contrastive weight by the squared error of the mean image; None for projection terms that are no squares."""
-        return self.contrastive_weight / self._variance() if self.projection == "squared" else None
+        """The contrastive weight by the squared error of the mean image; None where that is 0, and for projection terms that
+        are no squares."""
+        variance = self._variance() if self.projection == "squared" else 0.0
+        return self.contrastive_weight / variance if variance else None
 
     def losses(self, batch: EmbeddingBatch) -> dict[str, Tensor]:
         """``projection`` (Eq. 3, or what replaces it), ``contrastive`` (Eq. 4, before its weight) and ``total`` (Eq. 5)."""
