@@ -63,6 +63,15 @@ def test_a_run_is_built_again_and_needs_no_weights_of_the_other(tmp_path: Path) 
     assert loaded.sample(text, torch.Generator().manual_seed(0)).isfinite().all()
 
 
+def test_weights_at_any_depth_are_needed_no_more(tmp_path: Path) -> None:
+    flow = make_run(tmp_path / "flow", FlowPrior, space(), **SMALL)
+    inner = {"prior": FLOW, "prior_args": {**SMALL, "weights": str(flow)}}
+    outer = {"prior": "eclipse_pl.priors.best_of.BestOfPrior", "prior_args": inner}
+    run = make_run(tmp_path / "run", BestOfPrior, space(), **outer)
+    (flow / "checkpoints" / "last.ckpt").unlink()
+    assert isinstance(load_prior(str(run)), BestOfPrior)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

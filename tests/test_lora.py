@@ -13,7 +13,7 @@ from diffusers import PriorTransformer
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.embedding import EmbeddingBatch, TextCondition
 from eclipse_pl.loading import load_prior
-from eclipse_pl.priors import DiffusionPrior, EclipsePrior, LoraPrior
+from eclipse_pl.priors import BestOfPrior, DiffusionPrior, EclipsePrior, LoraPrior
 from eclipse_pl.priors.lora import ATTENTION
 from tests.helpers.every_prior import space
 from tests.helpers.released_folders import TINY, write_pipeline
@@ -70,6 +70,9 @@ def test_what_is_refused() -> None:
         LoraPrior(space(), pooled, {"num_layers": 1, "width": 8})
     with pytest.raises(ValueError, match="rank is 0 and alpha 16"):
         LoraPrior(space(), DIFFUSION, SIZES, rank=0)
+    one_prediction = {"prior": "eclipse_pl.priors.eclipse.EclipsePrior", "prior_args": {**SIZES, "noise": "zero"}}
+    with pytest.raises(ValueError, match="all samples of this LoraPrior are equal for one caption"):
+        BestOfPrior(space(), "eclipse_pl.priors.lora.LoraPrior", one_prediction)
     prior = LoraPrior(space(), DIFFUSION, SIZES)
     batch = EmbeddingBatch(text_of(12), torch.randn(3, 12), torch.arange(3))
     with pytest.raises(ValueError, match="prior_args name no weights: set weights among them"):

@@ -17,6 +17,10 @@ from eclipse_pl.priors.prior import Prior
 class Baseline(Prior):
     """A deterministic function of the pooled text embedding. Its one loss term is Eq. 3, for comparison."""
 
+    @property
+    def is_deterministic(self) -> bool:
+        return True
+
     @abstractmethod
     def predict(self, text_embed: Float[Tensor, "batch text_dim"]) -> Float[Tensor, "batch dim"]:
         """The image embedding."""

@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition, condition_of
-from eclipse_pl.priors.baselines import Baseline
 from eclipse_pl.priors.named_class import build_named
 from eclipse_pl.priors.prior import Prior
 
@@ -37,7 +36,7 @@ class BestOfPrior(Prior):
         space.require_captions("Reranking by the text embedding", "Use the prior itself.")
         part = {"class_path": prior, "init_args": prior_args}
         made = build_named(part, (Prior,), "The prior to rerank", space=space)
-        if isinstance(made, Baseline) or getattr(made, "noise", "gaussian") != "gaussian":
+        if made.is_deterministic:
             raise ValueError(
                 f"rerank is {rerank}, but all samples of this {type(made).__name__} are equal for one caption. Use a prior "
                 "that samples, such as a FlowPrior."

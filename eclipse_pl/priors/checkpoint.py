@@ -63,10 +63,6 @@ class SavedRun(SavedPrior):
         if not isinstance(part, dict) or not isinstance(part.get("init_args") or {}, dict) or "class_path" not in part:
             raise ValueError(f"{self.stated_in} names no prior (model.prior.class_path).")
         arguments = part.get("init_args") or {}
-        # What a run began with is of no use once its own weights are loaded, and may be gone.
-        inner = arguments.get("prior_args")
-        if isinstance(inner, dict):
-            arguments = {**arguments, "prior_args": _without_weights(inner)}
         return {**part, "init_args": _without_weights(arguments)}
 
     @property
@@ -90,7 +86,10 @@ class SavedRun(SavedPrior):
 
 
 def _without_weights(arguments: dict[str, Any]) -> dict[str, Any]:
-    return {**arguments, "weights": None} if "weights" in arguments else arguments
+    """Without what a run began with, in a prior within another too: its own weights are loaded, and the others may be gone."""
+    found = {**arguments, "weights": None} if "weights" in arguments else arguments
+    inner = arguments.get("prior_args")
+    return {**found, "prior_args": _without_weights(inner)} if isinstance(inner, dict) else found
 
 
 def read_config(path: Path) -> dict[str, Any]:

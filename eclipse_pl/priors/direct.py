@@ -164,6 +164,10 @@ class DirectPrior(Prior):
         return 1
 
     @property
+    def is_deterministic(self) -> bool:
+        return self.noise != "gaussian"
+
+    @property
     def relative_weight(self) -> float | None:
         """The contrastive weight by the squared error of the mean image; None where that is 0, and for projection terms that
         are no squares."""

@@ -83,6 +83,10 @@ class LoraPrior(Prior):
         return self.prior.forward_passes
 
     @property
+    def is_deterministic(self) -> bool:
+        return self.prior.is_deterministic
+
+    @property
     def compiles_whole(self) -> bool:
         return self.prior.compiles_whole
 

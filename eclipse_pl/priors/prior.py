@@ -56,6 +56,11 @@ class Prior(nn.Module, ABC):
         return None
 
     @property
+    def is_deterministic(self) -> bool:
+        """Whether all samples of a caption are equal, whatever the generator."""
+        return False
+
+    @property
     def compiles_whole(self) -> bool:
         """Whether torch.compile makes one graph of `losses`; false where it must leave a part of them as it is."""
         return True
