@@ -143,6 +143,15 @@ def test_the_loss_is_weighted_by_its_own_size() -> None:
     assert all(parameter.grad is not None for parameter in made.parameters())
 
 
+@pytest.mark.parametrize(("share", "pairs"), [(0.5, 1), (0.25, 2), (0.01, 5)])
+def test_a_small_batch_has_an_interval_too(share: float, pairs: int) -> None:
+    made, batch = prior(interval_share=share), batch_of(captions(LENGTHS[:pairs], DIM))
+    made.losses(batch)["total"].backward()
+    assert made.network.interval_embedding is not None
+    weight = made.network.interval_embedding.linear_1.weight.grad
+    assert weight is not None and weight[:, weight.shape[1] // 2 :].any(), "of an interval of 0 all sines are 0"
+
+
 def test_bfloat16() -> None:
     made, batch = prior(), batch_of(captions(LENGTHS, DIM))
     with torch.autocast("cpu", torch.bfloat16):

@@ -73,6 +73,14 @@ def test_the_network_reads_the_indicator_and_no_caption(monkeypatch: pytest.Monk
     assert (read[1].text_embed == prior.text_source.indicator[1]).all(), "evaluation drops nothing"
 
 
+def test_one_pair_cannot_train_guidance() -> None:
+    batch = batch_of([3])
+    with pytest.raises(ValueError, match="a batch of 1 pair has no image of another pair, which guidance needs"):
+        made(condition_dropout=0.1).losses(batch)
+    assert made(condition_dropout=0.0).losses(batch)["total"].isfinite()
+    assert made(condition_dropout=0.1).eval().losses(batch)["total"].isfinite()
+
+
 def test_a_sample_begins_at_the_caption_and_guidance_leaves_out_the_indicator() -> None:
     prior, text = made(steps=1, guidance_scale=2.0).eval(), batch_of([3, 5]).text
     assert prior.text_source is not None

@@ -136,6 +136,9 @@ class FlowPrior(GuidedPrior):
         """``flow``: mean squared error of the velocity at random sigmas (Liu et al. 2023, Eq. 1).
 
         With a text source also ``kl``, the KL divergence of the source, before its weight.
+
+        Raises:
+            ValueError: Guidance of a text source is trained, and the batch has no image of another pair.
         """
         embed = self.network.standardise(batch.image_embed)
         sigma = self.path.draw(len(batch), self.sigma_distribution, embed.device)
@@ -145,6 +148,11 @@ class FlowPrior(GuidedPrior):
             return {"flow": flow, "total": flow}
         captioned = torch.ones(len(batch), dtype=torch.bool, device=embed.device)
         if self.training and self.condition_dropout:
+            if len(batch) == 1:
+                raise ValueError(
+                    "source is 'text', and a batch of 1 pair has no image of another pair, which guidance needs. Give each "
+                    "process 2 pairs or more (data.batch_size), or set condition_dropout to 0 and guidance_scale to 1."
+                )
             captioned = torch.rand(len(batch), device=embed.device) >= self.condition_dropout
         mean, log_variance = self.text_source(batch.text)
         target = torch.where(captioned[:, None], embed, embed.roll(1, 0))

@@ -37,7 +37,8 @@ class MeanFlowPrior(GuidedPrior):
             weights can start this prior. MeanFlow's code has 1.
         sigma: Distribution of r and t in training: "uniform" or "logit_normal".
         shift: Shift of r and t in training and sampling; see `FlowPath`.
-        interval_share: Fraction of the batch with r below t. MeanFlow: 0.25; iMF: 0.5. With 0 the loss is FlowPrior's.
+        interval_share: Fraction of the batch with r below t, above 0 at least one pair. MeanFlow: 0.25; iMF: 0.5. With 0 the
+            loss is FlowPrior's.
         adaptive_power: Exponent p of the weight ``1 / (e + 0.001)^p`` of a pair whose summed squared error is e. MeanFlow: 1.
             0 gives all pairs the same weight.
         condition_dropout: Fraction of captions that training replaces by the empty prompt. Guidance needs it.
@@ -122,6 +123,8 @@ class MeanFlowPrior(GuidedPrior):
         embed = self.network.standardise(batch.image_embed)
         time, noise = self.path.draw(len(batch), self.sigma_distribution, embed.device), gaussian_noise(embed)
         interval, between = torch.zeros_like(time), round(self.interval_share * len(batch))
+        if self.interval_share and not between:
+            between = 1  # of a small batch: with none at all the loss would be a plain flow's
         if between:
             # drawn, because the pairs of a batch are in the order of their files
             rows = torch.rand(len(batch), device=embed.device).argsort()[:between]
