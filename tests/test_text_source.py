@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,16 @@ def test_the_network_reads_the_indicator_and_no_caption(monkeypatch: pytest.Monk
     assert 0.4 < captioned.float().mean() < 0.6
     prior.eval().losses(batch)
     assert (read[1].text_embed == prior.text_source.indicator[1]).all(), "evaluation drops nothing"
+
+
+def test_it_needs_no_encoded_empty_prompt() -> None:
+    """As a set of imported embeddings has none."""
+    bare = replace(space(), empty_states=None, empty_embed=None)
+    prior = FlowPrior(bare, **TEXT, guidance_scale=2.0, condition_dropout=0.5)
+    batch = batch_of([3, 5])
+    assert prior.losses(batch)["total"].isfinite()
+    prior.sample_with(2, 3.0)
+    assert prior.eval().sample(batch.text).isfinite().all()
 
 
 def test_one_pair_cannot_train_guidance() -> None:

@@ -89,7 +89,8 @@ class FlowPrior(GuidedPrior):
     ) -> None:
         require_source(source, source_layers, kl_weight, sampler, schedule)
         network = network_with_time(space, num_layers, num_attention_heads, attention_head_dim)
-        super().__init__(space, network, condition_dropout, standardise, guidance_scale, clamp)
+        reads = source == "noise"
+        super().__init__(space, network, condition_dropout, standardise, guidance_scale, clamp, reads)
         one_of("sigma", sigma, get_args(SigmaDistribution))
         self.sigma_distribution = sigma
         self.path = FlowPath(prediction, schedule, num_train_timesteps, shift)

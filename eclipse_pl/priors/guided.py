@@ -28,6 +28,8 @@ class GuidedPrior(Prior):
         guidance_scale: Scale w of ``empty + w (caption - empty)`` (Ho & Salimans 2022, scaled as in Imagen, Eq. 2). 1 means
             no guidance.
         clamp: Bound of every number of the predicted clean embedding in sampling; None sets no bound.
+        reads_empty_prompt: Whether the network reads the encoded empty prompt where there is no caption. A subclass that
+            overrides `empty_prompt` may need none.
 
     Raises:
         ValueError: A value is not valid, or the space lacks the empty prompt or the statistics that these options need.
@@ -45,6 +47,7 @@ class GuidedPrior(Prior):
         standardise: Standardise,
         guidance_scale: float,
         clamp: float | None,
+        reads_empty_prompt: bool = True,
     ) -> None:
         super().__init__(space)
         if not 0 <= condition_dropout < 1:
@@ -55,9 +58,10 @@ class GuidedPrior(Prior):
             raise ValueError(f"clamp is {clamp}; it must be above 0 (published priors: 5 or 10), or null for no clamp.")
         self.condition_dropout = condition_dropout
         self.clamp = clamp
+        self.reads_empty_prompt = reads_empty_prompt
         self.set_guidance(guidance_scale)
         self.network = network
-        if condition_dropout:
+        if condition_dropout and reads_empty_prompt:
             space.empty_prompt()  # raises here, not after the first epoch
         # Not saved, because they are in the space. A copy from the host in each step would make it wait.
         self.register_buffer("empty_embed", space.empty_embed, persistent=False)
@@ -99,7 +103,7 @@ class GuidedPrior(Prior):
         """
         if not (scale >= 0 and math.isfinite(scale)):
             raise ValueError(f"guidance_scale is {scale}; it must be 0 or more. 1 means no guidance; published priors use 4.")
-        if scale != 1:
+        if scale != 1 and self.reads_empty_prompt:
             self.space.empty_prompt()
         self.guidance_scale = scale
 
