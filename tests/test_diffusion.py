@@ -206,6 +206,18 @@ def test_bad_choices(options: dict[str, Any], message: str, monkeypatch: pytest.
         prior(**options)
 
 
+def test_options_of_the_sampler_can_be_changed() -> None:
+    made, text = prior(), captions(LENGTHS, DIM)
+    made.sample_with(5, 1.5, 0.0)
+    same = prior(steps=5, guidance_scale=1.5, eta=0.0)
+    one, other = (each.sample(text, torch.Generator().manual_seed(1)) for each in (made, same))
+    assert torch.equal(one, other) and made.sampling == {"steps": 5, "guidance_scale": 1.5, "eta": 0.0}
+    made.sample_with()
+    assert made.sampling == same.sampling
+    with pytest.raises(ValueError, match=r"eta is 1\.5; it must be between 0"):
+        made.sample_with(eta=1.5)
+
+
 def test_guidance_without_condition_dropout_is_warned_of_once() -> None:
     with pytest.warns(UserWarning, match="will not see the empty prompt") as caught:
         made = prior(condition_dropout=0.0)

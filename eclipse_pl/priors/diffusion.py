@@ -66,14 +66,23 @@ class DiffusionPrior(GuidedPrior):
     ) -> None:
         network = network_with_time(space, num_layers, num_attention_heads, attention_head_dim)
         super().__init__(space, network, condition_dropout, standardise, guidance_scale, clamp)
-        if not 0 <= eta <= 1:
-            raise ValueError(f"eta is {eta}; it must be between 0 (DDIM) and 1 (DDPM).")
-        self.eta = eta
         self.schedule = NoiseSchedule(schedule, num_train_timesteps, prediction)
         self.spacing = spacing
-        self.sample_with(steps)
+        self.sample_with(steps, eta=eta)
         if weights is not None:
             open_saved(weights).fill(self)
+
+    def sample_with(self, steps: int | None = None, guidance_scale: float | None = None, eta: float | None = None) -> None:
+        """Set the options of the sampler; None keeps the present value. The weights stay as they are.
+
+        Raises:
+            ValueError: A value is not valid, or guidance lacks the empty prompt.
+        """
+        super().sample_with(steps, guidance_scale)
+        if eta is not None:
+            if not 0 <= eta <= 1:
+                raise ValueError(f"eta is {eta}; it must be between 0 (DDIM) and 1 (DDPM).")
+            self.eta = eta
 
     def set_steps(self, steps: int) -> None:
         self.timesteps = self.schedule.timesteps(steps, self.spacing)
