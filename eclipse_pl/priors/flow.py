@@ -46,8 +46,8 @@ class FlowPrior(GuidedPrior):
         standardise: What the network predicts: "diagonal", embeddings standardised by the space's mean and standard deviation;
             "full", embeddings whitened by its covariance; "none", raw ones. With raw embeddings their norm changes the effect
             of sigma.
-        steps: Number of sampling steps, any number. Ours: 25, as for DiffusionPrior. One Euler step predicts the mean image
-            embedding of the caption, as projection-only does.
+        steps: Number of sampling steps, any number. Ours: 25, as for DiffusionPrior. From noise and without guidance, one
+            Euler step predicts the mean image embedding of the caption, as projection-only does.
         guidance_scale: Scale w of ``empty + w (caption - empty)``. 1 means no guidance. BLIP3-o: 3.
         sampler: "euler" (BLIP3-o), "heun" (second order; two calls of the network a step, but one in the last) or
             "stochastic" (fresh noise at each step); see `FlowPath.denoise`.
