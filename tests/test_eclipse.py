@@ -164,6 +164,7 @@ def test_hard_negatives_are_the_negative_captions_of_the_batch(target: str) -> N
     torch.testing.assert_close(found.detach(), expected)
     with pytest.raises(ValueError, match=r"hard_negatives is True, but the training pairs have no negative captions\. Give"):
         prior.losses(batch)
+    assert tiny_prior(hard_negatives=True, target=target, contrastive_weight=0.0).losses(batch)["contrastive"].isfinite()
     without = tiny_prior(noise="zero", target=target, temperature=0.1)
     torch.testing.assert_close(prior.eval().losses(batch), without.eval().losses(batch))
     assert found > without.losses(batch)["contrastive"]

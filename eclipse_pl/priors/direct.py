@@ -70,9 +70,9 @@ class DirectPrior(Prior):
         mask_duplicates: Leave out false negatives: columns whose target equals the row's own, or whose pair shows the same
             image. Ours: False, as the paper does not mention it. Set it to True if captions or images repeat.
         hard_negatives: Contrast predictions with the negative captions of the batch too: texts with swapped attributes, which
-            belong to no image. The training pairs must have them (`negative_caption` in docs/data.md); in validation they
-            are used where they exist. With "symmetric", texts as rows have none. Losses with and without them cannot be
-            compared. Ours: False, as the paper does not mention it.
+            belong to no image. The training pairs must have them (`negative_caption` in docs/data.md); in validation, and
+            where the contrastive term is only logged, they are used where they exist. With "symmetric", texts as rows have
+            none. Losses with and without them cannot be compared. Ours: False, as the paper does not mention it.
         noise: The second input of the network. "gaussian" (paper): new noise for each pair in training and sampling. "zero"
             and "learned" (one vector) make the prior deterministic.
         standardise: What the network predicts, and so what L_proj compares: "none", raw embeddings; "diagonal", embeddings
@@ -250,7 +250,7 @@ class DirectPrior(Prior):
     def _hard_negatives(self, batch: EmbeddingBatch) -> Float[Tensor, "batch dim"] | None:
         if not self.hard_negatives:
             return None
-        if batch.negative_text_embed is None and self.training:
+        if batch.negative_text_embed is None and self.training and self.contrastive_weight:
             raise ValueError(
                 "hard_negatives is True, but the training pairs have no negative captions. Give the raw pairs a field "
                 "negative_caption and embed them into another folder, set data.train_negatives of the world to True, or "
