@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def partial_path(path: Path) -> Path:
     """A temporary name beside ``path`` that no other process has, on this node or on another."""
     return path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
+
+
+def is_being_written(partial: Path) -> bool:
+    """Whether the process that `partial_path` names may still write the file: it lives, or is on another machine."""
+    named = re.fullmatch(r".+\.(tar|ckpt|json|safetensors)\.(?P<host>.+)-(?P<process>\d+)\.partial", partial.name)
+    if named is None or named["host"] != socket.gethostname():
+        return named is not None
+    try:
+        os.kill(int(named["process"]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        return True
+    return True
 
 
 def cache_folder(name: str) -> Path:

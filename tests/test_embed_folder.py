@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -164,6 +165,18 @@ def test_a_finished_set_is_left_alone(tmp_path: Path, clip_encoder: OpenClipEnco
     write_tar(tmp_path / "raw" / "0003.tar", {"new": sample(99)})
     assert embed([str(tmp_path / "raw" / "*.tar")], clip_encoder, out).pairs == 19
     assert all((out / name).stat().st_ino == before[name][0] for name in ("0000.tar", "0001.tar", "0002.tar"))
+
+
+def test_a_shard_that_another_task_is_writing_is_left_to_it(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
+    sources, out = raw_set(tmp_path / "raw", tars=1), tmp_path / "shards"
+    out.mkdir()
+    host = socket.gethostname()
+    with started([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        of = {name: out / f"0001.tar.{name}.partial" for name in (f"{host}-{process.pid}", "elsewhere-7", f"{host}-999999999")}
+        for path in of.values():
+            path.touch()
+        embed(sources, clip_encoder, out)
+        assert [path.exists() for path in of.values()] == [True, True, False]
 
 
 @pytest.mark.long

@@ -27,7 +27,7 @@ from torch import Tensor
 from eclipse_pl.data.chunk import member_name
 from eclipse_pl.data.manifest import MANIFEST_NAME, SPACE_NAME, Check, Manifest, RecordEntry, ShardEntry
 from eclipse_pl.embedding import ClipSpace
-from eclipse_pl.files import disk_error, only_process, write_atomically, write_json
+from eclipse_pl.files import disk_error, is_being_written, only_process, write_atomically, write_json
 from eclipse_pl.launch.share import Share
 from eclipse_pl.raw.reasons import by_kind
 from eclipse_pl.raw.splits import CACHE
@@ -220,7 +220,8 @@ def finish_set(out: Path, space: ClipSpace, manifest: Manifest, read: ReadBytes 
         manifest.save(out)
     for pattern in ("*.tar.json", f"*.tar{CACHE}", "*.partial"):
         for temporary in out.glob(pattern):
-            temporary.unlink(missing_ok=True)
+            if not is_being_written(temporary):  # another task may repair a shard
+                temporary.unlink(missing_ok=True)
     return manifest
 
 
