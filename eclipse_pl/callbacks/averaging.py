@@ -51,6 +51,8 @@ class Averaging(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         for average in averages_of(trainer):
             assert isinstance(average._average_model, CountedAverage)
+            if average._device is None:  # it was made before the weights came to their device
+                average._average_model.to(pl_module.device)
             average._average_model.counted = int(average._average_model.n_averaged)  # a checkpoint may have been loaded
             average._average_model.follow(pl_module)
             first, run = getattr(average, "update_starting_at_step", None) or 0, RunLength.of(trainer)
