@@ -118,13 +118,14 @@ class PriorCLI(LightningCLI):
             path = checkpoint_path(settings.ckpt_path, settings.run.folder, settings.run.experiment)
             require_own(read_checkpoint(path), path, resumes=self.config.subcommand == "fit")
             settings.ckpt_path = str(path)
-        if not settings.trainer.fast_dev_run:  # such a run writes nothing
-            Run(**settings.run).require_free(self.config.subcommand, settings.ckpt_path)
 
     def instantiate_classes(self) -> None:
         """Build all parts. All their problems are reported together, before the trainer is built or a file is fetched."""
         assert self.subcommand is not None
-        trainer = self.config[self.subcommand].trainer
+        settings = self.config[self.subcommand]
+        trainer = settings.trainer
+        if not trainer.fast_dev_run:  # such a run writes nothing
+            Run(**settings.run).require_free(self.subcommand, settings.ckpt_path)
         self.problems = Problems()
         with self.problems.noted():
             require_devices(trainer)

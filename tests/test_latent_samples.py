@@ -119,7 +119,7 @@ def test_off_unless_asked_for_and_one_sample_is_refused(experiment: Path, capsys
     arguments = ["validate", "--config", str(experiment), "--ckpt_path", str(run_of(experiment)), "--run.version", "plain"]
     main(arguments)
     assert "distribution" not in report_of(run_of(experiment, "plain"))
-    assert command([*arguments, "--latent.samples", "1"]) == 2
+    assert command([*arguments[:-1], "other", "--latent.samples", "1"]) == 2
     error = capsys.readouterr().err
     assert "latent.samples is 1; the spread of a caption's samples needs at least 2" in error and "Traceback" not in error
 

@@ -19,7 +19,7 @@ from eclipse_pl.latent.metrics import COUNTERS
 from eclipse_pl.loading import DECODERS, is_local_clip
 from eclipse_pl.model_folder import HUB_ID
 from eclipse_pl.priors.checkpoint import read_config
-from eclipse_pl.reports.caveats import caveats
+from eclipse_pl.reports.caveats.caveats import caveats
 from eclipse_pl.reports.report import Report
 from eclipse_pl.reports.run_record import RunRecord
 from eclipse_pl.reports.tables import markdown

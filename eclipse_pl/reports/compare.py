@@ -10,7 +10,7 @@ from pathlib import Path
 
 from eclipse_pl.arguments import answer_in_one_sentence
 from eclipse_pl.files import write_atomically
-from eclipse_pl.reports.caveats import caveats
+from eclipse_pl.reports.caveats.caveats import caveats
 from eclipse_pl.reports.gallery.copies import FOLDER, PAGE, remove_others, require_own, write_copies
 from eclipse_pl.reports.gallery.gallery import MOST_IMAGES, Gallery
 from eclipse_pl.reports.images import IMAGES

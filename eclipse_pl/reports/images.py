@@ -12,7 +12,7 @@ from PIL import Image
 
 from eclipse_pl.prompts.prompt import Prompt, PromptSet
 from eclipse_pl.prompts.subsets import stratified
-from eclipse_pl.reports.caveats import enumerate_seeds
+from eclipse_pl.reports.caveats.common import enumerate_seeds
 from eclipse_pl.reports.report import Report
 from eclipse_pl.reports.run_record import RunRecord
 from eclipse_pl.reports.score_comparison import ScoreComparison

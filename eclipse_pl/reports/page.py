@@ -7,7 +7,9 @@ from importlib.resources import files
 from typing import Any
 
 from eclipse_pl.latent.metrics import ALL
-from eclipse_pl.reports.caveats import caveats, decoder_words, enumerate_seeds
+from eclipse_pl.reports.caveats.caveats import caveats
+from eclipse_pl.reports.caveats.common import enumerate_seeds
+from eclipse_pl.reports.caveats.scores import decoder_words
 from eclipse_pl.reports.charts import colour, dash, final_charts, learning_curves
 from eclipse_pl.reports.gallery.gallery import Gallery
 from eclipse_pl.reports.images import images_of
