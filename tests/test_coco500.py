@@ -1,6 +1,5 @@
 """500 real CLIP pairs of MSCOCO, from arrays through shards to a trained prior."""
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
@@ -16,20 +15,14 @@ from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.embedding import EmbeddingBatch
 from eclipse_pl.latent.metrics import ALL, measure
 from eclipse_pl.priors.baselines import LinearPrior, MeanImagePrior, TextAsImagePrior
+from tests.helpers.scripts import EXPERIMENTS, load_script
 
 pytestmark = pytest.mark.long
-
-ROOT = Path(__file__).parent.parent
-EXPERIMENTS = ROOT / "experiments"
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("coco500", EXPERIMENTS / "coco500.py")
-    assert specification is not None and specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return load_script("coco500")
 
 
 @pytest.fixture(scope="session")

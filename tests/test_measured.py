@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import math
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+from tests.helpers.scripts import EXPERIMENTS, load_script
 
 
 @pytest.fixture
 def measured() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("measured", EXPERIMENTS / "measured.py")
-    assert specification is not None and specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return load_script("measured")
 
 
 def test_the_tables_are_those_of_the_results(measured: ModuleType) -> None:
