@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -63,3 +64,10 @@ class Answer:
             "nearest": [{"caption": one.caption, "cosine": one.cosine} for one in self.neighbours],
             "notes": self.notes,
         }
+
+
+def png_of(image: Image.Image) -> bytes:
+    """The content of a PNG file of an image."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()

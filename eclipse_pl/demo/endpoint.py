@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
+from eclipse_pl.demo.answer import png_of
 from eclipse_pl.demo.batcher import Batcher
 from eclipse_pl.demo.request import Request
 
@@ -25,7 +30,7 @@ def add_endpoint(batcher: Batcher) -> None:
         negative_prompt: str | None,
         steps: int | None = None,
         guidance: int | float | None = None,
-    ) -> tuple[Any, dict[str, Any]]:
+    ) -> tuple[Path, dict[str, Any]]:
         """Generate one image of a prompt, or of a mix of two, and say what is known of it."""
         asked: dict[str, Any] = {"prompt": prompt, "prior": prior, "seed": seed, "second_prompt": second_prompt}
         asked |= {"mix": mix, "negative_prompt": negative_prompt}
@@ -38,7 +43,7 @@ def add_endpoint(batcher: Batcher) -> None:
             (answer,) = batcher.ask([Request(**asked, steps=steps, guidance=scale)])
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from error
-        return answer.image, answer.facts
+        return saved(answer.image, Path(shown.GRADIO_CACHE)), answer.facts
 
     # Its fields are not shown: they give the endpoint its types and defaults.
     with gr.Column(visible=False):
@@ -52,7 +57,19 @@ def add_endpoint(batcher: Batcher) -> None:
             gr.Number(None, label="steps", precision=0),
             gr.Number(None, label="guidance"),
         ]
-        outputs = [gr.Image(format="png", label="image"), gr.JSON(label="facts")]
+        shown = gr.Image(label="image")
+        outputs = [shown, gr.JSON(label="facts")]
         trigger = gr.Button()
     # twice the batch: the next one gathers while the model works
     trigger.click(generate, inputs, outputs, api_name=NAME, concurrency_limit=2 * batcher.most, show_progress="hidden")
+
+
+def saved(image: Image.Image, folder: Path) -> Path:
+    """A new PNG file of the image in gradio's folder.
+
+    Gradio itself would write equal images to one file, and who reads it while another's is written would get an error.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, suffix=".png", delete=False) as file:
+        file.write(png_of(image))
+    return Path(file.name)

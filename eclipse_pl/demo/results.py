@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
-from eclipse_pl.demo.answer import Answer
+from eclipse_pl.demo.answer import Answer, png_of
 
 TEMPLATE = Path(__file__).parent / "results.html"
 
@@ -48,6 +47,4 @@ def readable(seconds: float) -> str:
 
 def source_of(image: Image.Image) -> str:
     """The image as a URL that holds it."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return f"data:image/png;base64,{base64.b64encode(png_of(image)).decode()}"
