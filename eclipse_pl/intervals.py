@@ -67,19 +67,29 @@ NOTHING = Estimate.without(math.nan, 0)
 """The estimate of an unknown value."""
 
 
-def mean_interval(values: Sequence[float], resolution: float = 0.0) -> Estimate:
+def mean_interval(values: Sequence[float], resolution: float = 0.0, overlap: float = 0.0) -> Estimate:
     """Mean and Student's t-interval of values that vary normally and independently, such as a metric over training seeds.
 
     Differences of paired values give the interval of a paired comparison. One value has no interval. Equal values (which
     differ by ``resolution`` at most) have none either: they show no variation, and an interval of no width would claim a
-    certainty that three seeds with the same share of 1,000 pairs do not give.
+    certainty that three seeds with the same share of 1,000 pairs do not give. ``overlap`` is that of `standard_error`.
     """
     n = len(values)
     mean = math.fsum(values) / n
     if n < 2 or not math.isfinite(mean) or max(values) - min(values) <= resolution:
         return Estimate.without(mean, n)
-    half = t_quantile(n - 1) * float(np.std(values, ddof=1)) / math.sqrt(n)
+    half = t_quantile(n - 1) * standard_error(values, overlap)
     return Estimate(mean, mean - half, mean + half, n, STUDENT)
+
+
+def standard_error(values: Sequence[float], overlap: float = 0.0) -> float:
+    """Standard error of the mean of two or more values.
+
+    Values over random splits of the same pairs are not independent. Nadeau & Bengio (2003) correct the variance of their mean
+    for that: it is (1/n + overlap) times the variance over the splits, and not 1/n times. ``overlap`` is the number of
+    measured pairs over that of training pairs.
+    """
+    return float(np.std(values, ddof=1)) * math.sqrt(1 / len(values) + overlap)
 
 
 @cache

@@ -21,7 +21,7 @@ import numpy as np
 
 from data_prep.import_embeddings import main as import_embeddings
 from eclipse_pl.cli import main
-from eclipse_pl.intervals import t_quantile
+from eclipse_pl.intervals import standard_error, t_quantile
 
 HERE = Path(__file__).parent
 TRAINED, MEASURED = 400, 100
@@ -69,13 +69,9 @@ def table(rows: dict[str, list[dict[str, float]]]) -> str:
 
 
 def half_width(values: Sequence[float]) -> float:
-    """Half the width of the 95 % interval of a mean over random splits of the same pairs; NaN for a single split.
-
-    The splits share pairs, so their values are not independent. Nadeau & Bengio (2003) correct the variance of the mean for
-    that: it is (1/n + measured/trained) times the variance over the splits, and not 1/n times.
-    """
+    """Half the width of the 95 % interval of a mean over random splits of the same pairs; NaN for a single split."""
     n = len(values)
-    return t_quantile(n - 1) * float(np.std(values, ddof=1)) * (1 / n + MEASURED / TRAINED) ** 0.5 if n > 1 else float("nan")
+    return t_quantile(n - 1) * standard_error(values, MEASURED / TRAINED) if n > 1 else float("nan")
 
 
 def differences(rows: dict[str, list[dict[str, float]]]) -> dict[str, list[dict[str, float]]]:

@@ -89,8 +89,8 @@ def test_rows_are_compared_with_the_first_split_by_split(script):
     def splits(*values: float) -> list[dict[str, float]]:
         return [dict.fromkeys(script.COLUMNS, value) for value in values]
 
-    found = script.differences({"a": splits(1, 2), "b": splits(3, 5)})
-    assert found == {"b, minus the first row": splits(2, 3)}
+    found = script.differences({"a": splits(1.0, 2.0), "b": splits(3.0, 5.0)})
+    assert found == {"b, minus the first row": splits(2.0, 3.0)}
     assert "| b, minus the first row | 2.500 ± " in script.table(found)
 
 
