@@ -5,19 +5,15 @@ from __future__ import annotations
 import csv
 import math
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-from tests.helpers.scripts import EXPERIMENTS, load_script
+from experiments.measured import __main__ as measured
+from experiments.measured import contrastive_tables, prior_tables, runs
+from tests.helpers.scripts import EXPERIMENTS
 
 
-@pytest.fixture
-def measured() -> ModuleType:
-    return load_script("measured")
-
-
-def test_the_tables_are_those_of_the_results(measured: ModuleType) -> None:
+def test_the_tables_are_those_of_the_results() -> None:
     measured.main(["--check"])
 
 
@@ -31,7 +27,7 @@ def test_every_file_of_results_says_its_command_and_commit() -> None:
         assert all(row["state"] == "finished" for row in csv.DictReader(table))
 
 
-def test_a_table_of_other_numbers_is_found(measured: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_of_other_numbers_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two seeds of two priors: means, t-intervals, paired differences; then a cell is changed by hand."""
     (tmp_path / "results").mkdir()
     columns = (
@@ -43,9 +39,8 @@ def test_a_table_of_other_numbers_is_found(measured: ModuleType, tmp_path: Path,
         for seed, value in enumerate(values)
     ]
     (tmp_path / "results/detail_world.csv").write_text("\n".join(["# command", "# commit", columns, *lines]))
-    monkeypatch.setattr(measured, "HERE", tmp_path)
-    runs = measured.Runs("detail_world")
-    difference = runs.difference("energy_world", "world_detail_50", "val/energy_score")
+    monkeypatch.setattr(runs, "HERE", tmp_path)
+    difference = runs.Runs("detail_world").difference("energy_world", "world_detail_50", "val/energy_score")
     half = 12.706 * math.sqrt(0.5) / math.sqrt(2)
     assert (difference.mean, difference.n, difference.high) == (-3.5, 2, pytest.approx(-3.5 + half, abs=1e-3))
     places = "\n".join(f"<!-- table: {name} -->\n\n<!-- end -->" for name in measured.TABLES)
@@ -64,9 +59,9 @@ def write(path: Path, *lines: str) -> None:
     path.write_text("\n".join(["# command", "# commit", *lines]))
 
 
-def test_tables_of_other_sweeps(measured: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_of_other_sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each number stands in the row of its prior and in the column of its setting."""
-    monkeypatch.setattr(measured, "HERE", tmp_path)
+    monkeypatch.setattr(runs, "HERE", tmp_path)
     flow, data = "experiments/parts/prior/flow_world.yaml", "experiments/parts/data/world_detail_50.yaml"
     write(
         tmp_path / "results/budget_world.csv",
@@ -79,42 +74,42 @@ def test_tables_of_other_sweeps(measured: ModuleType, tmp_path: Path, monkeypatc
         "seed_everything,data,model.prior,val/energy_score",
         f"0,{data},{flow},25.5",
     )
-    assert "| flow, velocity | 1, 1, 1 | 30.5 | 25.5 | 20.5 |" in measured.by_budget("val/energy_score")
+    assert "| flow, velocity | 1, 1, 1 | 30.5 | 25.5 | 20.5 |" in prior_tables.by_budget("val/energy_score")
     name = '"runs/detail_sampled_world/seed_everything=0,data=world_detail_50,prior=flow_world"'
     write(
         tmp_path / "results/detail_guidance_world.csv",
         "model.prior.init_args.guidance_scale,ckpt_path,val/energy_score",
         *(f"{guidance},{name},{10 + guidance}" for guidance in (1.0, 2.0)),
     )
-    assert "| flow, velocity, detail 0.5 | 11.0 | – | 12.0 | – |" in measured.by_guidance("val/energy_score")
+    assert "| flow, velocity, detail 0.5 | 11.0 | – | 12.0 | – |" in prior_tables.by_guidance("val/energy_score")
     write(
         tmp_path / "results/detail_images_world.csv",
         "prior,decoder,benchmark/oracle",
         f"{name},experiments/parts/decoder/world.yaml,0.25",
         f"{name},experiments/parts/decoder/world_nearest.yaml,0.75",
     )
-    assert "| flow, velocity | 1 | 0.250 | 0.750 | – |" in measured.of_images("world_detail_50")
+    assert "| flow, velocity | 1 | 0.250 | 0.750 | – |" in prior_tables.of_images("world_detail_50")
     write(
         tmp_path / "results/budget_images_world.csv",
         "prior,decoder,benchmark/oracle",
         '"runs/budget_sampled_world/max_steps=8000,seed_everything=0,prior=flow_world",experiments/parts/decoder/world.yaml,0.5',
     )
-    assert "| flow, velocity | 1 | 0.500 |" in measured.of_images("world_detail_50", "budget_images_world", ("world",))
+    assert "| flow, velocity | 1 | 0.500 |" in prior_tables.of_images("world_detail_50", "budget_images_world", ("world",))
     write(
         tmp_path / "results/relative_weight_world.csv",
         "seed_everything,data,model.prior.init_args.relative_weight,val/cosine",
         *(f"0,{data},{weight},{cosine}" for weight, cosine in ((0.0, 0.52), (0.3, 0.5125))),
     )
-    assert "| cosine, detail 0.5 | 1 | 0.520 | – | – | 0.512 | – | – | – |" in measured.by_relative_weight()
+    assert "| cosine, detail 0.5 | 1 | 0.520 | – | – | 0.512 | – | – | – |" in contrastive_tables.by_relative_weight()
     write(
         tmp_path / "results/contrastive_hard_world.csv",
         "seed_everything,model.prior.init_args.hard_negatives,model.prior.init_args.relative_weight,val/hard_negative",
         *(f"0,{hard},0.3,{value}" for hard, value in (("False", 0.75), ("True", 0.875))),
     )
-    table = measured.by_hard_negatives()
+    table = contrastive_tables.by_hard_negatives()
     assert "| binding, without hard negatives | 1 | – | – | 0.750 | – |" in table
     assert "| binding, with hard negatives | 1 | – | – | 0.875 | – |" in table
     head = "data,val/energy_score,val/upper_bound/energy_score"
     write(tmp_path / "results/detail_truth_world.csv", head, f"{data},9.5,7.25")
-    row = next(line for line in measured.by_detail("val/energy_score").splitlines() if "upper bound" in line)
+    row = next(line for line in prior_tables.by_detail("val/energy_score").splitlines() if "upper bound" in line)
     assert row == "| true distribution (upper bound) | 0, 0, 1, 0 | – | – | 7.2 | – |"

@@ -1,0 +1,53 @@
+"""Tables of the contrastive term: a row for each metric that it may change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from eclipse_pl.intervals import Estimate
+from experiments.measured.markdown import estimates_table
+from experiments.measured.runs import BUDGET_DATA, DETAILS, ONLY, Runs
+
+OPTIONS = "model.prior.init_args"
+WEIGHTS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+HARD, HARD_WEIGHTS = f"{OPTIONS}.hard_negatives", (0.0, 0.03, 0.3, 3.0)
+WEIGHED = {
+    "val/cosine": "cosine",
+    "val/centred_cosine": "centred cosine",
+    "val/R@1": "R@1",
+    "val/hard_negative": "binding",
+}
+"""Metrics that a contrastive term may change."""
+
+
+def by_relative_weight() -> str:
+    """A row for each detail and metric, a column for each relative weight of the contrastive term."""
+    rows = [
+        (f"{label}, detail {detail:g}", weighed("relative_weight_world", data, metric, WEIGHTS))
+        for data, detail in DETAILS.items()
+        for metric, label in WEIGHED.items()
+    ]
+    return weight_table(rows, WEIGHTS)
+
+
+def by_hard_negatives() -> str:
+    """A row for each metric without and with hard negatives, a column for each relative weight."""
+    rows = [
+        (
+            f"{label}, {how} hard negatives",
+            weighed("contrastive_hard_world", BUDGET_DATA, metric, HARD_WEIGHTS, **{HARD: value}),
+        )
+        for metric, label in (WEIGHED | {"val/energy_score": "energy score"}).items()
+        for how, value in {"without": "False", "with": "True"}.items()
+    ]
+    return weight_table(rows, HARD_WEIGHTS)
+
+
+def weighed(sweep: str, data: str, metric: str, weights: Sequence[float], **where: str) -> list[Estimate]:
+    """Mean over seeds for each relative weight."""
+    runs = [Runs(sweep, where={"model.prior.init_args.relative_weight": str(weight)} | where) for weight in weights]
+    return [one.estimate(ONLY, data, metric) for one in runs]
+
+
+def weight_table(rows: Sequence[tuple[str, Sequence[Estimate]]], weights: Sequence[float]) -> str:
+    return estimates_table("relative weight", rows, [f"{weight:g}" for weight in weights])

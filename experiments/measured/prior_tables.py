@@ -1,0 +1,76 @@
+"""Tables of the priors: a row for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from eclipse_pl.reports.tables import decimals_of, estimate_text
+from experiments.measured.markdown import markdown
+from experiments.measured.runs import BUDGET_DATA, BUDGETS, DETAILS, LABELS, MANY_PASSES, ONLY, Runs, budget_runs
+
+TRUTH = "true distribution (upper bound)"
+GUIDANCE = (1.0, 1.5, 2.0, 4.0)
+
+
+def count(runs: Runs, prior: str) -> str:
+    """The number of seeds, at each detail if it differs."""
+    numbers = [str(len(runs.of(prior, data))) for data in DETAILS]
+    return numbers[0] if len(set(numbers)) == 1 else ", ".join(numbers)
+
+
+def by_detail(metric: str) -> str:
+    """A row for each prior, a column for each detail. The last row has samples of the true distribution for each caption."""
+    runs = Runs("detail_world", "detail_sampled_world", "detail_baselines_world")
+    table = {prior: [runs.estimate(prior, data, metric) for data in DETAILS] for prior in LABELS}
+    numbers = {prior: count(runs, prior) for prior in LABELS}
+    truth = Runs("detail_truth_world")
+    table[TRUTH] = [truth.estimate(ONLY, data, metric.replace("val/", "val/upper_bound/")) for data in DETAILS]
+    numbers[TRUTH] = count(truth, ONLY)
+    decimals = [min(4, decimals_of([row[column] for row in table.values()])) for column in range(len(DETAILS))]
+    rows = [
+        [LABELS.get(prior, prior), numbers[prior], *(estimate_text(*one) for one in zip(row, decimals, strict=True))]
+        for prior, row in table.items()
+        if any(one.n for one in row)
+    ]
+    return markdown(["", "n", *(f"detail {detail:g}" for detail in DETAILS.values())], rows)
+
+
+def by_budget(metric: str) -> str:
+    """A row for each prior that was trained for several numbers of steps, a column for each number."""
+    table = {
+        prior: [budget_runs(steps).estimate(prior, BUDGET_DATA, metric) for steps in BUDGETS]
+        for prior in LABELS
+        if budget_runs(BUDGETS[0]).of(prior, BUDGET_DATA)
+    }
+    decimals = decimals_of([one for row in table.values() for one in row])
+    rows = [
+        [LABELS[prior], ", ".join(str(one.n) for one in row), *(estimate_text(one, decimals) for one in row)]
+        for prior, row in table.items()
+    ]
+    return markdown(["", "n", *(f"{steps:,} steps" for steps in BUDGETS)], rows)
+
+
+def by_guidance(metric: str) -> str:
+    """A row for each sampled prior and detail, a column for each guidance."""
+    runs = [Runs("detail_guidance_world", where={"model.prior.init_args.guidance_scale": str(one)}) for one in GUIDANCE]
+    rows = [
+        [f"{label}, detail {detail:g}", *(estimate_text(one.estimate(prior, data, metric), 1) for one in runs)]
+        for data, detail in DETAILS.items()
+        for prior, label in MANY_PASSES.items()
+    ]
+    return markdown(["", *(f"guidance {one:g}" for one in GUIDANCE)], rows)
+
+
+READERS = {"world": "learned decoder", "world_nearest": "nearest scene", "world_nearest_5": "five nearest scenes"}
+
+
+def of_images(data: str, sweep: str = "detail_images_world", readers: Sequence[str] = tuple(READERS)) -> str:
+    """A row for each prior, a column for each decoder: the oracle's score, mean over categories."""
+    read = [Runs(sweep, where={"decoder": f"experiments/parts/decoder/{reader}.yaml"}) for reader in readers]
+    table = {prior: [runs.estimate(prior, data, "benchmark/oracle") for runs in read] for prior in LABELS}
+    rows = [
+        [LABELS[prior], str(max(one.n for one in found)), *(estimate_text(one, 3) for one in found)]
+        for prior, found in table.items()
+        if any(one.n for one in found)
+    ]
+    return markdown(["", "n", *(READERS[reader] for reader in readers)], rows)
