@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from experiments.measured import __main__ as measured
-from experiments.measured import contrastive_tables, prior_tables, runs
+from experiments.measured import contrastive_tables, prior_tables, real_pairs_tables, runs
 from tests.helpers.scripts import EXPERIMENTS
 
 
@@ -113,3 +113,21 @@ def test_tables_of_other_sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     write(tmp_path / "results/detail_truth_world.csv", head, f"{data},9.5,7.25")
     row = next(line for line in prior_tables.by_detail("val/energy_score").splitlines() if "upper bound" in line)
     assert row == "| true distribution (upper bound) | 0, 0, 1, 0 | – | – | 7.2 | – |"
+
+
+def test_real_pairs_are_compared_split_by_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Splits share pairs: the variance of a mean over two of them is 1/2 + 1/4 times theirs."""
+    monkeypatch.setattr(runs, "HERE", tmp_path)
+    write(
+        tmp_path / "results/coco500_objectives.csv",
+        "trainer.max_steps,data.init_args.folder,model.prior,val/energy_score",
+        *(
+            f"300,data/coco500_{split},experiments/parts/prior/{prior}.yaml,{value}"
+            for prior, values in {"projection_pooled": (0.4, 0.6), "linear": (0.5, 0.8)}.items()
+            for split, value in enumerate(values)
+        ),
+    )
+    wide, narrow = (12.7062 * math.sqrt(3 / 4) * apart / math.sqrt(2) for apart in (0.2, 0.1))
+    assert f"| projection, 300 steps | 0.5 ± {wide:.1f} | – |" in real_pairs_tables.by_split()
+    assert f"| ridge regression, 300 steps | 0.15 ± {narrow:.2f} | – |" in real_pairs_tables.differences_by_split()
+    assert "projection" not in real_pairs_tables.differences_by_split()

@@ -19,9 +19,10 @@ ONE_PASS = {
     "mean_flow_world": "MeanFlow",
 }
 MANY_PASSES = {"diffusion_world": "diffusion", "flow_world": "flow, velocity", "flow_x0_world": "flow, x0"}
+WHITENED = {"projection_whitened_world": "projection, whitened"}
 FITTED = {"linear": "ridge regression", "nearest_neighbour": "nearest neighbour"}
 BASELINES = {"text_as_image": "text as image (baseline)", "mean_image": "mean image (baseline)"}
-LABELS = {**ONE_PASS, **MANY_PASSES, **FITTED, **BASELINES}
+LABELS = {**ONE_PASS, **MANY_PASSES, **WHITENED, **FITTED, **BASELINES}
 REFERENCE = "projection_world"
 ONLY = ""
 """The prior of a sweep that has one."""
