@@ -88,13 +88,13 @@ def test_tables_of_other_sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         f"{name},experiments/parts/decoder/world.yaml,0.25",
         f"{name},experiments/parts/decoder/world_nearest.yaml,0.75",
     )
-    assert "| flow, velocity | 1 | 0.250 | 0.750 | – |" in prior_tables.of_images("world_detail_50")
+    assert "| flow, velocity | 1, 1, 0 | 0.250 | 0.750 | – |" in prior_tables.of_images("world_detail_50")
     write(
         tmp_path / "results/budget_images_world.csv",
         "prior,decoder,benchmark/oracle",
         '"runs/budget_sampled_world/max_steps=8000,seed_everything=0,prior=flow_world",experiments/parts/decoder/world.yaml,0.5',
     )
-    assert "| flow, velocity | 1 | 0.500 |" in prior_tables.of_images("world_detail_50", "budget_images_world", ("world",))
+    assert "| flow, velocity | 1, 0, 0 | 0.500 | – | – |" in prior_tables.of_images("world_detail_50", "budget_images_world")
     write(
         tmp_path / "results/relative_weight_world.csv",
         "seed_everything,data,model.prior.init_args.relative_weight,val/cosine",

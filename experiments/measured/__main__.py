@@ -34,8 +34,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "hard negatives": by_hard_negatives,
     "images, detail 1": lambda: of_images("world"),
     "images, detail 0.5": lambda: of_images("world_detail_50"),
-    "images, vague prompts": lambda: of_images("world_detail_50", "detail_vague_world", ("world", "world_nearest")),
-    "images, 8,000 steps": lambda: of_images("world_detail_50", "budget_images_world", ("world", "world_nearest")),
+    "images, vague prompts": lambda: of_images("world_detail_50", "detail_vague_world"),
+    "images, 8,000 steps": lambda: of_images("world_detail_50", "budget_images_world"),
 }
 """{name in README.md: its table}"""
 

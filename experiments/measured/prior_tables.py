@@ -14,21 +14,25 @@ GUIDANCE = (1.0, 1.5, 2.0, 4.0)
 
 def count(runs: Runs, prior: str) -> str:
     """The number of seeds, at each detail if it differs."""
-    numbers = [str(len(runs.of(prior, data))) for data in DETAILS]
-    return numbers[0] if len(set(numbers)) == 1 else ", ".join(numbers)
+    return numbers([len(runs.of(prior, data)) for data in DETAILS])
+
+
+def numbers(counts: Sequence[int]) -> str:
+    """One number where all are equal."""
+    return ", ".join(map(str, counts)) if len(set(counts)) > 1 else str(counts[0])
 
 
 def by_detail(metric: str) -> str:
     """A row for each prior, a column for each detail. The last row has samples of the true distribution for each caption."""
     runs = Runs("detail_world", "detail_sampled_world", "detail_baselines_world")
     table = {prior: [runs.estimate(prior, data, metric) for data in DETAILS] for prior in LABELS}
-    numbers = {prior: count(runs, prior) for prior in LABELS}
+    counts = {prior: count(runs, prior) for prior in LABELS}
     truth = Runs("detail_truth_world")
     table[TRUTH] = [truth.estimate(ONLY, data, metric.replace("val/", "val/upper_bound/")) for data in DETAILS]
-    numbers[TRUTH] = count(truth, ONLY)
+    counts[TRUTH] = count(truth, ONLY)
     decimals = [min(4, decimals_of([row[column] for row in table.values()])) for column in range(len(DETAILS))]
     rows = [
-        [LABELS.get(prior, prior), numbers[prior], *(estimate_text(*one) for one in zip(row, decimals, strict=True))]
+        [LABELS.get(prior, prior), counts[prior], *(estimate_text(*one) for one in zip(row, decimals, strict=True))]
         for prior, row in table.items()
         if any(one.n for one in row)
     ]
@@ -64,13 +68,13 @@ def by_guidance(metric: str) -> str:
 READERS = {"world": "learned decoder", "world_nearest": "nearest scene", "world_nearest_5": "five nearest scenes"}
 
 
-def of_images(data: str, sweep: str = "detail_images_world", readers: Sequence[str] = tuple(READERS)) -> str:
+def of_images(data: str, sweep: str = "detail_images_world") -> str:
     """A row for each prior, a column for each decoder: the oracle's score, mean over categories."""
-    read = [Runs(sweep, where={"decoder": f"experiments/parts/decoder/{reader}.yaml"}) for reader in readers]
+    read = [Runs(sweep, where={"decoder": f"experiments/parts/decoder/{reader}.yaml"}) for reader in READERS]
     table = {prior: [runs.estimate(prior, data, "benchmark/oracle") for runs in read] for prior in LABELS}
     rows = [
-        [LABELS[prior], str(max(one.n for one in found)), *(estimate_text(one, 3) for one in found)]
+        [LABELS[prior], numbers([one.n for one in found]), *(estimate_text(one, 3) for one in found)]
         for prior, found in table.items()
         if any(one.n for one in found)
     ]
-    return markdown(["", "n", *(READERS[reader] for reader in readers)], rows)
+    return markdown(["", "n", *READERS.values()], rows)
