@@ -18,9 +18,12 @@ from eclipse_pl.files import write_atomically
 from experiments.measured import runs
 from experiments.measured.contrastive_tables import by_hard_negatives, by_relative_weight
 from experiments.measured.plots import PLOTS
-from experiments.measured.prior_tables import by_budget, by_detail, by_guidance, of_images
+from experiments.measured.prior_tables import by_budget, by_detail, by_guidance, differences, effects, of_images
 
 TABLES: dict[str, Callable[[], str]] = {
+    "differences, energy score": lambda: differences("val/energy_score"),
+    "the contrastive term": lambda: effects("eclipse_world", "projection_world"),
+    "the contrastive term beside an energy score": lambda: effects("eclipse_energy_world", "energy_world"),
     "detail, energy score": lambda: by_detail("val/energy_score"),
     "detail, cosine": lambda: by_detail("val/mean_cosine"),
     "detail, spread": lambda: by_detail("val/spread"),

@@ -9,6 +9,20 @@ from experiments.measured.markdown import markdown
 from experiments.measured.runs import BUDGET_DATA, BUDGETS, DETAILS, LABELS, MANY_PASSES, ONLY, Runs, budget_runs
 
 TRUTH = "true distribution (upper bound)"
+PAIRS = [
+    ("energy_world", "projection_world"),
+    ("energy_world", "flow_x0_world"),
+    ("energy_world", "flow_world"),
+    ("eclipse_energy_world", "energy_world"),
+    ("flow_x0_world", "flow_world"),
+]
+EFFECTS = {
+    "val/energy_score": "energy score (lower is better)",
+    "val/frechet": "Fréchet distance (lower is better)",
+    "val/mean_cosine": "cosine of a sample",
+    "val/R@1": "R@1",
+    "val/hard_negative": "binding",
+}
 GUIDANCE = (1.0, 1.5, 2.0, 4.0)
 
 
@@ -37,6 +51,25 @@ def by_detail(metric: str) -> str:
         if any(one.n for one in row)
     ]
     return markdown(["", "n", *(f"detail {detail:g}" for detail in DETAILS.values())], rows)
+
+
+def differences(metric: str) -> str:
+    """A row for each pair of priors, a column for each detail: the first minus the second, by paired seeds."""
+    runs = Runs("detail_world", "detail_sampled_world")
+    rows = [difference_row(f"{LABELS[one]} minus {LABELS[other]}", runs, one, other, metric) for one, other in PAIRS]
+    return markdown(["", *(f"detail {detail:g}" for detail in DETAILS.values())], rows)
+
+
+def effects(prior: str, reference: str) -> str:
+    """A row for each metric, a column for each detail: one prior minus another, by paired seeds."""
+    runs = Runs("detail_world", "detail_sampled_world")
+    rows = [difference_row(label, runs, prior, reference, metric) for metric, label in EFFECTS.items()]
+    return markdown([f"{LABELS[prior]} minus {LABELS[reference]}", *(f"detail {one:g}" for one in DETAILS.values())], rows)
+
+
+def difference_row(label: str, runs: Runs, prior: str, reference: str, metric: str) -> list[str]:
+    found = [runs.difference(prior, data, metric, reference) for data in DETAILS]
+    return [label, *(estimate_text(one, decimals_of([one]), sign=True) for one in found)]
 
 
 def by_budget(metric: str) -> str:

@@ -52,9 +52,9 @@ class Runs:
         values = [float(run[metric]) for run in self.of(prior, data).values() if run.get(metric)]
         return mean_interval(values, 1e-6 * max(map(abs, values))) if values else NOTHING
 
-    def difference(self, prior: str, data: str, metric: str) -> Estimate:
-        """From `REFERENCE`, by paired seeds."""
-        ours, theirs = self.of(prior, data), self.of(REFERENCE, data)
+    def difference(self, prior: str, data: str, metric: str, reference: str = REFERENCE) -> Estimate:
+        """From another prior, by paired seeds."""
+        ours, theirs = self.of(prior, data), self.of(reference, data)
         pairs = [(float(ours[seed][metric]), float(theirs[seed][metric])) for seed in ours if seed in theirs]
         resolution = 1e-6 * max((abs(value) for pair in pairs for value in pair), default=0.0)
         return mean_interval([one - other for one, other in pairs], resolution) if pairs else NOTHING
