@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from eclipse_pl.data.manifest import SCHEMA, Manifest, ShardEntry
 from eclipse_pl.data.shards import ShardWriter
 from eclipse_pl.data.states import States
 from eclipse_pl.embed.embedded_pairs import EmbeddedPair, chunk_of, embedded_batches
-from eclipse_pl.embed.folder import WHOLE, in_turn, only_run
+from eclipse_pl.embed.folder import WHOLE, in_turn, is_finished, only_run
 from eclipse_pl.embed.progress import EmbedProgress
 from eclipse_pl.embed.written_set import written_set
 from eclipse_pl.encoders.encoder import Encoder
@@ -86,7 +86,7 @@ def embed_shards(
             target.begin(settings, named)
         entries = target.finished(mine)
         draw = SplitDraw(named, target.work, val, test, share.first_of(list(named)))
-        problems = forget_changed(entries, named, mine, draw)
+        problems = forget_changed(entries, named, mine, draw, target.work)
         missing = {name: named[name] for name in mine if name not in entries and str(named[name]) not in problems}
         batches = ImageBatches(missing, encoder.image_transform, reader, batch_size, workers)
         with EmbedProgress(missing, len(mine) - len(missing)) as progress, _memory_errors(batches):
@@ -108,23 +108,38 @@ def embed_shards(
         with in_turn(target.work, share):
             if not share.is_whole:
                 target.fetch()
-                entries |= {name: entry for name, entry in target.finished(()).items() if name not in mine}
+                others = {name: entry for name, entry in target.finished(()).items() if name in named}
+                entries = others | {name: entries[name] for name in mine}
             if missing_shards := len(named) - sum(name in entries for name in named):
                 print(f"Task {share} is done. {missing_shards} of {len(named)} shards are missing, which other tasks make.")
                 return None
+            entries, outdated = of_one_draw(entries, draw, target.work)
+            if changed := [name for name in mine if name in outdated]:
+                raise ValueError(
+                    f"Sources changed while the command ran, so that {changed[0]} does not fit the other shards. Run the "
+                    "command again: it embeds this shard again."
+                )
+            if outdated:
+                print(
+                    f"Task {share} is done. {len(outdated)} of {len(named)} shards (first {outdated[0]}) do not fit the "
+                    "present sources. Their tasks embed them again; run all tasks if these have ended."
+                )
+                return None
             shards = [entries[name] for name in named]
-            asked = {"val": val, "test": test} if any(shard.source and shard.source.drawn for shard in shards) else {}
+            asked = {"val": val, "test": test} if has_draw(entries) else {}
             manifest = Manifest(space.identity, made_by, shards, asked, asdict(reader), sources.given)
             target.finish(space, manifest)
             return manifest
 
 
 def forget_changed(
-    entries: dict[str, ShardEntry], named: dict[str, Part], mine: Sequence[str], draw: SplitDraw
+    entries: dict[str, ShardEntry], named: dict[str, Part], mine: Sequence[str], draw: SplitDraw, work: Path
 ) -> dict[str, str]:
     """Remove from ``entries`` those shards of ``mine`` that must be embedded again; return {unreadable source: reason}.
 
-    A shard must be embedded again where its source has changed, or where new sources have changed the splits of its pairs.
+    A shard must be embedded again where its source has changed, or where other sources have changed the splits of its pairs.
+    The latter is known without reading the sources only if the manifest in ``work`` holds exactly these shards: a repair that
+    was stopped, or another task's, leaves shards of two draws, and entries of all of them.
     """
     problems = {}
     for name in [name for name in mine if name in entries]:
@@ -137,14 +152,40 @@ def forget_changed(
                 print(f"{name} is embedded again, because {named[name]} has changed.")
         except BrokenSourceError as error:
             problems[str(named[name])] = str(error)
-    drawn = {name: entry.source.drawn for name, entry in entries.items() if entry.source and entry.source.drawn}
-    if len(entries) < len(named) and drawn:
-        print(f"All {len(named)} sources are read to draw the splits again.")
-        draw.draw()
-        for name in [name for name in mine if name in drawn and drawn[name] != draw.digest(name)]:
+    if not has_draw(entries):
+        return problems
+    if len(entries) == len(named) and is_finished(work, entries) and not _others_changed(entries, named, mine):
+        return problems
+    print(f"All {len(named)} sources are read to draw the splits again.")
+    for name in [name for name in mine if name in entries]:
+        if confirmed := draw.confirmed(entries.pop(name)):
+            entries[name] = confirmed
+        else:
             print(f"{name} is embedded again, because the other sources change the splits of its pairs.")
-            del entries[name]
     return problems
+
+
+def has_draw(entries: Mapping[str, ShardEntry]) -> bool:
+    """Whether splits were drawn for pairs of these shards."""
+    return any(entry.source and entry.source.drawn for entry in entries.values())
+
+
+def _others_changed(entries: Mapping[str, ShardEntry], named: dict[str, Part], mine: Sequence[str]) -> bool:
+    """Whether the source of another task's shard may have changed. No source is read."""
+    others = {name: entry.source for name, entry in entries.items() if entry.source and name not in mine}
+    return any(not source.version or named[name].version() != source.version for name, source in others.items())
+
+
+def of_one_draw(entries: Mapping[str, ShardEntry], draw: SplitDraw, work: Path) -> tuple[dict[str, ShardEntry], list[str]]:
+    """Return the shards that are of the present draw of the splits, and the names of the others.
+
+    A process that has not drawn yet draws now, unless the manifest vouches for the shards. Its own pairs needed no draw, or
+    another task has begun a repair since.
+    """
+    if not has_draw(entries) or (not draw.is_drawn and is_finished(work, entries)):
+        return dict(entries), []
+    checked = {name: draw.confirmed(entry) for name, entry in entries.items()}
+    return {name: entry for name, entry in checked.items() if entry}, [name for name, entry in checked.items() if not entry]
 
 
 @contextlib.contextmanager

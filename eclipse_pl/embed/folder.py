@@ -125,6 +125,21 @@ def finished_shards(
     return {one.name: one for one in checked if not one.problem(out, checks[hashed is None or one.name in hashed])}
 
 
+def is_finished(out: Path, entries: Mapping[str, ShardEntry]) -> bool:
+    """Whether the manifest holds exactly these shards. Versions of sources may differ."""
+    try:
+        shards = Manifest.load(out).shards
+    except ValueError:
+        return False
+    return {shard.name: _without_version(shard) for shard in shards} == {
+        name: _without_version(entry) for name, entry in entries.items()
+    }
+
+
+def _without_version(entry: ShardEntry) -> ShardEntry:
+    return replace(entry, source=entry.source and replace(entry.source, version=""))
+
+
 def forget(out: Path, entry: ShardEntry) -> None:
     """Remove what vouches for other bytes of a shard than those of ``entry``, which it is about to get.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from eclipse_pl.data.chunk import content_number
-from eclipse_pl.data.manifest import SPLITS, SkippedPair
+from eclipse_pl.data.manifest import SPLITS, ShardEntry, SkippedPair, SourceEntry
 from eclipse_pl.data.together import components
 from eclipse_pl.files import atomic_path
 from eclipse_pl.raw.pairs import RawPair, normal_caption
@@ -89,11 +89,11 @@ def draw_splits(names: PairNames, val: float, test: float) -> Int64[np.ndarray, 
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """Drawn ``splits`` of the pairs of sorted ``images``, their hash for each shard, and {shard: why its source is unread}."""
+    """Drawn ``splits`` of the pairs of sorted ``images``, the source of each shard as it was read, and why others were not."""
 
     images: Int64[np.ndarray, " images"]
     splits: Int64[np.ndarray, " images"]
-    digests: dict[str, str]
+    sources: dict[str, SourceEntry]
     unread: dict[str, str]
 
 
@@ -137,7 +137,24 @@ class SplitDraw:
 
     def digest(self, shard: str) -> str:
         """Return the hash of the splits drawn for the shard's pairs, or "" where none were drawn."""
-        return "" if self._drawn is None else self._drawn.digests.get(shard, "")
+        return self._drawn.sources[shard].drawn if self._drawn is not None and shard in self._drawn.sources else ""
+
+    def confirmed(self, entry: ShardEntry) -> ShardEntry | None:
+        """Return the entry with the present version of its source, or None if its shard is not of this draw.
+
+        A shard is of this draw if its source has the content that was read for the draw, and its pairs the drawn splits. Where
+        a source has no version, the splits alone decide: a pipe may give other bytes each time.
+        """
+        read, source = self.draw().sources.get(entry.name), entry.source
+        if read is None or source is None or source.drawn != read.drawn:
+            return None
+        if not read.version:
+            return entry
+        return replace(entry, source=read) if source.sha256 == read.sha256 else None
+
+    @property
+    def is_drawn(self) -> bool:
+        return self._drawn is not None
 
     def draw(self) -> Draw:
         if self._drawn is None:
@@ -145,7 +162,7 @@ class SplitDraw:
         return self._drawn
 
     def _draw(self) -> Draw:
-        read: dict[str, PairNames] = {}
+        read: dict[str, tuple[PairNames, SourceEntry]] = {}
         unread: dict[str, str] = {}
         for number, shard in enumerate(self.order, 1):
             self.note(f"reading all sources to draw the splits, {number} of {len(self.named)}")
@@ -153,24 +170,27 @@ class SplitDraw:
                 read[shard] = self._names(shard, self.named[shard])
             except BrokenSourceError as error:
                 unread[shard] = str(error)
-        names_of = {shard: read[shard] for shard in self.named if shard in read}
-        names = PairNames(*np.concatenate([PairNames.of([]).table, *(one.table for one in names_of.values())], axis=1))
+        in_order = {shard: read[shard] for shard in self.named if shard in read}
+        names = PairNames(*np.concatenate([PairNames.of([]).table, *(one.table for one, _ in in_order.values())], axis=1))
         splits, is_open = draw_splits(names, self.val, self.test), names.split == OPEN
-        digests, first = {}, 0
-        for shard, of_part in names_of.items():
+        sources, first = {}, 0
+        for shard, (of_part, source) in in_order.items():
             end = first + len(of_part.split)
             drawn = splits[first:end][is_open[first:end]]
-            digests[shard] = hashlib.sha256(drawn.astype(np.uint8).tobytes()).hexdigest()[:16] if len(drawn) else ""
+            digest = hashlib.sha256(drawn.astype(np.uint8).tobytes()).hexdigest()[:16] if len(drawn) else ""
+            sources[shard] = replace(source, drawn=digest)
             first = end
         images, rows = np.unique(names.image[is_open], return_index=True)
-        return Draw(images, splits[is_open][rows], digests, unread)
+        return Draw(images, splits[is_open][rows], sources, unread)
 
-    def _names(self, shard: str, part: Part) -> PairNames:
+    def _names(self, shard: str, part: Part) -> tuple[PairNames, SourceEntry]:
         path, version = self.out / f"{shard}{CACHE}", part.version()
         with suppress(OSError, ValueError, KeyError, BadZipFile), np.load(path, allow_pickle=False) as kept:
             if version and str(kept["version"]) == version:
-                return PairNames(*kept["table"])
-        names = PairNames.of(pair for found in part.read() if not isinstance(found, SkippedPair) for pair in found)
+                return PairNames(*kept["table"]), SourceEntry(version, str(kept["sha256"]))
+        reading = part.read()
+        names = PairNames.of(pair for found in reading if not isinstance(found, SkippedPair) for pair in found)
+        source = SourceEntry(version, reading.sha256)
         with atomic_path(path) as partial, partial.open("wb") as file:
-            np.savez(file, version=np.array(version), table=names.table)
-        return names
+            np.savez(file, version=np.array(version), sha256=np.array(source.sha256), table=names.table)
+        return names, source
