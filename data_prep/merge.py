@@ -37,7 +37,8 @@ def merge(sets: list[str], out: str, anyway: bool = False, made_by: str = "pytho
         ValueError: The sets belong to different spaces, hold the same pairs, or are not local; or they overlap and ``anyway``
             is False.
     """
-    from eclipse_pl.embed.folder import image_statistics, only_run, require_same_settings, write_space
+    from eclipse_pl.embed.folder import only_run, require_same_settings, write_space
+    from eclipse_pl.embed.image_statistics import image_statistics
 
     folder = Path(out)
     opened = open_sets(sets, out)

@@ -18,7 +18,8 @@ from eclipse_pl.data.chunk import Chunk
 from eclipse_pl.data.manifest import Manifest, ShardEntry
 from eclipse_pl.data.remote_folder import is_url, without_query
 from eclipse_pl.data.shard_set import ShardSet
-from eclipse_pl.embed.folder import SETTINGS_NAME, image_statistics
+from eclipse_pl.embed.folder import SETTINGS_NAME
+from eclipse_pl.embed.image_statistics import image_statistics
 from eclipse_pl.launch.calls import Engine
 from eclipse_pl.raw.reasons import by_kind, shown
 

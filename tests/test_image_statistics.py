@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from eclipse_pl.data.shards import ShardWriter
-from eclipse_pl.embed import folder as embed_folder
-from eclipse_pl.embed.folder import image_statistics
+from eclipse_pl.embed.image_statistics import image_statistics
 from eclipse_pl.embedding import ClipSpace
 from tests.helpers.shard_sets import make_chunk, make_space
 
@@ -26,7 +25,7 @@ def test_statistics_are_numpys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         entry = writer.close()
     stored = np.concatenate([first.image_embed, second.image_embed]).astype(np.float16).astype(np.float64)
     for block in (3, 4096):
-        monkeypatch.setattr(embed_folder, "STATISTICS_BLOCK", block)
+        monkeypatch.setattr("eclipse_pl.embed.image_statistics.STATISTICS_BLOCK", block)
         found = image_statistics(tmp_path, [entry], 8)
         np.testing.assert_allclose(found.image_mean, stored.mean(0), rtol=1e-6)
         np.testing.assert_allclose(found.image_std, stored.std(0), rtol=1e-6)

@@ -18,7 +18,7 @@ from data_prep.verify import Finding, verify
 from eclipse_pl.data.manifest import SPACE_NAME, Manifest
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.data.shards import ShardWriter
-from eclipse_pl.embed.folder import image_statistics
+from eclipse_pl.embed.image_statistics import image_statistics
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.launch.calls import Engine
 from tests.helpers.shard_sets import MADE_BY, make_chunk, make_shard_set, make_space, overwrite

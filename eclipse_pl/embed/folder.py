@@ -8,24 +8,18 @@ other bytes, the manifest is taken apart into these files again, so that a stopp
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-import torch
-from jaxtyping import Float
 from rich.progress import track
-from torch import Tensor
 
-from eclipse_pl.data.chunk import member_name
-from eclipse_pl.data.manifest import MANIFEST_NAME, SPACE_NAME, Check, Manifest, RecordEntry, ShardEntry
+from eclipse_pl.data.manifest import MANIFEST_NAME, SPACE_NAME, Check, Manifest, ShardEntry
+from eclipse_pl.embed.image_statistics import ReadBytes, image_statistics
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.files import disk_error, is_being_written, only_process, write_atomically, write_json
 from eclipse_pl.launch.share import Share
@@ -37,8 +31,6 @@ SETTINGS_NAME = "embed.json"
 """Settings that all shards of a set share: space, form of the captions, chunk and the fractions of the splits."""
 WHOLE = Share()
 """All shards."""
-STATISTICS_BLOCK = 4096
-"""Embeddings converted to float64 at a time."""
 
 
 def only_run(out: Path, share: Share = WHOLE) -> AbstractContextManager[None]:
@@ -161,59 +153,6 @@ def forget(out: Path, entry: ShardEntry) -> None:
 def has_other_bytes(shards: list[ShardEntry], entry: ShardEntry) -> bool:
     """Whether the shard of this name has other bytes than those of ``entry``."""
     return any(shard.name == entry.name and shard.sha256 != entry.sha256 for shard in shards)
-
-
-class ImageStatistics(NamedTuple):
-    """Statistics of the training pairs' image embeddings, by the names of ClipSpace's fields."""
-
-    image_mean: Float[Tensor, " dim"]
-    image_std: Float[Tensor, " dim"]
-    image_covariance: Float[Tensor, "dim dim"]
-
-
-ReadBytes = Callable[[str, int, int], bytes]
-"""From the name of a shard to its bytes from one place to another."""
-
-
-def image_statistics(folder: str | Path, shards: list[ShardEntry], dim: int, read: ReadBytes | None = None) -> ImageStatistics:
-    """Compute mean, standard deviation and covariance of the training pairs' stored image embeddings, in float64.
-
-    An image counts once for each of its pairs. In a set without a training split all pairs count. ``read`` reads shards that
-    are not in the folder.
-
-    Raises:
-        ValueError: The set is empty.
-    """
-    read = read or partial(read_file, Path(folder))
-    records = [(shard.name, record) for shard in shards for record in shard.records]
-    training = [(name, record) for name, record in records if record.split == "train"] or records
-    if not training:
-        raise ValueError(f"{folder} holds no pair, so its space has no statistics.")
-    count, total, products = 0, np.zeros(dim), np.zeros((dim, dim))
-    for name, record in training:
-        image_embed = read_array(read, name, record, "image_embed")
-        if member_name("image_rows") in record.members:
-            image_embed = image_embed[read_array(read, name, record, "image_rows")]
-        for first in range(0, len(image_embed), STATISTICS_BLOCK):
-            block = image_embed[first : first + STATISTICS_BLOCK].astype(np.float64)
-            count, total, products = count + len(block), total + block.sum(0), products + block.T @ block
-    mean = total / count
-    covariance = products / count - np.outer(mean, mean)
-    std = np.sqrt(np.maximum(covariance.diagonal(), 0))
-    return ImageStatistics(*(torch.from_numpy(numbers).float() for numbers in (mean, std, covariance)))
-
-
-def read_array(read: ReadBytes, shard: str, record: RecordEntry, field: str) -> np.ndarray:
-    """Read one array of a record, without unpickling."""
-    start, size = record.members[member_name(field)]
-    return np.lib.format.read_array(io.BytesIO(read(shard, start, start + size)), allow_pickle=False)
-
-
-def read_file(folder: Path, name: str, start: int, stop: int) -> bytes:
-    """Bytes of a local file."""
-    with (folder / name).open("rb") as file:
-        file.seek(start)
-        return file.read(stop - start)
 
 
 def finish_set(out: Path, space: ClipSpace, manifest: Manifest, read: ReadBytes | None = None) -> Manifest:

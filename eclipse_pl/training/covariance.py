@@ -13,7 +13,7 @@ from torch import Tensor
 
 from eclipse_pl.data.remote_folder import is_url
 from eclipse_pl.data.shard_set import ShardSet
-from eclipse_pl.embed.folder import image_statistics
+from eclipse_pl.embed.image_statistics import image_statistics
 from eclipse_pl.files import atomic_path, cache_folder
 from eclipse_pl.priors.prior import Prior
 from eclipse_pl.priors.standardised import StandardisedNetwork
