@@ -21,6 +21,7 @@ from eclipse_pl.data.manifest import Manifest
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.embed.folder import finished_shards, only_run
 from eclipse_pl.encoders.openclip import OpenClipEncoder
+from eclipse_pl.launch.share import Share
 from tests.helpers.raw_sets import contents, embed, image_bytes, raw_set, sample, write_tar
 from tests.helpers.runs import started
 from tests.helpers.tiny_open_clip import write_open_clip
@@ -95,6 +96,7 @@ from pathlib import Path
 import torch
 
 from eclipse_pl.encoders.openclip import OpenClipEncoder
+from eclipse_pl.launch.share import Share
 from tests.helpers.raw_sets import embed
 
 class Killed(OpenClipEncoder):
@@ -268,3 +270,39 @@ def test_full_disk(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
     embed(sources, clip_encoder, out)
     embed(sources, clip_encoder, tmp_path / "whole")
     assert contents(out) == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("left", ["settings", "damaged settings"])
+def test_settings_of_a_run_that_left_no_shard_bind_nobody(
+    tmp_path: Path, clip_folder: Path, clip_encoder: OpenClipEncoder, left: str
+) -> None:
+    sources, out = raw_set(tmp_path / "raw", tars=1), tmp_path / "shards"
+    with pytest.raises(KeyboardInterrupt):
+        stopping = Stopping(f"local-dir:{clip_folder}", None, device="cpu", stop_at=1, error=KeyboardInterrupt)
+        embed(sources, stopping, out)
+    assert (out / "embed.json").is_file() and not list(out.glob("*.tar"))
+    if left == "damaged settings":
+        damage_cut(out / "embed.json")
+    embed(sources, clip_encoder, out, states="int8", chunk=3)
+    embed(sources, clip_encoder, tmp_path / "whole", states="int8", chunk=3)
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_settings_of_tasks_that_have_no_shard_yet_are_kept(
+    tmp_path: Path, clip_folder: Path, clip_encoder: OpenClipEncoder
+) -> None:
+    """Another task may be making its first shard with them."""
+    sources, out = raw_set(tmp_path / "raw", tars=2), tmp_path / "shards"
+    stopping = Stopping(f"local-dir:{clip_folder}", None, device="cpu", stop_at=1, error=KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        embed(sources, stopping, out, share=Share(0, 2))
+    before = (out / "embed.json").read_bytes()
+    for share in (Share(1, 2), Share()):
+        expected = (
+            r"shards was begun with other settings \(chunk: 4 there, 3 now\) and holds no shard yet.*remove .*embed.json"
+        )
+        with pytest.raises(ValueError, match=expected):
+            embed(sources, clip_encoder, out, chunk=3, share=share)
+    assert (out / "embed.json").read_bytes() == before
+    (out / "embed.json").unlink()
+    assert embed(sources, clip_encoder, out, chunk=3).pairs == 12

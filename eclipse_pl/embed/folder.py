@@ -27,6 +27,8 @@ from eclipse_pl.raw.reasons import by_kind
 from eclipse_pl.raw.splits import CACHE
 
 LOCK_NAME = "embed.lock"
+TASK_LOCKS = "embed.*-of-*.lock"
+"""Locks of tasks. They may stay when the tasks have ended."""
 SETTINGS_NAME = "embed.json"
 """Settings that all shards of a set share: space, form of the captions, chunk and the fractions of the splits."""
 WHOLE = Share()
@@ -54,21 +56,36 @@ def in_turn(out: Path, share: Share) -> AbstractContextManager[None]:
 
 
 def require_same_settings(
-    out: Path, settings: dict[str, Any], named: Collection[str], remote: Collection[str] | None = None
+    out: Path,
+    settings: dict[str, Any],
+    named: Collection[str],
+    remote: Collection[str] | None = None,
+    url: str = "",
 ) -> None:
-    """Check that every shard in ``out`` is among ``named`` and was made with these settings.
+    """Check that every shard in ``out`` is among ``named`` and was made with these settings, and keep the settings.
 
-    ``remote`` names the shards of a set behind a URL.
+    Settings of a run that left nothing else are replaced. But where tasks have worked, one may be making its first shard.
+
+    Args:
+        out: Folder of the set, or of the copies of its small files.
+        settings: Settings of the shards that will be made.
+        named: Names of all shards.
+        remote: Names of the finished shards of a set behind a URL.
+        url: That URL, for messages.
 
     Raises:
-        ValueError: A shard is not, or the file of settings is damaged.
+        ValueError: A shard has another name or other settings, or the file of settings is damaged.
     """
-    path = out / SETTINGS_NAME
+    path, place = out / SETTINGS_NAME, url or out
     shards = sorted((file.name for file in out.glob("*.tar")) if remote is None else remote)
+    is_empty = not (shards or any(out.glob("*.tar.json")) or (out / MANIFEST_NAME).exists())
+    if is_empty and not any(out.glob(TASK_LOCKS)):
+        write_json(path, settings)
+        return
     if not path.is_file():
         if shards or (out / MANIFEST_NAME).exists():
             raise ValueError(
-                f"{out} already holds {(shards or [MANIFEST_NAME])[0]}, not made by this command. Choose another folder."
+                f"{place} already holds {(shards or [MANIFEST_NAME])[0]}, not made by this command. Choose another folder."
             )
         write_json(path, settings)
         return
@@ -76,16 +93,22 @@ def require_same_settings(
         before = dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise ValueError(
-            f"{path} is damaged ({error}), so the settings of the shards in {out} are lost. Choose another folder."
+            f"{SETTINGS_NAME} in {place} is damaged ({error}), so the settings of its shards are lost. Choose another folder."
         ) from error
     if differing := [name for name in settings if before.get(name) != settings[name]]:
         changes = "; ".join(f"{name}: {before.get(name)} there, {settings[name]} now" for name in differing)
+        if is_empty:
+            raise ValueError(
+                f"{place} was begun with other settings ({changes}) and holds no shard yet. Use the same settings, choose "
+                f"another folder, or remove {SETTINGS_NAME} there if no other task is running."
+            )
         raise ValueError(
-            f"{out} holds shards with other settings ({changes}). Use the same settings, or choose another folder."
+            f"{place} holds shards with other settings ({changes}). Use the same settings, or choose another folder."
         )
     if strange := [name for name in shards if name not in named]:
         raise ValueError(
-            f"{out} holds {strange[0]}, which is not a shard of the given sources. Name all sources, or choose another folder."
+            f"{place} holds {strange[0]}, which is not a shard of the given sources. Name all sources, or choose another "
+            "folder."
         )
 
 

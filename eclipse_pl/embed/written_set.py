@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eclipse_pl.data.manifest import MANIFEST_NAME, SPACE_NAME, Manifest, ShardEntry
-from eclipse_pl.data.remote_folder import RemoteFolder, is_url
+from eclipse_pl.data.remote_folder import RemoteFolder, is_url, without_query
 from eclipse_pl.embed.folder import (
     SETTINGS_NAME,
     finish_set,
@@ -88,7 +88,7 @@ class RemoteSet(WrittenSet):
 
     def begin(self, settings: dict[str, Any], named: Collection[str]) -> None:
         self.fetch()
-        require_same_settings(self.work, settings, named, self.sizes)
+        require_same_settings(self.work, settings, named, self.sizes, without_query(self.folder.url))
         self._upload(SETTINGS_NAME)
 
     def finished(self, hashed: Collection[str]) -> dict[str, ShardEntry]:
