@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class Coco(Source):
 
     def _samples(self) -> list[ListedImage]:
         content = read_coco(self.captions)
-        named = list(_karpathy(content) if is_karpathy(content) else _coco(content, self.captions))
+        named = list(_karpathy(content, self.captions) if is_karpathy(content) else _coco(content, self.captions))
         places = self._places({folder for folder, _, _ in named})
         paths = defaultdict[str, set[str]](set)
         for folder, file, _ in named:
@@ -67,10 +68,10 @@ class Coco(Source):
     def _places(self, folders: set[str]) -> list[ImageFiles]:
         given = [self.images] if isinstance(self.images, str) else self.images
         if given is None:
-            beside = Path(self.captions).parent
+            beside = Path(os.path.abspath(self.captions)).parent  # of a bare name, too, there is then a folder above
             names = sorted(folders | {Path(self.captions).stem.rpartition("_")[2]})
             roots = [root / name for root in (beside, beside.parent) for name in ("", *names, "images") if name != "."]
-            paths = [path for root in roots for path in (root, root.with_name(root.name + ".zip"))]
+            paths = [path for root in roots for path in (root, root.parent / f"{root.name}.zip")]
             return [_files(path) for path in dict.fromkeys(paths) if path.exists()]
         if missing := [path for path in given if not Path(path).exists()]:
             raise ValueError(f"There is no {missing[0]} (--source.images). It is a folder or a zip archive of images.")
@@ -98,7 +99,7 @@ def read_coco(path: str) -> dict[str, Any]:
 
 def is_karpathy(content: dict[str, Any]) -> bool:
     """Return whether the sentences of an image stand in its own entry."""
-    return any(isinstance(image, dict) and "sentences" in image for image in content["images"][:1])
+    return any(isinstance(image, dict) and "sentences" in image for image in content["images"])
 
 
 def _coco(content: dict[str, Any], path: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -108,25 +109,47 @@ def _coco(content: dict[str, Any], path: str) -> Iterator[tuple[str, str, dict[s
         for annotation in content["annotations"]:
             captions.setdefault(annotation["image_id"], []).append(annotation["caption"])
         named = [(image["id"], image["file_name"]) for image in content["images"]]
+        numbers = {number for number, _ in named}
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"{path} is not MSCOCO's JSON of captions: an image or annotation lacks {error}. captions_*.json holds the "
             "captions; instances_*.json holds boxes."
         ) from error
-    if lost := captions.keys() - {number for number, _ in named}:
+    if strange := [file for _, file in named if not isinstance(file, str)]:
+        raise ValueError(f"{path} is not MSCOCO's JSON of captions: an image has the file_name {strange[0]!r}, and no text.")
+    if lost := captions.keys() - numbers:
         raise ValueError(f"{path} has captions of {len(lost)} images that it does not name, first {min(map(str, lost))}.")
     for number, file in named:
         yield "", file, {"captions": captions.get(number, [])}
 
 
-def _karpathy(content: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    for image in content["images"]:
+def _karpathy(content: dict[str, Any], path: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for number, image in enumerate(content["images"]):
+        if problem := _problem(image):
+            raise ValueError(
+                f"{path} is not Karpathy's JSON: images[{number}] {problem}. Each image has a filename and sentences, such as "
+                '{"filename": "1.jpg", "sentences": [{"raw": "a cat"}]}, and may have filepath and split.'
+            )
         split = image.get("split")
         about = {
             "captions": [sentence.get("raw") for sentence in image["sentences"]],
             "split": SPLITS_OF_KARPATHY.get(split, split),
         }
         yield image.get("filepath", ""), image["filename"], about
+
+
+def _problem(image: Any) -> str:
+    """What an entry of Karpathy's JSON lacks; "" of a whole one."""
+    if not isinstance(image, dict):
+        return f"is {image!r:.60}, and no object"
+    if lacking := next((name for name in ("filename", "sentences") if name not in image), ""):
+        return f"lacks {lacking!r}"
+    sentences = image["sentences"]
+    if not isinstance(sentences, list) or not all(isinstance(sentence, dict) for sentence in sentences):
+        return f"has as sentences {sentences!r:.60}, and no list of objects"
+    texts = {"filename": image["filename"], "filepath": image.get("filepath", ""), "split": image.get("split") or ""}
+    strange = next((name for name, text in texts.items() if not isinstance(text, str)), "")
+    return f"has as {strange} {texts[strange]!r:.60}, and no text" if strange else ""
 
 
 def _files(path: Path) -> ImageFiles:

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from eclipse_pl.data.manifest import Manifest
+from eclipse_pl.data.manifest import Manifest, SkippedPair
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.embed.embed_shards import embed_shards
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.raw.find_sources import find_sources
+from eclipse_pl.raw.pairs import RawPair
+from eclipse_pl.raw.source import Source
 
 MADE_BY = "python -m data_prep embed --source raw/*.tar --out shards"
 
@@ -42,6 +44,22 @@ def write_tar(path: Path, samples: dict[str, dict[str, bytes]], mode: str = "w")
                 header.size = len(content)
                 tar.addfile(header, io.BytesIO(content))
     return path
+
+
+def write_images(folder: Path, numbers: range, kind: str = "png") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in numbers:
+        (folder / f"{number}.{kind}").write_bytes(image_bytes(number))
+    return folder
+
+
+def read_source(source: str | Source) -> tuple[dict[str, RawPair], list[SkippedPair], list[str]]:
+    """The pairs by key, the skipped pairs and the lines for the user."""
+    found = find_sources([source])
+    read = [one for part in found.parts.values() for one in part.read()]
+    pairs = [pair for one in read if isinstance(one, list) for pair in one]
+    assert len({pair.key for pair in pairs}) == len(pairs)
+    return {pair.key: pair for pair in pairs}, [one for one in read if isinstance(one, SkippedPair)], found.lines
 
 
 def raw_set(folder: Path, tars: int = 3, pairs: int = 7) -> list[str]:
