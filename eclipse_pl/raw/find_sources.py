@@ -24,6 +24,8 @@ KINDS: dict[str, type[Source]] = {kind.__name__: kind for kind in (Tars, ImageFo
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Tables that the hub's image folders hold."""
 _TABLES = (*DELIMITERS, *JSON_LINES)
+_BYTES = ("image", "img", *IMAGES)
+"""Names of columns that hold encoded images; img2dataset names them by their format."""
 
 Given = str | Mapping[str, Any] | Source
 """A path, URL or pattern; or a Source; or its class and options from a manifest."""
@@ -87,7 +89,7 @@ def source_of(path: str) -> Source:
             f"set of the Hugging Face hub ({HUB}OWNER/NAME)."
         )
     if kind_of(place) == "Parquet":
-        return HuggingFace(str(place.parent)) if _holds_images(place) else Table(str(place))
+        return HuggingFace(str(place)) if _holds_images(place) else Table(str(place))
     if suffix in _TABLES:
         return Table(str(place))
     if suffix == ".json":
@@ -102,15 +104,17 @@ def _folder(folder: Path) -> Source:
     names = {path.name for path in folder.iterdir()}
     if table := next((name for name in METADATA if name in names), None):
         return Table(str(folder / table))
-    if names & {"state.json", "dataset_dict.json"} or any(
-        next(folder.rglob(f"*{kind}"), None) for kind in (".parquet", ".arrow")
-    ):
+    if names & {"state.json", "dataset_dict.json"}:
         return HuggingFace(str(folder))
     endings = {tar_ending(name) for name in names if not name.startswith(".")} - {""}
-    # an archive beside images may hold a copy of them
-    if ".tar" in map(str.lower, endings) or (endings and not any(_is_image(path.name) for path in folder.rglob("*"))):
-        return Tars([f"{folder}/*{ending}" for ending in sorted(endings)])
-    return ImageFolder(str(folder))
+    tars = Tars([f"{folder}/*{ending}" for ending in sorted(endings)])
+    if ".tar" in map(str.lower, endings):
+        return tars
+    # img2dataset writes Parquet files without images beside its tars and its folders of images
+    if next(folder.rglob("*.arrow"), None) or any(map(_holds_images, sorted(folder.rglob("*.parquet")))):
+        return HuggingFace(str(folder))
+    # a packed archive beside images may hold a copy of them
+    return tars if endings and not any(_is_image(path.name) for path in folder.rglob("*")) else ImageFolder(str(folder))
 
 
 def _is_image(name: str) -> bool:
@@ -129,9 +133,12 @@ def _holds_images(path: Path) -> bool:
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
-    kinds = {field.name.lower(): field.type for field in ParquetFile(path).schema_arrow}
     return any(
-        pa.types.is_struct(kinds[name]) or pa.types.is_binary(kinds[name]) for name in kinds if name in ("image", "img")
+        # the package datasets writes an image as {bytes, path}; others write bytes alone
+        field.type.get_field_index("bytes") >= 0
+        if pa.types.is_struct(field.type)
+        else field.name.lower() in _BYTES and (pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type))
+        for field in ParquetFile(path).schema_arrow
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +30,8 @@ class HuggingFace(Source):
     columns split, group, subset and negative_caption are used where they exist.
 
     Args:
-        path: Name of a data set of the hub (``owner/name``), a folder of Parquet, Arrow or image files, or a folder that
-            ``save_to_disk`` wrote.
+        path: Name of a data set of the hub (``owner/name``), a Parquet file, a folder of Parquet, Arrow or image files, or a
+            folder that ``save_to_disk`` wrote.
         config: Name of the configuration, for data sets that have several.
         split: The only split to read; by default all.
         revision: Branch, tag or commit of the hub.
@@ -62,7 +64,7 @@ class HuggingFace(Source):
                 chosen(columns, required, (), "image" if required == self.image else "key", self.path)
             split = SPLITS_OF_DATASETS.get(name) if len(splits) > 1 else None
             rows = without_decoding(data, image)
-            stem = shard_stem(f"{Path(self.path).name}_{name}")
+            stem = shard_stem(name if self._is_file else f"{Path(os.path.abspath(self.path)).name}_{name}")
             used = (image, caption, self.key)
             for number in range(data.num_shards):
                 parts[f"{stem}_{number:05d}.tar"] = HuggingFacePart(self.path, name, rows, number, used, split, state)
@@ -72,6 +74,10 @@ class HuggingFace(Source):
             raise ValueError(f"{self.path} holds no rows.")
         files = f"{len(parts)} part{'s' * (len(parts) != 1)}"
         return Listing(f"a data set of Hugging Face, in {files}: {', '.join(known)}", parts)
+
+    @property
+    def _is_file(self) -> bool:
+        return Path(self.path).is_file()
 
     def _splits(self) -> dict[str, Any]:
         """The streams of the data set, by the name of their split."""
@@ -90,8 +96,14 @@ class HuggingFace(Source):
                     name: data.to_iterable_dataset(num_shards=max(1, -(-len(data) // self.shard_images)))
                     for name, data in splits.items()
                 }
+            elif self._is_file:
+                pattern = glob.escape(os.path.abspath(self.path))  # the package takes every path for a pattern
+                rows = datasets.load_dataset("parquet", data_files=pattern, streaming=True)
+                splits = {Path(self.path).stem: rows["train"]}
             else:
-                splits = dict(datasets.load_dataset(self.path, self.config, revision=self.revision, streaming=True))
+                # the package takes no "."
+                place = os.path.abspath(self.path) if Path(self.path).is_dir() else self.path
+                splits = dict(datasets.load_dataset(place, self.config, revision=self.revision, streaming=True))
         except Exception as error:  # the package raises a dozen classes, also for a missing network
             raise ValueError(f"The data set {self.path} cannot be opened: {first_line(error)}.") from error
         if self.split is not None:
@@ -102,10 +114,10 @@ class HuggingFace(Source):
 
     def _state(self) -> str:
         """The commit on the hub, or the sizes and times of the local files; "" if the hub does not answer."""
-        folder = Path(self.path)
-        if folder.is_dir():
-            files, reader = sorted(path for path in folder.rglob("*") if path.is_file()), FolderFiles(folder)
-            stamps = "\0".join(f"{path} {reader.stamp(str(path.relative_to(folder)))}" for path in files)
+        place, reader = Path(self.path), FolderFiles(Path())
+        if place.exists():
+            files = [place] if self._is_file else sorted(path for path in place.rglob("*") if path.is_file())
+            stamps = "\0".join(f"{path} {reader.stamp(str(path))}" for path in files)
             return hashlib.sha256(stamps.encode("utf-8", "surrogatepass")).hexdigest()
         from huggingface_hub import HfApi
 
@@ -148,8 +160,10 @@ class HuggingFacePart(Part):
     def _samples(self) -> Iterator[Sample]:
         image, caption, key = self.columns
         try:
-            for row, cells in enumerate(self.rows.shard(self.rows.num_shards, self.number)):
-                about = {fact: cells[fact] for fact in FACTS if isinstance(cells.get(fact), str)}
+            classes = class_names(self.rows)
+            for row, found in enumerate(self.rows.shard(self.rows.num_shards, self.number)):
+                cells = found | {name: names.get(found.get(name)) for name, names in classes.items()}
+                about = {fact: cells[fact] for fact in FACTS if cells.get(fact) not in (None, "")}
                 about |= {"caption": cells.get(caption), NEGATIVE: cells.get(NEGATIVE)}
                 about = {**({"split": self.split} if self.split else {}), **about}
                 name = f"{self.split_name}/{self.number:05d}/{row:06d}" if key is None else str(cells.get(key))
@@ -190,6 +204,14 @@ def image_column(data: Any, columns: list[str], place: str) -> str:
 
     images = [name for name, kind in (data.features or {}).items() if isinstance(kind, Image)]
     return images[0] if len(images) == 1 else chosen(images or columns, None, IMAGE_COLUMNS, "image", place)
+
+
+def class_names(data: Any) -> dict[str, dict[int, str]]:
+    """The names of the numbers in columns of classes. The number -1 of an unknown class has none."""
+    from datasets import ClassLabel
+
+    features = (data.features or {}).items()
+    return {name: dict(enumerate(kind.names)) for name, kind in features if isinstance(kind, ClassLabel)}
 
 
 def without_decoding(data: Any, image: str) -> Any:
