@@ -16,39 +16,23 @@ from PIL import Image
 
 from data_prep.__main__ import main
 from eclipse_pl.data import remote_folder
-from eclipse_pl.data.manifest import Manifest, SkippedPair
+from eclipse_pl.data.manifest import Manifest
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.raw import listed
 from eclipse_pl.raw.coco import Coco
 from eclipse_pl.raw.find_sources import find_sources, source_of
 from eclipse_pl.raw.hugging_face import HuggingFace
+from eclipse_pl.raw.image import AS_SHOWN
 from eclipse_pl.raw.image_folder import ImageFolder
-from eclipse_pl.raw.pairs import RawPair
 from eclipse_pl.raw.real_pairs import RealPairs, read_images
 from eclipse_pl.raw.source import Source
 from eclipse_pl.raw.table import Table
 from eclipse_pl.raw.tars import Tars
-from tests.helpers.raw_sets import contents, embed, image_bytes, read_all, sample, write_tar
+from tests.helpers.raw_sets import contents, embed, image_bytes, read_all, sample, write_images, write_tar
+from tests.helpers.raw_sets import read_source as read
 from tests.helpers.real_data import RealData
 from tests.helpers.s3_server import s3_bucket
-
-
-def write_images(folder: Path, numbers: range, kind: str = "png") -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for number in numbers:
-        (folder / f"{number}.{kind}").write_bytes(image_bytes(number))
-    return folder
-
-
-def read(source: str | Source) -> tuple[dict[str, RawPair], list[SkippedPair], list[str]]:
-    """The pairs by key, the skipped pairs and the lines for the user."""
-    found = find_sources([source])
-    read = [one for part in found.parts.values() for one in part.read()]
-    pairs = [pair for one in read if isinstance(one, list) for pair in one]
-    assert len({pair.key for pair in pairs}) == len(pairs)
-    return {pair.key: pair for pair in pairs}, [one for one in read if isinstance(one, SkippedPair)], found.lines
-
 
 # ---- what a path is taken for
 
@@ -77,7 +61,8 @@ def test_what_lies_at_a_path_decides(tmp_path: Path) -> None:
     }
     assert set(kinds.values()) == {Table} == {type(source_of(f"{tmp_path}/set"))}
     assert isinstance(source_of(f"{tmp_path}/a.json"), Coco) and isinstance(source_of(f"{tmp_path}/images"), ImageFolder)
-    assert source_of(f"{tmp_path}/held/0.parquet") == source_of(f"{tmp_path}/held") == HuggingFace(f"{tmp_path}/held")
+    assert source_of(f"{tmp_path}/held") == HuggingFace(f"{tmp_path}/held")
+    assert source_of(f"{tmp_path}/held/0.parquet") == HuggingFace(f"{tmp_path}/held/0.parquet")
     inside = tmp_path / "old.tar.d" / "pairs.csv"  # a folder whose name looks like a tar
     inside.parent.mkdir()
     inside.write_text("image,caption\n0.png,a\n")
@@ -570,14 +555,14 @@ def test_an_image_is_not_taken_for_another_of_its_key(tmp_path: Path, clip_encod
     shards = ShardSet(tmp_path / "set")
     pairs = RealPairs.read(shards, "train")
     assert [key for key, _ in pairs.images] == ["0", "1", "2"] * 2
-    images = read_images(shards.manifest.sources, pairs.images)
+    images = read_images(shards.manifest.sources, pairs.images, AS_SHOWN)
     for name, caption in zip(pairs.images, pairs.captions, strict=True):
         number = int(caption.split()[2])  # "image number 12 of the set"
         assert images[name].tobytes() == Image.open(io.BytesIO(image_bytes(number))).convert("RGB").tobytes()
-    (image,) = read_images([str(tars[1])], [("1", 7)]).values()  # of imported embeddings the number is another
+    (image,) = read_images([str(tars[1])], [("1", 7)], AS_SHOWN).values()  # of imported embeddings the number is another
     assert image.tobytes() == Image.open(io.BytesIO(image_bytes(11))).convert("RGB").tobytes()
     with pytest.raises(ValueError, match=r"^No image of 3 in .*1\.tar\. Give the source"):
-        read_images([str(tars[1])], [("3", 7)])
+        read_images([str(tars[1])], [("3", 7)], AS_SHOWN)
 
 
 # ---- one image, several captions

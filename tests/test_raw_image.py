@@ -164,6 +164,14 @@ def test_images_of_too_many_pixels_are_refused_before_they_are_decoded(monkeypat
     assert reason(encoded(RGB.resize((300, 300)), "JPEG")) == "22,500 pixels are more than 1,000"
 
 
+def test_the_largest_jpeg_that_is_halved_is_pillows() -> None:
+    content = encoded(RGB, "JPEG")
+    place = content.index(b"\xff\xc0") + 5  # height and width
+    within, beyond = (content[:place] + side.to_bytes(2, "big") * 2 + content[place + 4 :] for side in (13_000, 13_400))
+    assert ImageReader()(within).size == (6_500, 6_500)
+    assert "exceeds limit of 178956970 pixels" in reason(beyond)
+
+
 @pytest.mark.long
 def test_texts_in_a_png_are_bounded() -> None:
     texts = PngImagePlugin.PngInfo()

@@ -17,6 +17,7 @@ from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.loading import find_encoder, load_prior
 from eclipse_pl.priors.checkpoint import SavedRun, find_checkpoint
 from eclipse_pl.prompts.typed import prompts_of, with_typed_prompts
+from eclipse_pl.raw.image import ImageReader
 from eclipse_pl.raw.real_pairs import ImageName, RealPairs, read_images
 from eclipse_pl.raw.source import Source
 
@@ -71,7 +72,7 @@ def nearest(
     embeds = loaded.sample(text, [torch.Generator().manual_seed(seed + row) for row in range(len(prompts))])
     found = search(shards, split, embeds, prompts, text.lengths.tolist(), count)
     sources = shards.manifest.sources if images is None else [images] if isinstance(images, str | Source) else list(images)
-    read = read_images(sources, {name for one in found for name in one.images})
+    read = read_images(sources, {name for one in found for name in one.images}, ImageReader.of(shards.manifest.images))
     draw(found, read, split, loaded.forward_passes, Path(out))
     for one in found:
         print(one.prompt)

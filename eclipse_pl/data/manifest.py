@@ -77,8 +77,8 @@ class RecordEntry:
 class SourceEntry:
     """The source tar that a shard was made from, in its state at that time.
 
-    ``version`` detects quickly that the tar is unchanged, or is "" (see `raw.source_version`). ``sha256`` is the hash of its
-    bytes. ``drawn`` is a hash of the splits that were drawn for its pairs, or "".
+    ``version`` detects quickly that the tar is unchanged, or is "" (see `raw.source.Part.version`). ``sha256`` is the hash of
+    its bytes. ``drawn`` is a hash of the splits that were drawn for its pairs, or "".
     """
 
     version: str

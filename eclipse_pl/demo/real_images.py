@@ -11,6 +11,7 @@ from torch import Tensor
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.demo.answer import Neighbour
 from eclipse_pl.embedding import ClipSpace
+from eclipse_pl.raw.image import ImageReader
 from eclipse_pl.raw.real_pairs import RealPairs, read_images
 from eclipse_pl.raw.source import Source
 
@@ -46,7 +47,7 @@ class RealImages:
         space.require_same(shards.space, "the prior", f"the shards {shards.name}")
         pairs = RealPairs.read(shards, split, most)
         sources = shards.manifest.sources if images is None else [images] if isinstance(images, str | Source) else list(images)
-        found = read_images(sources, pairs.images)
+        found = read_images(sources, pairs.images, ImageReader.of(shards.manifest.images))
         for image in found.values():
             image.thumbnail((SIDE, SIDE))
         return cls(pairs, [found[name] for name in pairs.images])

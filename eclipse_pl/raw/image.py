@@ -5,16 +5,17 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 MOST_PIXELS = 1 << 26
-"""Most pixels of an image; a larger JPEG is decoded at half its size. A file of a few hundred bytes may claim any number of
-pixels, and decoding takes 4 to 16 bytes for each."""
+"""Most pixels of an image. A larger JPEG, up to Pillow's own limit of 178,956,970 pixels, is decoded at half its size. A file
+of a few hundred bytes may claim any number of pixels, and decoding takes 4 to 16 bytes for each."""
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "PPM", "JPEG2000")
 _NO_MEMORY = re.compile("out of memory|not enough memory|allocate memory", re.IGNORECASE)
 
@@ -36,6 +37,11 @@ class ImageReader:
 
     upright: bool = True
     background: Background = "white"
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> ImageReader:
+        """The reader of a set by ``images`` of its manifest, which may lack settings and hold others."""
+        return cls(**{field.name: settings[field.name] for field in fields(cls) if field.name in settings})
 
     def __call__(self, content: bytes) -> Image.Image:
         """Decode the first frame in mode L or RGB.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from torch.nn.functional import normalize
 from eclipse_pl.data.manifest import SkippedPair
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.raw.find_sources import Given, find_sources
+from eclipse_pl.raw.image import BadImageError, ImageReader
 
 ImageName = tuple[str, int]
 """The key of a pair and the number of its image: two sources may have images of one key."""
@@ -60,13 +60,15 @@ class RealPairs:
         return [list(zip(*found, strict=True)) for found in zip(cosines.tolist(), rows.tolist(), strict=True)]
 
 
-def read_images(sources: Sequence[Given], names: Collection[ImageName]) -> dict[ImageName, Image.Image]:
-    """The images of these names, from the sources of a set.
+def read_images(sources: Sequence[Given], names: Collection[ImageName], reader: ImageReader) -> dict[ImageName, Image.Image]:
+    """The images of these names in RGB, from the sources of a set, as its encoder saw them.
+
+    ``reader`` is that of the set, `ImageReader.of` its manifest's settings.
 
     If no image of a key has the number, as with imported embeddings, the first image of the key is taken.
 
     Raises:
-        ValueError: A source or an image is missing.
+        ValueError: A source or an image is missing, or an image cannot be decoded.
     """
     remedy = "Give the source that the shards were made of, for example --images 'raw/*.tar'."
     try:
@@ -76,19 +78,22 @@ def read_images(sources: Sequence[Given], names: Collection[ImageName]) -> dict[
     named, keys = set(names), {key for key, _ in names}
     images: dict[ImageName, Image.Image] = {}
     of_keys: dict[str, bytes] = {}
+
+    def decoded(key: str, image: bytes) -> Image.Image:
+        try:
+            return reader(image).convert("RGB")
+        except BadImageError as error:
+            raise ValueError(f"The image of {key} cannot be decoded ({error}). {remedy}") from error
+
     for part in parts:
         if named <= images.keys():
             break
         for found in part.read():
             for pair in [] if isinstance(found, SkippedPair) else found:
                 if (pair.key, pair.image_number) in named:
-                    images[pair.key, pair.image_number] = _opened(pair.image)
+                    images[pair.key, pair.image_number] = decoded(pair.key, pair.image)
                 elif pair.key in keys:
                     of_keys.setdefault(pair.key, pair.image)
     if missing := sorted(key for key, _ in named - images.keys() if key not in of_keys):
         raise ValueError(f"No image of {missing[0]} in {', '.join(map(str, parts))}. {remedy}")
-    return images | {name: _opened(of_keys[name[0]]) for name in named - images.keys()}
-
-
-def _opened(image: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(image)).convert("RGB")
+    return images | {name: decoded(name[0], of_keys[name[0]]) for name in named - images.keys()}
