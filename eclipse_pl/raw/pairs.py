@@ -64,9 +64,10 @@ def pairs_of(
 
 
 def _split(name: Any) -> str | None:
-    if name is not None and name not in SPLITS:
-        raise NoPairError(BAD_SPLIT, f"{name!r}; the splits are {', '.join(SPLITS)}")
-    return name
+    plain = (name.strip() or None) if isinstance(name, str) else name
+    if plain is not None and plain not in SPLITS:
+        raise NoPairError(BAD_SPLIT, f"{plain!r}; the splits are {', '.join(SPLITS)}")
+    return plain
 
 
 def _name(about: dict[str, Any], field: str) -> str | None:
@@ -75,4 +76,4 @@ def _name(about: dict[str, Any], field: str) -> str | None:
         return None
     if isinstance(found, bool | dict | list):
         raise NoPairError(BAD_FIELD, f"its {field!r} is {kind_of(found)}, and text is expected")
-    return require_plain(str(found), field)
+    return require_plain(str(found).strip(), field) or None

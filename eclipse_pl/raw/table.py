@@ -72,15 +72,14 @@ class Table(Source):
         negatives = any(NEGATIVE in cells for _, cells in rows)
         for place, cells in rows:
             name = _text(cells.get(image))
-            if not isinstance(name, str) or not name.strip():
-                name = ""  # the pair is skipped, because it has no image
+            name = _name(name, files) if isinstance(name, str) else ""  # "": the pair is skipped, because it has no image
             if re.match(r"https?://", name):
                 raise ValueError(
                     f"{self.path}, {place}: {name[:80]} is the URL of a web server. Download the images first, for example "
                     "with img2dataset, and embed its tars; a table names local files."
                 )
-            facts = {fact: _text(cells[fact]) for fact in FACTS if cells.get(fact) not in (None, "")}
-            key = name or place if self.key is None else str(_text(cells.get(self.key)))
+            facts = {fact: cell for fact in FACTS if (cell := _plain(cells.get(fact))) not in (None, "")}
+            key = name or place if self.key is None else str(_plain(cells.get(self.key)))
             one = ListedImage(key, name, {"caption": [], **({NEGATIVE: []} if negatives else {}), **facts}, files)
             kept = found.setdefault((name or place, *map(str, facts.items())), one)
             captions = _listed(_text(cells.get(caption)))
@@ -144,12 +143,23 @@ def _negatives(cells: dict[str, Any], captions: int, place: str) -> list[Any]:
     return negatives
 
 
+def _name(written: str, files: FolderFiles) -> str:
+    """The name of an image without blanks around it, unless a file's own name has them."""
+    name = written.strip()
+    return written if name and name != written and files.stamp(written) != "missing" else name
+
+
+def _plain(value: Any) -> Any:
+    text = _text(value)
+    return text.strip() if isinstance(text, str) else text
+
+
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _text(value: Any) -> Any:
-    """Parquet's strings come as bytes. Bytes that are no UTF-8 stay, and cost their pair."""
+    """Parquet's strings come as bytes. Bytes that are no UTF-8 stay, and cost the pairs of their image."""
     if isinstance(value, list):
         return [_text(one) for one in value]
     if isinstance(value, bytes):
