@@ -10,10 +10,10 @@ from eclipse_pl.data.manifest import SkippedPair
 from eclipse_pl.raw.listed import FolderFiles, ListedSample, cut_in_parts
 from eclipse_pl.raw.names import IMAGES, is_expected, known_name
 from eclipse_pl.raw.pairs import RawPair
-from eclipse_pl.raw.reasons import NO_CAPTION, NO_IMAGE, NOT_READ, SAME_NAME, skipped
+from eclipse_pl.raw.reasons import NO_CAPTION, NO_IMAGE, NOT_READ, SAME_NAME, UNUSED, skipped
 from eclipse_pl.raw.source import Listing, Source
 from eclipse_pl.raw.tar_samples import TarSample, is_whole
-from eclipse_pl.raw.tars import sample_pairs
+from eclipse_pl.raw.tars import sample_pairs, unused_images
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ImageFolder(Source):
         """All samples by key, and the number of other files."""
         root, others = Path(self.folder), 0
         files: dict[str, dict[str, Path]] = {}
-        repeated: dict[str, list[ListedSample]] = {}
+        left_out: dict[str, list[ListedSample]] = {}
         for folder, folders, names in os.walk(root, onerror=_refuse):
             folders.sort()
             for name in sorted(names):
@@ -55,8 +55,12 @@ class ImageFolder(Source):
                 if known is None:
                     others += 1
                 elif files.setdefault(known[0], {}).setdefault(known[1], path) != path:
-                    repeated.setdefault(known[0], []).append(RepeatedFile(known[0], path))
-        return [one for key in sorted(files) for one in (FolderSample(key, files[key]), *repeated.get(key, []))], others
+                    left_out.setdefault(known[0], []).append(UnusedFile(known[0], path, SAME_NAME, path.name))
+        for key, of_key in files.items():
+            for suffix in unused_images(of_key) if is_whole(set(of_key)) else []:
+                unused = UnusedFile(key, of_key.pop(suffix), UNUSED, f"not its {suffix}")
+                left_out.setdefault(key, []).append(unused)
+        return [one for key in sorted(files) for one in (FolderSample(key, files[key]), *left_out.get(key, []))], others
 
 
 def _refuse(error: OSError) -> None:
@@ -95,14 +99,16 @@ class FolderSample(ListedSample):
 
 
 @dataclass(frozen=True, eq=False)
-class RepeatedFile(ListedSample):
-    """A file beside another one of the same key and suffix: ``1.jpg`` beside ``1.JPG``."""
+class UnusedFile(ListedSample):
+    """A file beside another one of its key that is used: ``1.jpg`` beside ``1.JPG`` or ``1.png``. It is not read."""
 
     key: str
     path: Path
+    kind: str
+    detail: str
 
     def stamp(self) -> str:
         return FolderFiles(Path()).stamp(str(self.path))
 
     def pairs(self) -> SkippedPair:
-        return skipped(self.key, SAME_NAME, self.path.name)
+        return skipped(self.key, self.kind, self.detail)

@@ -21,7 +21,13 @@ MOST_BYTES = 1 << 28
 """Most bytes of one file. A larger file is no image or caption, and is not read."""
 _MOST_HEADER_BYTES = 1 << 20
 _PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x5d\0\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
-_CURL = {6: "there is no such host", 7: "no connection", 22: "the server answers with an error", 28: "it took too long"}
+_CURL = {
+    3: "no URL is written so; a blank in one is written %20",
+    6: "there is no such host",
+    7: "no connection",
+    22: "the server answers with an error",
+    28: "it took too long",
+}
 
 
 class TarFile(NamedTuple):

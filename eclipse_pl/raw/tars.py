@@ -8,11 +8,11 @@ KEY.negative.png (or .jpg ...)   optional: hard negative, the image of a caption
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
-import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from pathlib import Path
 from eclipse_pl.data.manifest import SkippedPair
 from eclipse_pl.raw.names import IMAGES
 from eclipse_pl.raw.pairs import RawPair, pairs_of
-from eclipse_pl.raw.reasons import skipped
+from eclipse_pl.raw.reasons import UNUSED, skipped
 from eclipse_pl.raw.remote_file import state_of
 from eclipse_pl.raw.source import Listing, Part, Reading, Source
 from eclipse_pl.raw.tar_files import source_sha256
@@ -30,6 +30,7 @@ from eclipse_pl.raw.texts import NoPairError, about_of
 
 SECONDS = 20
 """Timeout of a request."""
+NEGATIVES = tuple(f"negative.{suffix}" for suffix in IMAGES)
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class TarPart(Part):
             with urllib.request.urlopen(urllib.request.Request(self.tar, method="HEAD"), timeout=SECONDS) as answer:
                 stamp = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
                 return f"{answer.headers.get('Content-Length')} bytes, {stamp}" if stamp else ""
-        except (OSError, ValueError, urllib.error.URLError):
+        except (OSError, ValueError, http.client.HTTPException):
             return ""
 
     def sha256(self) -> str:
@@ -94,7 +95,12 @@ class TarReading(Reading):
 
     def __iter__(self) -> Iterator[list[RawPair] | SkippedPair]:
         for sample in self._samples:
-            yield sample if isinstance(sample, SkippedPair) else sample_pairs(sample)
+            if isinstance(sample, SkippedPair):
+                yield sample
+                continue
+            yield (found := sample_pairs(sample))
+            if not isinstance(found, SkippedPair):  # otherwise the reason is that of all files of the key
+                yield from (skipped(sample.key, UNUSED, f"not its {suffix}") for suffix in unused_images(sample.files))
 
     @property
     def position(self) -> int:  # type: ignore[override]
@@ -112,12 +118,18 @@ class TarReading(Reading):
 def sample_pairs(sample: TarSample) -> list[RawPair] | SkippedPair:
     """Return one pair per caption of a sample with an image, or the reason why there is none."""
     image = next(sample.files[suffix] for suffix in IMAGES if suffix in sample.files)
-    negative = next((content for suffix in IMAGES if (content := sample.files.get(f"negative.{suffix}")) is not None), None)
+    negative = next((sample.files[suffix] for suffix in NEGATIVES if suffix in sample.files), None)
     try:
         about = about_of(sample.files.get("json"))
     except NoPairError as error:
         return skipped(sample.key, error.kind, error.detail)
     return pairs_of(sample.key, image, about, sample.files.get("txt"), negative)
+
+
+def unused_images(suffixes: Iterable[str]) -> list[str]:
+    """The suffixes of the images and negatives of a key that a pair does not get, because it gets others."""
+    held = set(suffixes)
+    return sorted(suffix for kinds in (IMAGES, NEGATIVES) for suffix in [one for one in kinds if one in held][1:])
 
 
 def _counted(tar: str) -> int | None:
