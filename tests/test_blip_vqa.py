@@ -93,10 +93,10 @@ def test_tokens_attend_within_their_question_only() -> None:
 def test_vocabularies_without_the_tokens_are_refused(tmp_path: Path) -> None:
     without = tiny_blip(tmp_path / "without", extra_tokens=1)
     with pytest.raises(ValueError, match=r"no embedding for \[ENC\] \(id \d+\): set enc_token to hf"):
-        BlipVqaScorer(str(without), resolution=32).score([tiny_image()], [prompt(phrases=("a bench",))])
+        BlipVqaScorer(str(without), resolution=32).require_ready()
     (without / "tokenizer.json").write_text((without / "tokenizer.json").read_text().replace('"yes"', '"yeah"'))
     with pytest.raises(ValueError, match="no tokens 'yes' and 'no'"):
-        BlipVqaScorer(str(without), enc_token="hf", resolution=32).score([tiny_image()], [prompt(phrases=("a bench",))])
+        BlipVqaScorer(str(without), enc_token="hf", resolution=32).require_ready()
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_vocabularies_without_the_tokens_are_refused(tmp_path: Path) -> None:
 def test_bad_options(folder: Path, wrong: dict[str, Any], match: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(ValueError, match=match):
-        BlipVqaScorer(str(folder), **wrong).score([tiny_image()], [prompt(phrases=("a bench",))])
+        BlipVqaScorer(str(folder), **wrong).require_ready()
 
 
 def test_speed_row(tmp_path: Path, folder: Path) -> None:

@@ -60,9 +60,15 @@ def test_the_processor_may_lie_elsewhere(folder: Path, tmp_path: Path) -> None:
     for file in ("config.json", "model.safetensors"):
         shutil.copy(folder / file, weights)
     expected = PickScorer(str(folder), device="cpu").score(IMAGES, PROMPTS)
-    assert PickScorer(str(weights), str(processor), device="cpu").score(IMAGES, PROMPTS) == expected
+    elsewhere = PickScorer(str(weights), str(processor), device="cpu")
+    elsewhere.require_ready()
+    assert elsewhere.score(IMAGES, PROMPTS) == expected
+    assert elsewhere.version == PickScorer(str(folder), device="cpu").version.replace("tiny-clip", "weights")
     with pytest.raises(ValueError, match="has no AutoTokenizer that can be loaded"):
-        PickScorer(str(weights), device="cpu").score(IMAGES, PROMPTS)
+        PickScorer(str(weights), device="cpu").require_ready()
+    other = Path(shutil.copytree(processor, tmp_path / "other"))
+    (other / "processor_config.json").write_text((other / "processor_config.json").read_text().replace("32", "28"))
+    assert PickScorer(str(weights), str(other), device="cpu").version != elsewhere.version
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,21 @@ import torch
 
 from eclipse_pl.model_folder import find_weights, sha256_of_all
 from eclipse_pl.scorers.blip_vqa import BlipVqaScorer
+from eclipse_pl.scorers.depth import DptDepth
+from eclipse_pl.scorers.feature_extractors import DinoFeatures
+from eclipse_pl.scorers.pick_score import PickScorer
 from eclipse_pl.scorers.scorer import Score
-from tests.helpers.tiny_scorers import broken_image, prompt, tiny_blip, tiny_image
+from eclipse_pl.scorers.vlm import VisionLanguageModel
+from tests.helpers.tiny_scorers import (
+    broken_image,
+    prompt,
+    tiny_blip,
+    tiny_clip,
+    tiny_dino,
+    tiny_dpt,
+    tiny_image,
+    tiny_qwen,
+)
 
 PROMPT = prompt(phrases=("a green bench", "a blue bowl"))
 
@@ -90,6 +103,28 @@ def test_version_names_weights_and_options(folder: Path, copy: Path) -> None:
     assert blip_scorer(folder, precision="bfloat16").version.count("bfloat16") == 1
     other = tiny_blip(copy, extra_tokens=3)
     assert hash_of(other) != hash_of(folder)
+
+
+NETWORKS: list[tuple[Any, Any, dict[str, bool]]] = [
+    (BlipVqaScorer, tiny_blip, {"tokenizer_config.json": True, "preprocessor_config.json": False}),
+    (PickScorer, tiny_clip, {"tokenizer.json": True, "processor_config.json": True, "README.md": False}),
+    (VisionLanguageModel, tiny_qwen, {"processor_config.json": True, "chat_template.jinja": True}),
+    (DptDepth, tiny_dpt, {"preprocessor_config.json": True, "tokenizer_config.json": False}),
+    (DinoFeatures, tiny_dino, {"preprocessor_config.json": False}),
+]
+
+
+@pytest.mark.parametrize(("kind", "write", "files"), NETWORKS, ids=[kind.__name__ for kind, _, _ in NETWORKS])
+def test_version_names_the_files_that_prepare_the_input(kind: Any, write: Any, files: dict[str, bool], tmp_path: Path) -> None:
+    """Another crop, vocabulary or chat template gives other scores by the same weights. A recipe reads none of them."""
+    where = write(tmp_path / "tiny")
+    whole = kind(str(where), device="cpu").version
+    for name, read in files.items():
+        before = (where / name).read_bytes() if (where / name).exists() else b""
+        (where / name).write_bytes(before + b"\n")
+        assert (kind(str(where), device="cpu").version != whole) is read, name
+        (where / name).write_bytes(before) if before else (where / name).unlink()
+    assert kind(str(where), device="cpu").version == whole
 
 
 def test_hub_id_is_read_from_the_cache(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +227,7 @@ def test_a_folder_without_tokenizer(copy: Path) -> None:
         ValueError,
         match=r"has no AutoTokenizer that can be loaded \(none of tokenizer\.json.*processor into this folder",
     ):
-        one_score(copy)
+        blip_scorer(copy).require_ready()
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_models_that_do_not_chat(folder: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(folder, tmp_path / "tiny-qwen"))
     (copy / "chat_template.jinja").unlink()
     with pytest.raises(ValueError, match=r"has no chat template\. Use an instruction-tuned model"):
-        VqaScorer(str(copy), device="cpu").score([tiny_image()], [prompt()])
+        VqaScorer(str(copy), device="cpu").require_ready()
     blip = tiny_blip(tmp_path / "tiny-blip")
     with pytest.raises(ValueError, match=r"holds BlipForQuestionAnswering, and this scorer works with .* or \d+ others"):
         VqaScorer(str(blip), device="cpu").score([tiny_image()], [prompt()])

@@ -93,17 +93,22 @@ class BlipVqa(PretrainedNetwork):
     """BLIP's three parts: image encoder, question encoder (attends to the image), answer decoder (attends to the question)."""
 
     classes = ("BlipForQuestionAnswering",)
+    reads = ("tokenizer",)  # pixels are prepared by `squashed`
 
     def __init__(self, path: str, enc_token: str, resolution: int, **options: Any) -> None:
         super().__init__(path, **options)
         self.enc_token, self.resolution = enc_token, resolution
 
-    def build(self) -> Any:
-        model = super().build()
-        patch = model.config.vision_config.patch_size
+    def require_ready(self) -> None:
+        super().require_ready()
+        patch = self.config.vision_config.patch_size
         if self.resolution < patch or self.resolution % patch:
             raise ValueError(f"resolution is {self.resolution}; {self.name} has patches of {patch} pixels: choose a multiple.")
-        return model
+        _ = self.yes_no, self.first_token
+
+    def build(self) -> Any:
+        self.require_ready()
+        return super().build()
 
     @cached_property
     def yes_no(self) -> list[int]:
@@ -111,6 +116,17 @@ class BlipVqa(PretrainedNetwork):
         if self.tokenizer.unk_token_id in ids:
             raise ValueError(f"The tokenizer in {self.folder} has no tokens 'yes' and 'no', which BLIP answers with.")
         return ids
+
+    @cached_property
+    def first_token(self) -> int | None:
+        """[ENC], or None for the tokenizer's own token."""
+        if self.enc_token == "hf":
+            return None
+        # the original code adds [DEC] and then [ENC] to BERT's vocabulary
+        config = self.config.text_config
+        if config.bos_token_id + 1 >= config.vocab_size:
+            raise ValueError(f"{self.folder} has no embedding for [ENC] (id {config.bos_token_id + 1}): set enc_token to hf.")
+        return int(config.bos_token_id + 1)
 
     def probability_of_yes(self, images: list[Image.Image], questions: list[list[str]]) -> list[list[float]]:
         """Return P(yes) / (P(yes) + P(no)) of every question about every image."""
@@ -142,14 +158,8 @@ class BlipVqa(PretrainedNetwork):
 
     def tokens(self, question: str) -> Int[Tensor, " length"]:
         ids = torch.tensor(self.tokenizer(question, truncation=True, max_length=MAX_TOKENS).input_ids)
-        if self.enc_token == "official":
-            # the original code adds [DEC] and then [ENC] to BERT's vocabulary
-            config = self.model.config.text_config
-            if config.bos_token_id + 1 >= config.vocab_size:
-                raise ValueError(
-                    f"{self.folder} has no embedding for [ENC] (id {config.bos_token_id + 1}): set enc_token to hf."
-                )
-            ids[0] = config.bos_token_id + 1
+        if self.first_token is not None:
+            ids[0] = self.first_token
         return ids
 
 

@@ -18,6 +18,7 @@ class DptDepth(PretrainedNetwork):
     """
 
     classes = ("DPTForDepthEstimation",)
+    reads = ("image_processor",)
     unused = r"neck\.fusion_stage\.layers\.0\.residual_layer1\."  # the first layer reads no residual; Intel's weights lack it
 
     def nearness(self, images: list[Image.Image]) -> list[Float[Tensor, "height width"]]:

@@ -116,6 +116,7 @@ class Owlv2(Detector):
     """OWLv2 (``google/owlv2-base-patch16-ensemble``). It gives every object many boxes and needs the suppression."""
 
     classes = ("Owlv2ForObjectDetection",)
+    reads = ("both",)
 
     def __init__(self, path: str, threshold: float = 0.2, nms_iou: float = 0.3, **options: Any) -> None:
         super().__init__(path, threshold, nms_iou, **options)

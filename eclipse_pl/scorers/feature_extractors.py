@@ -91,6 +91,7 @@ class RecipeFeatures(PretrainedNetwork, FeatureExtractor):
         **options: Those of PretrainedNetwork.
     """
 
+    reads = ()
     recipe: str
     """Preparation of the images, as the version names it."""
     mean: tuple[float, ...] = IMAGENET_MEAN

@@ -29,6 +29,7 @@ class Mask2Former(Detector):
     """
 
     classes = ("Mask2FormerForUniversalSegmentation",)
+    reads = ("image_processor",)
     unused = r"criterion\."  # for training only
 
     def __init__(self, path: str, threshold: float = 0.3, nms_iou: float = 1.0, **options: Any) -> None:

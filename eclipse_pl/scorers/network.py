@@ -6,6 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -14,7 +15,7 @@ import torch
 
 from eclipse_pl.arguments import one_of
 from eclipse_pl.device import free_memory, pick_device
-from eclipse_pl.model_folder import find_model_folder, find_weights, read_config, sha256_of_all
+from eclipse_pl.model_folder import find_model_folder, find_weights, read_config, sha256_of, sha256_of_all
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -23,6 +24,13 @@ FILES = (*TOKENIZER_FILES, "model.safetensors", "model-?????-of-?????.safetensor
 """Files downloaded from a repository of the hub: configs, tokenizer and weights, never pickles or code."""
 
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
+_TOKENIZER = (
+    *TOKENIZERS, "merges.txt", "tokenizer_config.json", "added_tokens.json", "special_tokens_map.json",
+    "chat_template.json", "chat_template.jinja",
+)  # fmt: skip
+_IMAGE_PROCESSOR = ("preprocessor_config.json", "processor_config.json")
+PROCESSOR_FILES = {"tokenizer": _TOKENIZER, "image_processor": _IMAGE_PROCESSOR, "both": (*_TOKENIZER, *_IMAGE_PROCESSOR)}
+"""Part of a processor -> files that its output depends on (crop, size, words), in transformers 4 and 5."""
 
 
 class ScorerNetwork(ABC):
@@ -83,6 +91,8 @@ class PretrainedNetwork(ScorerNetwork):
     """Pattern of tensors that a checkpoint may lack, because the scorer does not use them."""
     parts: Mapping[str, Any] = MappingProxyType({})
     """Further arguments of the class, such as parts of the network that are not built."""
+    reads: tuple[str, ...] = ("tokenizer", "image_processor")
+    """Attributes that it reads from the processor's folder, among `PROCESSOR_FILES`. Their files are part of the version."""
 
     def __init__(self, path: str, precision: Precision = "float32", device: str = "auto") -> None:
         super().__init__(device)
@@ -97,7 +107,15 @@ class PretrainedNetwork(ScorerNetwork):
     @property
     def version(self) -> str:
         precision = "" if self.precision == torch.float32 else f" {self.precision}".replace("torch.", "")
-        return f"{self.name} sha256-{sha256_of_all(find_weights(self.folder, 'model'))}{precision}"
+        return f"{self.name} sha256-{sha256_of_all(find_weights(self.folder, 'model'))}{self._processor_hash()}{precision}"
+
+    def _processor_hash(self) -> str:
+        """Name the files that prepare its input: other ones give other scores by the same weights."""
+        if not self.reads:
+            return ""
+        names = sorted({name for part in self.reads for name in PROCESSOR_FILES[part]})
+        files = [path for name in names if (path := self.processor_folder / name).is_file()]
+        return f" processor-{sha256(''.join(f'{path.name} {sha256_of(path)} ' for path in files).encode()).hexdigest()[:8]}"
 
     @cached_property
     def folder(self) -> Path:
@@ -106,9 +124,19 @@ class PretrainedNetwork(ScorerNetwork):
     def accepted(self) -> tuple[str, ...]:
         return self.classes
 
+    @cached_property
+    def config(self) -> Any:
+        """The model's config, with the defaults of its class, which is read without weights."""
+        import transformers
+
+        kind = getattr(transformers, class_in(self.folder, self.accepted())).config_class
+        return kind.from_pretrained(self.folder, local_files_only=True)
+
     def require_ready(self) -> None:
         class_in(self.folder, self.accepted())
         find_weights(self.folder, "model")
+        for part in self.reads:
+            getattr(self, part)
 
     def build(self) -> Any:
         import transformers

@@ -21,6 +21,8 @@ from eclipse_pl.scorers.scorer import Score
 class VisionLanguageModel(PretrainedNetwork):
     """Any ``AutoModelForImageTextToText`` with a chat template (``Qwen/Qwen3-VL-4B-Instruct``)."""
 
+    reads = ("both",)
+
     def accepted(self) -> tuple[str, ...]:
         from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as NAMES
 
