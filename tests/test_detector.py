@@ -15,11 +15,22 @@ from PIL import Image
 from torch import nn
 
 from eclipse_pl.prompts.prompt import Relation, Required
+from eclipse_pl.scorers.clip_towers import TransformersClip
 from eclipse_pl.scorers.depth import DptDepth
 from eclipse_pl.scorers.detections import Detection
 from eclipse_pl.scorers.detector import DetectorScorer
 from eclipse_pl.scorers.detectors import Detector, GroundingDino, Owlv2
-from tests.helpers.tiny_scorers import box, prompt, tiny_dpt, tiny_grounding_dino, tiny_image, tiny_owlv2
+from eclipse_pl.scorers.geneval import GenEvalScorer
+from eclipse_pl.scorers.mask2former import Mask2Former
+from tests.helpers.tiny_scorers import (
+    box,
+    prompt,
+    tiny_dpt,
+    tiny_grounding_dino,
+    tiny_image,
+    tiny_mask2former,
+    tiny_owlv2,
+)
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +147,30 @@ def test_prompts_that_cannot_be_scored(models: Path) -> None:
     assert "has no relation and no counted objects, which unidet_rules[tiny-dino] needs" in str(score(models, []).failure)
     inside = score(models, [], relation=Relation("cat", "inside", "box"))
     assert "has no relation among next to, on side of" in str(inside.failure) and "'inside'" in str(inside.failure)
-    with pytest.raises(ValueError, match=r"color/0000 contains 'behind', and unidet_rules\[tiny-dino\] has no depth model"):
-        score(models, [], relation=Relation("cat", "behind", "box"))
+    behind = score(models, [], relation=Relation("cat", "behind", "box"))
+    assert "has no relation without depth (it has 'behind', and the scorer's `depth` is null)" in str(behind.failure)
+
+
+def test_prompts_that_need_depth_are_refused_before_any_image_is_generated(models: Path) -> None:
+    near, behind = (prompt(relation=Relation("cat", name, "box")) for name in ("near", "behind"))
+    scorer = DetectorScorer(HandMade(models / "tiny-dino", []))
+    with pytest.raises(ValueError, match=r"color/0000 .* unidet_rules\[tiny-dino\] has no depth model: set .* `depth`"):
+        scorer.require_prompts([near, behind], 42)
+    scorer.require_prompts([near], 42)
+    DetectorScorer(scorer.detector, HandMadeDepth(str(models / "tiny-dpt"))).require_prompts([near, behind], 42)
+
+
+def test_nouns_that_are_no_class_of_the_detector(models: Path) -> None:
+    detector = Mask2Former(str(tiny_mask2former(models / "tiny-m2f")), device="cpu")
+    placed = [prompt(relation=Relation("couch", "near", noun)) for noun in ("dog", "kettle")]
+    counted = [prompt(required=(Required("couch", 1), Required(noun, 1))) for noun in ("dog", "kettle")]
+    clip = TransformersClip("nowhere")
+    for scorer, prompts in ((DetectorScorer(detector), placed), (GenEvalScorer(detector, clip), counted)):
+        scorer.require_prompts(prompts[:1], 42)
+        with pytest.raises(ValueError, match=r"color/0000 .*: tiny-m2f knows no 'kettle'; its classes are dog, mouse"):
+            scorer.require_prompts(prompts, 42)
+        assert [scorer.missing(one) for one in prompts] == [None, "nouns that the detector knows"]
+    assert "model" not in detector.__dict__
 
 
 def test_a_complex_prompt_without_a_known_relation_scores_nothing_and_stays_in_the_mean(models: Path) -> None:

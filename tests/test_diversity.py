@@ -26,7 +26,7 @@ from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.scorers.clip_towers import TransformersClip
 from eclipse_pl.scorers.diversity import distances_to_others, vendi
 from eclipse_pl.scorers.feature_extractors import ClipFeatures, CmmdFeatures, Dinov2Features
-from eclipse_pl.scorers.features import extract
+from eclipse_pl.scorers.features import extract, reference_features
 from eclipse_pl.text_to_image.text_to_image import TextToImage
 from eclipse_pl.world.features import WorldFeatures
 from eclipse_pl.world.prompt_source import WorldPrompts
@@ -162,6 +162,10 @@ def test_distances_that_have_too_few_images(tmp_path: Path) -> None:
     clip = CmmdFeatures(str(tiny_clip_vision(tmp_path / "clip")), device="cpu")
     with pytest.raises(ValueError, match="CMMD needs at least 2 images on either side: there are 9 generated and 1 reference"):
         bench(Cmmd(clip, folder)).require_ready()
+    cache = str(tmp_path / "features.safetensors")
+    reference_features(Path(cache), {"other.png": tiny_image(9)}, clip)
+    with pytest.raises(ValueError, match=r"features\.safetensors holds reference features of another hash of images"):
+        bench(Cmmd(clip, SceneImages(), cache)).require_ready()
 
 
 def similar(folder: Path, name: str = "means") -> SimilarityScorer:

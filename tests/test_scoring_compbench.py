@@ -16,6 +16,7 @@ from eclipse_pl.compbench.scorecard import score_name
 from eclipse_pl.compbench.scoring import Scoring
 from eclipse_pl.compbench.unit import units_of
 from eclipse_pl.prompts.load import load_prompts
+from eclipse_pl.prompts.parser import NoParser
 from eclipse_pl.prompts.prompt import Prompt, PromptSet
 from eclipse_pl.prompts.source import PromptFiles
 from eclipse_pl.scorers.atom_questions import atom_questions
@@ -122,3 +123,35 @@ def test_the_runner_joins_three_in_one(tmp_path: Path) -> None:
         "spatial": (0.5, 4), "action": (0.375, 6), "spatialaction": (0.5, 2),
     }  # fmt: skip
     assert card["failed"] == 0 and card["scores"]["spatial"]["complex"]["all"]["images"] == 6
+
+
+@pytest.mark.parametrize(
+    ("part", "categories", "match"),
+    [
+        ("attribute", ["color"], r"score of attribute \(part attribute\) .* leave out 6 of them, complex/0000 first"),
+        ("spatial", ["spatial"], r"score of spatial \(part spatial\) .* leave out 3 of them, .* Add 'complex' to its"),
+    ],
+)
+def test_parts_that_leave_out_complex_prompts_are_refused(
+    tmp_path: Path, part: str, categories: list[str], match: str
+) -> None:
+    """Before any image is generated: without these scores there would be no scorecard."""
+    write_compbench(tmp_path / "prompts", lines=2, parts=(2, 3, 1))
+    prompts = PromptFiles(str(tmp_path / "prompts"), categories=["complex", "spatial", "color"], parser=RuleParser())
+    scorers = [
+        Scoring(Even(name, 0.5, name != "spatial"), categories if name == part else ["complex"], name)
+        for name in ("attribute", "spatial", "clip")
+    ]
+    with pytest.raises(ValueError, match=match):
+        CompBench(prompts, scorers).run(Grey(), tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
+    CompBench(prompts, [*scorers, Scoring(Even(part, 0.5, part != "spatial"), ["complex"])]).require_ready()
+
+
+def test_a_scorer_that_could_score_nothing_is_refused(tmp_path: Path) -> None:
+    """Prompts without noun phrases, and BLIP: every row would fail, after all images are generated."""
+    (tmp_path / "prompts.txt").write_text("a red car\na blue boat\n")
+    prompts = PromptFiles(str(tmp_path / "prompts.txt"), "file", parser=NoParser())
+    with pytest.raises(ValueError, match=r"blip_vqa@480 could score none of its 2 prompts: .*'a red car'.* no noun phrases"):
+        CompBench(prompts, [Scoring(BlipVqaScorer("nowhere"))]).run(Grey(), tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
@@ -12,16 +12,15 @@ from typing import Any, Literal
 from filelock import FileLock
 
 from eclipse_pl.compbench.distribution import Distribution, Measured
-from eclipse_pl.compbench.generation import Step, generate_units
+from eclipse_pl.compbench.generation import bar, generate_units
 from eclipse_pl.compbench.ranks import Ranks
 from eclipse_pl.compbench.scorecard import VERSION, Card, read_card, rows_of, table_of, write_card, write_rows
-from eclipse_pl.compbench.scoring import Scoring, read_scores, score_units
+from eclipse_pl.compbench.scoring import Scoring, joined, read_scores, require_parts, score_units, shared_categories
 from eclipse_pl.compbench.unit import Unit, units_of
 from eclipse_pl.files import json_bytes, write_atomically
 from eclipse_pl.prompts.prompt import PromptSet
 from eclipse_pl.prompts.source import PromptSource
 from eclipse_pl.scorers.scorer import Scores
-from eclipse_pl.scorers.three_in_one import PARTS, three_in_one
 from eclipse_pl.text_to_image.text_to_image import TextToImage
 
 Phase = Literal["images", "scores"]
@@ -98,11 +97,12 @@ class CompBench:
             ValueError: An error shows before any image is generated.
         """
         prompts, units = self.units()
+        require_parts(self.scorers, units)
+        for scoring in self.scorers:  # before any network is fetched
+            scoring.require_scorable(units)
         for scoring in self.scorers:
             scoring.scorer.require_ready()
-            scoring.scorer.require_prompts(
-                list({unit.prompt.id: unit.prompt for unit in units if scoring.covers(unit)}.values())
-            )
+            scoring.scorer.require_prompts(scoring.prompts(units), self.seed)
         for measure in self.distribution:
             measure.require_enough(prompts, self.images_per_prompt)
         return prompts, units
@@ -177,7 +177,7 @@ class CompBench:
         scores: dict[str, Scores] = {}
         for scoring in self.scorers:
             scores.setdefault(scoring.scorer.name, {}).update(read_scores(units, scoring, folder, self.block))
-        scores |= self._joined(units, scores)
+        scores |= joined(self.scorers, units, scores)
         for one in measured:
             scores |= one.scores
         rows = rows_of(units, scores)
@@ -204,28 +204,12 @@ class CompBench:
         reports = {name: scorer.report(list(scores[name].values())) for name, scorer in named.items()}
         return {name: report for name, report in reports.items() if report}
 
-    def _joined(self, units: Sequence[Unit], scores: dict[str, Scores]) -> dict[str, Scores]:
-        """Join the scores of complex prompts to 3-in-1, if there are scorers of all three parts."""
-        parts = {scoring.part: scoring.scorer.name for scoring in self.scorers if scoring.part}
-        complex_prompts = list({unit.prompt.id: unit.prompt for unit in units if unit.prompt.subset in PARTS}.values())
-        if len(parts) < 3 or not complex_prompts:
-            return {}
-        seeds = [self.seed + sample for sample in range(self.images_per_prompt)]
-        attribute, spatial, clip = (scores[parts[part]] for part in ("attribute", "spatial", "clip"))
-        name = f"3_in_1[{parts['attribute']}, {parts['spatial']}, {parts['clip']}]"
-        return {name: three_in_one(complex_prompts, seeds, attribute, spatial, clip)}
-
 
 def distribution_of(measures: Sequence[Distribution], measured: Sequence[Measured]) -> dict[str, Any]:
     """Return ``distribution`` of the scorecard: numbers of all images together, and their protocols by the first name."""
     numbers = {name: number for one in measured for name, number in one.numbers.items()}
     protocols = {measure.names[0]: one.protocol for measure, one in zip(measures, measured, strict=True) if one.numbers}
     return {"distribution": {**numbers, "protocol": protocols}} if numbers else {}
-
-
-def shared_categories(one: Sequence[str], other: Sequence[str]) -> list[str]:
-    """Return the categories in both lists. An empty list means all."""
-    return [category for category in one or other or ["all"] if not other or category in other]
 
 
 def cut_prompts(text_to_image: TextToImage, prompts: PromptSet, folder: Path) -> int | None:
@@ -257,17 +241,3 @@ def claim(folder: Path, protocol: dict[str, Any]) -> str | None:
             f"{protocol[key]}). Results are never mixed: choose another folder."
         )
     return None
-
-
-@contextmanager
-def bar(text: str, total: int, ranks: Ranks, shown: bool) -> Iterator[Step]:
-    """Show a progress bar that counts each block of the first rank once for every rank."""
-    if not (shown and ranks.is_first):
-        yield lambda done: None
-        return
-    from rich.progress import Progress
-
-    with Progress(transient=False) as progress:
-        task = progress.add_task(text, total=total)
-        yield lambda done: progress.advance(task, done * ranks.count)
-        progress.update(task, completed=total)

@@ -18,7 +18,7 @@ from eclipse_pl.compbench.unit import Unit
 from eclipse_pl.prompts.prompt import PromptSet
 from eclipse_pl.scorers.distribution import cmmd, coverage, fid, kid
 from eclipse_pl.scorers.feature_extractors import CmmdFeatures, Dinov2Features, FeatureExtractor
-from eclipse_pl.scorers.features import Features, reference_features
+from eclipse_pl.scorers.features import Features, kept_features, reference_features
 
 
 class Distances(Distribution):
@@ -40,7 +40,7 @@ class Distances(Distribution):
         self, extractor: FeatureExtractor, reference: ReferenceImages, side: int | None = None, cache: str | None = None
     ) -> None:
         super().__init__(extractor, side)
-        self.reference, self.cache = reference, cache
+        self.reference, self._cache = reference, None if cache is None else Path(cache)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -61,12 +61,13 @@ class Distances(Distribution):
             dim = self.extractor.features([Image.new("RGB", (64, 64))]).shape[1]
         self.extractor.close()
         needed, words = self.demand(dim)
-        images, reference = len(prompts) * images_per_prompt, len(self.reference.load(prompts))
-        if min(images, reference) < needed:
+        images, reference = len(prompts) * images_per_prompt, self.reference.load(prompts)
+        if min(images, len(reference)) < needed:
             raise ValueError(
-                f"{words} at least {needed} images on either side: there are {images} generated and {reference} reference "
-                "images. Use more prompts or images_per_prompt, a larger reference, or no distribution."
+                f"{words} at least {needed} images on either side: there are {images} generated and {len(reference)} "
+                "reference images. Use more prompts or images_per_prompt, a larger reference, or no distribution."
             )
+        kept_features(self._cache, reference, self.extractor, self.side)
 
     def measure(self, units: Sequence[Unit], prompts: PromptSet, folder: Path, ranks: Ranks, size: int) -> Measured:
         generated = self.features(units, folder, ranks, size)
@@ -75,8 +76,7 @@ class Distances(Distribution):
         measured = Measured()
         if ranks.is_first:
             images = self.reference.load(prompts)
-            cache = None if self.cache is None else Path(self.cache)
-            reference = reference_features(cache, images, self.extractor, self.side)
+            reference = reference_features(self._cache, images, self.extractor, self.side)
             protocol = {
                 **self.identity,
                 "extractor": generated.extractor,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
@@ -34,3 +35,17 @@ def write_image(path: Path, image: Image.Image) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as partial:
         image.save(partial, "PNG")
+
+
+@contextmanager
+def bar(text: str, total: int, ranks: Ranks, shown: bool) -> Iterator[Step]:
+    """Show a progress bar that counts each block of the first rank once for every rank."""
+    if not (shown and ranks.is_first):
+        yield lambda done: None
+        return
+    from rich.progress import Progress
+
+    with Progress(transient=False) as progress:
+        task = progress.add_task(text, total=total)
+        yield lambda done: progress.advance(task, done * ranks.count)
+        progress.update(task, completed=total)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,8 +14,10 @@ from eclipse_pl.compbench.generation import Step
 from eclipse_pl.compbench.ranks import Ranks
 from eclipse_pl.compbench.unit import Unit, blocks
 from eclipse_pl.files import json_bytes, write_atomically
+from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.scorers.network_scorer import UNREADABLE
 from eclipse_pl.scorers.scorer import Score, Scorer, Scores
+from eclipse_pl.scorers.three_in_one import PARTS, three_in_one
 
 
 @dataclass
@@ -34,6 +36,57 @@ class Scoring:
 
     def covers(self, unit: Unit) -> bool:
         return (not self.categories or unit.prompt.category in self.categories) and self.scorer.covers(unit.prompt)
+
+    def prompts(self, units: Sequence[Unit]) -> list[Prompt]:
+        """Return the prompts that it scores, each once."""
+        return list({unit.prompt.id: unit.prompt for unit in units if self.covers(unit)}.values())
+
+    def require_scorable(self, units: Sequence[Unit]) -> None:
+        """Raise ValueError where every prompt lacks what the scorer needs, because every image would count as failed."""
+        prompts = self.prompts(units)
+        missing = [self.scorer.missing(prompt) for prompt in prompts]
+        if prompts and all(missing):
+            raise ValueError(
+                f"{self.scorer.name} could score none of its {len(prompts)} prompts: {prompts[0].id} ({prompts[0].text!r}), "
+                f"the first one, has no {missing[0]}. Read the prompts with another parser, or give the scorer other "
+                "categories, or remove it."
+            )
+
+
+def parts_of(scorers: Sequence[Scoring], units: Sequence[Unit]) -> tuple[dict[str, str], list[Prompt]]:
+    """Return the scorers' names by their parts of 3-in-1, and the complex prompts. Both are empty where it is not computed."""
+    parts: dict[str, str] = {scoring.part: scoring.scorer.name for scoring in scorers if scoring.part}
+    prompts = list({unit.prompt.id: unit.prompt for unit in units if unit.prompt.subset in PARTS}.values())
+    return (parts, prompts) if len(parts) == 3 and prompts else ({}, [])
+
+
+def require_parts(scorers: Sequence[Scoring], units: Sequence[Unit]) -> None:
+    """Raise ValueError where a part of 3-in-1 does not score all the complex prompts that it counts for."""
+    parts, prompts = parts_of(scorers, units)
+    for part, name in parts.items():
+        scored = {prompt.id for scoring in scorers if scoring.scorer.name == name for prompt in scoring.prompts(units)}
+        if lacking := [prompt for prompt in prompts if part in PARTS[prompt.subset] and prompt.id not in scored]:
+            raise ValueError(
+                f"3-in-1 needs a score of {name} (part {part}) for each complex prompt, and its categories leave out "
+                f"{len(lacking)} of them, {lacking[0].id} first. Add {lacking[0].category!r} to its categories, or set the "
+                "`part` of all scorers to null."
+            )
+
+
+def joined(scorers: Sequence[Scoring], units: Sequence[Unit], scores: Mapping[str, Scores]) -> dict[str, Scores]:
+    """Join the scores of complex prompts to 3-in-1, if there are scorers of all three parts."""
+    parts, prompts = parts_of(scorers, units)
+    if not parts:
+        return {}
+    seeds = list(dict.fromkeys(unit.seed for unit in units))
+    attribute, spatial, clip = (scores[parts[part]] for part in ("attribute", "spatial", "clip"))
+    name = f"3_in_1[{parts['attribute']}, {parts['spatial']}, {parts['clip']}]"
+    return {name: three_in_one(prompts, seeds, attribute, spatial, clip)}
+
+
+def shared_categories(one: Sequence[str], other: Sequence[str]) -> list[str]:
+    """Return the categories in both lists. An empty list means all."""
+    return [category for category in one or other or ["all"] if not other or category in other]
 
 
 def score_units(units: Sequence[Unit], scoring: Scoring, folder: Path, ranks: Ranks, size: int, step: Step) -> None:

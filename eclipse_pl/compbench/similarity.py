@@ -27,6 +27,8 @@ class SimilarityScorer(NetworkScorer):
         batch_size: Images scored at a time.
     """
 
+    needs_reference = True
+
     def __init__(self, extractor: FeatureExtractor, reference: PromptImages, batch_size: int = 32) -> None:
         super().__init__([extractor], batch_size)
         self.extractor, self.reference = extractor, reference
@@ -40,7 +42,7 @@ class SimilarityScorer(NetworkScorer):
     def version(self) -> str:
         return f"{self.extractor.version}, reference {self.reference.identity}"
 
-    def require_prompts(self, prompts: Sequence[Prompt]) -> None:
+    def require_prompts(self, prompts: Sequence[Prompt], seed: int) -> None:
         for prompt in prompts:
             self.reference.images_of(prompt)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
@@ -72,15 +73,26 @@ class DetectorScorer(NetworkScorer):
         if prompt.relation is None:
             # The official script scores a complex prompt of place with an unknown relation as 0.
             placed = prompt.category == "complex" and self.covers(prompt)
-            return None if prompt.required or placed else "relation and no counted objects"
-        if prompt.relation.name not in RELATIONS:
+            if not prompt.required and not placed:
+                return "relation and no counted objects"
+        elif prompt.relation.name not in RELATIONS:
             return f"relation among {', '.join(RELATIONS)} (it has {prompt.relation.name!r})"
-        if prompt.relation.name in DEPTH and self.depth is None:
-            raise ValueError(
-                f"Prompt {prompt.id} contains {prompt.relation.name!r}, and {self.name} has no depth model: set the scorer's "
-                "`depth` (eclipse_pl.scorers.depth.DptDepth)."
-            )
-        return None
+        elif self._lacks_depth(prompt):
+            return f"relation without depth (it has {prompt.relation.name!r}, and the scorer's `depth` is null)"
+        return "nouns that the detector knows" if self.detector.refusal(_nouns(prompt)) else None
+
+    def _lacks_depth(self, prompt: Prompt) -> bool:
+        return self.depth is None and prompt.relation is not None and prompt.relation.name in DEPTH
+
+    def require_prompts(self, prompts: Sequence[Prompt], seed: int) -> None:
+        for prompt in prompts:
+            if self._lacks_depth(prompt):
+                raise ValueError(
+                    f"Prompt {prompt.id} ({prompt.text!r}) asks which object is nearer, and {self.name} has no depth model: "
+                    "set the scorer's `depth` (eclipse_pl.scorers.depth.DptDepth), or give it other categories."
+                )
+            if refusal := self.detector.refusal(_nouns(prompt)):
+                raise ValueError(f"Prompt {prompt.id} ({prompt.text!r}): {refusal}")
 
     def score_batch(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
         found = self.detector.detect(images, [_nouns(prompt) for prompt in prompts])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -46,6 +47,10 @@ class Detector(PretrainedNetwork):
             if rows := [i for i, image in enumerate(images) if image.size == size and nouns[i]]:
                 found.update(zip(rows, self.find([images[i] for i in rows], [nouns[i] for i in rows]), strict=True))
         return [suppress(detections, self.nms_iou) for detections in found.values()]
+
+    def refusal(self, nouns: Sequence[str]) -> str | None:
+        """Say which of the nouns it cannot find. Detectors that find objects by name know all."""
+        return None
 
     @abstractmethod
     def find(self, images: list[Image.Image], nouns: list[list[str]]) -> list[list[Detection]]:

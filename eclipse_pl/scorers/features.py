@@ -89,25 +89,40 @@ def reference_features(
     Raises:
         ValueError: The cache has another protocol or other images, or an image cannot be read.
     """
-    source = images_hash(sources)
-    if cache is not None and cache.is_file():
-        kept = Features.load(cache)
-        found = (kept.extractor, kept.preparation, kept.source)
-        wanted = (extractor.version, _preparation(side), source)
-        for part, saved, asked in zip(("extractor", "preparation", "hash of images"), found, wanted, strict=True):
-            if saved != asked:
-                raise ValueError(
-                    f"{cache} holds reference features of another {part}: {saved}, and this run needs {asked}. Their scores "
-                    "are not comparable: choose another file, or remove this one."
-                )
+    if (kept := kept_features(cache, sources, extractor, side)) is not None:
         return kept
     features, unreadable = extract(sources, extractor, side, batch_size)
     if unreadable:
         raise unreadable_reference(unreadable)
-    features = replace(features, source=source)
+    features = replace(features, source=images_hash(sources))
     if cache is not None:
         features.save(cache)
     return features
+
+
+def kept_features(
+    cache: Path | None,
+    sources: Mapping[str, Path | Image.Image],
+    extractor: FeatureExtractor,
+    side: int | None = None,
+) -> Features | None:
+    """Load the features of the reference images from ``cache``, or return None where there is no such file.
+
+    Raises:
+        ValueError: The cache has another protocol or other images.
+    """
+    if cache is None or not cache.is_file():
+        return None
+    kept = Features.load(cache)
+    found = (kept.extractor, kept.preparation, kept.source)
+    wanted = (extractor.version, _preparation(side), images_hash(sources))
+    for part, saved, asked in zip(("extractor", "preparation", "hash of images"), found, wanted, strict=True):
+        if saved != asked:
+            raise ValueError(
+                f"{cache} holds reference features of another {part}: {saved}, and this run needs {asked}. Their scores "
+                "are not comparable: choose another file, or remove this one."
+            )
+    return kept
 
 
 def unreadable_reference(reasons: Mapping[str, str]) -> ValueError:

@@ -64,10 +64,17 @@ class GenEvalScorer(NetworkScorer):
         return f"{super().version}, confidence {self.confidence:g}, counting {self.counting_confidence:g}"
 
     def missing(self, prompt: Prompt) -> str | None:
-        return None if prompt.required else "required objects"
+        if not prompt.required:
+            return "required objects"
+        return "nouns that the detector knows" if self.detector.refusal(_nouns(prompt)) else None
+
+    def require_prompts(self, prompts: Sequence[Prompt], seed: int) -> None:
+        for prompt in prompts:
+            if refusal := self.detector.refusal(_nouns(prompt)):
+                raise ValueError(f"Prompt {prompt.id} ({prompt.text!r}): {refusal}")
 
     def score_batch(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
-        nouns = [list(dict.fromkeys(entry.noun for entry in (*p.required, *p.excluded))) for p in prompts]
+        nouns = [_nouns(prompt) for prompt in prompts]
         found = self.detector.detect(images, nouns)
         scores = []
         for image, prompt, asked, detections in zip(images, prompts, nouns, found, strict=True):
@@ -93,6 +100,10 @@ class GenEvalScorer(NetworkScorer):
         texts = [template.format(colour=colour, noun=noun) for colour in COLOURS for template in TEMPLATES]
         embeddings = F.normalize(self.clip.embed_texts(texts), dim=1)
         return F.normalize(embeddings.unflatten(0, (len(COLOURS), len(TEMPLATES))).mean(1), dim=1)
+
+
+def _nouns(prompt: Prompt) -> list[str]:
+    return list(dict.fromkeys(entry.noun for entry in (*prompt.required, *prompt.excluded)))
 
 
 def cut_out(image: Image.Image, found: Detection) -> Image.Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -37,16 +38,21 @@ class Mask2Former(Detector):
 
     @cached_property
     def labels(self) -> dict[str, int]:
-        return {name.lower(): number for number, name in self.model.config.id2label.items()}
+        return {name.lower(): number for number, name in self.config.id2label.items()}
 
     def label(self, noun: str) -> int:
-        for name in (noun, OTHER_NAMES.get(noun, noun)):
-            if name in self.labels:
-                return self.labels[name]
-        raise ValueError(
-            f"{self.name} knows no {noun!r}; its classes are {', '.join(sorted(self.labels))}. For other objects use a "
-            "detector that finds objects by name (eclipse_pl.scorers.detectors)."
-        )
+        if refusal := self.refusal([noun]):
+            raise ValueError(refusal)
+        return self.labels[noun if noun in self.labels else OTHER_NAMES[noun]]
+
+    def refusal(self, nouns: Sequence[str]) -> str | None:
+        for noun in nouns:
+            if noun not in self.labels and OTHER_NAMES.get(noun) not in self.labels:
+                return (
+                    f"{self.name} knows no {noun!r}; its classes are {', '.join(sorted(self.labels))}. For other objects use "
+                    "a detector that finds objects by name (eclipse_pl.scorers.detectors)."
+                )
+        return None
 
     def find(self, images: list[Image.Image], nouns: list[list[str]]) -> list[list[Detection]]:
         asked = [{self.label(noun): noun for noun in of_image} for of_image in nouns]

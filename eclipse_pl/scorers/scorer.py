@@ -43,6 +43,9 @@ class Scorer(ABC):
     one_image_a_prompt: bool = False
     """Whether it compares with another model's image of the prompt, so that a benchmark must have one image of each."""
 
+    needs_reference: bool = False
+    """Whether it compares with reference images by the prompts' ids, which the captions of a calibration do not have."""
+
     @property
     @abstractmethod
     def name(self) -> str:
@@ -64,8 +67,11 @@ class Scorer(ABC):
     def require_ready(self) -> None:  # noqa: B027 (optional)
         """Raise ValueError for errors that show before any image is generated, such as another model class."""
 
-    def require_prompts(self, prompts: Sequence[Prompt]) -> None:  # noqa: B027 (optional)
-        """Raise ValueError where the scorer lacks what one of the prompts needs, such as a reference image."""
+    def require_prompts(self, prompts: Sequence[Prompt], seed: int) -> None:  # noqa: B027 (optional)
+        """Raise ValueError where the scorer lacks what one of the prompts needs, such as a reference image or depth.
+
+        ``seed`` is the seed of the first image of every prompt.
+        """
 
     @abstractmethod
     def score(self, images: Sequence[Image.Image], prompts: Sequence[Prompt | str]) -> list[Score]:
