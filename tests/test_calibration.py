@@ -11,12 +11,19 @@ import yaml
 from PIL import Image
 
 from eclipse_pl.__main__ import main
-from eclipse_pl.compbench.calibration import CONFUSES, TELLS, UNKNOWN, SwappedCaptions, separation
+from eclipse_pl.compbench.calibration import CONFUSES, NO_REFERENCE, TELLS, UNKNOWN, Calibration, SwappedCaptions, separation
+from eclipse_pl.compbench.compbench import CompBench
+from eclipse_pl.compbench.reference_images import SceneImages
+from eclipse_pl.compbench.scoring import Scoring
+from eclipse_pl.compbench.similarity import SimilarityScorer
 from eclipse_pl.compbench.true_images import SWAPPED, CocoImages, WorldImages, read_caption
 from eclipse_pl.prompts.prompt import Prompt, Relation, Required
+from eclipse_pl.world.features import WorldFeatures
+from eclipse_pl.world.prompt_source import WorldPrompts
 from tests.helpers.compbench_folder import NOUNS
 from tests.helpers.real_data import RealData
 from tests.helpers.rule_parser import RuleParser
+from tests.helpers.scorers_for_images import MeanColour
 from tests.helpers.tiny_scorers import tiny_blip, tiny_grounding_dino
 
 S = "eclipse_pl.scorers"
@@ -147,6 +154,18 @@ def test_a_model_is_not_calibrated(tmp_path: Path, words: list[str], capsys: pyt
     given = ["--calibrate", WORLD, "--protocol", protocol(tmp_path, {"class_path": f"{H}.MeanColour"})]
     assert main(["benchmark", *given, *words, "--out", str(tmp_path / "out")]) == 2
     assert "--calibrate scores real images, not those of a model: leave out --prior" in capsys.readouterr().err
+
+
+def test_scorers_that_need_reference_images_are_left_out(tmp_path: Path) -> None:
+    """The references belong to the protocol's own prompts, of which a calibration has none."""
+    similar = SimilarityScorer(WorldFeatures("cpu"), SceneImages())
+    both = CompBench(WorldPrompts(), [Scoring(similar), Scoring(MeanColour())])
+    true_images = WorldImages(1)
+    card = Calibration(both, true_images).run(true_images, tmp_path, progress=False)
+    assert card["calibration"][similar.name] == {"images": 0, "verdict": NO_REFERENCE}
+    assert card["calibration"]["mean_colour"]["images"] > 0 and list(card["scores"]) == ["mean_colour"]
+    with pytest.raises(ValueError, match=r"similarity\[clip\] compare with reference images, and a calibration has captions"):
+        Calibration(CompBench(WorldPrompts(), [Scoring(similar)]), true_images)
 
 
 def test_scorers_whose_rules_apply_to_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,10 +13,11 @@ from PIL import Image
 
 from eclipse_pl.compbench.compbench import CompBench
 from eclipse_pl.compbench.scoring import Scoring
+from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.scorers.reward import PairScorer, RewardScorer, choice_of, final_score, winner
 from eclipse_pl.scorers.vlm import VisionLanguageModel
 from eclipse_pl.world.prompt_source import WorldPrompts
-from tests.helpers.scorers_for_images import Grey, MeanColour
+from tests.helpers.scorers_for_images import Grey, MeanColour, Random
 from tests.helpers.tiny_scorers import prompt, tiny_image, tiny_qwen
 
 
@@ -110,13 +111,21 @@ class Brightest:
         return [f"Image {1 if one > other else 2} is better." for one, other in levels]
 
 
+class Bright(Grey):
+    """The same, brighter."""
+
+    identity = {"text_to_image": "bright"}  # noqa: RUF012
+
+    def generate(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Image.Image]:
+        return super().generate(prompts, [seed + 8 for seed in seeds])
+
+
 def test_pairs_give_a_win_rate(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Grey images are brighter with the seed, so every image of a later seed wins."""
     prompts = WorldPrompts(2, ["colour"])
     CompBench(prompts, [Scoring(MeanColour())]).run(Grey(), tmp_path / "base", progress=False)
     pairs = PairScorer(str(folder), str(tmp_path / "base"), device="cpu")
     monkeypatch.setattr(pairs.vlm, "write", Brightest())
-    card = CompBench(prompts, [Scoring(pairs)], seed=50).run(Grey(), tmp_path / "ours", progress=False)
+    card = CompBench(prompts, [Scoring(pairs)]).run(Bright(), tmp_path / "ours", progress=False)
     cell = card["scores"]["wins_over_base[tiny-qwen]"]["colour"]["all"]
     assert (cell["mean"], cell["images"], cell["interval"]) == (1.0, 4, "Clopper-Pearson")
     darker = PairScorer(str(folder), str(tmp_path / "ours"), device="cpu")
@@ -125,10 +134,41 @@ def test_pairs_give_a_win_rate(folder: Path, tmp_path: Path, monkeypatch: pytest
     assert card["scores"]["wins_over_ours[tiny-qwen]"]["colour"]["all"]["mean"] == 0.0
 
 
+def test_references_of_other_seeds_or_prompts_are_refused(folder: Path, tmp_path: Path) -> None:
+    """Before any image is generated."""
+    prompts = WorldPrompts(2, ["colour"])
+    CompBench(prompts, [Scoring(MeanColour())]).run(Grey(), tmp_path / "base", progress=False)
+    pairs = [Scoring(PairScorer(str(folder), str(tmp_path / "base"), device="cpu"))]
+    CompBench(prompts, pairs).require_ready()
+    with pytest.raises(ValueError, match=r"base has seed 42, and this benchmark's has seed 50\. Pairs need equal seeds"):
+        CompBench(prompts, pairs, seed=50).run(Grey(), tmp_path / "ours", progress=False)
+    for others in (WorldPrompts(3, ["colour"]), WorldPrompts(2, ["colour"], seed=1)):
+        with pytest.raises(
+            ValueError, match=r"base has no image of prompt colour/.*Take the folder of a benchmark of the same"
+        ):
+            CompBench(others, pairs).run(Grey(), tmp_path / "ours", progress=False)
+    assert not (tmp_path / "ours").exists()
+
+
+def test_pairs_depend_on_the_references_images_and_not_on_its_other_scores(folder: Path, tmp_path: Path) -> None:
+    prompts, base = WorldPrompts(1, ["colour"]), tmp_path / "base"
+    CompBench(prompts, [Scoring(MeanColour())]).run(Grey(), base, progress=False)
+    version = PairScorer(str(folder), str(base), device="cpu").version
+    CompBench(prompts, [Scoring(MeanColour()), Scoring(Random())]).run(Grey(), base, progress=False)
+    assert "random" in (base / "rows.jsonl").read_text()
+    assert PairScorer(str(folder), str(base), device="cpu").version == version
+    image = next(base.rglob("*.png"))
+    tiny_image().save(image)
+    assert PairScorer(str(folder), str(base), device="cpu").version != version
+    image.unlink()
+    with pytest.raises(ValueError, match=r"1 reference images cannot be read, .*colour"):
+        PairScorer(str(folder), str(base), device="cpu").require_ready()
+
+
 def test_references_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"There is no .*rows\.jsonl: `reference` is the folder of a finished benchmark"):
         PairScorer(str(folder), str(tmp_path), device="cpu").require_ready()
-    row = {"id": "color/0000", "prompt": "a kite", "file": "a.png"}
+    row = {"id": "color/0000", "prompt": "a kite", "seed": 42, "file": "a.png"}
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps(row) + "\n")
     scorer = PairScorer(str(folder), str(tmp_path), precision="float32", device="cpu")

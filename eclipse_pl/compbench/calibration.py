@@ -24,6 +24,8 @@ from eclipse_pl.scorers.auc import auc
 TELLS = "tells true captions from swapped ones"
 CONFUSES = "prefers swapped captions"
 UNKNOWN = "cannot tell them apart with these images"
+NO_CAPTION = "its rules apply to no caption"
+NO_REFERENCE = "it compares with reference images, which captions do not have"
 
 
 class SwappedCaptions(PromptSource):
@@ -69,8 +71,8 @@ class Applicable(Scoring):
 class Calibration(CompBench):
     """Scores real images with their captions and with swapped ones, by the scorers of a protocol.
 
-    Of the protocol's scorers with one name the first is calibrated. Its prompts, categories, images per prompt and
-    distribution have no part in it.
+    Of the protocol's scorers with one name the first is calibrated, and those that need reference images are left out. Its
+    prompts, categories, images per prompt and distribution have no part in it.
 
     Args:
         protocol: The scorers, and the number of images that they score together.
@@ -82,8 +84,14 @@ class Calibration(CompBench):
         by_name: dict[str, Scoring] = {}
         for scoring in protocol.scorers:
             by_name.setdefault(scoring.scorer.name, Applicable(scoring.scorer))
-        super().__init__(SwappedCaptions(true_images, seed), list(by_name.values()), 1, protocol.seed, protocol.block)
-        self.idle: list[str] = []
+        scorers = [one for one in by_name.values() if not one.scorer.needs_reference]
+        self.idle = {name: NO_REFERENCE for name, one in by_name.items() if one.scorer.needs_reference}
+        if not scorers:
+            raise ValueError(
+                f"{', '.join(self.idle)} compare with reference images, and a calibration has captions alone. Name a scorer "
+                "that reads them."
+            )
+        super().__init__(SwappedCaptions(true_images, seed), scorers, 1, protocol.seed, protocol.block)
 
     def units(self) -> tuple[PromptSet, list[Unit]]:
         """List every image twice, once with each caption, and leave out the scorers whose rules apply to no caption.
@@ -95,11 +103,12 @@ class Calibration(CompBench):
         units = units_of(prompts, 1, self.seed)
         files = {unit.prompt.id: unit.file for unit in units}
         units = [replace(unit, file=files[unit.prompt.id.removesuffix(SWAPPED)]) for unit in units]
-        self.idle += [one.scorer.name for one in self.scorers if not any(map(one.covers, units))]
+        self.idle |= {one.scorer.name: NO_CAPTION for one in self.scorers if not any(map(one.covers, units))}
         self.scorers = [one for one in self.scorers if any(map(one.covers, units))]
         if not self.scorers:
+            without = [name for name, reason in self.idle.items() if reason == NO_CAPTION]
             raise ValueError(
-                f"The rules of {', '.join(self.idle)} apply to none of the {len(prompts) // 2} captions. Take "
+                f"The rules of {', '.join(without)} apply to none of the {len(prompts) // 2} captions. Take "
                 "more images, or other scorers."
             )
         return prompts, units
@@ -109,7 +118,7 @@ class Calibration(CompBench):
         rows = read_rows(folder / "rows.jsonl")
         card["calibration"] = {
             **{scoring.scorer.name: separation(rows, scoring.scorer.name) for scoring in self.scorers},
-            **{name: {"images": 0, "verdict": "its rules apply to no caption"} for name in self.idle},
+            **{name: {"images": 0, "verdict": reason} for name, reason in self.idle.items()},
         }
         write_card(folder / "scorecard.json", card)
         return card

@@ -11,8 +11,8 @@ from typing import Any
 
 from PIL import Image
 
-from eclipse_pl.model_folder import sha256_of
 from eclipse_pl.prompts.prompt import Prompt
+from eclipse_pl.scorers.features import images_hash
 from eclipse_pl.scorers.network_scorer import UNREADABLE
 from eclipse_pl.scorers.scorer import Score
 from eclipse_pl.scorers.vlm import VlmScorer
@@ -119,13 +119,14 @@ class PairScorer(WritingScorer):
 
     Args:
         path: Folder or hub id of the model.
-        reference: Folder of a finished benchmark of the same prompts, with one image each.
+        reference: Folder of a finished benchmark of the same prompts, with the same seed and one image each.
         question: What the model is asked about both images, with {} for the prompt: best the words of the model's card.
         max_tokens: Longest answer.
         **options: Those of VlmScorer.
     """
 
     one_image_a_prompt = True
+    needs_reference = True
 
     def __init__(self, path: str, reference: str, question: str = PAIRS, max_tokens: int = 512, **options: Any) -> None:
         super().__init__(path, question=question, max_tokens=max_tokens, **options)
@@ -137,15 +138,37 @@ class PairScorer(WritingScorer):
 
     @property
     def version(self) -> str:
-        return f"{super().version}, over {self.reference.name} sha256-{sha256_of(self.reference / 'rows.jsonl')}"
+        return f"{super().version}, over {self.reference.name} sha256-{self._identity}"
+
+    @cached_property
+    def _identity(self) -> str:
+        """Hash of what is compared: prompts, seeds and images. Further scores of the reference change no choice."""
+        return images_hash({json.dumps([id, text, seed]): path for id, (text, seed, path) in self.files.items()})
 
     def require_ready(self) -> None:
         super().require_ready()
-        _ = self.files
+        _ = self._identity
+
+    def require_prompts(self, prompts: Sequence[Prompt], seed: int) -> None:
+        for prompt in prompts:
+            text, found, _ = self.files.get(prompt.id, (None, None, None))
+            if text != prompt.text:
+                raise ValueError(
+                    f"{self._lacks(prompt)} Take the folder of a benchmark of the same prompts as `reference`, or give the "
+                    "scorer other categories."
+                )
+            if found != seed:
+                raise ValueError(
+                    f"The image of prompt {prompt.id} in {self.reference} has seed {found}, and this benchmark's has seed "
+                    f"{seed}. Pairs need equal seeds: set the benchmark's seed to {found}, or take another `reference`."
+                )
+
+    def _lacks(self, prompt: Prompt) -> str:
+        return f"{self.reference} has no image of prompt {prompt.id} ({prompt.text!r})."
 
     @cached_property
-    def files(self) -> dict[str, tuple[str, Path]]:
-        """The reference's prompts and images by the prompt's id.
+    def files(self) -> dict[str, tuple[str, int, Path]]:
+        """The reference's prompts, seeds and images by the prompt's id.
 
         Raises:
             ValueError: It is no finished benchmark, or has several images of a prompt.
@@ -153,13 +176,13 @@ class PairScorer(WritingScorer):
         path = self.reference / "rows.jsonl"
         if not path.is_file():
             raise ValueError(f"There is no {path}: `reference` is the folder of a finished benchmark.")
-        found: dict[str, tuple[str, Path]] = {}
+        found: dict[str, tuple[str, int, Path]] = {}
         with path.open(encoding="utf-8") as file:
             rows = [json.loads(line) for line in file]
         for row in rows:
             if row["id"] in found:
                 raise ValueError(f"{self.reference} has several images of prompt {row['id']}; pairs need one image a prompt.")
-            found[row["id"]] = row["prompt"], self.reference / row["file"]
+            found[row["id"]] = row["prompt"], row["seed"], self.reference / row["file"]
         return found
 
     def score_batch(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
@@ -167,9 +190,9 @@ class PairScorer(WritingScorer):
         asked: list[tuple[list[Image.Image], str]] = []
         places = []
         for place, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
-            text, path = self.files.get(prompt.id, ("", Path()))
+            text, _, path = self.files.get(prompt.id, (None, None, Path()))
             if text != prompt.text:
-                scores[place] = Score.failed(f"{self.reference} has no image of prompt {prompt.id} ({prompt.text!r}).")
+                scores[place] = Score.failed(self._lacks(prompt))
                 continue
             try:
                 with Image.open(path) as opened:
@@ -177,7 +200,7 @@ class PairScorer(WritingScorer):
             except UNREADABLE as error:
                 scores[place] = Score.failed(f"{path} cannot be read ({error}).")
                 continue
-            asked += [([image, other], text), ([other, image], text)]
+            asked += [([image, other], prompt.text), ([other, image], prompt.text)]
             places.append(place)
         answers = iter(self.write(asked))
         for place in places:
