@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 
 from eclipse_pl.prompts.prompt import Relation, Required
+from eclipse_pl.scorers.dependent_questions import QuestionScorer
 from eclipse_pl.scorers.scorer import Score
 from eclipse_pl.scorers.vlm import AtomScorer, VisionLanguageModel, VqaScorer
-from tests.helpers.tiny_scorers import prompt, tiny_blip, tiny_image, tiny_qwen
+from tests.helpers.tiny_scorers import prompt, qwen_tokenizer, tiny_blip, tiny_image, tiny_qwen
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +87,21 @@ def test_answers_that_are_no_tokens(folder: Path) -> None:
     assert len(vlm.token_ids(("Yes", " Yes", "yes"))) == 2
     with pytest.raises(ValueError, match=r"splits all of \('eleven', 'Eleven'\)"):
         vlm.token_ids(("eleven", "Eleven"))
+
+
+def test_answers_that_are_no_tokens_are_refused_before_any_image_is_generated(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    atoms = AtomScorer(str(folder), device="cpu")
+    atoms.require_prompts([prompt(category="numeracy", required=(Required("dog", 2),))], 42)
+    with pytest.raises(ValueError, match=r"splits all of \('11', ' 11'\), so it gives no probability"):
+        atoms.require_prompts([prompt(category="numeracy", required=(Required("dog", 11),))], 42)
+    splitting = qwen_tokenizer(words=())
+    for scorer in (VqaScorer(str(folder), device="cpu"), QuestionScorer(str(folder), device="cpu")):
+        scorer.require_ready()
+        monkeypatch.setattr(scorer.vlm.both, "tokenizer", splitting)
+        with pytest.raises(ValueError, match=r"splits all of \('Yes'"):
+            scorer.require_ready()
 
 
 def test_models_that_do_not_chat(folder: Path, tmp_path: Path) -> None:

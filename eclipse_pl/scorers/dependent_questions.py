@@ -43,6 +43,11 @@ class QuestionScorer(VlmScorer):
     def version(self) -> str:
         return f"{super().version}, {self.instruction}"
 
+    def require_ready(self) -> None:
+        super().require_ready()
+        for forms in FORMS.values():
+            self.vlm.token_ids(forms)
+
     def missing(self, prompt: Prompt) -> str | None:
         yes_or_no = prompt.questions and all(question.answer == YES for question in prompt.questions)
         return None if yes_or_no else "published yes-or-no questions"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from eclipse_pl.arguments import one_of
 from eclipse_pl.prompts.prompt import Prompt
-from eclipse_pl.scorers.atom_questions import VERSION, arithmetic_mean, atom_questions, geometric_mean
+from eclipse_pl.scorers.atom_questions import VERSION, Atom, arithmetic_mean, atom_questions, geometric_mean
 from eclipse_pl.scorers.network import Precision, PretrainedNetwork
 from eclipse_pl.scorers.network_scorer import NetworkScorer
 from eclipse_pl.scorers.scorer import Score
@@ -145,6 +145,10 @@ class VqaScorer(VlmScorer):
     def version(self) -> str:
         return f"{super().version}, {self.question}"
 
+    def require_ready(self) -> None:
+        super().require_ready()
+        self.vlm.token_ids(("Yes",))
+
     def score_batch(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
         questions = [self.question.replace("{}", prompt.text) for prompt in prompts]
         yes = self.probabilities([(image, asked, ("Yes",)) for image, asked in zip(images, questions, strict=True)])
@@ -177,12 +181,14 @@ class AtomScorer(VlmScorer):
     def missing(self, prompt: Prompt) -> str | None:
         return None if atom_questions(prompt) else "noun phrases, relation or counted objects"
 
+    def require_prompts(self, prompts: Sequence[Prompt], seed: int) -> None:
+        for answers in dict.fromkeys(_forms(atom) for prompt in prompts for atom in atom_questions(prompt)):
+            self.vlm.token_ids(answers)
+
     def score_batch(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
         atoms = [atom_questions(prompt) for prompt in prompts]
         asked = [
-            (image, atom.question, [*atom.answers, *(f" {answer}" for answer in atom.answers)])
-            for image, of_image in zip(images, atoms, strict=True)
-            for atom in of_image
+            (image, atom.question, _forms(atom)) for image, of_image in zip(images, atoms, strict=True) for atom in of_image
         ]
         probabilities = iter(self.probabilities(asked))
         scores = []
@@ -195,3 +201,8 @@ class AtomScorer(VlmScorer):
             means = {"geometric": geometric_mean(right), "arithmetic": arithmetic_mean(right)}
             scores.append(Score(means[self.mean], {"atoms": evidence, **means}))
         return scores
+
+
+def _forms(atom: Atom) -> tuple[str, ...]:
+    """Return the right answers as a model may write them: some tokenizers begin a word with a space."""
+    return *atom.answers, *(f" {answer}" for answer in atom.answers)
