@@ -12,6 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+LONGEST_NAME = 255
+"""The longest file name of common file systems, in bytes."""
+_INSIDE_A_LETTER = bytes(range(0x80, 0xC0))
+"""Bytes of UTF-8 that no letter begins with."""
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -29,8 +34,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def partial_path(path: Path) -> Path:
-    """A temporary name beside ``path`` that no other process has, on this node or on another."""
-    return path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
+    """A temporary name beside ``path`` that no other process has, on this node or on another.
+
+    Of a long name it has the end, by which `is_being_written` knows a file, after a hash that tells names of one end apart.
+    """
+    owner = f".{socket.gethostname()}-{os.getpid()}.partial"
+    name, room = os.fsencode(path.name), LONGEST_NAME - len(os.fsencode(owner))
+    if len(name) > room:
+        begin = hashlib.sha256(name).hexdigest()[:16]
+        name = begin.encode() + name[len(begin) - room :].lstrip(_INSIDE_A_LETTER)
+    return path.with_name(os.fsdecode(name) + owner)
 
 
 def is_being_written(partial: Path) -> bool:

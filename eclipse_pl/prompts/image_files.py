@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import re
 
+from eclipse_pl.files import LONGEST_NAME
 from eclipse_pl.prompts.prompt import Prompt
-
-LONGEST = 255
-"""The longest file name of common file systems, in bytes."""
 
 
 def image_file_name(prompt: Prompt, sample: int, images_per_prompt: int = 10) -> str:
@@ -29,6 +27,8 @@ def image_file_name(prompt: Prompt, sample: int, images_per_prompt: int = 10) ->
             "images with eclipse_pl."
         )
     name = f"{prompt.text}_{int(prompt.id.rpartition('/')[2]) * images_per_prompt + sample:06d}.png"
-    if len(name.encode()) > LONGEST:
-        raise ValueError(f"Prompt {prompt.id} is too long for a file name: {len(name.encode())} bytes, at most {LONGEST}.")
+    if len(name.encode()) > LONGEST_NAME:
+        raise ValueError(
+            f"Prompt {prompt.id} is too long for a file name: {len(name.encode())} bytes, at most {LONGEST_NAME}."
+        )
     return name

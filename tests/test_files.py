@@ -1,0 +1,46 @@
+"""Names of temporary files: short enough for a file system, and known as those of their process."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from eclipse_pl.compbench.generation import write_image
+from eclipse_pl.files import LONGEST_NAME, atomic_path, is_being_written, partial_path
+from eclipse_pl.prompts.image_files import image_file_name
+from eclipse_pl.prompts.prompt import Prompt
+from tests.helpers.tiny_scorers import tiny_image
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "字", "🙂"])
+@pytest.mark.parametrize("bytes_of_text", (200, 212, 224, 236, 244))
+def test_every_prompt_that_can_name_a_file_can_be_written(tmp_path: Path, letter: str, bytes_of_text: int) -> None:
+    text = letter * (bytes_of_text // len(letter.encode()))
+    path = tmp_path / image_file_name(Prompt("x/0000", "x", text), 0)
+    write_image(path, tiny_image())
+    assert [one.name for one in tmp_path.iterdir()] == [f"{text}_000000.png"]
+
+
+def test_the_longest_host_and_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "h" * 64)
+    for first in range(4):  # a letter of several bytes begins at each place
+        path = tmp_path / f"{'a' * first}{'字' * ((LONGEST_NAME - 4 - first) // 3)}.tar"
+        partial = partial_path(path)
+        assert len(os.fsencode(partial.name)) <= LONGEST_NAME and partial.name.encode().decode() == partial.name
+        assert is_being_written(partial) and partial.parent == tmp_path
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(b"")
+        path.unlink()
+
+
+def test_long_names_of_one_process_do_not_collide(tmp_path: Path) -> None:
+    one, other = (tmp_path / f"{first}{'a' * 250}.png" for first in "xy")
+    assert partial_path(one) != partial_path(other) and partial_path(one) == partial_path(one)
+
+
+def test_short_names_are_readable(tmp_path: Path) -> None:
+    name = f"0001.tar.{socket.gethostname()}-{os.getpid()}.partial"
+    assert partial_path(tmp_path / "0001.tar") == tmp_path / name
