@@ -51,8 +51,9 @@ class TrueImages(TextToImage):
 class CocoImages(TrueImages):
     """Images of MSCOCO, each with its first caption.
 
-    Scorers read in a caption its noun phrases, the first relation that T2I-CompBench's spatial rules know, between the two
-    nouns nearest to it, and the objects that it counts. Each scorer scores the captions that its rules apply to.
+    Scorers read in a caption its noun phrases, one relation, between the two nouns nearest to it, and the objects that it
+    counts. Of several relations, T2I-CompBench's rules read the one that comes first in their own list (`RELATIONS`). Each
+    scorer scores the captions that its rules apply to.
 
     Args:
         captions: MSCOCO's ``captions_val2017.json``, or that of another year.

@@ -17,7 +17,7 @@ RELATIONS_2D = (
     "on the top of",
     "on top of",
 )
-"""In the order in which T2I-CompBench's spatial score looks for them. The first one in the text counts."""
+"""In the order in which T2I-CompBench's spatial score looks for them. The first of the list that the text has counts."""
 RELATIONS_3D = ("in front of", "behind", "hidden by")
 NUMBERS = {"a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8}
 
@@ -29,7 +29,7 @@ def relation(parse: Parse, names: tuple[str, ...], nearest: bool = False) -> Rel
 
     Args:
         parse: The parse of the text.
-        names: The relations to look for. The first one in the text counts.
+        names: The relations to look for. The first of the list that the text has counts, wherever it stands in the text.
         nearest: Whether the relation is between the two nouns nearest to it, as in T2I-CompBench's complex category, or
             between the first noun and the last, as in its spatial categories.
 
