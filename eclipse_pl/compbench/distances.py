@@ -19,6 +19,7 @@ from eclipse_pl.prompts.prompt import PromptSet
 from eclipse_pl.scorers.distribution import cmmd, coverage, fid, kid
 from eclipse_pl.scorers.feature_extractors import CmmdFeatures, Dinov2Features, FeatureExtractor
 from eclipse_pl.scorers.features import Features, kept_features, reference_features
+from eclipse_pl.scorers.scorer import NOT_A_NUMBER
 
 
 class Distances(Distribution):
@@ -72,7 +73,10 @@ class Distances(Distribution):
     def measure(self, units: Sequence[Unit], prompts: PromptSet, folder: Path, ranks: Ranks, size: int) -> Measured:
         generated = self.features(units, folder, ranks, size)
         if not len(generated):
-            raise ValueError(f"None of the {len(units)} images in {folder} can be read, so {self.title} has no image at all.")
+            raise ValueError(
+                f"None of the {len(units)} images in {folder} can be read, so {self.title} has no image at all. Or "
+                f"{NOT_A_NUMBER}."
+            )
         measured = Measured()
         if ranks.is_first:
             images = self.reference.load(prompts)

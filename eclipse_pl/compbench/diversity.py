@@ -12,7 +12,7 @@ from eclipse_pl.prompts.prompt import PromptSet
 from eclipse_pl.scorers.diversity import DISTANCE, VENDI, distances_to_others, vendi
 from eclipse_pl.scorers.feature_extractors import FeatureExtractor
 from eclipse_pl.scorers.features import Features
-from eclipse_pl.scorers.scorer import Score, Scores
+from eclipse_pl.scorers.scorer import NOT_A_NUMBER, Score, Scores
 
 
 class Diversity(Distribution):
@@ -59,7 +59,7 @@ def scores_of(units: Sequence[Unit], features: Features) -> tuple[Scores, Scores
         if unit.file in rows:
             of_prompts.setdefault(unit.prompt.id, []).append(unit)
         else:
-            distances[unit.key] = numbers[unit.key] = Score.failed(f"{unit.file} cannot be read.")
+            distances[unit.key] = numbers[unit.key] = Score.failed(f"{unit.file} cannot be read, or {NOT_A_NUMBER}.")
     for of_prompt in of_prompts.values():
         if len(of_prompt) < 2:
             failed = Score.failed(f"{of_prompt[0].file} is the only readable image of its prompt.")

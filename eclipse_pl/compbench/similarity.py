@@ -12,6 +12,7 @@ from eclipse_pl.compbench.reference_images import PromptImages
 from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.scorers.feature_extractors import FeatureExtractor
 from eclipse_pl.scorers.features import Features, extract, unreadable_reference
+from eclipse_pl.scorers.finite import NotANumber
 from eclipse_pl.scorers.network_scorer import NetworkScorer
 from eclipse_pl.scorers.scorer import Score
 
@@ -48,7 +49,10 @@ class SimilarityScorer(NetworkScorer):
 
     def score_batch(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
         named = {f"{number:09d}": image for number, image in enumerate(images)}
-        generated = F.normalize(extract(named, self.extractor)[0].values.double(), dim=1)
+        features, failed = extract(named, self.extractor)
+        if failed:
+            raise NotANumber(next(iter(failed.values())))
+        generated = F.normalize(features.values.double(), dim=1)
         return [self._score(row, self._features_of(prompt)) for row, prompt in zip(generated, prompts, strict=True)]
 
     def _score(self, image: torch.Tensor, references: Features) -> Score:

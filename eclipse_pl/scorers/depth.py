@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from eclipse_pl.scorers.finite import require_finite
 from eclipse_pl.scorers.network import PretrainedNetwork
 
 
@@ -25,7 +26,8 @@ class DptDepth(PretrainedNetwork):
         """Return the inverse depth of every pixel, from 0 (the farthest of its image) to 1 (the nearest)."""
         pixels = self.image_processor(images=images, return_tensors="pt")["pixel_values"].to(self.device, self.precision)
         maps = []
-        for depth, image in zip(self.model(pixel_values=pixels).predicted_depth.float(), images, strict=True):
+        predicted = require_finite(self.model(pixel_values=pixels).predicted_depth.float())
+        for depth, image in zip(predicted, images, strict=True):
             spread = depth.max() - depth.min()
             scaled = (depth - depth.min()) / spread if spread > 0 else torch.zeros_like(depth)
             size = (image.height, image.width)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from eclipse_pl.scorers.detections import Box, Detection, suppress
+from eclipse_pl.scorers.finite import require_finite
 from eclipse_pl.scorers.network import PretrainedNetwork
 
 
@@ -65,9 +66,9 @@ class Detector(PretrainedNetwork):
         height: int,
     ) -> list[Detection]:
         """Label each box with its likeliest noun. ``boxes``: centre and size, as parts of ``width`` and ``height``."""
-        best, which = confidences.max(1)
+        best, which = require_finite(confidences).max(1)
         keep = best >= self.threshold
-        centre, size = boxes[keep].float().cpu().split(2, dim=1)
+        centre, size = require_finite(boxes[keep]).float().cpu().split(2, dim=1)
         corners = torch.cat([centre - size / 2, centre + size / 2], 1) * torch.tensor([width, height, width, height])
         return [
             Detection(nouns[label], confidence, Box(*box))

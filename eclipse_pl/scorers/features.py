@@ -16,6 +16,7 @@ from torch import Tensor, distributed
 from eclipse_pl.files import write_atomically
 from eclipse_pl.scorers.feature_extractors import FeatureExtractor
 from eclipse_pl.scorers.network_scorer import UNREADABLE
+from eclipse_pl.scorers.scorer import NOT_A_NUMBER
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +60,7 @@ class Features:
 def extract(
     sources: Mapping[str, Path | Image.Image], extractor: FeatureExtractor, side: int | None = None, batch_size: int = 32
 ) -> tuple[Features, dict[str, str]]:
-    """Return the features of all readable images, and the reason for each unreadable one.
+    """Return the features of all readable images, and the reason for each other one: unreadable, or features without numbers.
 
     Args:
         sources: Images by name. Their order does not matter.
@@ -71,7 +72,11 @@ def extract(
     rows: dict[str, Tensor] = {}
     with torch.inference_mode(), torch.autocast(extractor.load().type, enabled=False):
         for names, images in _batches(sources, side, batch_size, unreadable):
-            rows.update(zip(names, extractor.features(images).float().cpu(), strict=True))
+            for name, row in zip(names, extractor.features(images).float().cpu(), strict=True):
+                if row.isfinite().all():
+                    rows[name] = row
+                else:  # a comparison with NaN is false, so that precision and coverage would be 0
+                    unreadable[name] = NOT_A_NUMBER
     order = tuple(sorted(rows))
     values = torch.stack([rows[name] for name in order]) if rows else torch.zeros(0, 0)
     return Features(values, order, extractor.version, _preparation(side)), unreadable

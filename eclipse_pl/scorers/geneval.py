@@ -16,6 +16,7 @@ from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.scorers.clip_towers import ClipTowers
 from eclipse_pl.scorers.detections import Detection, best
 from eclipse_pl.scorers.detectors import Detector
+from eclipse_pl.scorers.finite import require_finite
 from eclipse_pl.scorers.geneval_rules import CONFIDENCE, COUNTING_CONFIDENCE, failures
 from eclipse_pl.scorers.network_scorer import NetworkScorer
 from eclipse_pl.scorers.scorer import Score
@@ -93,7 +94,7 @@ class GenEvalScorer(NetworkScorer):
     def colours(self, image: Image.Image, noun: str, objects: Sequence[Detection]) -> list[str]:
         """Return the likeliest of GenEval's ten colours for each object, with grey around it."""
         embeddings = F.normalize(self.clip.embed_images([cut_out(image, found) for found in objects]), dim=1)
-        return [COLOURS[i] for i in (embeddings @ self.colour_embeddings(noun).T).argmax(1).tolist()]
+        return [COLOURS[i] for i in require_finite(embeddings @ self.colour_embeddings(noun).T).argmax(1).tolist()]
 
     def colour_embeddings(self, noun: str) -> Float[Tensor, "colours dim"]:
         """Return CLIP's text embedding of each colour of a noun: the mean over templates."""

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from eclipse_pl.scorers.detections import Box, Detection
 from eclipse_pl.scorers.detectors import Detector
+from eclipse_pl.scorers.finite import require_finite
 
 OTHER_NAMES = {
     "computer mouse": "mouse", "tv remote": "remote", "computer keyboard": "keyboard", "tv": "tvmonitor", "couch": "sofa",
@@ -61,14 +62,14 @@ class Mask2Former(Detector):
         output = self.model(pixel_values=pixels.to(self.precision), pixel_mask=padding)
         found: list[list[Detection]] = []
         for i, image in enumerate(images):
-            classes = output.class_queries_logits[i].float().softmax(-1)[:, list(asked[i])]
+            classes = require_finite(output.class_queries_logits[i].float().softmax(-1)[:, list(asked[i])])
             query, which = (classes >= self.threshold).nonzero(as_tuple=True)
             masks = output.masks_queries_logits[i, query].float()
             if len(query):  # masks belong to the padded image
                 height, width = (int(padding[i].any(axis).sum()) for axis in (1, 0))
                 whole = F.interpolate(masks[None], pixels.shape[2:], mode="bilinear")[..., :height, :width]
                 masks = F.interpolate(whole, (image.height, image.width), mode="bilinear")[0]
-            confidences = (classes[query, which] * _mean_inside(masks)).tolist()
+            confidences = require_finite(classes[query, which] * _mean_inside(masks)).tolist()
             labels = [list(asked[i].values())[number] for number in which.tolist()]
             found.append(
                 [

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from eclipse_pl.prompts.prompt import Prompt
+from eclipse_pl.scorers.finite import NotANumber
 from eclipse_pl.scorers.network import ScorerNetwork
 from eclipse_pl.scorers.scorer import Score, Scorer, as_prompt
 
@@ -35,7 +36,11 @@ class NetworkScorer(Scorer):
 
     @abstractmethod
     def score_batch(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
-        """Return one score per image, in order. Images are RGB, and no prompt has anything `missing`."""
+        """Return one score per image, in order. Images are RGB, and no prompt has anything `missing`.
+
+        Raises:
+            NotANumber: The output of a network is not a number, so that nothing can be read in it.
+        """
 
     @property
     def version(self) -> str:
@@ -67,9 +72,18 @@ class NetworkScorer(Scorer):
             contexts.enter_context(torch.inference_mode())
             for first in range(0, len(good), self.batch_size):
                 rows = good[first : first + self.batch_size]
-                scored = self.score_batch([readable[i] for i in rows], [parsed[i] for i in rows])
+                scored = self._scored([readable[i] for i in rows], [parsed[i] for i in rows])
                 scores.update(zip(rows, scored, strict=True))
         return [scores[i] for i in range(len(images))]
+
+    def _scored(self, images: list[Image.Image], prompts: list[Prompt]) -> list[Score]:
+        """Score a batch. Where an output is not a number, score each image alone, because a model may overflow on one only."""
+        try:
+            return self.score_batch(images, prompts)
+        except NotANumber as error:
+            if len(images) == 1:
+                return [Score.failed(str(error))]
+        return [score for image, prompt in zip(images, prompts, strict=True) for score in self._scored([image], [prompt])]
 
     def close(self) -> None:
         for network in self.networks:

@@ -12,15 +12,23 @@ from PIL import Image
 
 from eclipse_pl.prompts.prompt import Prompt
 
+NOT_A_NUMBER = "the network's output is not a number; use precision bfloat16 or float32, and check its weights"
+
 
 @dataclass(frozen=True)
 class Score:
-    """The score of one image."""
+    """The score of one image. A value that is not a finite number makes it a failed score, whoever computed it."""
 
     value: float
     """NaN where the image could not be scored. `failure` gives the reason."""
     evidence: dict[str, Any] = field(default_factory=dict)
     """Boxes, questions and probabilities behind the value, as JSON values."""
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value):
+            object.__setattr__(self, "value", math.nan)
+            if self.failure is None:  # the evidence has no numbers either, and JSON has no NaN
+                object.__setattr__(self, "evidence", {"failed": NOT_A_NUMBER})
 
     @classmethod
     def failed(cls, reason: str) -> Score:

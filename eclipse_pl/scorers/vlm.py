@@ -13,6 +13,7 @@ from torch import Tensor
 from eclipse_pl.arguments import one_of
 from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.scorers.atom_questions import VERSION, Atom, arithmetic_mean, atom_questions, geometric_mean
+from eclipse_pl.scorers.finite import require_finite
 from eclipse_pl.scorers.network import Precision, PretrainedNetwork
 from eclipse_pl.scorers.network_scorer import NetworkScorer
 from eclipse_pl.scorers.scorer import Score
@@ -43,7 +44,7 @@ class VisionLanguageModel(PretrainedNetwork):
         """Return probabilities of the first token of the answer to each question about its image."""
         inputs = self.inputs([[image] for image in images], questions)
         logits: Tensor = self.model(**inputs, logits_to_keep=1).logits[:, -1]
-        return logits.float().softmax(1)
+        return require_finite(logits.float().softmax(1))
 
     def write(self, images: Sequence[Sequence[Image.Image]], questions: Sequence[str], max_tokens: int) -> list[str]:
         """Return the likeliest answer to each question about its images, of at most ``max_tokens`` tokens."""
