@@ -167,3 +167,19 @@ def test_files_of_another_form(tmp_path: Path, suite: str, content: str, why: st
 def test_missing_files(tmp_path: Path, suite: str) -> None:
     with pytest.raises(ValueError, match=r"There is no .*`python -m data_prep prompts --suite compbench"):
         load_prompts(tmp_path, suite)
+
+
+@pytest.mark.parametrize("file", ["genai_image.json", "genai_skills.json"])
+@pytest.mark.parametrize("source", ["", "genai_image.json"])
+def test_both_files_of_genai_bench_are_those_that_were_downloaded(tmp_path: Path, file: str, source: str) -> None:
+    assert prepare("genai_bench", small("genai_bench", tmp_path / "upstream"), tmp_path / "out", "--accept-changed") == 0
+    assert len(load_prompts(tmp_path / "out" / source, "genai_bench")) == 3
+    (tmp_path / "out" / file).write_text((tmp_path / "out" / file).read_text() + "\n")
+    with pytest.raises(ValueError, match=f"{file} has changed since it was downloaded"):
+        load_prompts(tmp_path / "out" / source, "genai_bench")
+
+
+def test_a_file_of_genai_bench_by_its_name(tmp_path: Path) -> None:
+    small("genai_bench", tmp_path)
+    (tmp_path / "genai_527.json").write_text(json.dumps({"00001": {"prompt": "a sail"}}))
+    assert [prompt.text for prompt in load_prompts(tmp_path / "genai_527.json", "genai_bench")] == ["a sail"]

@@ -15,7 +15,15 @@ from eclipse_pl.compbench.distribution import Distribution, Measured
 from eclipse_pl.compbench.generation import bar, generate_units
 from eclipse_pl.compbench.ranks import Ranks
 from eclipse_pl.compbench.scorecard import VERSION, Card, read_card, rows_of, table_of, write_card, write_rows
-from eclipse_pl.compbench.scoring import Scoring, joined, read_scores, require_parts, score_units, shared_categories
+from eclipse_pl.compbench.scoring import (
+    Scoring,
+    joined,
+    read_scores,
+    require_known,
+    require_parts,
+    score_units,
+    shared_categories,
+)
 from eclipse_pl.compbench.unit import Unit, units_of
 from eclipse_pl.files import json_bytes, write_atomically
 from eclipse_pl.prompts.prompt import PromptSet
@@ -79,9 +87,10 @@ class CompBench:
         """Load the prompts, and list all their images.
 
         Raises:
-            ValueError: A file of prompts is missing or damaged, or a scorer has no prompt to score.
+            ValueError: A file of prompts is missing or damaged, or a scorer has no prompt or an unknown category.
         """
         prompts = self.source.load()
+        require_known(self.scorers, prompts)
         units = units_of(prompts, self.images_per_prompt, self.seed)
         if idle := [scoring.scorer.name for scoring in self.scorers if not any(map(scoring.covers, units))]:
             raise ValueError(

@@ -10,11 +10,12 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from eclipse_pl.arguments import near
 from eclipse_pl.compbench.generation import Step
 from eclipse_pl.compbench.ranks import Ranks
 from eclipse_pl.compbench.unit import Unit, blocks
 from eclipse_pl.files import json_bytes, write_atomically
-from eclipse_pl.prompts.prompt import Prompt
+from eclipse_pl.prompts.prompt import Prompt, PromptSet
 from eclipse_pl.scorers.network_scorer import UNREADABLE
 from eclipse_pl.scorers.scorer import Score, Scorer, Scores
 from eclipse_pl.scorers.three_in_one import PARTS, three_in_one
@@ -87,6 +88,17 @@ def joined(scorers: Sequence[Scoring], units: Sequence[Unit], scores: Mapping[st
 def shared_categories(one: Sequence[str], other: Sequence[str]) -> list[str]:
     """Return the categories in both lists. An empty list means all."""
     return [category for category in one or other or ["all"] if not other or category in other]
+
+
+def require_known(scorers: Sequence[Scoring], prompts: PromptSet) -> None:
+    """Raise ValueError where a scorer names a category that the suite does not have, whichever of its prompts are read."""
+    known = prompts.known_categories
+    for scoring in scorers:
+        if unknown := [category for category in scoring.categories if category not in known]:
+            raise ValueError(
+                f"{scoring.scorer.name} scores the category {unknown[0]!r}, which the prompts of {prompts.name} do not have."
+                f"{near(unknown[0], known, count=3)} Their categories are {', '.join(known)}."
+            )
 
 
 def score_units(units: Sequence[Unit], scoring: Scoring, folder: Path, ranks: Ranks, size: int, step: Step) -> None:

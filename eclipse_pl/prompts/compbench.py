@@ -78,7 +78,7 @@ def compbench(folder: Path, parser: Parser | None = None, categories: Sequence[s
             f"{len(problems)} of {len(problems) + len(prompts)} prompts in {folder} cannot be read: {'; '.join(problems[:3])}"
             f"{more}. Write them in the category's pattern, or load them as plain prompts (suite file)."
         )
-    return PromptSet("T2I-CompBench", tuple(prompts), named(parsers))
+    return PromptSet("T2I-CompBench", tuple(prompts), named(parsers), of_suite=CATEGORIES)
 
 
 def read_nouns(path: Path) -> dict[str, str]:

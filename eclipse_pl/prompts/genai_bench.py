@@ -1,4 +1,4 @@
-"""GenAI-Bench: its prompts from ``genai_image.json``, and which of them are basic or advanced from ``genai_skills.json``.
+"""GenAI-Bench: its prompts from ``genai_image.json`` or a part of it, the basic and advanced ones by ``genai_skills.json``.
 
 {"00012": {"id": "00012", "prompt": "an ice castle in a blizzard", ...}, ...}
 {"counting": [12, 40, ...], ..., "basic": [...], "advanced": [...]}
@@ -22,13 +22,13 @@ CATEGORIES = ("basic", "advanced", "untagged")
 """The suite's two groups of skills, and its few prompts of neither."""
 
 
-def genai_bench(folder: Path, parser: Parser | None = None, categories: Sequence[str] | None = None) -> PromptSet:
+def genai_bench(path: Path, parser: Parser | None = None, categories: Sequence[str] | None = None) -> PromptSet:
     """Return the prompts of the ``categories``, in the file's order. The id is the category and the suite's number.
 
     The suite has no questions: it is scored by VQAScore (`eclipse_pl.scorers.vlm.VqaScorer`).
 
     Args:
-        folder: The folder of both files.
+        path: The file of prompts. ``genai_skills.json`` lies beside it.
         parser: What finds the noun phrases, for scorers that ask about them. None finds none.
         categories: The categories to read; all if None.
 
@@ -37,8 +37,7 @@ def genai_bench(folder: Path, parser: Parser | None = None, categories: Sequence
     """
     if unknown := [category for category in categories or () if category not in CATEGORIES]:
         raise ValueError(f"GenAI-Bench has no category {unknown[0]!r}; its categories are {', '.join(CATEGORIES)}.")
-    path = folder / PROMPTS_NAME
-    entries, skills = _object(path), _object(folder / SKILLS_NAME)
+    entries, skills = _object(path), _object(path.with_name(SKILLS_NAME))
     prompts = []
     try:
         groups = {int(number): group for group in CATEGORIES[:2] for number in skills[group]}
@@ -51,7 +50,7 @@ def genai_bench(folder: Path, parser: Parser | None = None, categories: Sequence
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"{path} and {SKILLS_NAME} are not files of GenAI-Bench: {reason}.") from error
     phrased = with_phrases(path, [one for one in prompts if one.category in (categories or CATEGORIES)], parser)
-    return PromptSet("GenAI-Bench", phrased.prompts, phrased.parser, phrased.failed)
+    return PromptSet("GenAI-Bench", phrased.prompts, phrased.parser, phrased.failed, CATEGORIES)
 
 
 def _object(path: Path) -> dict[str, Any]:

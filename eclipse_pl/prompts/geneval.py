@@ -62,7 +62,7 @@ def geneval(path: Path, parser: Parser | None = None, categories: Sequence[str] 
         version, phrases = parsed.parser, [parse.phrases for parse in parsed.parses]
     found = tuple(replace(prompt, phrases=of_prompt) for prompt, of_prompt in zip(kept, phrases, strict=True))
     failed = tuple((prompt.id, f"{version} finds no noun phrase in {prompt.text!r}") for prompt in found if not prompt.phrases)
-    return PromptSet("GenEval", found, version, failed)
+    return PromptSet("GenEval", found, version, failed, tuple(TAGS))
 
 
 def phrases_of(text: str) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ def geneval2(path: Path, parser: Parser | None = None, categories: Sequence[str]
     if not prompts:
         raise ValueError(f"{path} has no prompt.")
     phrased = with_phrases(path, prompts, parser)
-    return PromptSet("GenEval 2", phrased.prompts, phrased.parser, phrased.failed)
+    return PromptSet("GenEval 2", phrased.prompts, phrased.parser, phrased.failed, (CATEGORY,))
 
 
 def _prompt(number: int, row: dict[str, Any]) -> Prompt:

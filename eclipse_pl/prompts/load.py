@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eclipse_pl.prompts.compbench import CATEGORIES, compbench
-from eclipse_pl.prompts.genai_bench import PROMPTS_NAME, genai_bench
+from eclipse_pl.prompts.genai_bench import PROMPTS_NAME, SKILLS_NAME, genai_bench
 from eclipse_pl.prompts.geneval import METADATA_NAME, TAGS, geneval
 from eclipse_pl.prompts.geneval2 import GENEVAL2_NAME, geneval2
 from eclipse_pl.prompts.parser import Parser
@@ -20,6 +20,8 @@ FILES = {
     "geneval": METADATA_NAME, "dpg": DPG.file, "dsg": DSG.file, "geneval2": GENEVAL2_NAME, "genai_bench": PROMPTS_NAME
 }  # fmt: skip
 """The file of a folder that holds the prompts of a suite."""
+BESIDE = {"genai_bench": SKILLS_NAME}
+"""A further file that a suite reads in the folder of that file."""
 SUITES = ("compbench", *FILES, "file")
 
 
@@ -51,7 +53,8 @@ def load_prompts(
             spaCy or its model is not installed.
     """
     path = Path(source)
-    folder = path if path.is_dir() else path.parent
+    whole = path.is_dir()
+    folder = path if whole else path.parent
     record = PromptsRecord.load(folder)
     if suite not in SUITES:
         raise ValueError(f"There is no suite {suite!r}; the suites are {', '.join(SUITES)}.")
@@ -64,9 +67,9 @@ def load_prompts(
             f"There is no folder {path}. `python -m data_prep prompts --suite compbench --out {path}` downloads the prompts."
         )
     if record is not None:
-        if Path(source).is_dir() and record.suite != suite:
+        if whole and record.suite != suite:
             raise ValueError(f"{folder} holds prompts of the suite {record.suite!r}, not {suite!r}.")
-        record.require(folder, [name for name in record.files if path.is_dir() or name == path.name])
+        record.require(folder, [name for name in record.files if whole or name in (path.name, BESIDE.get(suite))])
     if suite == "compbench":
         found = compbench(path, parser, CATEGORIES if categories is None else categories)
     elif suite == "geneval":
@@ -76,7 +79,7 @@ def load_prompts(
     elif suite == "geneval2":
         found = geneval2(path, parser, categories)
     elif suite == "genai_bench":
-        found = genai_bench(path.parent, parser, categories)
+        found = genai_bench(path, parser, categories)
     else:
         found = prompt_table(path, parser, categories)
     return found if per_category is None else stratified(found, per_category, seed)

@@ -74,6 +74,8 @@ class PromptSet:
     parser: str
     failed: tuple[tuple[str, str], ...] = ()
     """(id, reason) of the prompts without a noun phrase. They stay in the set, as not every scorer asks about phrases."""
+    of_suite: tuple[str, ...] = ()
+    """All categories of the suite, also those that were not read. Empty: those of the prompts."""
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -94,6 +96,11 @@ class PromptSet:
     def categories(self) -> list[str]:
         """The categories, in the order in which they first occur."""
         return list(dict.fromkeys(prompt.category for prompt in self.prompts))
+
+    @property
+    def known_categories(self) -> list[str]:
+        """The categories that may be named: those of the suite, whether or not their prompts were read."""
+        return list(dict.fromkeys((*self.of_suite, *self.categories)))
 
     @property
     def sha256(self) -> str:

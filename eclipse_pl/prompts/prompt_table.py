@@ -71,7 +71,7 @@ def prompt_table(path: Path, parser: Parser | None = None, categories: Sequence[
     failed = tuple(
         (prompt.id, f"{parsed.parser} finds no noun phrase in {prompt.text!r}") for prompt in prompts if not prompt.phrases
     )
-    return PromptSet(path.stem, tuple(prompts), parsed.parser, failed)
+    return PromptSet(path.stem, tuple(prompts), parsed.parser, failed, tuple(found))
 
 
 def _prompt(path: Path, row: _Row) -> Prompt:

@@ -109,9 +109,8 @@ def propositions(
     kept = [prompt for prompt in prompts if categories is None or prompt.category in categories]
     phrased = with_phrases(path, kept, parser)
     known = {prompt.id for prompt in kept}
-    return PromptSet(
-        suite.name, phrased.prompts, phrased.parser, (*(one for one in failed if one[0] in known), *phrased.failed)
-    )
+    failed = [*(one for one in failed if one[0] in known), *phrased.failed]
+    return PromptSet(suite.name, phrased.prompts, phrased.parser, tuple(failed), (*found, *dict(suite.categories).values()))
 
 
 def questions_of(rows: Sequence[Row]) -> tuple[Question, ...]:

@@ -47,7 +47,7 @@ def prompt_set(
         for i, scene in enumerate(prompt_scenes(category, composition, n, seed))
         for caption in [_caption(scene, i, detail)]
     ]
-    return PromptSet("world", tuple(prompts), parser="world grammar")
+    return PromptSet("world", tuple(prompts), parser="world grammar", of_suite=CATEGORIES)
 
 
 def detail_of(prompt: Prompt) -> float:
