@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from eclipse_pl.arguments import sentence_parser
+from eclipse_pl.arguments import reason_of, sentence_parser
 from eclipse_pl.compbench.calibration import Calibration
 from eclipse_pl.compbench.compbench import CompBench, Phase
 from eclipse_pl.compbench.ranks import Ranks
@@ -27,6 +29,9 @@ from eclipse_pl.text_to_image.text_to_image import TextToImage
 
 STATED = "benchmark.yaml"
 """In the folder of a finished benchmark: all its options, with the contents of the YAMLs that its command names."""
+LONGEST_WAIT = timedelta(days=7)
+"""Processes wait for the slowest one, and the first one alone measures distances. One that dies ends the others at once."""
+MISTAKE = "A process of the benchmark found a mistake: "
 
 
 def benchmark(
@@ -182,24 +187,44 @@ def build_parser() -> Any:
 def shared(words: list[str], processes: int) -> Card | None:
     """The same by several processes. They only exchange words, and so do not need as many GPUs as they are."""
     from lightning.fabric import Fabric
-    from torch.multiprocessing import ProcessRaisedException
+    from lightning.fabric.strategies import DDPStrategy
+    from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-    fabric = Fabric(accelerator="cpu", devices=processes, strategy="ddp_spawn")
+    strategy = DDPStrategy(start_method="spawn", timeout=LONGEST_WAIT)
+    fabric = Fabric(accelerator="cpu", devices=processes, strategy=strategy)
     try:
         card: Card | None = fabric.launch(share, words)  # type: ignore[arg-type]  # further arguments follow the first
     except ProcessRaisedException as error:
-        _, found, message = str(error).strip().rpartition("\nValueError: ")
+        _, found, facts = str(error).strip().rpartition(MISTAKE)
         if not found:
             raise
-        raise ValueError(message) from error
+        raise mistake_of(json.loads(facts)) from error
+    except ProcessExitedException as error:
+        raise ValueError(
+            f"A process of the benchmark was killed ({error}), perhaps because memory was full. The same command resumes "
+            "after the finished blocks; fewer --processes need less memory."
+        ) from error
     return card
+
+
+def mistake_of(facts: list[Any]) -> ValueError | OSError:
+    """The error of one process, as it would be without others."""
+    return ValueError(*facts) if len(facts) == 1 else OSError(*facts)
 
 
 def share(fabric: Any, words: list[str]) -> Card | None:
     own = own_gpu(fabric.global_rank)
     if own is not None:
         torch.cuda.set_device(own)  # `cuda` means this GPU to every part that this process builds
-    return run(words, Ranks(fabric.global_rank, fabric.world_size, fabric.barrier, fabric.broadcast))
+    # only the text of an error reaches the process that started this one
+    try:
+        return run(words, Ranks(fabric.global_rank, fabric.world_size, fabric.barrier, fabric.broadcast))
+    except ValueError as error:
+        raise RuntimeError(MISTAKE + json.dumps([str(reason_of(error))])) from error
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise RuntimeError(MISTAKE + json.dumps([error.errno, error.strerror, str(error.filename or "") or None])) from error
 
 
 def own_gpu(rank: int) -> int | None:
