@@ -98,7 +98,8 @@ class LatentEvaluation(L.Callback):
             if self.samples:
                 samples = more_samples(trainer, pl_module, outputs, batch, self.samples)
                 more = measure_samples(samples, batch.image_embed)
-            space, keep = pl_module.prior.space, bool(self.samples)
+            # of the set that is measured, as in all other rows; the prior may be of another set of this CLIP
+            space, keep = trainer.datamodule.space, bool(self.samples)  # type: ignore[attr-defined]
             self._parts.append(Measured.of(outputs, batch, space.image_mean, space.has_captions, keep, **more))
             self._predicted.append(outputs.float().cpu())
 
