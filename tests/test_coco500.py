@@ -12,8 +12,9 @@ from data_prep.__main__ import main as data_prep
 from eclipse_pl.cli import main
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.data.shard_set import ShardSet
+from eclipse_pl.data.subset_names import ALL
 from eclipse_pl.embedding import EmbeddingBatch
-from eclipse_pl.latent.metrics import ALL, measure
+from eclipse_pl.latent.metrics import measure
 from eclipse_pl.priors.baselines import LinearPrior, MeanImagePrior, TextAsImagePrior
 from tests.helpers.scripts import EXPERIMENTS, load_script
 

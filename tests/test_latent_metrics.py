@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
+from eclipse_pl.data.subset_names import ALL
 from eclipse_pl.embedding import EmbeddingBatch, TextCondition
-from eclipse_pl.latent.metrics import ALL, Measured, hard_negative, measure, measure_pairs
+from eclipse_pl.latent.metrics import Measured, hard_negative, measure, measure_pairs
 
 
 def split(pairs: int = 40, dim: int = 8, subsets: bool = True) -> tuple[torch.Tensor, EmbeddingBatch]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,14 @@ from eclipse_pl.callbacks.latent_samples import (
 )
 from eclipse_pl.callbacks.latent_table import latent_table
 from eclipse_pl.data.datamodule import EmbeddingDataModule
+from eclipse_pl.data.remote_folder import is_url
+from eclipse_pl.data.shard_set import ShardSet
+from eclipse_pl.data.subset_names import ALL, require_subset_name
 from eclipse_pl.embedding import EmbeddingBatch
 from eclipse_pl.files import write_json
 from eclipse_pl.intervals import Estimate
 from eclipse_pl.latent.distribution import measure_samples, require_redraws, require_samples
-from eclipse_pl.latent.metrics import ALL, Measured
+from eclipse_pl.latent.metrics import Measured
 from eclipse_pl.lit_prior import LitPrior
 from eclipse_pl.world.datamodule import WorldDataModule
 
@@ -88,10 +92,15 @@ class LatentEvaluation(L.Callback):
             raise ValueError(
                 f"latent.redraws is {self.redraws}, but only the world can draw images anew for a caption. Set it to 0."
             )
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if not is_url(data.folder):  # records behind a URL are not downloaded for this alone
+            for record in data.shards.records("test" if stage == "test" else "val"):
+                require_subset_names(data.shards, data.shards.read_chunk(record, with_states=False).subsets)
 
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: EmbeddingBatch, *args: Any, **kwargs: Any
     ) -> None:
+        require_subset_names(trainer.datamodule.shards, batch.subsets)  # type: ignore[attr-defined]
         if not trainer.sanity_checking:
             assert isinstance(pl_module, LitPrior)
             more = {}
@@ -170,6 +179,18 @@ class LatentEvaluation(L.Callback):
                 found = metrics | means.get(row, {}).get(subset, {})
                 # every rank holds the same values already; sync_dist states that to Lightning
                 pl_module.log_dict({f"{stage}/{path}{name}": value for name, value in found.items()}, sync_dist=True)
+
+
+def require_subset_names(shards: ShardSet, names: Sequence[str] | None) -> None:
+    """Raise ValueError for a set of shards that has a subset of a name that tables use (`require_subset_name`)."""
+    for name in set(names or ()):
+        try:
+            require_subset_name(name)
+        except ValueError as error:
+            raise ValueError(
+                f"{shards.name}: {error}. Rename the subset in the source of these shards, and make them again in another "
+                f"folder; they were made by `{shards.manifest.made_by}`."
+            ) from error
 
 
 def _means(estimates: dict[str, Estimate]) -> dict[str, float]:

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from eclipse_pl.callbacks.latent_rows import read_pairs
 from eclipse_pl.data.shard_set import ShardSet
+from eclipse_pl.data.subset_names import ALL, ROWS
 from eclipse_pl.embedding import EmbeddingBatch
 from eclipse_pl.intervals import Estimate
 from eclipse_pl.latent.distribution import OF_CAPTIONS, OF_SETS, estimate_captions, estimate_sets
-from eclipse_pl.latent.metrics import ALL, LABELS, ROWS, Measured, rows_of
+from eclipse_pl.latent.metrics import LABELS, Measured, rows_of
 from eclipse_pl.lit_prior import LitPrior, place_seed
 
 Distribution = dict[str, dict[str, dict[str, Estimate]]]

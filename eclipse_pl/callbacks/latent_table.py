@@ -6,7 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from eclipse_pl.latent.metrics import LABELS, ROWS
+from eclipse_pl.data.subset_names import ROWS
+from eclipse_pl.latent.metrics import LABELS
 
 
 def latent_table(report: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from eclipse_pl.arguments import near
+from eclipse_pl.data.subset_names import ALL
 from eclipse_pl.embedding import EmbeddingBatch
 from eclipse_pl.latent.distribution import OF_CAPTIONS, OF_SETS
 from eclipse_pl.latent.retrieval import Gallery
@@ -34,9 +35,6 @@ COUNTERS = ("train_kwh_gpu", "train_kwh_cpu")
 UNGROUPED = ("lr", "samples_per_second", "samples_seen", "train_seconds", "waiting_for_data", *COUNTERS)
 """Metrics of a run that belong to no split."""
 
-ALL = "all"
-ROWS = ("mean_image", "text_as_image", "ridge", "this prior", "upper_bound")
-"""The rows of every latent table, in order."""
 LABELS = {
     "mean_image": "mean image (baseline)",
     "text_as_image": "text as image (baseline)",

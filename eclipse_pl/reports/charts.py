@@ -9,8 +9,8 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 from markupsafe import Markup
 
+from eclipse_pl.data.subset_names import ALL
 from eclipse_pl.intervals import Estimate
-from eclipse_pl.latent.metrics import ALL
 from eclipse_pl.reports.latent_comparison import CurvePoint, LatentComparison
 from eclipse_pl.reports.metrics import METRICS, Metric
 from eclipse_pl.reports.tables import decimals_of, estimate_text, name_of, number

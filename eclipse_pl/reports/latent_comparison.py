@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Float
 
 from eclipse_pl.callbacks.latent import THIS_PRIOR, Rows
+from eclipse_pl.data.subset_names import ALL, ROWS
 from eclipse_pl.intervals import NOTHING, Estimate, mean_interval, rate_interval
-from eclipse_pl.latent.metrics import ALL, LABELS, ROWS
+from eclipse_pl.latent.metrics import LABELS
 from eclipse_pl.reports.comparison import Comparison
 from eclipse_pl.reports.fairness import Kind
 from eclipse_pl.reports.metrics import LOWER_WINS, METRICS, Metric

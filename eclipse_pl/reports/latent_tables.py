@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from eclipse_pl.data.subset_names import ALL
 from eclipse_pl.intervals import RATES
-from eclipse_pl.latent.metrics import ALL
 from eclipse_pl.reports.distribution_comparison import DistributionComparison
 from eclipse_pl.reports.latent_comparison import Cost, LatentComparison
 from eclipse_pl.reports.metrics import PAIR_VALUES, Metric

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from eclipse_pl.latent.metrics import ALL
+from eclipse_pl.data.subset_names import ALL
 
 Better = Literal["higher", "lower", "none"]
 

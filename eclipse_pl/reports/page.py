@@ -6,7 +6,7 @@ import re
 from importlib.resources import files
 from typing import Any
 
-from eclipse_pl.latent.metrics import ALL
+from eclipse_pl.data.subset_names import ALL
 from eclipse_pl.reports.caveats.caveats import caveats
 from eclipse_pl.reports.caveats.common import enumerate_seeds
 from eclipse_pl.reports.caveats.scores import decoder_words

@@ -6,8 +6,8 @@ import io
 import math
 from typing import Any
 
+from eclipse_pl.data.subset_names import ALL
 from eclipse_pl.dotted_keys import ending_in, shortest
-from eclipse_pl.latent.metrics import ALL
 from eclipse_pl.reports.comparison import Comparison
 from eclipse_pl.reports.distribution_comparison import DistributionComparison
 from eclipse_pl.reports.latent_comparison import COSTS, Cost, LatentComparison

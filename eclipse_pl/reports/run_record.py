@@ -13,9 +13,10 @@ import numpy as np
 
 from eclipse_pl.callbacks.latent import THIS_PRIOR, Rows
 from eclipse_pl.callbacks.training_data import TRAINING_DATA_FILE
+from eclipse_pl.data.subset_names import ALL, ROWS
 from eclipse_pl.dotted_keys import flat
 from eclipse_pl.intervals import EXACT, STUDENTISED, Estimate
-from eclipse_pl.latent.metrics import ALL, COUNTERS, ROWS
+from eclipse_pl.latent.metrics import COUNTERS
 from eclipse_pl.priors.checkpoint import TrainingData, read_config
 from eclipse_pl.reports.metrics import BY_NAME, METRICS
 from eclipse_pl.reports.remedies import finish, measure_again

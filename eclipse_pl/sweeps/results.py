@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from eclipse_pl.compbench.scorecard import metrics_of, read_card
+from eclipse_pl.data.subset_names import ALL
 from eclipse_pl.files import write_atomically
 from eclipse_pl.intervals import NOTHING
-from eclipse_pl.latent.metrics import ALL
 from eclipse_pl.launch.local import Status
 from eclipse_pl.reports.comparison import Comparison
 from eclipse_pl.reports.latent_comparison import over_seeds

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from eclipse_pl.data.subset_names import ALL
 from eclipse_pl.intervals import Estimate
-from eclipse_pl.latent.metrics import ALL
 from eclipse_pl.reports.caveats.common import enumerate_names, few_seeds, on_differences, on_pairing, on_sampling
 from eclipse_pl.reports.latent_comparison import LatentComparison, machine_of
 from eclipse_pl.reports.metrics import METRICS, Metric
