@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy.linalg import sqrtm
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from eclipse_pl.latent.distribution import (
     OF_CAPTIONS,
@@ -49,6 +51,24 @@ def test_samples_agree_with_a_double_loop() -> None:
             "sample_norm": sum(np.linalg.norm(one) for one in drawn) / 5,
         }
         assert {name: values[row].item() for name, values in found.items()} == pytest.approx(expected, rel=1e-5)
+
+
+def test_pairs_of_samples_are_never_held_all_at_once() -> None:
+    """There are k (k - 1) / 2 of them for each caption: 496 for 32 samples."""
+    largest = 0
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            nonlocal largest
+            found = function(*args, **(kwargs or {}))
+            if isinstance(found, torch.Tensor):
+                largest = max(largest, found.numel())
+            return found
+
+    samples, image = gaussian(10, 32, 6), gaussian(10, 6, seed=1)
+    with Watch():
+        measure_samples(samples, image)
+    assert largest <= samples.numel()
 
 
 def test_the_energy_score_prefers_the_truth_and_the_cosine_its_mean() -> None:

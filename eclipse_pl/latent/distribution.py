@@ -67,13 +67,16 @@ def measure_samples(
     count = samples.shape[1]
     assert count > 1, "one sample has no spread"
     samples, image = samples.float(), image.float()
-    cosine = torch.einsum("nkd,nd->nk", normalize(samples, dim=-1), normalize(image, dim=-1))
-    one, other = torch.triu_indices(count, count, 1, device=samples.device)
-    between = (samples[:, one] - samples[:, other]).norm(dim=-1).mean(-1)
-    alike = (normalize(samples[:, one], dim=-1) * normalize(samples[:, other], dim=-1)).sum(-1)
+    units = normalize(samples, dim=-1)
+    cosine = torch.einsum("nkd,nd->nk", units, normalize(image, dim=-1))
+    apart, alike = torch.zeros_like(cosine[:, 0]), torch.zeros_like(cosine[:, 0])
+    for one in range(count - 1):  # with all pairs of samples at once, the memory would grow by the square of their number
+        apart += (samples[:, one + 1 :] - samples[:, one, None]).norm(dim=-1).sum(-1)
+        alike += (units[:, one + 1 :] * units[:, one, None]).sum((-2, -1))
+    pairs = count * (count - 1) / 2
     return {
-        "energy_score": (samples - image[:, None]).norm(dim=-1).mean(-1) - between / 2,
-        "spread": 1 - alike.mean(-1),
+        "energy_score": (samples - image[:, None]).norm(dim=-1).mean(-1) - apart / pairs / 2,
+        "spread": 1 - alike / pairs,
         "best_cosine": cosine.amax(-1),
         "mean_cosine": cosine.mean(-1),
         "sample_norm": samples.norm(dim=-1).mean(-1),
