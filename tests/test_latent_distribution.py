@@ -170,7 +170,27 @@ def test_few_images_and_broken_predictions_have_no_value() -> None:
     predicted = gaussian(30, 3).float()
     predicted[3] = torch.nan
     broken = estimate_sets(predicted, gaussian(30, 3, seed=1).float(), torch.arange(30))
-    assert all(math.isnan(broken[name].mean) for name in ("variance_ratio", "frechet", "density"))
+    assert all(math.isnan(broken[name].mean) for name in OF_SETS)
+
+
+def test_neighbourhoods_of_many_images_are_those_of_a_fixed_part_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Their time grows by the square of the number of images."""
+    image, group = gaussian(60, 3, seed=1).float().repeat(2, 1), torch.arange(60).repeat(2)
+    predicted = (image + 0.5 * gaussian(120, 3)).float()
+    whole = estimate_sets(predicted, image, group)
+    monkeypatch.setattr("eclipse_pl.latent.distribution.MOST_IMAGES", 60)
+    assert estimate_sets(predicted, image, group) == whole
+    monkeypatch.setattr("eclipse_pl.latent.distribution.MOST_IMAGES", 40)
+    part = estimate_sets(predicted, image, group)
+    assert part == estimate_sets(predicted, image, group) and (part["coverage"].n, part["density"].n) == (40, 40)
+    assert part["coverage"].mean == pytest.approx(whole["coverage"].mean, abs=0.1)
+    assert part["density"].mean == pytest.approx(whole["density"].mean, abs=0.15)
+    assert {name: part[name] for name in ("variance_ratio", "frechet")} == {
+        name: whole[name] for name in ("variance_ratio", "frechet")
+    }
+    assert estimate_sets(image, image, group)["coverage"].mean == 1, "the predictions are those of the images' captions"
 
 
 @pytest.mark.parametrize("samples", [-1, 1])

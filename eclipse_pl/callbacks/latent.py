@@ -54,8 +54,10 @@ class LatentEvaluation(L.Callback):
         ridge_pairs: How many training pairs ridge regression is fitted to, once, before the first validation; 0 leaves the row
             out. The default takes seconds, and more pairs change it little.
         samples: The number of samples a caption whose distribution is measured, at least 2 (usual: 8). They multiply the time
-            of sampling. On one core each row of the table takes 2 seconds more for 1,000 pairs, and 40 for 5,000 of width 768;
-            the other rows are measured once. 0 leaves these metrics out.
+            of sampling. Density and coverage need the distances between all images, which grow by the square of their number:
+            on one core they take 2 seconds a row of the table for 1,000 images of width 768, and 40 for 5,000. Of more than
+            5,000 images they are those of 5,000, always the same ones. The other rows are measured once. 0 leaves these
+            metrics out.
         redraws: In the world, the number of images that are drawn anew for each caption, at least ``samples`` (such as 32).
             They are samples of the true distribution, and stand in the upper bound's row of these metrics: its spread is the
             true one, and no prior has a lower energy score on average. 32 of them for 1,000 captions take about three minutes,
@@ -167,8 +169,12 @@ class LatentEvaluation(L.Callback):
             self._pairs = {"step": step, "index": prior.index, "group": prior.group, "subset": prior.subsets, **prior.values}
             if self.samples:
                 self._distribution |= {name: distribution_of(row, data.shards) for name, row in joined.items()}
-                rows_of_numbers = numbers_of(self._distribution)
-                self._report["distribution"] = {"samples": self.samples, "redraws": self.redraws, "rows": rows_of_numbers}
+                self._report["distribution"] = {
+                    "samples": self.samples,
+                    "redraws": self.redraws,
+                    "neighbourhoods": self._distribution[THIS_PRIOR][ALL]["coverage"].n,
+                    "rows": numbers_of(self._distribution),
+                }
                 means = {row: {name: _means(one) for name, one in of.items()} for row, of in self._distribution.items()}
         table, means = trainer.strategy.broadcast((table, means))
         self._other_rows = {name: row for name, row in table.items() if name != THIS_PRIOR}

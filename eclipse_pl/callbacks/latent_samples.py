@@ -16,7 +16,7 @@ from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.data.subset_names import ALL, ROWS
 from eclipse_pl.embedding import EmbeddingBatch
 from eclipse_pl.intervals import Estimate
-from eclipse_pl.latent.distribution import OF_CAPTIONS, OF_SETS, estimate_captions, estimate_sets
+from eclipse_pl.latent.distribution import MOST_IMAGES, OF_CAPTIONS, OF_SETS, estimate_captions, estimate_sets
 from eclipse_pl.latent.metrics import LABELS, Measured, rows_of
 from eclipse_pl.lit_prior import LitPrior, place_seed
 
@@ -56,8 +56,9 @@ def distribution_table(report: dict[str, Any]) -> None:
     rows, metrics = report["distribution"]["rows"], (*OF_CAPTIONS, *OF_SETS)
     redraws = report["distribution"]["redraws"]
     drawn = f"; the upper bound's are {redraws} images drawn anew for each" if redraws else ""
+    part = said_of_part(report["distribution"]["neighbourhoods"])
     table = Table(
-        title=f"{report['distribution']['samples']} samples a caption (± half of the 95 % interval over images){drawn}",
+        title=f"{report['distribution']['samples']} samples a caption (± half of the 95 % interval over images){drawn}{part}",
         title_justify="left",
         box=None,
     )
@@ -68,6 +69,11 @@ def distribution_table(report: dict[str, Any]) -> None:
         values = [_cell(*rows[row][ALL][name]) for name in metrics]
         table.add_row("  " + LABELS.get(row, row), *values, style="green" if row == "this prior" else None)
     Console(width=None if Console().is_terminal else 190).print(table)
+
+
+def said_of_part(neighbourhoods: int) -> str:
+    """The end of a title where density and coverage are those of a part of the images; "" where they are of all."""
+    return f"; density and coverage of {MOST_IMAGES:,} of the images" if neighbourhoods == MOST_IMAGES else ""
 
 
 def numbers_of(distribution: Distribution) -> dict[str, dict[str, dict[str, list[float]]]]:

@@ -18,7 +18,8 @@ coverage        share of the images whose neighbourhood holds a prediction.
 
 The difference of two energy scores, of a prior and of samples of the truth, is half their energy distance, on average.
 
-The last four need one sample a caption. Those of different numbers of pairs, or of images, are not compared.
+The last four need one sample a caption. Those of different numbers of pairs, or of images, are not compared. Density and
+coverage of more than 5,000 images are those of 5,000 of them, always the same ones, with all their captions.
 """
 
 from __future__ import annotations
@@ -35,10 +36,13 @@ from eclipse_pl.intervals import Estimate, Groups, score_interval, studentised_i
 
 OF_CAPTIONS = ("energy_score", "spread", "best_cosine", "mean_cosine", "sample_norm")
 """Metrics that have a value for each caption."""
-OF_SETS = ("variance_ratio", "frechet", "density", "coverage")
+OF_NEIGHBOURHOODS = ("density", "coverage")
+OF_SETS = ("variance_ratio", "frechet", *OF_NEIGHBOURHOODS)
 """Metrics of all predictions of a split together."""
 NEIGHBOURS = 5
 """An image's neighbourhood reaches to this one of the other images, the nearest first (Naeem et al. 2020)."""
+MOST_IMAGES = 5000
+"""Density and coverage of a larger set are those of this many of its images: their time grows by the square of the number."""
 ROWS_AT_ONCE = 1024
 
 
@@ -94,21 +98,29 @@ def estimate_sets(
     """Return the metrics `OF_SETS` of one prediction a caption, with 95 % intervals over images.
 
     The Fréchet distance has no interval: it is biased, and resampling would add the bias once more. Density and coverage are
-    NaN where there are no more different images than neighbours. Their intervals take the neighbourhoods as given.
+    those of `some_images` and their captions, and NaN where there are no more different images than neighbours. Their
+    intervals take the neighbourhoods as given. All are NaN if a prediction is not finite.
     """
     predicted, image = predicted.double(), image.double()
     groups = group.cpu().numpy()
     _, terms = variance_ratio(predicted, image)
-    density, images = torch.full((len(predicted),), torch.nan), torch.unique(image, dim=0)
-    covered = torch.full((len(images),), torch.nan)
-    if len(images) > NEIGHBOURS:
-        density, covered = neighbourhoods(predicted, images)
+    images, shown = torch.unique(image, dim=0, return_inverse=True)
+    chosen = some_images(len(images))
+    images, near = images[chosen], torch.isin(shown.cpu(), chosen)
+    density, covered = torch.full((int(near.sum()),), torch.nan), torch.full((len(images),), torch.nan)
+    if len(images) > NEIGHBOURS and predicted.isfinite().all():
+        density, covered = neighbourhoods(predicted[near], images)
     return {
         "variance_ratio": _interval(terms, groups),
         "frechet": Estimate.without(frechet(predicted, image), len(image)),
-        "density": _interval(density, groups),
+        "density": _interval(density, groups[near.numpy()]),
         "coverage": _interval(covered, np.arange(len(covered)), outcomes=True),
     }
+
+
+def some_images(count: int) -> Int[Tensor, " chosen"]:
+    """The numbers of at most `MOST_IMAGES` of ``count`` images, in order: always the same ones."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:MOST_IMAGES].sort().values
 
 
 def variance_ratio(

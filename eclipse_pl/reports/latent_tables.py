@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from eclipse_pl.data.subset_names import ALL
 from eclipse_pl.intervals import RATES
+from eclipse_pl.latent.distribution import MOST_IMAGES
 from eclipse_pl.reports.distribution_comparison import DistributionComparison
 from eclipse_pl.reports.latent_comparison import Cost, LatentComparison
 from eclipse_pl.reports.metrics import PAIR_VALUES, Metric
@@ -78,6 +79,8 @@ def distribution_tables(distribution: DistributionComparison, metrics: Sequence[
         "Mean over seeds ± half-width of its 95 % t-interval. Of a single seed: [95 % interval] over images, with the weights "
         "as they are."
     )
+    if distribution.reference.first.fact("distribution", "neighbourhoods") == MOST_IMAGES:
+        note += f" Density and coverage are those of {MOST_IMAGES:,} of the images, the same ones in every row."
     found = [replace(main_table(distribution, metrics, subset), title=title, note=note)]
     if distribution.others:
         difference = difference_table(distribution, metrics, subset)

@@ -16,6 +16,7 @@ from eclipse_pl.callbacks.training_data import TRAINING_DATA_FILE
 from eclipse_pl.data.subset_names import ALL, ROWS
 from eclipse_pl.dotted_keys import flat
 from eclipse_pl.intervals import EXACT, STUDENTISED, Estimate
+from eclipse_pl.latent.distribution import MOST_IMAGES, OF_NEIGHBOURHOODS
 from eclipse_pl.latent.metrics import COUNTERS
 from eclipse_pl.priors.checkpoint import TrainingData, read_config
 from eclipse_pl.reports.metrics import BY_NAME, METRICS
@@ -162,18 +163,19 @@ class RunRecord:
         rows = self.fact("distribution", "rows")
         return {
             row: {
-                subset: {name: over_images(name, numbers, self._images(subset)) for name, numbers in metrics.items()}
+                subset: {name: over_images(name, numbers, self._images(subset, name)) for name, numbers in metrics.items()}
                 for subset, metrics in subsets.items()
             }
             for row, subsets in rows.items()
         }
 
-    def _images(self, subset: str) -> int:
-        """Different images of a subset; 1, which has no interval, where the values of each pair are missing."""
+    def _images(self, subset: str, metric: str) -> int:
+        """Different images behind a metric; 1, which has no interval, where the values of each pair are missing."""
         if self.pairs is None:
             return 1
         taken = (self.pairs["subset"] == subset) | (subset == ALL)
-        return len(np.unique(self.pairs["group"][taken]))
+        images = len(np.unique(self.pairs["group"][taken]))
+        return min(images, MOST_IMAGES) if metric in OF_NEIGHBOURHOODS else images
 
     @property
     def step(self) -> int:
