@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from eclipse_pl.callbacks.latent import LatentEvaluation
+from eclipse_pl.callbacks.latent_samples import distribution_table
 from eclipse_pl.callbacks.measure import measure
+from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.data.subset_names import require_subset_name
+from eclipse_pl.latent.distribution import OF_CAPTIONS, OF_SETS
 from eclipse_pl.priors.baselines import TextAsImagePrior
 from tests.helpers.shard_sets import make_chunk, make_shard_set, make_space, write_chunks
 
@@ -39,3 +43,25 @@ def test_a_subset_whose_name_tables_use_is_refused_before_anything_is_measured(t
 def test_other_names_of_subsets_pass() -> None:
     for name in ("", "seen", "unseen", "unsaid", "All", "alley", "ridge 2", "R@1"):
         require_subset_name(name)
+
+
+@pytest.mark.parametrize(("images", "said"), [(5000, "density and coverage of 5,000 of the images"), (4999, "")])
+def test_a_table_says_where_density_and_coverage_are_of_a_part(
+    images: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = {"this prior": {"all": dict.fromkeys((*OF_CAPTIONS, *OF_SETS), (0.5, 0.4, 0.6))}}
+    distribution_table({"distribution": {"samples": 2, "redraws": 0, "neighbourhoods": images, "rows": rows}})
+    printed = " ".join(capsys.readouterr().out.split())
+    assert said in printed and ("of the images" in printed) == bool(said)
+
+
+def test_ridge_regression_needs_two_training_pairs(tmp_path: Path) -> None:
+    for pairs in (-1, 1):
+        with pytest.raises(ValueError, match=rf"latent\.ridge_pairs is {pairs}; it must be 0 .* or at least 2"):
+            LatentEvaluation(pairs)
+    folder = make_shard_set(tmp_path / "shards", splits={"train": 1, "val": 16})
+    prior = TextAsImagePrior(make_space())
+    assert "ridge" not in measure(prior, str(folder))
+    more = make_shard_set(tmp_path / "more", splits=SPLITS)
+    assert "ridge" not in measure(prior, EmbeddingDataModule(str(more), pairs=1, workers=0))
+    assert "ridge" in measure(prior, EmbeddingDataModule(str(more), pairs=2, workers=0), ridge_pairs=2)

@@ -88,9 +88,12 @@ def redrawn_images(
 
 
 def fitted_ridge(trainer: L.Trainer, data: EmbeddingDataModule, pairs: int) -> LinearPrior | None:
-    """Ridge regression on that many training pairs, by the first rank for all; None without them, or if they are too wide."""
-    if not len(data.shards.records("train")):
-        rank_zero_info(f"{data.shards.name} has no training pairs: the table goes without ridge regression.")
+    """Ridge regression on that many training pairs, by the first rank for all; None without two, or if they are too wide."""
+    held = data.shards.manifest.splits.get("train", 0)
+    used = held if data.pairs is None else min(held, data.pairs)
+    if used < 2:  # every rank sees it; the first alone would fail, and the others wait for it
+        count = "one training pair in use" if used else "no training pairs"
+        rank_zero_info(f"{data.shards.name} has {count}: the table goes without ridge regression.")
         return None
     if data.space.text_dim > WIDEST_RIDGE:
         rank_zero_info(
