@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import shlex
+import shutil
 import tarfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -219,3 +220,23 @@ def test_building_a_world_draws_none_of_the_runs_random_numbers(tmp_path):
     before = torch.get_rng_state()
     WorldDataModule(str(tmp_path), **SIZES, batch_size=8).prepare_data()
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_world_that_another_process_built_meanwhile_is_checked(tmp_path, monkeypatch):
+    """While this process waits for the lock, another one builds a world with other options."""
+    build(str(tmp_path / "other"))
+
+    class BuiltMeanwhile:
+        def __init__(self, path):
+            self.folder = Path(path).parent
+
+        def __enter__(self):
+            shutil.copytree(tmp_path / "other", self.folder, dirs_exist_ok=True)
+
+        def __exit__(self, *error):
+            pass
+
+    monkeypatch.setattr("eclipse_pl.world.datamodule.FileLock", BuiltMeanwhile)
+    with pytest.raises(ValueError, match=r"has another world: .*'train': 24.*, and not .*'train': 25"):
+        WorldDataModule(str(tmp_path / "world"), **SIZES | {"train_pairs": 25}).prepare_data()
+    WorldDataModule(str(tmp_path / "again"), **SIZES).prepare_data()

@@ -92,7 +92,9 @@ class WorldDataModule(EmbeddingDataModule):
             return
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".building"):
-            if not (folder / MANIFEST_NAME).is_file():
+            if (folder / MANIFEST_NAME).is_file():  # of another process, which may have been asked for another world
+                self._require_this_world(ShardSet(folder))
+            else:
                 with torch.random.fork_rng():  # the run that builds the world starts from the same weights as the next run
                     self._build(folder)
 
