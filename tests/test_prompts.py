@@ -77,6 +77,24 @@ def test_prompts_too_vague_for_their_category() -> None:
     assert WorldPrompts(1, ["shape"], ["seen"], detail=0.5).load() == prompt_set(1, ["shape"], ["seen"], detail=0.5)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"per_category": 0}, r"prompts\.per_category is 0; it must be 1 or more"),
+        ({"per_category": -3}, r"prompts\.per_category is -3; it must be 1 or more"),
+        ({"seed": -1}, r"prompts\.seed is -1; it must be 0 or more"),
+        ({"categories": []}, r"prompts\.categories is \[\]; name at least one of .*spatial.*, or null for all"),
+        ({"compositions": []}, r"prompts\.compositions is \[\]; name at least one of seen, unseen, or null for all"),
+        ({"categories": ["colour", "hue"]}, r"prompts\.categories has 'hue'.* colour, "),
+        ({"compositions": ["held out"]}, r"prompts\.compositions has 'held out'.* seen, unseen"),
+        ({"categories": ["colour", "colour"]}, r"prompts\.categories has 'colour' twice"),
+    ],
+)
+def test_prompts_that_the_world_does_not_have_are_refused_at_once(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        WorldPrompts(**options)
+
+
 def test_the_hash_names_the_set() -> None:
     assert prompt_set(5).sha256 == "4536e4158d8afe8bbdab5d227b56d8ba7f3d28886ca22d8c6e8025ffd6a91fbe", "as ever"
     first = prompt_set(10, ["colour"], seed=1).sha256
