@@ -5,9 +5,11 @@ import os
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from eclipse_pl.__main__ import main as command
+from eclipse_pl.callbacks.latent_facts import write_pairs
 from eclipse_pl.reports.run_record import RunRecord
 from tests.helpers.compared_runs import compare, copy, edit_config, edit_report, numbers, refused
 
@@ -244,3 +246,17 @@ def test_a_typo_in_an_option_is_one_sentence(capfd):
         command(["compare", "runs", "--refrence", "x"])
     assert stop.value.code == 2
     assert capfd.readouterr().err == "error: unrecognized arguments: --refrence x. Near it: --reference.\n"
+
+
+def test_values_of_pairs_that_are_cut_short_or_lack_a_column(tmp_path):
+    path = tmp_path / "latent_pairs.npz"
+    write_pairs(path, {"step": 4, "index": np.arange(100), "cosine": np.linspace(0, 1, 100)})
+    whole, report = path.read_bytes(), {"step": 4, "rows": {}}
+    assert RunRecord(tmp_path, {}, report, tmp_path).pairs["index"].tolist() == list(range(100))
+    for end in (0, 2, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:end])
+        with pytest.raises(ValueError, match=r"latent_pairs\.npz is damaged\. "):
+            _ = RunRecord(tmp_path, {}, report, tmp_path).pairs
+    write_pairs(path, {"index": np.arange(100)})
+    with pytest.raises(ValueError, match=r"latent_pairs\.npz is damaged\. "):
+        _ = RunRecord(tmp_path, {}, report, tmp_path).pairs

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -236,10 +237,11 @@ class RunRecord:
         try:
             with np.load(path, allow_pickle=False) as file:
                 pairs = {name: file[name] for name in file.files}
-        except (ValueError, OSError, KeyError) as error:
-            # numpy's own words ask for pickles to be allowed
+            step = int(pairs["step"])
+        except (ValueError, OSError, KeyError, EOFError, BadZipFile) as error:
+            # numpy's own words ask for pickles to be allowed; a file that was cut short is no zip file
             raise ValueError(f"{path} is damaged. {measure_again(self.training, self.config)}") from error
-        return pairs if int(pairs["step"]) == self.step else None
+        return pairs if step == self.step else None
 
     @cached_property
     def _logged(self) -> list[dict[str, str]]:
