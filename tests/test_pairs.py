@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,8 @@ from PIL import Image
 from eclipse_pl.world.captions import fits, parse
 from eclipse_pl.world.drawing import pixels
 from eclipse_pl.world.pairs import write_pairs
-from eclipse_pl.world.scenes import Scene, SceneObject
-from eclipse_pl.world.splits import names_held_out_pair
+from eclipse_pl.world.scenes import Scene, SceneObject, draw_scene
+from eclipse_pl.world.splits import SPLITS, names_held_out_pair
 from tests.helpers.agreement import agrees
 
 
@@ -104,3 +105,20 @@ def test_sizes_that_make_no_sense(tmp_path: Path, wrong: dict[str, int]) -> None
     with pytest.raises(ValueError, match="cannot be written"):
         write_pairs(tmp_path, **{"train": 5, "val": 0, "test": 0, **wrong})  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
+
+
+def test_held_out_scenes_that_a_palette_does_not_have_cost_no_training_pair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def few(category: str, seed: tuple[int, ...], *options: Any) -> Scene:
+        if seed[1] == SPLITS.index("test") and seed[2] == 3:
+            raise ValueError("too few")
+        return draw_scene(category, seed, *options)
+
+    monkeypatch.setattr("eclipse_pl.world.splits.draw_scene", few)
+    said = (
+        r"too few different scenes for 5 pairs of test: it drew 3, .* Ask for at most 3 \(.*--test.*test_pairs\), or for more"
+    )
+    with pytest.raises(ValueError, match=said):
+        write_pairs(tmp_path / "raw", train=4, val=2, test=5, progress=False)
+    assert not list(tmp_path.rglob("*.tar"))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import chain, islice
 from pathlib import Path
@@ -22,7 +22,7 @@ from eclipse_pl.files import atomic_path
 from eclipse_pl.world.captions import require_detail
 from eclipse_pl.world.drawing import render
 from eclipse_pl.world.scenes import COLOURS, Scene
-from eclipse_pl.world.splits import ScenePair, scenes_of
+from eclipse_pl.world.splits import SPLITS, ScenePair, scenes_of
 
 
 def write_pairs(
@@ -45,7 +45,7 @@ def write_pairs(
 
     Raises:
         ValueError: A number of pairs is negative, there is no pair, or ``out`` has tars that are not of this run; the detail
-            is no probability, or there is no caption.
+            is no probability, or there is no caption; the colours have fewer different scenes than ``val`` or ``test``.
     """
     from rich.progress import track
 
@@ -62,9 +62,12 @@ def write_pairs(
             f"{out} has {strangers[0].name}, which is not of this run. Choose an empty folder, or remove its tars."
         )
     Path(out).mkdir(parents=True, exist_ok=True)
-    pairs = chain.from_iterable(
-        ((split, pair) for pair in scenes_of(split, n, seed, colours, train_negatives)) for split, n in sizes.items()
-    )
+    scenes: dict[str, Iterable[ScenePair]] = {
+        split: scenes_of(split, n, seed, colours, train_negatives) for split, n in sizes.items()
+    }
+    for split in SPLITS[1:]:  # drawn before the first tar is written, because a few colours may not have so many scenes
+        scenes[split] = list(scenes[split])
+    pairs = chain.from_iterable(((split, pair) for pair in scenes[split]) for split in sizes)
     numbered = enumerate(track(pairs, "images of the world", total=sum(sizes.values()), disable=not progress))
     for path, (_, size) in zip(paths, plan, strict=True):
         with atomic_path(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:

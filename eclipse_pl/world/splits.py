@@ -95,7 +95,7 @@ def held_out_scenes(split: str, n: int, seed: int = 0, colours: Collection[str] 
     No two scenes have the same objects, so that a caption describes one scene only.
 
     Raises:
-        ValueError: The split is neither ``val`` nor ``test``, or the colours are unknown or too few.
+        ValueError: The split is neither ``val`` nor ``test``, or the colours are unknown or too few, for so many scenes too.
     """
     if split not in SPLITS[1:]:
         raise ValueError(f"{split!r} is not one of the held-out splits, {' and '.join(SPLITS[1:])}.")
@@ -109,7 +109,14 @@ def held_out_scenes(split: str, n: int, seed: int = 0, colours: Collection[str] 
     for i in range(n):
         unseen = bool(i // len(CATEGORIES) % 2)
         category = CATEGORIES[i % len(CATEGORIES)]
-        scene = draw_scene(category, (seed, SPLITS.index(split), i), partial(wanted, unseen=unseen))
+        try:
+            scene = draw_scene(category, (seed, SPLITS.index(split), i), partial(wanted, unseen=unseen))
+        except ValueError as error:
+            raise ValueError(
+                f"The world has too few different scenes for {n} pairs of {split}: it drew {i}, and found no other of "
+                f"category {category} with the colours {', '.join(colours)}. Ask for at most {i} (`--{split}` of "
+                f"`python -m data_prep world`, data.{split}_pairs), or for more colours."
+            ) from error
         taken.add(frozenset(scene.kinds))
         other = counterpart(scene)
         yield ScenePair(scene, describe(scene, i), other, describe(other, i) if other else None, i)
