@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from eclipse_pl.__main__ import main
+from eclipse_pl.decoders.decoder import Decoder
+from eclipse_pl.world.decoder import WorldDecoder
 from eclipse_pl.world.drawing import render
 from eclipse_pl.world.encoder import WorldEncoder
 from eclipse_pl.world.nearest_scenes import NearestScenes
@@ -54,6 +56,15 @@ def test_the_gallery_is_made_once(cache: Path, monkeypatch: pytest.MonkeyPatch) 
     np.testing.assert_array_equal(NearestScenes(scenes=24).gallery.numpy(), first.numpy())
     with pytest.raises(pytest.fail.Exception, match="made again"):
         _ = NearestScenes(scenes=24, seed=1).gallery
+
+
+@pytest.mark.parametrize("decoder", [NearestScenes(scenes=24), WorldDecoder(steps=1, batch_size=2)])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_no_image_belongs_to_an_embedding_that_is_not_finite(decoder: Decoder, value: float) -> None:
+    embeds = torch.ones(3, decoder.dim)
+    embeds[1, 5] = value
+    with pytest.raises(ValueError, match=r"1 of 3 image embeddings hold NaN or infinity \(the first of them is number 1"):
+        decoder.decode(embeds)
 
 
 @pytest.mark.parametrize(

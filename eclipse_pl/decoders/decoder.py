@@ -77,6 +77,21 @@ class Decoder(ABC):
                 "negative condition is fixed. Leave the prompt out, or take a guided decoder such as Kandinsky's."
             )
 
+    @staticmethod
+    def require_finite(image_embed: Embeds) -> None:
+        """Check embeddings before they are decoded.
+
+        Raises:
+            ValueError: One of them holds NaN or infinity, of which a decoder may make an image that looks sound.
+        """
+        broken = (~image_embed.isfinite().all(1)).nonzero()[:, 0].tolist()
+        if broken:
+            raise ValueError(
+                f"{len(broken)} of {len(image_embed)} image embeddings hold NaN or infinity (the first of them is number "
+                f"{broken[0]}, counted from 0), and no image belongs to them. Check the prior that predicted them: "
+                "`python -m eclipse_pl validate` shows whether its weights are broken."
+            )
+
     @abstractmethod
     def decode(
         self,
@@ -93,7 +108,7 @@ class Decoder(ABC):
         decoder's own empty condition.
 
         Raises:
-            ValueError: ``negative_embed`` would change nothing (`takes_negative`).
+            ValueError: ``negative_embed`` would change nothing (`takes_negative`), or an embedding is not finite.
         """
 
     def close(self) -> None:  # noqa: B027  # a decoder without weights has nothing to free

@@ -159,8 +159,10 @@ class PipelineDecoder(Decoder):
             )
         if image_embed.shape[1] != self.dim:
             raise ValueError(f"{self.model} decodes embeddings {self.dim} wide; these are {image_embed.shape[1]} wide.")
+        self.require_finite(image_embed)
         if negative_embed is not None:
             self.require_negative()
+            self.require_finite(negative_embed)
 
         def batch(rows: list[int]) -> list[Image.Image]:
             negative = None if negative_embed is None else negative_embed[rows]

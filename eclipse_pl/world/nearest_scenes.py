@@ -80,6 +80,7 @@ class NearestScenes(Decoder):
 
         Embeddings are searched one at a time, because the last digits of a product depend on its batch.
         """
+        self.require_finite(image_embed)
         if negative_embed is not None:
             self.require_negative()
         gallery = self.gallery
