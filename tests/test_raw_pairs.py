@@ -24,6 +24,16 @@ def test_a_split_of_another_name_costs_its_pair(tmp_path: Path, clip_encoder: Op
     assert manifest.splits == {"val": 1}
 
 
+def test_a_subset_whose_name_tables_use_costs_its_pair(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
+    samples = {"one": sample(0, subset="all"), "two": sample(1, subset="a/b"), "three": sample(2, subset="seen")}
+    manifest = embed([str(write_tar(tmp_path / "raw.tar", samples))], clip_encoder, tmp_path / "shards")
+    skipped = {pair.key: pair.reason for pair in manifest.shards[0].skipped}
+    assert skipped.keys() == {"one", "two"} and manifest.pairs == 1
+    assert skipped["one"].startswith(
+        "its subset has a name that tables use (the subset 'all' cannot have this name: all, mean_"
+    )
+
+
 def test_a_list_of_captions_makes_as_many_pairs(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
     samples = {"one": {"png": image_bytes(0), "json": b'{"captions": ["a cat", "a tom"], "split": "val"}'}, "two": sample(1)}
     embed([str(write_tar(tmp_path / "raw.tar", samples))], clip_encoder, tmp_path / "shards")

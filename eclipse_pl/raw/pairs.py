@@ -10,8 +10,12 @@ from typing import Any
 
 from eclipse_pl.data.chunk import content_number
 from eclipse_pl.data.manifest import SPLITS, SkippedPair
+from eclipse_pl.data.subset_names import require_subset_name
 from eclipse_pl.raw.reasons import BAD_FIELD, BAD_SPLIT, skipped
 from eclipse_pl.raw.texts import NoPairError, captions_of, kind_of, require_plain
+
+BAD_SUBSET = "its subset has a name that tables use"
+"""A reason why a sample is no pair (`reasons`)."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def pairs_of(
     try:
         require_plain(key, "name")
         captions = captions_of(txt, about)
-        split, group, subset = _split(about.get("split")), _name(about, "group"), _name(about, "subset") or ""
+        split, group, subset = _split(about.get("split")), _name(about, "group"), _subset(about)
     except NoPairError as error:
         return skipped(key, error.kind, error.detail)
     keys, number = [key, *(f"{key}#{number}" for number in range(1, len(captions)))], content_number(image)
@@ -68,6 +72,15 @@ def _split(name: Any) -> str | None:
     if plain is not None and plain not in SPLITS:
         raise NoPairError(BAD_SPLIT, f"{plain!r}; the splits are {', '.join(SPLITS)}")
     return plain
+
+
+def _subset(about: dict[str, Any]) -> str:
+    subset = _name(about, "subset") or ""
+    try:
+        require_subset_name(subset)
+    except ValueError as error:
+        raise NoPairError(BAD_SUBSET, str(error)) from None
+    return subset
 
 
 def _name(about: dict[str, Any], field: str) -> str | None:
