@@ -67,7 +67,7 @@ class LatentEvaluation(L.Callback):
     def __init__(self, ridge_pairs: int = 100_000, samples: int = 0, redraws: int = 0) -> None:
         if ridge_pairs < 0 or ridge_pairs == 1:
             raise ValueError(
-                f"latent.ridge_pairs is {ridge_pairs}; it must be 0 (no ridge row) or at least 2 training pairs (usual: 100000)."
+                f"latent.ridge_pairs is {ridge_pairs}; it must be 0 (no ridge row) or at least 2 pairs (usual: 100,000)."
             )
         require_samples("latent.samples", samples)
         require_redraws("latent.redraws", redraws, samples)
