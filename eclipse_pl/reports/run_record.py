@@ -235,7 +235,8 @@ class RunRecord:
         if not self.report or not path.is_file():
             return None
         try:
-            with np.load(path, allow_pickle=False) as file:
+            # opened here, because numpy leaves a file open that turns out to be no zip file
+            with open(path, "rb") as content, np.load(content, allow_pickle=False) as file:
                 pairs = {name: file[name] for name in file.files}
             step = int(pairs["step"])
         except (ValueError, OSError, KeyError, EOFError, BadZipFile) as error:
