@@ -11,11 +11,8 @@ from typing import Any
 from eclipse_pl.data.chunk import content_number
 from eclipse_pl.data.manifest import SPLITS, SkippedPair
 from eclipse_pl.data.subset_names import require_subset_name
-from eclipse_pl.raw.reasons import BAD_FIELD, BAD_SPLIT, skipped
+from eclipse_pl.raw.reasons import BAD_FIELD, BAD_SPLIT, BAD_SUBSET, skipped
 from eclipse_pl.raw.texts import NoPairError, captions_of, kind_of, require_plain
-
-BAD_SUBSET = "its subset has a name that tables use"
-"""A reason why a sample is no pair (`reasons`)."""
 
 
 @dataclass(frozen=True)
