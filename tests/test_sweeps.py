@@ -170,7 +170,9 @@ def finish(path: Path, cosines: list[float]) -> list[Task]:
     for run, cosine in zip(runs, cosines, strict=False):
         task = run.task
         task.path.mkdir(parents=True)
-        write_json(task.path / "task.json", asdict(Record(task.command, tries=1, seconds=3.0, exit_code=0)))
+        write_json(
+            task.path / "task.json", asdict(Record(task.command, tries=1, seconds=3.0, exit_code=0, commit=task.commit))
+        )
         leave_files(task.path, run.values, cosine, "validate" if "validate" in task.command else "fit")
     return [run.task for run in runs]
 
@@ -224,12 +226,12 @@ def kept_rows(path: Path) -> tuple[str, str, list[dict[str, str]]]:
 @pytest.mark.processes
 def test_another_machine_goes_on_from_the_file_of_finished_runs(tmp_path, capfd, monkeypatch):
     path = write_sweep(tmp_path, parameters={"seed_everything": {"values": [0, 1, 2]}})
+    monkeypatch.setattr("eclipse_pl.sweeps.plan.commit", lambda: "aaaaaaa")
     finish(path, [0.123456789, 0.5])
     kept = tmp_path / "results" / "tiny.csv"
     words = ["sweep", str(path), "--count", "2", "--csv", str(kept)]
     dry_run(capfd, path, "--csv", str(kept))
     assert not kept.parent.exists()
-    monkeypatch.setattr("eclipse_pl.sweeps.kept.commit", lambda: "aaaaaaa")
     assert command(words) == 0
     said, commit, lines = kept_rows(kept)
     assert said == f"# python -m eclipse_pl {' '.join(words)}"
@@ -239,7 +241,7 @@ def test_another_machine_goes_on_from_the_file_of_finished_runs(tmp_path, capfd,
     assert kept_rows(kept)[2] == lines, "nothing is new"
 
     (tmp_path / "runs").rename(tmp_path / "gone")
-    monkeypatch.setattr("eclipse_pl.sweeps.kept.commit", lambda: "bbbbbbb")
+    monkeypatch.setattr("eclipse_pl.sweeps.plan.commit", lambda: "bbbbbbb")
     words = ["sweep", str(path), "--csv", str(kept)]
     heading, *commands = dry_run(capfd, path, "--csv", str(kept))
     assert heading.endswith(f"1 runs in {tmp_path}/runs/tiny, 0 of them finished; 2 more in {kept}, which are not run again")

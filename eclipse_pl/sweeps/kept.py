@@ -7,21 +7,29 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from eclipse_pl.device import commit
-from eclipse_pl.files import write_atomically
+from eclipse_pl.files import only_process, write_atomically
 from eclipse_pl.launch.local import Status
+from eclipse_pl.launch.task import Record
+from eclipse_pl.sweeps.config_hash import common_part
 from eclipse_pl.sweeps.plan import SweepPlan, SweepRun
 from eclipse_pl.sweeps.results import Line, line_of, shortened, table_of
+
+COMMIT, HASH = "commit", "config_hash"
+ABOUT = (COMMIT, HASH)
+"""Columns that say how a run was made. Files of older releases lack them."""
+PATIENCE = 60.0
+"""Seconds to wait for another process that writes the file."""
 
 
 class KeptRuns:
     """Finished runs in a file outside the sweep's folder. Another machine, or a later call, resumes the sweep from this file.
 
-    A line is that of ``sweep.csv`` with the ``commit`` of the code. Above the lines stand the last command and a count.
+    A line is that of ``sweep.csv`` with the ``commit`` of the code that ran and the ``config_hash`` of the run. Above the
+    lines stand the last command and a count.
 
     Args:
-        path: The file. Runs that it has already are kept.
-        plan: The runs of the sweep. Those that the file has and the sweep's folder has not are taken out of it.
+        path: The file. Finished runs that it has already are kept; its other lines are not.
+        plan: The runs of the sweep, hashed. Those that the file has and the sweep's folder has not are taken out of it.
         command: What is run now.
 
     Raises:
@@ -34,6 +42,7 @@ class KeptRuns:
         self.lines = self._read()
         self.looked_at: set[str] = set()
         """Versions that were finished when `add` was called before."""
+        self._require_same_experiment()
         self.elsewhere = [run for run in plan.runs if self._has(run) and not run.task.is_finished]
         plan.runs = [run for run in plan.runs if run not in self.elsewhere]
 
@@ -70,7 +79,25 @@ class KeptRuns:
             )
         # files of older releases name one commit above all lines
         said = next((line.split()[2].rstrip(",") for line in text if line.startswith("# commit ")), "unknown")
-        return {line["version"]: {**line, "commit": line.get("commit") or said} for line in lines}
+        finished = [line for line in lines if line["state"] == "finished"]
+        return {line["version"]: {**line, COMMIT: line.get(COMMIT) or said} for line in finished}
+
+    def _require_same_experiment(self) -> None:
+        """Check that all runs of the file are of this experiment, as far as they say of which they are.
+
+        Raises:
+            ValueError: A run was made with another config.
+        """
+        hashes = {run.version: run.config_hash for run in self.plan.runs}
+        common = {common_part(each) for each in hashes.values()}
+        for version, line in self.lines.items():
+            said = line.get(HASH)
+            if said and (common_part(said) not in common or hashes.get(version, said) != said):
+                raise ValueError(
+                    f"{self.path} has the run {version}, made with another config ({HASH} {said}; this sweep has "
+                    f"{hashes.get(version, ', '.join(sorted(common)))}). Results of both would be mixed. Choose another file "
+                    f"with --csv, or, if the difference changes no result, empty the column {HASH} of that file."
+                )
 
     def _has(self, run: SweepRun) -> bool:
         """Whether the file has this run.
@@ -97,17 +124,27 @@ class KeptRuns:
         """
         pairs = zip(self.plan.runs, statuses, strict=True)
         done = [(run, status) for run, status in pairs if status.state == "finished" and run.version not in self.looked_at]
-        new = [{name: shortened(value) for name, value in line_of(*pair).items()} for pair in done]
-        self.lines = self._read() if new else self.lines  # another machine may have written it
-        changed = {line["version"]: line for line in new if not same(line, self.lines.get(line["version"], {}))}
-        if changed:
-            now = commit()
-            self._write({**self.lines, **{version: {**line, "commit": now} for version, line in changed.items()}})
+        if not done:
+            return
+        busy = f"Another process holds {self.path}.lock. Wait for it, or choose another file with --csv."
+        with only_process(self.path.parent, f"{self.path.name}.lock", busy, PATIENCE):
+            self.lines = self._read()  # another process may have written it
+            self._require_same_experiment()
+            new = [self._line(*pair) for pair in done]
+            if changed := {line["version"]: line for line in new if not same(line, self.lines.get(line["version"], {}))}:
+                self._write({**self.lines, **changed})
         self.looked_at |= {line["version"] for line in new}
+
+    def _line(self, run: SweepRun, status: Status) -> Line:
+        """The line of a run that has finished. A run of an older release has no commit but that of its line in the file."""
+        record, kept = Record.read(run.task.path), self.lines.get(run.version, {})
+        commit = kept.get(COMMIT, "unknown") if record is None or record.commit == "unknown" else record.commit
+        line = {name: shortened(value) for name, value in line_of(run, status).items()}
+        return {**line, COMMIT: commit, HASH: run.config_hash}
 
     def _write(self, found: dict[str, Line]) -> None:
         lines = sorted(found.values(), key=lambda line: self.order.get(line["version"], len(self.order)))
-        commits = ", ".join(dict.fromkeys(line["commit"] for line in lines))
+        commits = ", ".join(dict.fromkeys(line[COMMIT] for line in lines))
         finished = sum(version in self.order for version in found)
         head = f"# {self.command}\n# commit {commits}, {finished} of {len(self.order)} runs finished\n"
         try:
@@ -118,7 +155,9 @@ class KeptRuns:
 
 
 def same(new: Line, old: Line) -> bool:
-    """Whether two lines are equal, apart from the commit and empty values."""
-    return {name: str(value) for name, value in new.items() if value != ""} == {
-        name: value for name, value in old.items() if value != "" and name != "commit"
-    }
+    """Whether two lines are equal, apart from empty values and how the run was made."""
+
+    def told(line: Line) -> dict[str, str]:
+        return {name: str(value) for name, value in line.items() if value != "" and name not in ABOUT}
+
+    return told(new) == told(old)

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eclipse_pl.device import commit
 from eclipse_pl.dotted_keys import flat
 from eclipse_pl.launch.task import Task
 from eclipse_pl.priors.checkpoint import read_config
+from eclipse_pl.sweeps.config_hash import hash_of
 from eclipse_pl.sweeps.sweep_file import SweepFile, Values, in_order, near
 from eclipse_pl.sweeps.target import TARGETS, stated
 
@@ -20,6 +22,8 @@ class SweepRun:
     version: str
     values: Values
     task: Task
+    config_hash: str = ""
+    """By which results of two configs are told apart; see `eclipse_pl.sweeps.config_hash`."""
 
 
 class SweepPlan:
@@ -30,13 +34,15 @@ class SweepPlan:
         count: The largest number of runs.
         seed: Of random draws.
         threads: OMP_NUM_THREADS of each run.
+        hashed: Whether runs have their ``config_hash``, which takes time.
 
     Raises:
         ValueError: A parameter is unknown or cannot have its value; a folder holds results of something else.
     """
 
-    def __init__(self, file: SweepFile, count: int | None, seed: int, threads: str) -> None:
-        self.file = file
+    def __init__(self, file: SweepFile, count: int | None, seed: int, threads: str, hashed: bool = False) -> None:
+        self.file, self.hashed = file, hashed
+        self.commit = commit()  # asked once: the process that forks the runs imports the code once
         self.modules: set[str] = set()
         """Modules that the commands import."""
         values = file.runs(count, seed)
@@ -65,11 +71,13 @@ class SweepPlan:
             resume=target.resume,
             finished_by=str(target.finished_by),
             environment={"OMP_NUM_THREADS": threads},
+            commit=self.commit,
         )
         task.require_own_folder()
         if target.config.is_file():
             require_same_config(target.config, stated(words[0]))
-        return SweepRun(version, values, task)
+        config_hash = hash_of(stated(words[0], defaults=False), values) if self.hashed else ""
+        return SweepRun(version, values, task, config_hash)
 
     def _blame(self, values: Values, error: ValueError) -> ValueError:
         """Name the first parameter with which the command cannot be read: is it unknown, or is its value wrong?"""

@@ -30,12 +30,11 @@ class ArgumentReader:
                 self._cli.parse_arguments(self._cli.parser, args)
         return self._cli.config[self._cli.config.subcommand]
 
-    def stated(self) -> dict[str, Any]:
-        """The options that were read last, as in config.yaml."""
+    def stated(self, defaults: bool = True) -> dict[str, Any]:
+        """The options that were read last, as in config.yaml; without ``defaults`` only those with another value."""
         assert self._cli is not None
         command = self._cli.config.subcommand
-        config: dict[str, Any] = yaml.safe_load(self._cli._parser(command).dump(self._cli.config[command], skip_none=False))
-        return config
+        return stated(self._cli._parser(command), self._cli.config[command], defaults)
 
 
 class _Reader(PriorCLI):
@@ -69,7 +68,10 @@ class BenchmarkReader:
             self._options = self._parser.parse_args(words[1:])
         return self._options
 
-    def stated(self) -> dict[str, Any]:
-        """The options that were read last, as in a config."""
-        config: dict[str, Any] = yaml.safe_load(self._parser.dump(self._options, skip_none=False))
-        return config
+    def stated(self, defaults: bool = True) -> dict[str, Any]:
+        """The options that were read last, as in a config; without ``defaults`` only those with another value."""
+        return stated(self._parser, self._options, defaults)
+
+
+def stated(parser: Any, options: Any, defaults: bool) -> dict[str, Any]:
+    return yaml.safe_load(parser.dump(options, skip_none=False, skip_default=not defaults)) or {}

@@ -128,6 +128,6 @@ TARGETS: dict[str, type[RunTarget] | type[BenchmarkTarget]] = {
 }
 
 
-def stated(command: str) -> dict[str, Any]:
-    """The config that the command's reader read last."""
-    return TARGETS[command].reader.stated()
+def stated(command: str, defaults: bool = True) -> dict[str, Any]:
+    """The config that the command's reader read last; without ``defaults`` only options with another value."""
+    return TARGETS[command].reader.stated(defaults)
