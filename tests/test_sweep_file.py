@@ -152,6 +152,19 @@ def test_a_run_keeps_its_version_when_the_grid_grows(tmp_path):
     assert set(before) < set(large.versions(large.runs()))
 
 
+def test_a_run_has_one_name_whatever_the_count(tmp_path):
+    """In a grid both runs of one name have a hash, among draws the later."""
+    values = {"a": {"values": ["x/part.yaml", "y/Part.yaml", "z.yaml"]}, "b": {"values": [1, 2]}}
+    file = read(tmp_path, parameters=values)
+    whole = file.versions(file.runs())
+    assert [name.count("-") for name in whole] == [1, 1, 1, 1, 0, 0] and len(set(whole)) == 6
+    assert all(file.versions(file.runs(count)) == whole[:count] for count in range(1, 6))
+    file = read(tmp_path, method="random", parameters=values)
+    whole = file.versions(file.runs(6))
+    assert sum("-" in name for name in whole) == 2 and len(set(whole)) == 6
+    assert all(file.versions(file.runs(count)) == whole[:count] for count in range(1, 6))
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -162,6 +175,12 @@ def test_a_run_keeps_its_version_when_the_grid_grows(tmp_path):
         ({"parameters": {}}, "parameters is empty"),
         ({"parameters": {"a": {"value": 1}}}, "no parameter varies"),
         ({"parameters": {"a": {"values": []}}}, "a has no list of values"),
+        ({"method": "random", "parameters": {"a": {"values": [1, 2], "probabilities": 0.5}}}, "a has probabilities 0.5"),
+        ({"method": "random", "parameters": {"a": {"values": [1, 2], "probabilities": ["x", "y"]}}}, "a has probabilities"),
+        ({"method": "random", "parameters": {"a": {"values": [1, 2], "probabilities": [2, -1]}}}, "a has probabilities"),
+        ({"method": "random", "parameters": {"a": {"distribution": "beta", "a": -1}}}, "a has a -1 and b 1.0, which beta"),
+        ({"method": "random", "parameters": {"a": {"distribution": "normal", "sigma": -1}}}, "sigma -1, which normal cannot"),
+        ({"method": "random", "parameters": {"a": {"min": 0.0, "max": math.inf}}}, "max inf, which uniform cannot use"),
         ({"parameters": {"a": {"values": 3}}}, "a has no list of values: 3"),
         ({"parameters": {"a": {"values": [0.2, 0.4, 0.2]}}}, "a has the value 0.2 twice"),
         ({"parameters": {"a": {"values": [1, 1.0]}}}, "twice"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,13 @@ DRAW: dict[str, Callable[[Random, Any, Any], float]] = {
     "beta": Random.betavariate,
 }
 """Distributions as Weights & Biases defines them, of BOUNDS, or of min and max. ``q_NAME`` rounds to multiples of q."""
+CAN_DRAW: dict[str, Callable[[Any, Any], bool]] = {
+    "log_uniform_values": lambda low, high: 0 < low < high,
+    "normal": lambda mu, sigma: sigma >= 0,
+    "log_normal": lambda mu, sigma: sigma >= 0,
+    "beta": lambda a, b: a > 0 and b > 0,
+}
+"""Whether a distribution can be drawn from with its bounds. Of the others the minimum is less than the maximum."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,7 @@ class Parameter:
         if twice:
             raise ValueError(f"{self.name} has the value {twice[0]} twice")
         chances = self.specification.get("probabilities")
-        if chances is not None and (self.method == "grid" or len(chances) != len(values) or not math.isclose(sum(chances), 1)):
+        if chances is not None and (self.method == "grid" or not are_probabilities(chances, len(values))):
             raise ValueError(f"{self.name} has probabilities {chances}: one a value, adding up to 1, and drawn (random)")
         self._check_fields("values" if self.varies else "value", "probabilities", "distribution")
 
@@ -121,8 +129,9 @@ class Parameter:
         bounds = BOUNDS.get(kind, ("min", "max"))
         self._check_fields(*bounds, "distribution", *([] if step is None else ["q"]))
         low, high = self._bounds(kind)
-        numbers = all(type(bound) in ((int,) if kind == "int_uniform" else (int, float)) for bound in (low, high))
-        if not numbers or (kind not in BOUNDS and low >= high) or (kind == "log_uniform_values" and low <= 0):
+        kinds = (int,) if kind == "int_uniform" else (int, float)
+        numbers = all(type(bound) in kinds and math.isfinite(bound) for bound in (low, high))
+        if not numbers or not CAN_DRAW.get(kind, operator.lt)(low, high):
             raise ValueError(f"{self.name} has {bounds[0]} {low} and {bounds[1]} {high}, which {kind} cannot use")
         if step is not None and (type(step) not in (int, float) or step <= 0):
             raise ValueError(f"{self.name} has q {step}; it must be a positive number")
@@ -130,6 +139,13 @@ class Parameter:
     def _check_fields(self, *known: str) -> None:
         if unknown := sorted(self.specification.keys() - set(known)):
             raise ValueError(f"{self.name} has {unknown[0]}, which is unknown there; the keys are {', '.join(known)}")
+
+
+def are_probabilities(chances: Any, count: int) -> bool:
+    """Whether these are ``count`` numbers from 0 that add up to 1."""
+    if not isinstance(chances, list) or len(chances) != count:
+        return False
+    return all(type(chance) in (int, float) and chance >= 0 for chance in chances) and math.isclose(sum(chances), 1)
 
 
 def numbers_as_text(specification: dict[str, Any]) -> list[str]:

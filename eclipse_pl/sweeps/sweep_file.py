@@ -129,13 +129,25 @@ class SweepFile:
         raise ValueError(f"{self.path}: {100 * wanted} draws gave only {len(found)} different runs; use a grid, or --count.")
 
     def versions(self, runs: list[Values]) -> list[str]:
-        """A name for each run, made of what varies: ``contrastive_weight=0.2,seed_everything=3``."""
+        """A name for each run, made of what varies: ``contrastive_weight=0.2,seed_everything=3``.
+
+        It does not depend on how many runs are listed. A name that two runs would have gets a hash: in a grid those of both,
+        among draws that of the later.
+        """
         short = shortest(parameter.name for parameter in self.varying)
-        names = [",".join(f"{short[name]}={safe(text(values[name]))}" for name in short) for values in runs]
-        often = Counter(name.casefold() for name in names)  # some file systems do not distinguish A and a
-        unclear = [len(name) > LONGEST_NAME or often[name.casefold()] > 1 for name in names]
-        hashed = [f"{name[: LONGEST_NAME - 9]}-{digest(values)}" for name, values in zip(names, runs, strict=True)]
-        return [other if long else name for name, other, long in zip(names, hashed, unclear, strict=True)]
+        shared = (
+            {parameter.name: shared_labels(parameter.axis()) for parameter in self.varying} if self.method == "grid" else {}
+        )
+        taken: set[str] = set()
+        found = []
+        for values in runs:
+            labels = {name: label(values[name]) for name in short}
+            name = ",".join(f"{short[key]}={each}" for key, each in labels.items())
+            # two names of a grid are the same where the labels of each parameter are, as no label has a comma
+            twice = any(labels[key].casefold() in shared[key] for key in shared) or name.casefold() in taken
+            taken.add(name.casefold())
+            found.append(f"{name[: LONGEST_NAME - 9]}-{digest(values)}" if twice or len(name) > LONGEST_NAME else name)
+        return found
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -186,6 +198,16 @@ def text(value: Any) -> str:
         return str(value)
     path = Path(value)
     return "/".join(path.parts[-2:]) if NUMBERED.fullmatch(path.name) else path.name.removesuffix(".yaml")
+
+
+def label(value: Any) -> str:
+    return safe(text(value))
+
+
+def shared_labels(values: list[Any]) -> set[str]:
+    """Labels that several values have. Some file systems do not distinguish A and a."""
+    often = Counter(label(value).casefold() for value in values)
+    return {each for each, count in often.items() if count > 1}
 
 
 def safe(name: str) -> str:
