@@ -15,8 +15,11 @@ from pathlib import Path
 import pytest
 
 from eclipse_pl.launch import task as task_module
+from eclipse_pl.launch import tasks as tasks_module
 from eclipse_pl.launch.local import Status, SupervisorProcess, run_local
+from eclipse_pl.launch.progress import report_failures
 from eclipse_pl.launch.task import INTERPRETER, Record, Task, supervise
+from eclipse_pl.launch.tasks import TaskEngine
 from tests.helpers.runs import started, wait_for
 
 pytestmark = pytest.mark.processes
@@ -92,6 +95,32 @@ def test_a_task_is_finished_by_its_last_file_whatever_the_exit_code(tmp_path):
     assert [(tmp_path / name / "log.txt").read_text().count("\nx\n") for name in said] == [2, 1]
     record = Record.read(tmp_path / "unwell")
     assert (record.exit_code, record.finished) == (3, True)
+
+
+def test_a_task_that_finished_with_an_error_is_reported(tmp_path, capfd):
+    well = make_task(tmp_path, "print('well')", "well")
+    home = tmp_path / "unwell"
+    words = [INTERPRETER, "-c", f"open({str(home / 'last')!r}, 'w'); print('4 images have no score'); exit(1)"]
+    unwell = Task("unwell", words, str(home), str(home / "checkpoint"), [], str(home / "last"))
+    statuses = run(well, unwell)
+    assert [status.state for status in statuses] == ["finished", "finished"]
+    report_failures(statuses[:1], "run")
+    for again in (statuses, [Status.of(well), Status.of(unwell)]):
+        with pytest.raises(SystemExit) as stop:
+            report_failures(again, "run")
+        assert stop.value.code == 1
+        said = capfd.readouterr().err
+        assert "1 of 2 runs finished with an error; they are not run again unless you move their folders away" in said
+        assert f"{home}/log.txt: exit code 1: 4 images have no score" in said
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"command": ["x"], "unknown": 1}'])
+def test_a_damaged_record_is_named(tmp_path, content):
+    task = make_task(tmp_path, "print(1)")
+    task.path.mkdir()
+    (task.path / "task.json").write_text(content)
+    with pytest.raises(ValueError, match=r"one/task\.json is damaged .*Move .*one away"):
+        Status.of(task)
 
 
 def test_so_many_at_once_and_no_more(tmp_path):
@@ -275,3 +304,39 @@ def test_a_supervisor_that_is_killed(tmp_path, number):
     with pytest.raises(ValueError, match="another process still works in"):
         supervise(task, lifeline=-1, patience=0.3)
     os.kill(int(statuses[0].last_words), signal.SIGKILL)
+
+
+STOPS_SLOWLY = """
+import pathlib, time
+folder = pathlib.Path({!r})
+if (folder / "started").exists():
+    exit(0 if (folder / "ended").exists() else 7)
+(folder / "started").touch()
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(1)
+    (folder / "ended").touch()
+    exit(130)
+"""
+
+
+@pytest.mark.parametrize("share", ["0-of-1", "1-of-2"])
+def test_a_launcher_waits_for_the_tasks_of_one_that_was_killed(tmp_path, monkeypatch, share):
+    """Another number of tasks, too: its tasks do the same work."""
+    code = STOPS_SLOWLY.format(str(tmp_path))
+    read, write = os.pipe()
+    thread, _ = in_thread(make_task(tmp_path / "tasks", code, share), read)
+    wait_for(tmp_path / "started")
+    monkeypatch.setattr(tasks_module, "_task", lambda *_: make_task(tmp_path / "tasks", code, "0-of-1"))
+    os.close(write)  # the launcher is gone
+    TaskEngine("local").run(["eclipse_pl", "x"], tmp_path, 1)
+    thread.join(PATIENCE)
+    os.close(read)
+    assert Record.read(tmp_path / "tasks" / "0-of-1").exit_code == 0
+
+
+@pytest.mark.parametrize(("option", "value"), [("tasks", 0), ("jobs", 0), ("cpus", 0.0), ("gpus", -1.0)])
+def test_options_of_an_engine_out_of_their_range(option, value):
+    with pytest.raises(ValueError, match=f"--{option} is {value}; it must be "):
+        TaskEngine("local" if option == "jobs" else "ray", **{option: value})

@@ -34,8 +34,6 @@ class Engine:
 
     def __post_init__(self) -> None:
         require_effect(self.name, jobs=self.jobs, ray_address=self.address)
-        if self.jobs is not None and self.jobs < 1:
-            raise ValueError(f"--jobs is {self.jobs}; it must be 1 or more.")
 
     def each(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
         """The results in the order of the items. A call whose Ray worker dies is repeated on another one."""

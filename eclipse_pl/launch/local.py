@@ -64,6 +64,12 @@ class Status:
         return record.seconds if record else 0.0
 
     @property
+    def error_code(self) -> int:
+        """The exit code of a finished command that ended with an error, such as images without a score; else 0."""
+        record = Record.read(self.task.path) if self.state == "finished" else None
+        return (record.exit_code or 0) if record else 0
+
+    @property
     def last_words(self) -> str:
         """The last line that the command printed."""
         path = Path(self.task.cwd) / self.task.log

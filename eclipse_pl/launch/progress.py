@@ -85,11 +85,16 @@ def clock(seconds: float) -> str:
 
 
 def report_failures(statuses: Sequence[Status], kind: str) -> None:
-    """Print the tasks that failed with their logs, and end with exit code 1 if there are any."""
-    failed = [status for status in statuses if status.state == "failed"]
-    if not failed:
-        return
-    print(f"{len(failed)} of {len(statuses)} {kind}s failed; the same command runs them again:", file=sys.stderr)
-    for status in failed:
-        print("  " + ": ".join(filter(None, (str(status.task.log), status.message, status.last_words))), file=sys.stderr)
-    raise SystemExit(1)
+    """Print the tasks that failed, or finished with an error, with their logs, and end with exit code 1 if there are any."""
+    failed = [(status, status.message) for status in statuses if status.state == "failed"]
+    with_error = [(status, f"exit code {status.error_code}") for status in statuses if status.error_code]
+    for found, what in (
+        (failed, "failed; the same command runs them again"),
+        (with_error, "finished with an error; they are not run again unless you move their folders away"),
+    ):
+        if found:
+            print(f"{len(found)} of {len(statuses)} {kind}s {what}:", file=sys.stderr)
+        for status, message in found:
+            print("  " + ": ".join(filter(None, (str(status.task.log), message, status.last_words))), file=sys.stderr)
+    if failed or with_error:
+        raise SystemExit(1)

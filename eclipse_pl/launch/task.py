@@ -31,6 +31,8 @@ INTERPRETER = "${interpreter}"
 FORWARDED = (signal.SIGTERM, signal.SIGHUP)
 GRACE = 60.0
 """Seconds that a command has to write a checkpoint after a signal, before it is killed."""
+PATIENCE = GRACE + 30
+"""Seconds that a try waits for the end of the one before, whose caller is gone."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Task:
     finished_by: str
     environment: dict[str, str] = field(default_factory=dict)
     cwd: str = field(default_factory=os.getcwd)
+    commit: str = "unknown"
+    """Of the code that runs it, kept in its record."""
 
     @property
     def path(self) -> Path:
@@ -105,13 +109,24 @@ class Record:
     exit_code: int | None = None
     finished: bool = False
     """Whether the command had written its last file when it ended."""
+    commit: str = "unknown"
+    """Of the code that ran the last try."""
 
     @classmethod
     def read(cls, folder: Path) -> Record | None:
+        """The record in a task's folder; None where no try was made.
+
+        Raises:
+            ValueError: The file is damaged.
+        """
         try:
             return cls(**json.loads((folder / RECORD).read_text()))
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except (TypeError, ValueError) as error:  # json's errors are ValueErrors; other keys give a TypeError
+            raise ValueError(
+                f"{folder / RECORD} is damaged ({error}). Move {folder} away; the same command then makes it again."
+            ) from error
 
 
 class CommandProcess(subprocess.Popen[bytes]):
@@ -139,7 +154,7 @@ Start = Callable[[list[str], Task, IO[str], int], Command]
 """Start the words of a task, with its log and the descriptor of its lock."""
 
 
-def supervise(task: Task, lifeline: int, patience: float = GRACE + 30, start: Start = CommandProcess) -> int:
+def supervise(task: Task, lifeline: int, patience: float = PATIENCE, start: Start = CommandProcess) -> int:
     """Run a task until it ends or the file descriptor ``lifeline`` is closed at its other end; 0 where it is finished.
 
     Else it is the command's exit code, or 1 where the command ended as if all were well.
@@ -150,7 +165,7 @@ def supervise(task: Task, lifeline: int, patience: float = GRACE + 30, start: St
     folder = task.path
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / LOCK, "a") as lock:  # "w" would remove the number of the process that holds it
-        acquire(lock.fileno(), task, patience)
+        acquire(lock.fileno(), task.folder, patience)
         task.require_own_folder()
         record = Record.read(folder) or Record(task.command)
         if task.is_finished:  # a supervisor whose caller died may have come to the end
@@ -159,7 +174,7 @@ def supervise(task: Task, lifeline: int, patience: float = GRACE + 30, start: St
         if not task.goes_on:
             clear(folder)
         record.tries += 1
-        record.exit_code, record.finished = None, False
+        record.exit_code, record.finished, record.commit = None, False, task.commit
         write_json(folder / RECORD, asdict(record))
         began = time.monotonic()
         record.exit_code = run(task, words, lifeline, lock.fileno(), start)
@@ -169,14 +184,19 @@ def supervise(task: Task, lifeline: int, patience: float = GRACE + 30, start: St
         return 0 if record.finished else record.exit_code or 1
 
 
-def acquire(lock: int, task: Task, patience: float) -> None:
+def acquire(lock: int, folder: str, patience: float = PATIENCE) -> None:
+    """Hold the lock of a task's folder.
+
+    Raises:
+        ValueError: Another process still holds it after ``patience`` seconds.
+    """
     end = time.monotonic() + patience
     while True:
         try:
             return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > end:
-                raise ValueError(f"another process still works in {task.folder}; wait for it, or end it") from None
+                raise ValueError(f"another process still works in {folder}; wait for it, or end it") from None
         time.sleep(0.1)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from eclipse_pl.launch.local import Status, run_local
 from eclipse_pl.launch.progress import TaskProgress, report_failures
 from eclipse_pl.launch.ray import run_on_ray
 from eclipse_pl.launch.share import Share
-from eclipse_pl.launch.task import INTERPRETER, Task
+from eclipse_pl.launch.task import INTERPRETER, LOCK, RECORD, Task, acquire, clear
 
 FOLDER, FINISHED = "tasks", "finished.json"
 RESTARTS = 10
@@ -49,9 +48,6 @@ class TaskEngine:
     def __post_init__(self) -> None:
         options = {name: value for name, value in vars(self).items() if name != "engine"}
         require_effect(self.engine, **options)
-        for name, value in (("tasks", self.tasks), ("jobs", self.jobs)):
-            if value is not None and value < 1:
-                raise ValueError(f"--{name} is {value}; it must be 1 or more.")
 
     def run(self, command: Sequence[str], folder: Path, count: int) -> None:
         """Run ``python -m COMMAND`` once for each of ``count`` shares, and wait for all of them.
@@ -62,12 +58,12 @@ class TaskEngine:
             count: Number of shares.
 
         Raises:
-            ValueError: Another command runs tasks in ``folder``.
+            ValueError: Another command runs tasks in ``folder``, or a task of an earlier one does not end.
             SystemExit: A task failed.
         """
         busy = f"Another command runs tasks in {folder}. Wait for it, or choose another folder."
         with only_process(folder, "tasks.lock", busy):
-            shutil.rmtree(folder / FOLDER, ignore_errors=True)  # a finished task says nothing of work that was lost since
+            _forget(folder / FOLDER)
             statuses = [Status.of(_task(command, folder, Share(index, count))) for index in range(count)]
             print(f"{count} tasks; their output is in {folder / FOLDER}")
             with TaskProgress(f"{command[1]}: {folder}", "task") as progress:
@@ -95,6 +91,19 @@ def without_options(args: Sequence[str], names: Collection[str] = OPTIONS) -> li
         if not drop:
             kept.append(word)
     return kept
+
+
+def _forget(folder: Path) -> None:
+    """Remove what tasks in ``folder`` have finished by: it says nothing of work that was lost since.
+
+    A task that still runs, of a launcher that was killed, is waited for. Its lock stays: two tasks with locks of their own
+    would do one share.
+    """
+    for place in folder.glob("*/"):
+        with open(place / LOCK, "a") as lock:
+            acquire(lock.fileno(), str(place))
+            clear(place)
+            (place / RECORD).unlink(missing_ok=True)
 
 
 def _task(command: Sequence[str], out: Path, share: Share) -> Task:

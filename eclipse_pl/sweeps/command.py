@@ -52,23 +52,8 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--gpus", type=float, help="GPUs of a run on Ray, not shared with other runs (default: 0)")
     answer_in_one_sentence(parser, args)
     options = parser.parse_args(args)
-    require_meaning(options)
-    sweep(options, shlex.join(["python", "-m", "eclipse_pl", "sweep", *(sys.argv[1:] if args is None else args)]))
-
-
-def require_meaning(options: argparse.Namespace) -> None:
-    """Check that no option is ignored, and that something can run.
-
-    Raises:
-        ValueError: An option has no effect, or no run could start.
-    """
     require_effect(options.engine, **{name: getattr(options, name) for name in (*OF_LOCAL, *OF_RAY)})
-    if options.jobs is not None and options.jobs < 1:
-        raise ValueError(f"--jobs is {options.jobs}; at least one run must be allowed to run.")
-    if options.cpus is not None and options.cpus <= 0:
-        raise ValueError(f"--cpus is {options.cpus}; a run needs more than 0 processors.")
-    if options.gpus is not None and options.gpus < 0:
-        raise ValueError(f"--gpus is {options.gpus}; it must be 0 or more.")
+    sweep(options, shlex.join(["python", "-m", "eclipse_pl", "sweep", *(sys.argv[1:] if args is None else args)]))
 
 
 def sweep(options: argparse.Namespace, command: str) -> None:
@@ -80,7 +65,7 @@ def sweep(options: argparse.Namespace, command: str) -> None:
 
     threads = threads_of_a_run(options)
     warn_of_threads(options, threads)
-    plan = SweepPlan(file, options.count, options.seed or 0, threads)
+    plan = SweepPlan(file, options.count, options.seed or 0, threads, hashed=options.csv is not None)
     kept = None if options.csv is None else KeptRuns(options.csv, plan, command)
     statuses = [Status.of(run.task) for run in plan.runs]
     if options.dry_run:

@@ -104,8 +104,7 @@ class SweepResults:
 
 
 def line_of(run: SweepRun, status: Status) -> Line:
-    """``version``, the parameters by their whole names, ``state``, ``seconds`` (of all tries), and the last value of every
-    metric in the run's metrics.csv."""
+    """``version``, the parameters by their whole names, ``state``, ``seconds`` (of all tries), and the `last_metrics`."""
     seconds = round(status.seconds, 1)
     return {"version": run.version, **run.values, "state": status.state, "seconds": seconds, **last_metrics(run.task.path)}
 
@@ -128,9 +127,11 @@ def shortened(value: Any) -> Any:
 
 
 def last_metrics(folder: Path) -> dict[str, str]:
-    """{metric: its last value} of a run, or of a benchmark: the mean scores of its scorecard."""
+    """{metric: its last value} in a run's metrics.csv. Of a benchmark: the mean scores of its scorecard, after ``failed``, the
+    number of images that they leave out."""
     if (folder / "benchmark.json").is_file() and (folder / "scorecard.json").is_file():
-        return {name: str(value) for name, value in metrics_of(read_card(folder / "scorecard.json")).items()}
+        card = read_card(folder / "scorecard.json")
+        return {name: str(value) for name, value in {"failed": card.get("failed", ""), **metrics_of(card)}.items()}
     if not (folder / "metrics.csv").is_file():
         return {}
     rows = read_metrics(folder / "metrics.csv")
