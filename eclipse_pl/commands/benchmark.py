@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -74,7 +75,7 @@ def benchmark(
             depend on them.
         engine: Share the work among tasks, which may run at different times: local on this machine, ray on a Ray cluster whose
             nodes share the folders. A task that dies is started again.
-        tasks: Number of tasks of the engine (default: 2).
+        tasks: Number of tasks of the engine (default: 2, or ``jobs`` where that is more).
         jobs: Local tasks at a time, which share the GPUs (default: 1).
         ray_address: The Ray cluster (default: one on this machine).
         cpus: Processors of a task on Ray (default: 1).
@@ -152,15 +153,21 @@ def main(args: list[str] | None = None) -> None:
     options = parser.parse_args(words)
     if options.processes < 1:
         raise ValueError(f"--processes is {options.processes}; it must be 1 or more.")
-    if options.task_count is not None and options.only is None:
-        raise ValueError("--task-count needs --only images, and then --only scores: scores need the images of all tasks.")
+    if options.only is None and (options.task_count is not None or options.task_index is not None):
+        given = "--task-index" if options.task_count is None else "--task-count"
+        raise ValueError(f"{given} needs --only images, and then --only scores: scores need the images of all tasks.")
+    if options.only is not None and options.processes > 1 and options.engine is None:
+        raise ValueError(
+            f"--only {options.only} is one task in one process, and each of --processes {options.processes} would do all of "
+            "its work: leave out --processes and start more tasks (--task-count), or leave out --only."
+        )
     engine = TaskEngine(options.engine, options.tasks, options.jobs, options.ray_address, options.cpus, options.gpus)
     if engine.engine is not None:
         if options.only is not None or options.processes > 1:
             raise ValueError(f"--only and --processes have no effect with --engine {engine.engine}: leave them out.")
-        words = without_options(words)
+        words, count = without_options(words), engine.tasks or max(2, engine.jobs or 0)
         for phase in ("images", "scores"):
-            engine.run(["eclipse_pl", "benchmark", *words, f"--only={phase}"], Path(options.out), engine.tasks or 2)
+            engine.run(["eclipse_pl", "benchmark", *words, f"--only={phase}"], Path(options.out), count)
     card = run(words, Ranks()) if options.processes == 1 else shared(words, options.processes)
     if card is not None:
         write_atomically(Path(options.out) / STATED, parser.dump(options, skip_none=False).encode())
@@ -178,10 +185,20 @@ def run(words: list[str], ranks: Ranks) -> Card | None:
 def build_parser() -> Any:
     from jsonargparse import ActionConfigFile
 
-    parser = sentence_parser()(prog="python -m eclipse_pl benchmark", description=(benchmark.__doc__ or "").split("\n")[0])
+    class Parser(sentence_parser()):  # type: ignore[misc]  # jsonargparse is imported when it is first used
+        def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
+            return super().parse_args(underscored(sys.argv[1:] if args is None else args), *more, **options)
+
+    parser = Parser(prog="python -m eclipse_pl benchmark", description=(benchmark.__doc__ or "").split("\n")[0])
     parser.add_argument("--config", action=ActionConfigFile, help="any of the options below, in a YAML")
     parser.add_function_arguments(benchmark, as_group=False, sub_configs=True, skip={"ranks"})
     return parser
+
+
+def underscored(words: Sequence[str]) -> list[str]:
+    """Words of a command line whose options may be written with dashes, as other commands have them: ``--task-count``."""
+    parts = [word.partition("=") if word.startswith("--") else ("", "", word) for word in words]
+    return [f"{name[:2]}{name[2:].replace('-', '_')}{equals}{value}" for name, equals, value in parts]
 
 
 def shared(words: list[str], processes: int) -> Card | None:
