@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,48 @@ def test_a_size_for_which_memory_does_not_suffice_is_a_row(monkeypatch: pytest.M
     assert small.peer and small.note == ""
     assert large.ours and large.peer is None and large.ratio is None
     assert detail(large).endswith("peer out of memory") and number(large.peer) == "-"
+
+
+def test_a_batch_for_which_memory_does_not_suffice_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    from eclipse_pl.speed import buckets as buckets_module
+    from eclipse_pl.speed import steps as steps_module
+
+    def limited(dim: int, lengths: torch.Tensor) -> TextCondition:
+        if len(lengths) > 4 and dim > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GB")
+        return random_text(dim, lengths)
+
+    for module in (steps_module, buckets_module):
+        monkeypatch.setattr(module, "random_text", limited)
+    large, small = steps("step/tiny", 32, CPU, (16, 4), **TINY)
+    assert small.peer and large.ours is None and large.peer is None
+    assert large.note == "ours out of memory, peer out of memory"
+    (row,) = padded_step("step/tiny", 32, CPU, 16, **TINY)
+    assert row.name == "step/tiny/16/padded-77" and row.ours is None
+    (row,) = padding("padding/tiny", 8, CPU, 32, num_layers=1, num_attention_heads=2, attention_head_dim=4)
+    assert row.ours is None and row.note == "out of memory" and row.figures["share_of_padding"] > 0
+
+
+def test_an_error_loses_no_row_that_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(options: speed.Options) -> Iterator[Timing]:
+        yield Timing("second", 1.0, 2.0, "ms")
+        raise torch.OutOfMemoryError("too large")
+
+    for name, measure in {"sample": lambda options: [Timing("first", 1.0, 2.0, "ms")], "fit": fails}.items():
+        monkeypatch.setitem(speed.MEASUREMENTS, name, measure)
+    with pytest.raises(torch.OutOfMemoryError, match="too large"):
+        speed.main(["--only", "sample,fit", "--device", "cpu", "--json", str(tmp_path / "speed.json")])
+    assert [row["name"] for row in json.loads((tmp_path / "speed.json").read_text())] == ["first", "second"]
+    printed = capsys.readouterr().out
+    assert "first" in printed and "second" in printed
+
+
+@pytest.mark.parametrize("option", ["--batches=7", "--steps=100", "--compile=default", "--spaces=ViT-L-14"])
+def test_an_option_that_changes_no_measurement_is_refused(option: str) -> None:
+    with pytest.raises(ValueError, match=rf"{option.partition('=')[0]} has no effect on loader, sample: leave it out, or add"):
+        speed.main(["--only", "loader,sample", option])
 
 
 def test_what_is_out_of_memory_takes_no_turn() -> None:

@@ -14,7 +14,7 @@ from eclipse_pl.embedding import TextCondition
 from eclipse_pl.priors.network import PriorNetwork
 from eclipse_pl.speed.inputs import CONTEXT, draw_lengths, random_text
 from eclipse_pl.speed.steps import milliseconds
-from eclipse_pl.speed.timing import Timing, in_turns_where_memory_suffices, training_step
+from eclipse_pl.speed.timing import Timing, in_turns_where_memory_suffices, training_step, where_memory_suffices
 
 WINDOW = 16
 """Batches whose captions are sorted by length together, as a window of the loader does."""
@@ -38,9 +38,16 @@ def padding(name: str, dim: int, device: torch.device, captions: int, **sizes: A
     torch.manual_seed(0)
     network = PriorNetwork(dim, dim, CONTEXT, **sizes).to(device)
     lengths = grouped_lengths(captions)
-    noise, image_embed = torch.randn(2, captions, dim, device=device)
-    plain = [random_text(dim, each).to(device) for each in lengths[:: WINDOW // TIMED]]
-    bucketed = [text.bucketed(CONTEXT) for text in plain]
+    figures = {"share_of_padding": padding_share(lengths, network.extra_tokens)}
+
+    def batches() -> tuple[Tensor, list[TextCondition], list[TextCondition]]:
+        plain = [random_text(dim, each).to(device) for each in lengths[:: WINDOW // TIMED]]
+        return torch.randn(2, captions, dim, device=device), plain, [text.bucketed(CONTEXT) for text in plain]
+
+    made = where_memory_suffices(batches, device)
+    if made is None:
+        return [Timing(name, None, None, "ms", figures, "out of memory")]
+    (noise, image_embed), plain, bucketed = made
 
     def steps_on(texts: list[TextCondition]) -> Callable[[], None]:
         current = texts[0]
@@ -56,7 +63,7 @@ def padding(name: str, dim: int, device: torch.device, captions: int, **sizes: A
     seconds = in_turns_where_memory_suffices([steps_on(bucketed), steps_on(plain)], device)
     ours, peer = (milliseconds(None if taken is None else taken / TIMED) for taken in seconds)
     note = "out of memory" if ours is None or peer is None else ""
-    return [Timing(name, ours, peer, "ms", {"share_of_padding": padding_share(lengths, network.extra_tokens)}, note)]
+    return [Timing(name, ours, peer, "ms", figures, note)]
 
 
 def grouped_lengths(captions: int) -> list[Int[Tensor, " captions"]]:

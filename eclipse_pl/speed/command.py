@@ -68,7 +68,7 @@ def main(args: list[str] | None = None) -> None:
         metavar="N,N",
         help="batch sizes of step, compiled, padding and fit (default: 256 to 16384, of the last two 1024,4096; on a CPU 64)",
     )
-    parser.add_argument("--spaces", default=",".join(SPACES), help="spaces of step and compiled (default: %(default)s)")
+    parser.add_argument("--spaces", help=f"spaces of step and compiled (default: {','.join(SPACES)})")
     parser.add_argument("--steps", metavar="N", type=int, help="steps of fit (default: 200, on a CPU 40)")
     parser.add_argument("--compile", choices=MODES, help="model.compile of fit (default: not compiled)")
     answer_in_one_sentence(parser, args)
@@ -80,21 +80,44 @@ def main(args: list[str] | None = None) -> None:
         raise ValueError(f"--json {given.json}: there is no folder {given.json.absolute().parent}. Create it first.")
     if given.steps is not None and given.steps < LEAST_STEPS:
         raise ValueError(f"--steps is {given.steps}; fit is measured over {LEAST_STEPS} steps or more.")
-    spaces = given.spaces.split(",")
+    require_effect(given, chosen)
+    spaces = list(SPACES) if given.spaces is None else given.spaces.split(",")
     if unknown := [name for name in spaces if name not in SPACES]:
         raise ValueError(f"--spaces {','.join(unknown)} is not one of {', '.join(SPACES)}.")
     batches = None if given.batches is None else sizes_of(given.batches)
     options = Options(pick_device(given.device), batches, given.steps, {name: SPACES[name] for name in spaces}, given.compile)
     require_bfloat16(options.device)
     chosen = chosen or [name for name in MEASUREMENTS if options.gpu or name != "compiled"]
-    timings = [timing for name in chosen for timing in MEASUREMENTS[name](options)]
-    machine = machine_and_commit(options.device)
-    print_table(timings, machine)
-    if given.json:
-        write_json(given.json, [{**asdict(timing), "ratio": timing.ratio, "machine": machine} for timing in timings])
+    timings: list[Timing] = []
+    try:
+        for name in chosen:
+            for timing in MEASUREMENTS[name](options):
+                timings.append(timing)  # one by one: an error later on loses no row
+    finally:
+        if timings:
+            machine = machine_and_commit(options.device)
+            print_table(timings, machine)
+            if given.json:
+                write_json(given.json, [{**asdict(timing), "ratio": timing.ratio, "machine": machine} for timing in timings])
 
 
 LEAST_STEPS = 8
+OPTIONS_OF = {
+    "batches": ("step", "compiled", "padding", "fit"),
+    "spaces": ("step", "compiled"),
+    "steps": ("fit",),
+    "compile": ("fit",),
+}
+"""{option: measurements that it changes}"""
+
+
+def require_effect(given: argparse.Namespace, chosen: list[str] | None) -> None:
+    """Raise ValueError for an option that changes none of the chosen measurements."""
+    for option, names in OPTIONS_OF.items():
+        if getattr(given, option) is not None and chosen is not None and not set(names) & set(chosen):
+            raise ValueError(
+                f"--{option} has no effect on {', '.join(chosen)}: leave it out, or add one of {', '.join(names)} to --only."
+            )
 
 
 def sizes_of(text: str) -> tuple[int, ...]:

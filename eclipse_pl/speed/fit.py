@@ -10,7 +10,7 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def fit(
     steps: int,
     compile: Mode | None = None,
     **sizes: Any,
-) -> list[Timing]:
+) -> Iterator[Timing]:
     """Time ``fit`` with ECLIPSE's loss, gradient clipping and AdamW, one row for each batch size, in samples/s.
 
     ``fit`` reads shards, copies batches to the device, logs and runs all callbacks of a run. Its peer makes the same steps
@@ -59,9 +59,8 @@ def fit(
         shards = min(MOST_SHARDS, math.ceil(steps * max(batches) / (CHUNK * RECORDS)))
         write_shards(Path(folder), shards, RECORDS, CHUNK, dim)
         ending = "" if compile is None else "/compiled"
-        return [
-            fit_of_batch(f"{name}/{batch}{ending}", Path(folder), device, batch, steps, compile, sizes) for batch in batches
-        ]
+        for batch in batches:
+            yield fit_of_batch(f"{name}/{batch}{ending}", Path(folder), device, batch, steps, compile, sizes)
 
 
 def fit_of_batch(

@@ -14,7 +14,13 @@ from eclipse_pl.embedding import TextCondition
 from eclipse_pl.priors.network import PriorNetwork
 from eclipse_pl.speed.flops import matmul_peak, step_flops
 from eclipse_pl.speed.inputs import CONTEXT, draw_lengths, padded, random_text
-from eclipse_pl.speed.timing import Timing, in_turns_where_memory_suffices, peak_memory_gb, training_step
+from eclipse_pl.speed.timing import (
+    Timing,
+    in_turns_where_memory_suffices,
+    peak_memory_gb,
+    training_step,
+    where_memory_suffices,
+)
 
 OUT_OF_MEMORY = "{} out of memory"
 
@@ -47,9 +53,12 @@ def steps(
     ours, peer = networks(dim, device, layers, heads, head_dim)
     run_ours, run_peer = (torch.compile(network) if compiled else network for network in (ours, peer))
     for captions in batches:
-        batch = Inputs(dim, device, captions)
-        functions = [training_step(ours, batch.loss_of_ours(run_ours)), training_step(peer, batch.loss_of_peer(run_peer))]
         row = f"{name}/{captions}" + ("/compiled" if compiled else "")
+        batch = where_memory_suffices(lambda captions=captions: Inputs(dim, device, captions), device)
+        if batch is None:
+            yield no_batch(row)
+            continue
+        functions = [training_step(ours, batch.loss_of_ours(run_ours)), training_step(peer, batch.loss_of_peer(run_peer))]
         yield timing(row, functions, step_flops(ours, batch.text.lengths), captions, device)
         del batch, functions
         free_memory(device)
@@ -58,14 +67,18 @@ def steps(
 def padded_step(name: str, dim: int, device: torch.device, captions: int, **sizes: int) -> Iterator[Timing]:
     """Time our network with captions of 77 tokens against diffusers'. The gain over this row is that of packing."""
     ours, peer = networks(dim, device, **sizes)
-    batch = Inputs(dim, device, captions)
+    row = f"{name}/{captions}/padded-{CONTEXT}"
+    batch = where_memory_suffices(lambda: Inputs(dim, device, captions), device)
+    if batch is None:
+        yield no_batch(row)
+        return
     lengths = torch.full_like(batch.text.lengths, CONTEXT)
     full = TextCondition(batch.text.text_embed, batch.states.flatten(0, 1), lengths, (CONTEXT, CONTEXT))
     functions = [
         training_step(ours, batch.loss_of_ours(ours, full)),
         training_step(peer, batch.loss_of_peer(peer)),
     ]
-    yield timing(f"{name}/{captions}/padded-{CONTEXT}", functions, step_flops(ours, full.lengths), captions, device)
+    yield timing(row, functions, step_flops(ours, full.lengths), captions, device)
 
 
 def networks(
@@ -127,6 +140,11 @@ def timing(name: str, functions: Sequence[Callable[[], None]], flops: int, capti
         figures["peer_peak_memory_gb"] = peak_memory_gb(functions[1], device)
     known = {figure: value for figure, value in figures.items() if value is not None}
     return Timing(name, milliseconds(ours), milliseconds(peer), "ms", known, ", ".join(lacking))
+
+
+def no_batch(name: str) -> Timing:
+    """The row of a size for whose batch alone memory does not suffice."""
+    return Timing(name, None, None, "ms", note=", ".join(OUT_OF_MEMORY.format(who) for who in ("ours", "peer")))
 
 
 def milliseconds(seconds: float | None) -> float | None:

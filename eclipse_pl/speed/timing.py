@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +14,10 @@ from torch import Tensor, nn
 from eclipse_pl.device import free_memory
 
 Function = Callable[[], object]
+Made = TypeVar("Made")
 
 TURN = 0.2
-"""Seconds that a turn on a GPU takes at least, if a function is quicker than that."""
+"""Seconds that a turn on a GPU takes at least, if a function is quicker than that, up to `MOST_CALLS` calls."""
 MOST_CALLS = 50
 """Calls of a function in one turn."""
 
@@ -93,15 +95,17 @@ def in_turns_where_memory_suffices(
 
 def memory_suffices(function: Function, device: torch.device) -> bool:
     """Call ``function``, and return whether the device has enough memory for it."""
+    return where_memory_suffices(lambda: (function(),), device) is not None
+
+
+def where_memory_suffices(make: Callable[[], Made], device: torch.device) -> Made | None:
+    """What ``make`` returns; None where the device has not enough memory for it."""
     try:
-        function()
+        return make()
     except torch.OutOfMemoryError:
-        suffices = False
-    else:
-        suffices = True
-    if not suffices:  # only here is the error gone, and with it what it held
-        free_memory(device)
-    return suffices
+        pass
+    free_memory(device)  # only here is the error gone, and with it what it held
+    return None
 
 
 def peak_memory_gb(function: Function, device: torch.device) -> float | None:
