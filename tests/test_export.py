@@ -361,3 +361,15 @@ def test_an_encoder_of_another_space(eclipse: Path, tmp_path: Path, capfd: pytes
     other += ["--encoder.pretrained", "random", "--encoder.device", "cpu"]
     said = refused(capfd, "sample", "--prior", str(eclipse), "--prompt", '["a star"]', "--out", str(tmp_path), *other)
     assert "belongs to world" in said and "ViT-B-32" in said
+
+
+@pytest.mark.parametrize("out", [".", "..", ""])
+def test_the_working_folder_is_refused_before_the_work(
+    out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It could not be replaced at the end, although it is empty."""
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    assert f"--out {out} is the folder in which this command runs" in refused(
+        capfd, "export", "--prior", "none", f"--out={out}"
+    )

@@ -74,3 +74,9 @@ def test_mistakes(world_run, tmp_path, capfd):
     assert command(["fit", "--config", str(write_experiment(tmp_path))]) == 0
     assert command(["nearest", "--prompt", '["a star"]', "--prior", str(tmp_path / "runs/tiny/version_0")]) == 2
     assert "--encoder is needed" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("count", ["0", "-1"])
+def test_a_count_that_cannot_be(capfd, count):
+    assert command(["nearest", "--prior", "none", "--prompt", "a star", f"--count={count}"]) == 2
+    assert f"--count is {count}; it must be 1 or more" in capfd.readouterr().err

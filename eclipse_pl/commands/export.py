@@ -84,7 +84,9 @@ def changed_prior(prior: str) -> LoraPrior:
 
 
 def require_empty(target: Path, option: str) -> None:
-    """Raise ValueError for a file, or a folder that holds something, in the place of what is to be written."""
+    """Raise ValueError where a file, a folder that holds something, or the working folder is in the place of the output."""
+    if Path.cwd().is_relative_to(target.resolve()):
+        raise ValueError(f"{option} is the folder in which this command runs, or holds it. Choose a new folder in it.")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"{option} holds something already. Choose another folder.")
 

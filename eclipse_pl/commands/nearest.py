@@ -61,6 +61,8 @@ def nearest(
         seed: Of the prior's noise.
     """
     prompts = prompts_of(prompt, "--prompt")
+    if count < 1:
+        raise ValueError(f"--count is {count}; it must be 1 or more.")
     checkpoint = find_checkpoint(prior)
     if checkpoint is None:
         raise ValueError(f"{prior} is not the folder of a run: it holds no checkpoint.")
