@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from eclipse_pl.files import write_json
 from eclipse_pl.launch import task as task_module
 from eclipse_pl.launch import tasks as tasks_module
 from eclipse_pl.launch.local import Status, SupervisorProcess, run_local
@@ -110,8 +111,12 @@ def test_a_task_that_finished_with_an_error_is_reported(tmp_path, capfd):
             report_failures(again, "run")
         assert stop.value.code == 1
         said = capfd.readouterr().err
-        assert "1 of 2 runs finished with an error; they are not run again unless you move their folders away" in said
+        assert "1 of 2 runs finished with an error; results are kept. To run one again, move its folder away:" in said
         assert f"{home}/log.txt: exit code 1: 4 images have no score" in said
+    record = Record.read(home)
+    record.exit_code = 128 + signal.SIGKILL
+    write_json(home / "task.json", asdict(record))
+    report_failures(statuses, "run")
 
 
 @pytest.mark.parametrize("content", ["", "[1]", '{"command": ["x"], "unknown": 1}'])

@@ -65,9 +65,13 @@ class Status:
 
     @property
     def error_code(self) -> int:
-        """The exit code of a finished command that ended with an error, such as images without a score; else 0."""
+        """The exit code of a finished command that ended with an error, such as images without a score; else 0.
+
+        A command that was killed after it had written its last file has done its work.
+        """
         record = Record.read(self.task.path) if self.state == "finished" else None
-        return (record.exit_code or 0) if record else 0
+        code = (record.exit_code or 0) if record else 0
+        return code if code < 128 else 0
 
     @property
     def last_words(self) -> str:

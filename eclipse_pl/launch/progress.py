@@ -90,7 +90,7 @@ def report_failures(statuses: Sequence[Status], kind: str) -> None:
     with_error = [(status, f"exit code {status.error_code}") for status in statuses if status.error_code]
     for found, what in (
         (failed, "failed; the same command runs them again"),
-        (with_error, "finished with an error; they are not run again unless you move their folders away"),
+        (with_error, "finished with an error; results are kept. To run one again, move its folder away"),
     ):
         if found:
             print(f"{len(found)} of {len(statuses)} {kind}s {what}:", file=sys.stderr)

@@ -99,7 +99,7 @@ def _forget(folder: Path) -> None:
     A task that still runs, of a launcher that was killed, is waited for. Its lock stays: two tasks with locks of their own
     would do one share.
     """
-    for place in folder.glob("*/"):
+    for place in filter(Path.is_dir, folder.glob("*")):
         with open(place / LOCK, "a") as lock:
             acquire(lock.fileno(), str(place))
             clear(place)
