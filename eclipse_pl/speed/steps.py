@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -54,7 +55,7 @@ def steps(
     run_ours, run_peer = (torch.compile(network) if compiled else network for network in (ours, peer))
     for captions in batches:
         row = f"{name}/{captions}" + ("/compiled" if compiled else "")
-        batch = where_memory_suffices(lambda captions=captions: Inputs(dim, device, captions), device)
+        batch = where_memory_suffices(partial(Inputs, dim, device, captions), device)
         if batch is None:
             yield no_batch(row)
             continue
@@ -68,7 +69,7 @@ def padded_step(name: str, dim: int, device: torch.device, captions: int, **size
     """Time our network with captions of 77 tokens against diffusers'. The gain over this row is that of packing."""
     ours, peer = networks(dim, device, **sizes)
     row = f"{name}/{captions}/padded-{CONTEXT}"
-    batch = where_memory_suffices(lambda: Inputs(dim, device, captions), device)
+    batch = where_memory_suffices(partial(Inputs, dim, device, captions), device)
     if batch is None:
         yield no_batch(row)
         return
