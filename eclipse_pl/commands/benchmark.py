@@ -86,6 +86,7 @@ def benchmark(
         task_count: Number of tasks.
         ranks: This process among its processes.
     """
+    share = Share.of_options(task_index, task_count)  # before a model is loaded
     if calibrate is None:
         text_to_image = choose(prior, decoder, encoder, pipeline, text_to_image)
     else:
@@ -93,7 +94,6 @@ def benchmark(
         protocol, text_to_image = Calibration(protocol, calibrate), calibrate
     if only is None:
         return protocol.run(text_to_image, Path(out), ranks)
-    share = Share.of_options(task_index, task_count)
     protocol.run_phase(only, text_to_image, Path(out), Ranks(share.index, share.count))
     finish_task(Path(out), share)
     return None
