@@ -66,6 +66,24 @@ def test_rows_of_a_table(sweep: Path, capfd: pytest.CaptureFixture[str]) -> None
     assert command(["sweep", str(sweep), "--dry-run"]) == 0, "older folders have no such file"
 
 
+@pytest.mark.processes
+def test_images_without_a_score_are_counted_and_end_the_sweep_with_1(sweep: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    protocol = yaml.safe_load(Path("protocol.yaml").read_text())
+    blind = {"class_path": "tests.helpers.scorers_for_images.Blind", "init_args": {"unseen": "left"}}
+    protocol["init_args"]["scorers"] = [{"scorer": blind}]
+    Path("protocol.yaml").write_text(yaml.safe_dump(protocol))
+    with pytest.raises(SystemExit, match="1"):
+        command(["sweep", str(sweep), "--csv", "kept.csv"])
+    assert "1 of 12 images could not be scored" in capfd.readouterr().err
+    cards = [
+        json.loads((Path("runs/table") / f"text_to_image={name}" / "scorecard.json").read_text()) for name in ("few", "more")
+    ]
+    for file in ("runs/table/sweep.csv", "kept.csv"):
+        lines = [line for line in Path(file).read_text().splitlines() if not line.startswith("#")]
+        assert [int(row["failed"]) for row in csv.DictReader(lines)] == [card["failed"] for card in cards]
+    assert cards[0]["failed"] > 0
+
+
 def test_a_decoder_that_is_swept_is_no_unfair_difference(sweep: Path, capfd: pytest.CaptureFixture[str]) -> None:
     options = {"model": "org/decoder", "space": "tiny", "device": "cpu"}
     write(Path("decoder.yaml"), "eclipse_pl.decoders.kandinsky.KandinskyDecoder", options)

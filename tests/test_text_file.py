@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from eclipse_pl.formats.text_file import decoded, lines_of, read_text, unusable
@@ -22,11 +22,13 @@ def lines(path: Path) -> list[str]:
 
 
 @settings(max_examples=60)
+@example(["\ufeff"], "\n", False, False)
 @given(LINES, st.sampled_from(["\n", "\r\n"]), st.booleans(), st.booleans())
 def test_what_was_written_is_what_is_read(written: list[str], end: str, closed: bool, marked: bool) -> None:
     if end == "\n":  # a carriage return before a line feed is half of a line's end
         written = [line.rstrip("\r") for line in written]
-    text = end.join(written) + (end if closed or not written[-1] else "")
+    shown = [written[0] if marked else written[0].removeprefix("\ufeff"), *written[1:]]
+    text = end.join(written) + (end if closed or not shown[-1] else "")
     content = ("\ufeff" if marked else "").encode() + text.encode()
     try:
         found = lines_of(decoded(content, "c.txt"), "c.txt")
@@ -34,8 +36,7 @@ def test_what_was_written_is_what_is_read(written: list[str], end: str, closed: 
         assert "line " in str(error) and "c.txt" in str(error)
         assert any(line.startswith("\ufeff") for line in written) or "\0" in text or ("\r" in text and "\n" not in text)
         return
-    first = written[0].removeprefix("\ufeff") if not marked else written[0]
-    assert found == [first, *written[1:]]
+    assert found == shown
 
 
 @given(st.text())

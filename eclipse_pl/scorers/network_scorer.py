@@ -56,9 +56,7 @@ class NetworkScorer(Scorer):
         readable: dict[int, Image.Image] = {}
         for i, (image, prompt) in enumerate(zip(images, parsed, strict=True)):
             if missing := self.missing(prompt):
-                scores[i] = Score.failed(
-                    f"Prompt {prompt.id} ({prompt.text!r}) has no {missing}, which {self.name} needs: its text was not parsed."
-                )
+                scores[i] = Score.failed(f"Prompt {prompt.id} ({prompt.text!r}) has no {missing}, which {self.name} needs.")
                 continue
             try:
                 readable[i] = image.convert("RGB")

@@ -57,6 +57,22 @@ class Failing(MeanColour):
         return super().score(images, prompts)
 
 
+class Blind(MeanColour):
+    """The same, but it scores no image of a prompt with the word ``unseen``."""
+
+    name = "blind"
+
+    def __init__(self, unseen: str) -> None:
+        super().__init__()
+        self.unseen = unseen
+
+    def score(self, images: Sequence[Image.Image], prompts: Sequence[Prompt]) -> list[Score]:
+        scores = super().score(images, prompts)
+        return [
+            Score.failed("unseen") if self.unseen in one.text else score for one, score in zip(prompts, scores, strict=True)
+        ]
+
+
 class Random(MeanColour):
     """A number drawn for each image and prompt, which says nothing of either."""
 
