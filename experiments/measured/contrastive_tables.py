@@ -11,6 +11,14 @@ from experiments.measured.runs import BUDGET_DATA, DETAILS, ONLY, Runs
 OPTIONS = "model.prior.init_args"
 WEIGHTS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 HARD, HARD_WEIGHTS = f"{OPTIONS}.hard_negatives", (0.0, 0.03, 0.3, 3.0)
+TARGETS, TEMPERATURES = ("text", "image", "symmetric"), (0.01, 0.03, 0.07, 0.1)
+MASKED, GROUPED = f"{OPTIONS}.mask_duplicates", "data.init_args.group_by_length"
+BATCHES = {
+    "batches of one length": {MASKED: "False", GROUPED: "True"},
+    "batches of one length, equal captions are no negatives": {MASKED: "True", GROUPED: "True"},
+    "batches of all lengths": {MASKED: "False", GROUPED: "False"},
+    "batches of all lengths, equal captions are no negatives": {MASKED: "True", GROUPED: "False"},
+}
 WEIGHED = {
     "val/cosine": "cosine",
     "val/centred_cosine": "centred cosine",
@@ -51,3 +59,27 @@ def weighed(sweep: str, data: str, metric: str, weights: Sequence[float], **wher
 
 def weight_table(rows: Sequence[tuple[str, Sequence[Estimate]]], weights: Sequence[float]) -> str:
     return estimates_table("relative weight", rows, [f"{weight:g}" for weight in weights])
+
+
+def by_batch() -> str:
+    """A row for each kind of batch and of negatives, a column for each metric."""
+    rows = [
+        (how, [Runs("contrastive_batch_world", where=where).estimate(ONLY, BUDGET_DATA, metric) for metric in WEIGHED])
+        for how, where in BATCHES.items()
+    ]
+    return estimates_table("", rows, WEIGHED.values())
+
+
+def by_target() -> str:
+    """A row for each metric and target of the contrastive term, a column for each temperature."""
+    rows = [
+        (f"{label}, {target}", [of_target(metric, target, temperature) for temperature in TEMPERATURES])
+        for metric, label in WEIGHED.items()
+        for target in TARGETS
+    ]
+    return estimates_table("temperature", rows, [f"{temperature:g}" for temperature in TEMPERATURES])
+
+
+def of_target(metric: str, target: str, temperature: float) -> Estimate:
+    where = {f"{OPTIONS}.target": target, f"{OPTIONS}.temperature": str(temperature)}
+    return Runs("contrastive_target_world", where=where).estimate(ONLY, BUDGET_DATA, metric)
