@@ -109,6 +109,14 @@ def test_tables_of_other_sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     table = contrastive_tables.by_hard_negatives()
     assert "| binding, without hard negatives | 1 | – | – | 0.750 | – |" in table
     assert "| binding, with hard negatives | 1 | – | – | 0.875 | – |" in table
+    write(
+        tmp_path / "results/contrastive_batch_world.csv",
+        "seed_everything,model.prior.init_args.mask_duplicates,data.init_args.group_by_length,val/hard_negative",
+        *(f"0,{masked},True,{value}" for masked, value in (("False", 0.75), ("True", 0.875))),
+    )
+    table = contrastive_tables.by_batch()
+    assert "| batches of one length | 1 | – | – | – | 0.750 |" in table
+    assert "| batches of one length, equal captions are no negatives | 1 | – | – | – | 0.875 |" in table
     head = "data,val/energy_score,val/upper_bound/energy_score"
     write(tmp_path / "results/detail_truth_world.csv", head, f"{data},9.5,7.25")
     row = next(line for line in prior_tables.by_detail("val/energy_score").splitlines() if "upper bound" in line)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from eclipse_pl.files import write_atomically
 from experiments.measured import runs
-from experiments.measured.contrastive_tables import by_hard_negatives, by_relative_weight
+from experiments.measured.contrastive_tables import by_batch, by_hard_negatives, by_relative_weight
 from experiments.measured.plots import PLOTS
 from experiments.measured.prior_tables import by_budget, by_detail, by_guidance, differences, effects, of_images
 
@@ -35,6 +35,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "budget, Fréchet distance": lambda: by_budget("val/frechet"),
     "relative weight": by_relative_weight,
     "hard negatives": by_hard_negatives,
+    "batches": by_batch,
     "images, detail 1": lambda: of_images("world"),
     "images, detail 0.5": lambda: of_images("world_detail_50"),
     "images, vague prompts": lambda: of_images("world_detail_50", "detail_vague_world"),

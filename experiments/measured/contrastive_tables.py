@@ -11,7 +11,6 @@ from experiments.measured.runs import BUDGET_DATA, DETAILS, ONLY, Runs
 OPTIONS = "model.prior.init_args"
 WEIGHTS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 HARD, HARD_WEIGHTS = f"{OPTIONS}.hard_negatives", (0.0, 0.03, 0.3, 3.0)
-TARGETS, TEMPERATURES = ("text", "image", "symmetric"), (0.01, 0.03, 0.07, 0.1)
 MASKED, GROUPED = f"{OPTIONS}.mask_duplicates", "data.init_args.group_by_length"
 BATCHES = {
     "batches of one length": {MASKED: "False", GROUPED: "True"},
@@ -68,18 +67,3 @@ def by_batch() -> str:
         for how, where in BATCHES.items()
     ]
     return estimates_table("", rows, WEIGHED.values())
-
-
-def by_target() -> str:
-    """A row for each metric and target of the contrastive term, a column for each temperature."""
-    rows = [
-        (f"{label}, {target}", [of_target(metric, target, temperature) for temperature in TEMPERATURES])
-        for metric, label in WEIGHED.items()
-        for target in TARGETS
-    ]
-    return estimates_table("temperature", rows, [f"{temperature:g}" for temperature in TEMPERATURES])
-
-
-def of_target(metric: str, target: str, temperature: float) -> Estimate:
-    where = {f"{OPTIONS}.target": target, f"{OPTIONS}.temperature": str(temperature)}
-    return Runs("contrastive_target_world", where=where).estimate(ONLY, BUDGET_DATA, metric)
