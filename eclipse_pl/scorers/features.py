@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, distributed
 
-from eclipse_pl.files import write_atomically
+from eclipse_pl.files import file_sha256, write_atomically
 from eclipse_pl.scorers.feature_extractors import FeatureExtractor
 from eclipse_pl.scorers.network_scorer import UNREADABLE
 from eclipse_pl.scorers.scorer import NOT_A_NUMBER
@@ -160,13 +161,20 @@ def images_hash(sources: Mapping[str, Path | Image.Image]) -> str:
     for name, source in sorted(sources.items()):
         if isinstance(source, Path):
             try:
-                content = source.read_bytes()
+                stat = source.stat()
+                content = _file_digest(source.resolve(), stat.st_mtime_ns, stat.st_size)
             except OSError as error:
                 raise unreadable_reference({name: str(error)}) from error
         else:
-            content = f"{source.mode} {source.size} ".encode() + source.tobytes()
-        digest.update(f"{name} ".encode() + sha256(content).digest())
+            content = sha256(f"{source.mode} {source.size} ".encode() + source.tobytes()).digest()
+        digest.update(f"{name} ".encode() + content)
     return digest.hexdigest()[:16]
+
+
+@cache
+def _file_digest(path: Path, _modified: int, _size: int) -> bytes:
+    """A cache of reference features is compared with its images before images are generated, and when it is used."""
+    return bytes.fromhex(file_sha256(path))
 
 
 def _preparation(side: int | None) -> str:
