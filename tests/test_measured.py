@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from experiments.measured import __main__ as measured
-from experiments.measured import contrastive_tables, prior_tables, real_pairs_tables, runs
+from experiments.measured import contrastive_tables, prior_tables, real_pairs_tables, runs, target_tables
 from tests.helpers.scripts import EXPERIMENTS
 
 
@@ -121,6 +121,85 @@ def test_tables_of_other_sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     write(tmp_path / "results/detail_truth_world.csv", head, f"{data},9.5,7.25")
     row = next(line for line in prior_tables.by_detail("val/energy_score").splitlines() if "upper bound" in line)
     assert row == "| true distribution (upper bound) | 0, 0, 1, 0 | – | – | 7.2 | – |"
+
+
+def test_targets_are_read_with_the_usual_one_from_its_own_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first seed of detail_world has raw targets; a decoder's score stands beside the numbers of the same training."""
+    monkeypatch.setattr(runs, "HERE", tmp_path)
+    prior, data = "experiments/parts/prior/energy_world.yaml", "experiments/parts/data/world_detail_50.yaml"
+    head = "seed_everything,data,model.prior,val/energy_score"
+    write(tmp_path / "results/detail_world.csv", head, *(f"{seed},{data},{prior},{18 + seed}.5" for seed in (0, 1)))
+    write(
+        tmp_path / "results/whitening_world.csv",
+        "seed_everything,data,model.prior,model.prior.init_args.standardise,val/energy_score",
+        *(f"0,{data},{prior},{target},{value}" for target, value in (("full", 20.5), ("diagonal", 19.5))),
+    )
+    name = '"runs/{}/seed_everything={},{}data=world_detail_50,prior=energy_world",experiments/parts/decoder/{}.yaml,{}'
+    head = "prior,decoder,benchmark/oracle"
+    write(
+        tmp_path / "results/detail_images_world.csv",
+        head,
+        *(name.format("detail_world", seed, "", "world", score) for seed, score in ((0, 0.25), (1, 0.75))),
+    )
+    whitened = ("whitening_world", 0, "standardise=full,")
+    write(tmp_path / "results/whitening_images_world.csv", head, name.format(*whitened, "world_nearest", 0.5))
+    assert target_tables.by_target().splitlines()[2:] == [
+        "| energy, raw, detail 0.5 | 18.5 | – | – | – | 0.250 | – | – |",
+        "| energy, standardised, detail 0.5 | 19.5 | – | – | – | – | – | – |",
+        "| energy, whitened, detail 0.5 | 20.5 | – | – | – | – | 0.500 | – |",
+    ]
+
+
+def test_steps_are_read_beside_one_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "HERE", tmp_path)
+    name = '"runs/{}/max_steps=8000,seed_everything=1,prior={}_world"'
+    write(
+        tmp_path / "results/budget_one_pass_world.csv",
+        "ckpt_path,val/energy_score",
+        f"{name.format('budget_world', 'energy')},8.5",
+    )
+    write(
+        tmp_path / "results/budget_steps_world.csv",
+        "model.prior.init_args.guidance_scale,model.prior.init_args.steps,ckpt_path,val/energy_score",
+        *(
+            f"{scale},{steps},{name.format('budget_sampled_world', 'flow')},{scale + steps}"
+            for scale in (1.0, 2.0)
+            for steps in (1, 8)
+        ),
+    )
+    assert prior_tables.by_steps("val/energy_score").splitlines()[2:] == [
+        "| energy | 1 | 8.50 | – | – | – | – |",
+        "| flow, velocity, guidance 1 | 1 | 2.00 | – | – | 9.00 | – |",
+        "| flow, velocity, guidance 2 | 1 | 3.0 | – | – | 10.0 | – |",
+    ]
+
+
+def test_targets_and_pairs_of_the_contrastive_term(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "HERE", tmp_path)
+    option = "model.prior.init_args"
+    write(
+        tmp_path / "results/contrastive_target_world.csv",
+        f"seed_everything,{option}.target,{option}.temperature,val/R@1",
+        "0,text,0.01,0.125",
+        "0,image,0.07,0.25",
+    )
+    write(tmp_path / "results/contrastive_learned_world.csv", f"seed_everything,{option}.temperature,val/R@1", "0,0.1,0.375")
+    table = contrastive_tables.by_target_and_temperature().splitlines()
+    assert table[0] == "| temperature | n | 0.01 | 0.03 | 0.07 | 0.1 | learned from 0.01 | learned from 0.1 |"
+    assert table[2:] == [
+        "| R@1, text | 1 | 0.125 | – | – | – | – | 0.375 |",
+        "| R@1, image | 1 | – | – | 0.250 | – | – | – |",
+    ]
+    write(
+        tmp_path / "results/contrastive_pairs_world.csv",
+        f"seed_everything,data.init_args.pairs,{option}.relative_weight,val/R@1",
+        "0,600,0.3,0.5",
+        "0,20000,0.0,0.75",
+    )
+    assert contrastive_tables.by_pairs().splitlines()[2:] == [
+        "| R@1, without | 1 | – | – | – | 0.750 |",
+        "| R@1, with | 1 | – | 0.500 | – | – |",
+    ]
 
 
 def test_real_pairs_are_compared_split_by_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

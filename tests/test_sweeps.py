@@ -420,6 +420,16 @@ def test_a_parameter_that_cannot_be_is_refused_before_anything_runs(tmp_path, ca
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_measurement_of_a_run_that_is_not_there_is_refused_by_its_name(tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/tiny/first").mkdir(parents=True)
+    command = ["${env}", "${interpreter}", "-m", "eclipse_pl", "validate", "${args}"]
+    path = write_sweep(tmp_path, parameters={"ckpt_path": {"values": ["runs/tiny/frst"]}}, command=command)
+    line = refused(capfd, path)
+    assert "--ckpt_path runs/tiny/frst: there is no such run or checkpoint. Near it: first." in line
+    assert line.endswith(".") and not line.endswith("..")
+
+
 def test_parameters_may_be_written_without_init_args_or_be_parts_and_configs(tmp_path, capfd):
     other = tmp_path / "other"
     other.mkdir()

@@ -53,7 +53,7 @@ class SweepPlan:
         (self.folder,) = folders
 
     def _error(self, message: str) -> ValueError:
-        return ValueError(f"{self.file.path}: {message}.")
+        return ValueError(f"{self.file.path}: {message.removesuffix('.')}.")
 
     def _run(self, version: str, values: Values, threads: str) -> SweepRun:
         command = self.file.words(values)
@@ -80,8 +80,11 @@ class SweepPlan:
         return SweepRun(version, values, task, config_hash)
 
     def _blame(self, values: Values, error: ValueError) -> ValueError:
-        """Name the first parameter with which the command cannot be read: is it unknown, or is its value wrong?"""
-        names = in_order(values)
+        """Name the first parameter with which the command cannot be read: is it unknown, or is its value wrong?
+
+        A command that cannot be read without any, such as ``validate`` without its checkpoint, keeps the error of all.
+        """
+        names, whole = in_order(values), error
         for place in reversed(range(len(names))):
             try:
                 words = arguments(self.file.words({name: values[name] for name in names[:place]}))
@@ -96,7 +99,7 @@ class SweepPlan:
             alike = list(dict.fromkeys(ends + difflib.get_close_matches(name, known, n=3)))
             hint = f"Near it: {', '.join(alike)}" if alike else "--print_config lists all"
             return self._error(f"there is no parameter {name}. {hint}")
-        return self._error(str(error))
+        return self._error(str(whole))
 
 
 def arguments(command: list[str]) -> list[str]:

@@ -6,7 +6,11 @@ import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
+from eclipse_pl.arguments import near_file
+
 OPTION = "--ckpt_path"
+LATEST = ("last", "best")
+"""Names of checkpoints of the experiment that the config states."""
 
 
 def with_config_of_run(words: Sequence[str]) -> list[str]:
@@ -14,12 +18,17 @@ def with_config_of_run(words: Sequence[str]) -> list[str]:
 
     A command line with a ``--config`` is returned as it is. The run that is measured keeps its name and its files: the
     measurement gets the next free version beside it, unless ``--run.version`` says another.
+
+    Raises:
+        ValueError: There is no such run or checkpoint.
     """
     following = [*words[1:], ""]
     named = [word.partition("=")[2] or after for word, after in zip(words, following, strict=True) if is_option(word)]
     if words[:1] not in (["validate"], ["test"]) or not named or any(is_config(word) for word in words):
         return list(words)
     path = Path(named[-1])
+    if not path.exists() and named[-1] not in LATEST:
+        raise ValueError(f"{OPTION} {path}: there is no such run or checkpoint.{near_file(str(path))}")
     folder = path.parent.parent if path.suffix == ".ckpt" else path
     config = folder / "config.yaml"
     return [words[0], "--config", str(config), "--run.version=null", *words[1:]] if config.is_file() else list(words)
@@ -44,7 +53,7 @@ def written(file: Path) -> float:
 def checkpoint_path(value: str, folder: str, experiment: str) -> Path:
     """The checkpoint that ``--ckpt_path`` names: a file, a run's folder, or ``last`` or ``best`` of the experiment."""
     home, path = Path(folder) / experiment, Path(value)
-    if value in ("last", "best"):
+    if value in LATEST:
         own = sorted(home.glob(f"*/checkpoints/{value}*.ckpt"), key=written)
         if not own:
             remedy = "" if value == "last" else " A run keeps its best checkpoint if checkpoint.monitor names a metric."

@@ -18,6 +18,9 @@ BATCHES = {
     "batches of all lengths": {MASKED: "False", GROUPED: "False"},
     "batches of all lengths, equal captions are no negatives": {MASKED: "True", GROUPED: "False"},
 }
+TEMPERATURES = (0.01, 0.03, 0.07, 0.1)
+CONTRASTED = ("text", "image", "symmetric")
+PAIRS, PAIRS_WEIGHTS = (200, 600, 2000, 20000), {"without": "0.0", "with": "0.3"}
 WEIGHED = {
     "val/cosine": "cosine",
     "val/centred_cosine": "centred cosine",
@@ -67,3 +70,42 @@ def by_batch() -> str:
         for how, where in BATCHES.items()
     ]
     return estimates_table("", rows, WEIGHED.values())
+
+
+def by_target_and_temperature() -> str:
+    """A row for each metric and target, a column for each temperature; last, two that are learned from the ends."""
+    learned = [
+        Runs("contrastive_learned_world", where={f"{OPTIONS}.temperature": str(one)})
+        for one in (TEMPERATURES[0], TEMPERATURES[-1])
+    ]
+    rows = []
+    for metric, label in WEIGHED.items():
+        for target in CONTRASTED:
+            fixed = [
+                Runs("contrastive_target_world", where={f"{OPTIONS}.target": target, f"{OPTIONS}.temperature": str(one)})
+                for one in TEMPERATURES
+            ]
+            runs = [*fixed, *(learned if target == "text" else [Runs()] * len(learned))]
+            rows.append((f"{label}, {target}", [one.estimate(ONLY, BUDGET_DATA, metric) for one in runs]))
+    return estimates_table(
+        "temperature", rows, [*map(str, TEMPERATURES), f"learned from {TEMPERATURES[0]}", f"learned from {TEMPERATURES[-1]}"]
+    )
+
+
+def by_pairs() -> str:
+    """A row for each metric without and with the contrastive term, a column for each number of training pairs."""
+    rows = [
+        (
+            f"{label}, {how}",
+            [
+                Runs(
+                    "contrastive_pairs_world",
+                    where={f"{OPTIONS}.relative_weight": weight, "data.init_args.pairs": str(pairs)},
+                ).estimate(ONLY, BUDGET_DATA, metric)
+                for pairs in PAIRS
+            ],
+        )
+        for metric, label in (WEIGHED | {"val/energy_score": "energy score"}).items()
+        for how, weight in PAIRS_WEIGHTS.items()
+    ]
+    return estimates_table("training pairs", rows, [f"{pairs:,}" for pairs in PAIRS])

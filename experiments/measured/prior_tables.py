@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from eclipse_pl.intervals import NOTHING
 from eclipse_pl.reports.tables import decimals_of, estimate_text
-from experiments.measured.markdown import markdown
+from experiments.measured.markdown import estimates_table, markdown
 from experiments.measured.runs import BUDGET_DATA, BUDGETS, DETAILS, LABELS, MANY_PASSES, ONLY, Runs, budget_runs
 
 TRUTH = "true distribution (upper bound)"
@@ -96,6 +97,24 @@ def by_guidance(metric: str) -> str:
         for prior, label in MANY_PASSES.items()
     ]
     return markdown(["", *(f"guidance {one:g}" for one in GUIDANCE)], rows)
+
+
+STEPS = (1, 2, 4, 8, 25)
+
+
+def by_steps(metric: str) -> str:
+    """A row for each prior and guidance, a column for each number of steps. A prior of one pass has one number."""
+    one_pass = Runs("budget_one_pass_world")
+    rows = [
+        (LABELS[prior], [one_pass.estimate(prior, BUDGET_DATA, metric), *[NOTHING] * (len(STEPS) - 1)]) for prior in LABELS
+    ]
+    for prior in LABELS:
+        for guidance in ("1.0", "2.0"):
+            where = {"model.prior.init_args.guidance_scale": guidance}
+            runs = [Runs("budget_steps_world", where=where | {"model.prior.init_args.steps": str(steps)}) for steps in STEPS]
+            found = [one.estimate(prior, BUDGET_DATA, metric) for one in runs]
+            rows.append((f"{LABELS[prior]}, guidance {float(guidance):g}", found))
+    return estimates_table("steps", rows, map(str, STEPS))
 
 
 READERS = {"world": "learned decoder", "world_nearest": "nearest scene", "world_nearest_5": "five nearest scenes"}

@@ -32,7 +32,10 @@ Run = dict[str, str]
 
 
 class Runs:
-    """The runs of several sweeps, each with its detail and its prior: those whose columns have the values of ``where``."""
+    """The runs of several sweeps, each with its detail and its prior: those whose columns have the values of ``where``.
+
+    A measurement has the parameters in the name of the run that it measured, too.
+    """
 
     def __init__(self, *names: str, where: Mapping[str, str] | None = None) -> None:
         self.lines: list[Run] = []
@@ -40,7 +43,7 @@ class Runs:
             path = HERE / "results" / f"{name}.csv"
             if path.is_file():
                 text = [line for line in path.read_text().splitlines() if not line.startswith("#")]
-                self.lines += [run for run in csv.DictReader(text) if (where or {}).items() <= run.items()]
+                self.lines += [run for run in csv.DictReader(text) if (where or {}).items() <= (run | measured(run)).items()]
 
     def of(self, prior: str, data: str) -> dict[str, Run]:
         """{seed: run}"""
@@ -62,11 +65,16 @@ class Runs:
 
 def identity(run: Run) -> tuple[str, str, str]:
     """Prior, data and seed: of a training from its parameters, of a measurement from the name of the run that it measured."""
-    if "prior" not in run and "ckpt_path" not in run:
-        data = Path(run["data"]).stem if "data" in run else BUDGET_DATA
-        return Path(run.get("model.prior", ONLY)).stem, data, run.get("seed_everything") or "0"
-    named = dict(part.split("=") for part in Path(run.get("prior") or run["ckpt_path"]).name.split(","))
-    return named["prior"], named.get("data", BUDGET_DATA), named.get("seed_everything", "0")
+    if named := measured(run):
+        return named["prior"], named.get("data", BUDGET_DATA), named.get("seed_everything", "0")
+    data = Path(run["data"]).stem if "data" in run else BUDGET_DATA
+    return Path(run.get("model.prior", ONLY)).stem, data, run.get("seed_everything") or "0"
+
+
+def measured(run: Run) -> dict[str, str]:
+    """Parameters in the name of the run that a measurement measured; none of a training."""
+    path = run.get("prior") or run.get("ckpt_path")
+    return dict(part.split("=") for part in Path(path).name.split(",")) if path else {}
 
 
 def budget_runs(steps: int) -> Runs:
