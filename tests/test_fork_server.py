@@ -146,6 +146,18 @@ def test_a_server_that_is_killed_takes_its_commands_with_it(tmp_path: Path) -> N
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 
+def test_a_sweep_that_is_killed_takes_its_server_with_it_which_says_nothing(tmp_path: Path, capfd) -> None:
+    server = server_of()
+    server.start(make_task(tmp_path, "one", "sleep"))
+    wait_for(tmp_path / "one" / "started")
+    process = server._server
+    process.stdin.close()
+    process.stdout.close()
+    assert process.wait(timeout=60) == 0
+    assert (tmp_path / "one" / "stopped").exists()
+    assert capfd.readouterr().err == ""
+
+
 def test_the_reason_of_a_supervisor_arrives(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "results.txt").touch()

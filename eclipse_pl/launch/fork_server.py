@@ -180,7 +180,7 @@ def serve(lifeline: int, alive: int, can_fork: CanFork) -> None:
     """Fork a supervisor for each task that arrives. After the end of the input all tasks stop, and their ends are told."""
     fork, tasks = get_context("fork"), Messages(0)
     running: dict[int, tuple[int, ForkProcess, connection.Connection]] = {}
-    replies = os.fdopen(os.dup(1), "w")
+    replies = os.dup(1)
     os.dup2(2, 1)  # what a library prints must not look like a reply
     open_input = True
     while open_input or running:
@@ -201,7 +201,8 @@ def serve(lifeline: int, alive: int, can_fork: CanFork) -> None:
             message = ""
             with contextlib.suppress(EOFError):
                 message = reader.recv() if reader.poll() else ""
-            print(json.dumps([number, process.exitcode, message]), file=replies, flush=True)
+            with contextlib.suppress(BrokenPipeError):  # the sweep was killed
+                os.write(replies, json.dumps([number, process.exitcode, message]).encode() + b"\n")
 
 
 def attend(task: Task, gpus: list[str], can_fork: CanFork, lifeline: int, alive: int, message: Any) -> None:
