@@ -41,7 +41,7 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--reference", metavar="NAME", help=help_reference)
     help_vary = (
         "settings that you study, such as decoder.guidance: variants are named after them, and decoders may differ in them; "
-        "other prompts, pairs or shards of the measurement are refused all the same"
+        "other prompts, pairs or shards of the measurement are refused even with it"
     )
     parser.add_argument("--vary", metavar="KEY[,KEY]", default="", help=help_vary)
     headline = ",".join([*HEADLINE, *(metric.name for metric in DISTRIBUTION)])
