@@ -89,6 +89,11 @@ def test_tables_of_other_sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         f"{name},experiments/parts/decoder/world_nearest.yaml,0.75",
     )
     assert "| flow, velocity | 1, 1, 0 | 0.250 | 0.750 | – |" in prior_tables.of_images("world_detail_50")
+    reference = name.replace("flow_world", "projection_world")
+    with (tmp_path / "results/detail_images_world.csv").open("a") as file:
+        file.write(f"\n{reference},experiments/parts/decoder/world_nearest.yaml,0.5")
+    table = prior_tables.differences_of_images()
+    assert table.splitlines()[2:] == ["| flow, velocity minus projection | 0, 0, 0, 0, 1, 0 | – | – | – | – | +0.250 | – |"]
     write(
         tmp_path / "results/budget_images_world.csv",
         "prior,decoder,benchmark/oracle",

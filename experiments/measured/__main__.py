@@ -18,7 +18,15 @@ from eclipse_pl.files import write_atomically
 from experiments.measured import runs
 from experiments.measured.contrastive_tables import by_batch, by_hard_negatives, by_relative_weight
 from experiments.measured.plots import PLOTS
-from experiments.measured.prior_tables import by_budget, by_detail, by_guidance, differences, effects, of_images
+from experiments.measured.prior_tables import (
+    by_budget,
+    by_detail,
+    by_guidance,
+    differences,
+    differences_of_images,
+    effects,
+    of_images,
+)
 
 TABLES: dict[str, Callable[[], str]] = {
     "differences, energy score": lambda: differences("val/energy_score"),
@@ -38,6 +46,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "batches": by_batch,
     "images, detail 1": lambda: of_images("world"),
     "images, detail 0.5": lambda: of_images("world_detail_50"),
+    "images, differences": differences_of_images,
     "images, vague prompts": lambda: of_images("world_detail_50", "detail_vague_world"),
     "images, 8,000 steps": lambda: of_images("world_detail_50", "budget_images_world"),
 }

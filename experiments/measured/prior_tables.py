@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from eclipse_pl.intervals import NOTHING
 from eclipse_pl.reports.tables import decimals_of, estimate_text
 from experiments.measured.markdown import estimates_table, markdown
-from experiments.measured.runs import BUDGET_DATA, BUDGETS, DETAILS, LABELS, MANY_PASSES, ONLY, Runs, budget_runs
+from experiments.measured.runs import BUDGET_DATA, BUDGETS, DETAILS, LABELS, MANY_PASSES, ONLY, REFERENCE, Runs, budget_runs
 
 TRUTH = "true distribution (upper bound)"
 PAIRS = [
@@ -117,12 +117,13 @@ def by_steps(metric: str) -> str:
     return estimates_table("steps", rows, map(str, STEPS))
 
 
+IMAGES_DATA = ("world", "world_detail_50")
 READERS = {"world": "learned decoder", "world_nearest": "nearest scene", "world_nearest_5": "five nearest scenes"}
 
 
 def of_images(data: str, sweep: str = "detail_images_world") -> str:
     """A row for each prior, a column for each decoder: the oracle's score, mean over categories."""
-    read = [Runs(sweep, where={"decoder": f"experiments/parts/decoder/{reader}.yaml"}) for reader in READERS]
+    read = [read_by(reader, sweep) for reader in READERS]
     table = {prior: [runs.estimate(prior, data, "benchmark/oracle") for runs in read] for prior in LABELS}
     rows = [
         [LABELS[prior], numbers([one.n for one in found]), *(estimate_text(one, 3) for one in found)]
@@ -130,3 +131,24 @@ def of_images(data: str, sweep: str = "detail_images_world") -> str:
         if any(one.n for one in found)
     ]
     return markdown(["", "n", *READERS.values()], rows)
+
+
+def differences_of_images() -> str:
+    """A row for each prior, a column for each detail and decoder: the oracle's score minus projection's, seed by seed."""
+    columns = [(data, reader) for data in IMAGES_DATA for reader in READERS]
+    found = {
+        prior: [read_by(reader).difference(prior, data, "benchmark/oracle") for data, reader in columns]
+        for prior in LABELS
+        if prior != REFERENCE
+    }
+    rows = [
+        [f"{LABELS[prior]} minus {LABELS[REFERENCE]}", numbers([one.n for one in cells])]
+        + [estimate_text(one, 3, sign=True) for one in cells]
+        for prior, cells in found.items()
+        if any(one.n for one in cells)
+    ]
+    return markdown(["", "n", *(f"detail {DETAILS[data]:g}, {READERS[reader]}" for data, reader in columns)], rows)
+
+
+def read_by(reader: str, sweep: str = "detail_images_world") -> Runs:
+    return Runs(sweep, where={"decoder": f"experiments/parts/decoder/{reader}.yaml"})
