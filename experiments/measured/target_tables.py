@@ -5,7 +5,7 @@ from __future__ import annotations
 from eclipse_pl.intervals import Estimate
 from eclipse_pl.reports.tables import decimals_of, estimate_text
 from experiments.measured.markdown import markdown
-from experiments.measured.prior_tables import READERS
+from experiments.measured.prior_tables import IMAGES_DATA, READERS
 from experiments.measured.runs import DETAILS, LABELS, Runs
 
 TARGETS = {"none": "raw", "diagonal": "standardised", "full": "whitened"}
@@ -27,7 +27,7 @@ def by_target() -> str:
             *(trained(prior, target).estimate(prior, data, metric) for metric in METRICS),
             *(drawn(prior, target, reader).estimate(prior, data, "benchmark/oracle") for reader in READERS),
         ]
-        for data in DETAILS
+        for data in IMAGES_DATA
         for prior in USUAL
         for target in TARGETS
     }
