@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from eclipse_pl.raw.image import AS_SHOWN, ImageReader
-from eclipse_pl.raw.real_pairs import read_images
+from eclipse_pl.raw.real_pairs import RealPairs, read_images
 from tests.helpers.raw_sets import write_tar
 
 
@@ -51,3 +52,17 @@ def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
     tar = write_tar(tmp_path / "a.tar", {"0": {"png": b"%!PS-Adobe-3.0 EPSF-3.0", "txt": b"a"}})
     with pytest.raises(ValueError, match=r"^The image of 0 cannot be decoded \(Pillow knows no image .*\)\. Give the source"):
         read_images([str(tar)], [("0", 0)], AS_SHOWN)
+
+
+def test_an_image_of_several_captions_is_found_once() -> None:
+    """Each with another key, as the captions of a sample have; the nearest image has the most of them."""
+    captions = (5, 1, 2)
+    names = [(f"{image}#{n}", 100 + image) for image, count in enumerate(captions) for n in range(count)]
+    directions = torch.eye(3)[[number - 100 for _, number in names]]
+    pairs = RealPairs(names, [f"caption of {key}" for key, _ in names], directions)
+    embeds = torch.tensor([[3.0, 2.0, 1.0], [0.0, 1.0, 2.0]])
+    for count in (1, 2, 3, 9):
+        found = [[names[row][1] for _, row in one] for one in pairs.nearest(embeds, count)]
+        assert found == [[100, 101, 102][:count], [102, 101, 100][:count]]
+    (near, _), _ = pairs.nearest(embeds, 2)
+    assert near[0] == pytest.approx(3 / 14**0.5)

@@ -24,7 +24,7 @@ from eclipse_pl.raw.source import Source
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """The prediction of a prior for one prompt, and the pairs of a split that lie nearest to it."""
+    """The prediction of a prior for one prompt, and the images of a split that lie nearest to it, each by its nearest pair."""
 
     prompt: str
     tokens: int
@@ -54,7 +54,7 @@ def nearest(
         prior: Folder of a run.
         prompt: Any text, or a list of texts; on a command line repeat the option for several.
         out: The image to write.
-        count: Neighbours a prompt.
+        count: Images a prompt. One with several captions is shown once.
         split: The split of the run's shards to search.
         images: The source of the images, as `data_prep embed --source` takes it; by default those that the set was made of.
         encoder: The CLIP of the shards; the world's is found without it.
@@ -86,7 +86,7 @@ def nearest(
 def search(
     shards: ShardSet, split: str, embeds: Tensor, prompts: list[str], lengths: list[int], count: int
 ) -> list[Neighbours]:
-    """The ``count`` pairs of a split nearest to each embedding, by cosine."""
+    """The ``count`` images of a split nearest to each embedding, by cosine."""
     pairs = RealPairs.read(shards, split)
     found = []
     for prompt, length, embed, near in zip(prompts, lengths, embeds, pairs.nearest(embeds, count), strict=True):

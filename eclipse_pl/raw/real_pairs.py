@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,7 +20,8 @@ from eclipse_pl.raw.find_sources import Given, find_sources
 from eclipse_pl.raw.image import BadImageError, ImageReader
 
 ImageName = tuple[str, int]
-"""The key of a pair and the number of its image: two sources may have images of one key."""
+"""The key of a pair and the number of its image. The number is equal for all captions of an image, whose keys differ; two
+sources may have images of one key."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,10 +57,26 @@ class RealPairs:
         embeds = torch.from_numpy(np.concatenate(images))
         return cls(names[:most], captions[:most], normalize(embeds[:most], dim=-1))
 
+    @cached_property
+    def most_captions(self) -> int:
+        """Pairs of the image that has the most of them."""
+        return max(Counter(number for _, number in self.images).values())
+
     def nearest(self, embeds: Float[Tensor, "batch dim"], count: int) -> list[list[tuple[float, int]]]:
-        """Of each embedding the ``count`` nearest pairs by cosine: the cosine, and the number of the pair."""
-        cosines, rows = (normalize(embeds, dim=-1) @ self.directions.T).topk(min(count, len(self.images)))
-        return [list(zip(*found, strict=True)) for found in zip(cosines.tolist(), rows.tolist(), strict=True)]
+        """Of each embedding the ``count`` nearest images by cosine: the cosine, and the number of the image's nearest pair.
+
+        An image with several captions is there once, so there are fewer where the split has fewer images.
+        """
+        most = min(count * self.most_captions, len(self.images))  # among so many pairs are ``count`` images
+        cosines, rows = (normalize(embeds, dim=-1) @ self.directions.T).topk(most)
+        return [self._once(*found, count) for found in zip(cosines.tolist(), rows.tolist(), strict=True)]
+
+    def _once(self, cosines: list[float], rows: list[int], count: int) -> list[tuple[float, int]]:
+        """The first pair of each image, of the first ``count`` images."""
+        first: dict[int, tuple[float, int]] = {}
+        for cosine, row in zip(cosines, rows, strict=True):
+            first.setdefault(self.images[row][1], (cosine, row))
+        return list(first.values())[:count]
 
 
 def read_images(sources: Sequence[Given], names: Collection[ImageName], reader: ImageReader) -> dict[ImageName, Image.Image]:
