@@ -95,8 +95,18 @@ def test_one_file_holds_everything_and_has_no_folder(two):
 def test_the_folder_of_a_benchmark_is_not_written_to(two, tmp_path, capfd):
     files = sorted(two[0].rglob("*"))
     said = refused(capfd, *two, "--out", two[0])
-    assert "did not write" in said and "Choose another folder" in said
+    first = min((two[0] / "images").iterdir())
+    assert f"{first} is a file that `compare` did not write. Choose another folder" in said
     assert sorted(two[0].rglob("*")) == files
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "desktop.ini", "._0.png"])
+def test_files_of_a_system_in_the_folder_of_a_page_are_left_alone(two, name):
+    compare(two[0])
+    Path("compare/images", name).write_bytes(b"a system's")
+    compare(*two)
+    assert Path("compare/images", name).read_bytes() == b"a system's"
+    assert len(list(Path("compare/images").iterdir())) > 12
 
 
 def test_the_wins_of_prompts_make_the_win_rate_of_the_table(two):

@@ -30,7 +30,8 @@ def other_name(name: str) -> tuple[str, str]:
 
 
 def is_expected(name: str) -> bool:
-    """Return whether a system adds such files to tars: macOS's ``._x`` and ``__MACOSX``, webdataset's ``__x__``."""
+    """Return whether a system adds such files to tars or folders: ``.DS_Store``, ``Thumbs.db``, macOS's ``._x`` and
+    ``__MACOSX``, webdataset's ``__x__``."""
     *folders, file = name.rstrip("/").split("/")
     if any(part.startswith("._") or part == "__MACOSX" for part in (*folders, file)):
         return True

@@ -12,6 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from eclipse_pl.files import atomic_path
+from eclipse_pl.raw.names import is_expected
 from eclipse_pl.reports.images import inside
 from eclipse_pl.scorers.network_scorer import UNREADABLE
 
@@ -39,10 +40,14 @@ def copy_name(folder: Path, file: str) -> tuple[str, tuple[int, int]]:
 
 
 def require_own(folder: Path) -> None:
-    """Raise ValueError where ``folder`` has images that are not those of a page, such as a benchmark's own."""
+    """Raise ValueError where ``folder`` has images that are not those of a page, such as a benchmark's own.
+
+    A file that a system leaves in every folder that somebody looks into, such as ``.DS_Store``, is nobody's image.
+    """
     images = folder / FOLDER
-    if images.is_dir() and any(not OURS.match(path.name) for path in images.iterdir()):
-        raise ValueError(f"{images} holds files that `compare` did not write. Choose another folder with --out.")
+    names = sorted(path.name for path in images.iterdir()) if images.is_dir() else []
+    if foreign := next((name for name in names if not (OURS.match(name) or is_expected(name))), None):
+        raise ValueError(f"{images / foreign} is a file that `compare` did not write. Choose another folder with --out.")
 
 
 def write_copies(folder: Path, files: Mapping[str, Path]) -> None:
