@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from eclipse_pl.__main__ import main as command
+from eclipse_pl.commands.sample import remove_former
 from eclipse_pl.encoders.clip_text import text_model_of, tokenizer_of
 from eclipse_pl.loading import load_prior
 from eclipse_pl.pipeline import EclipsePriorPipeline
@@ -272,6 +273,32 @@ def test_sample_writes_embeddings_and_images(eclipse: Path, tmp_path: Path) -> N
     assert {image.shape for image in images} == {(64, 64, 3)} and not np.array_equal(images[0], images[1])
     with Image.open(tmp_path / "contact_sheet.png") as sheet:
         assert sheet.width > 2 * 64 and sheet.height > 2 * 64
+
+
+def test_sample_leaves_no_file_of_an_earlier_command(eclipse: Path, tmp_path: Path) -> None:
+    """With fewer samples, then without images; files of the user's stay."""
+    args = ["sample", "--prior", str(eclipse), "--prompt", PROMPTS[0], "--out", str(tmp_path), "--device", "cpu"]
+    own = {"notes.txt", "0007.png", "0001.jpg", "0000_best.png"}
+    for name in own:
+        (tmp_path / name).write_bytes(b"mine")
+    for count in (3, 2):
+        assert command([*args, "--count", str(count)]) == 0
+        images = {f"{number:04d}.png" for number in range(count)}
+        written = {path.name for path in tmp_path.iterdir()}
+        assert written == own | images | {"contact_sheet.png", "samples.json", "embeddings.safetensors"}
+    about = json.loads((tmp_path / "samples.json").read_text())
+    remove_former(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == own
+    assert all((tmp_path / name).read_bytes() == b"mine" for name in own)
+    (tmp_path / "0000.png").write_bytes(b"an image")
+    for content in ([], {"samples": [0]}, {**about, "images": 0}):
+        (tmp_path / "samples.json").write_text(json.dumps(content))
+        remove_former(tmp_path)
+        assert (tmp_path / "0000.png").exists(), f"not of a command that wrote {content}"
+    del about["images"]
+    (tmp_path / "samples.json").write_text(json.dumps(about))
+    remove_former(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == own, "an earlier version did not count its images"
 
 
 def test_a_negative_prompt_leads_the_decoder_away(eclipse: Path, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from pathlib import Path
 
@@ -26,6 +28,8 @@ from eclipse_pl.world.encoder import WorldEncoder
 
 AT_ONCE = 256
 """Samples in a batch of the prior."""
+EMBEDDINGS, SAMPLES, SHEET = "embeddings.safetensors", "samples.json", "contact_sheet.png"
+NUMBERED = re.compile(r"[0-9]{4,}\.png")
 
 
 def sample(
@@ -42,7 +46,8 @@ def sample(
 ) -> None:
     """Write ``OUT/embeddings.safetensors`` (image_embed, one row a sample) and ``OUT/samples.json`` (prompt and seed of each).
 
-    With a decoder also an image of each row, ``OUT/0000.png`` ..., and all of them in ``OUT/contact_sheet.png``.
+    With a decoder also an image of each row, ``OUT/0000.png`` ..., and all of them in ``OUT/contact_sheet.png``. What an
+    earlier `sample` wrote into the folder is removed, and no other file.
 
     Args:
         prior: Folder of a run, or a released prior (folder or hub id).
@@ -90,10 +95,12 @@ def sample(
     embeds = embed(made, texts, seeds)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    write_embeddings(folder / "embeddings.safetensors", embeds)
+    remove_former(folder)
+    write_embeddings(folder / EMBEDDINGS, embeds)
     samples = [{**one, "seed": of_row} for one in called for of_row in seeds]
-    stated = {"prior": prior, "space": made.space.identity, "negative_prompt": negative_prompt}
-    write_json(folder / "samples.json", {**stated, "samples": samples})
+    count_of_images = 0 if decoder is None else len(embeds)
+    stated = {"prior": prior, "space": made.space.identity, "negative_prompt": negative_prompt, "images": count_of_images}
+    write_json(folder / SAMPLES, {**stated, "samples": samples})
     print(f"{folder}: {len(embeds)} image embeddings of {made.space}")
     if decoder is not None:
         negative = None
@@ -102,11 +109,41 @@ def sample(
         words = [one for one in prompts for _ in seeds] or None
         images = decoder.decode(embeds, words, seeds * len(texts), negative)
         for number, image in enumerate(images):
-            write_image(folder / f"{number:04d}.png", image)
+            write_image(folder / image_name(number), image)
         titles = prompts or [f"condition {row}" for row in range(len(texts))]
         grid = [(one, images[row * count : (row + 1) * count]) for row, one in enumerate(titles)]
-        write_image(folder / "contact_sheet.png", contact_sheet(grid, [f"seed {of_row}" for of_row in seeds]))
+        write_image(folder / SHEET, contact_sheet(grid, [f"seed {of_row}" for of_row in seeds]))
         print(f"{folder / 'contact_sheet.png'}: {len(images)} images")
+
+
+def image_name(number: int) -> str:
+    return f"{number:04d}.png"
+
+
+def remove_former(folder: Path) -> None:
+    """Remove what an earlier `sample` wrote: images beside rows of other samples would be taken for theirs.
+
+    Its ``samples.json`` says how many images are its own. It goes last, so that a command that is killed here can be repeated.
+    """
+    written = images_of(folder / SAMPLES)
+    if written is None:
+        return
+    for path in list(folder.iterdir()) if written else ():
+        if path.name == SHEET or (NUMBERED.fullmatch(path.name) and int(path.stem) < written):
+            path.unlink()
+    for name in (EMBEDDINGS, SAMPLES):
+        (folder / name).unlink(missing_ok=True)
+
+
+def images_of(path: Path) -> int | None:
+    """The number of images that an earlier `sample` wrote beside its ``samples.json``; None where there is no such file."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        _ = found["prior"], found["space"]  # a file of this name may be somebody else's
+        # one that does not count its images is of an earlier version
+        return int(found.get("images", len(found["samples"])))
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        return None
 
 
 def embed(prior: Prior, texts: list[TextCondition], seeds: list[int]) -> Float[Tensor, "samples dim"]:
