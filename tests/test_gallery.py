@@ -123,6 +123,28 @@ def test_the_wins_of_prompts_make_the_win_rate_of_the_table(two):
             assert pairs == [2, 2, 2]
 
 
+def test_scorers_that_nobody_wins_have_no_win_rates(two):
+    """Of diversity, neither high nor low is better; the values are shown all the same."""
+    for folder in two:
+        edit_card(folder, lambda card: rename(card, "scores", "scorers"))
+        write_rows(folder / "rows.jsonl", [rename(row, "scores") for row in rows_of(folder)])
+    compare(*two, "--csv", "numbers.csv")
+    data = data_of(Path("compare/page.html").read_text())
+    assert data["scorers"] == ["diversity[tiny]", "asks[tiny]"]
+    for prompt in data["prompts"]:
+        assert prompt["wins"][0] == [None, None] and prompt["wins"][1][1] is not None
+        assert [of for of, _, _ in prompt["rows"][0][1][1]["scores"]] == [0, 1]
+    row = numbers()["grown", "all", "benchmark/colour/diversity[tiny]"]
+    assert row["win_rate_mean"] == "" and row["difference_mean"], "as in the table"
+
+
+def rename(written: dict[str, Any], *parts: str) -> dict[str, Any]:
+    """What was written, with a scorer of diversity in place of `FindsRectangles`."""
+    for part in parts:
+        written[part] = {"diversity[tiny]" if name == "finder" else name: of for name, of in written[part].items()}
+    return written
+
+
 def test_boxes_and_questions_of_the_rows_are_those_of_the_page(two, tmp_path):
     compare(*two)
     data = data_of(Path("compare/page.html").read_text())

@@ -190,6 +190,24 @@ def test_filters_and_orders_change_what_is_shown(opened, page_file):
     assert begins([scores[text] for text in opened.shown], sorted(scores.values(), reverse=True))
 
 
+def test_an_order_by_win_rate_is_offered_where_there_are_some(chromium, page_file):
+    data = data_of(page_file)
+    for prompt in data["prompts"]:
+        prompt["wins"][0] = [None, None]  # of a scorer of which neither high nor low is better
+    one = Open(chromium, with_data(page_file, "no_wins.html", data))
+    order = one.page.get_by_label("Order")
+    offered = "[...document.querySelectorAll('.order option:enabled')].map(one => one.value)"
+    assert order.input_value() == "given" and one.page.evaluate(offered) == ["given", "score-high", "score-low"]
+    assert "win rate" not in one.page.locator(".prompts").inner_text()
+    one.page.get_by_label("by scorer").select_option("1")
+    assert one.page.evaluate(offered)[:2] == ["wins-high", "wins-low"]
+    order.select_option("wins-low")
+    one.page.get_by_label("by scorer").select_option("0")
+    assert order.input_value() == "given" and "as in the benchmark" in one.page.get_by_role("status").inner_text()
+    one.context.close()
+    assert not one.wrong
+
+
 @pytest.mark.parametrize("opened", [{"viewport": DESKTOP}, {"viewport": PHONE}], indirect=True, ids=["desktop", "phone"])
 def test_boxes_of_the_evidence_are_where_the_objects_are(opened, folders, page_file):
     first = data_of(page_file)["prompts"][0]["text"]
@@ -353,7 +371,7 @@ def test_a_page_of_one_variant_has_no_win_rates(chromium, page_file):
     data["prompts"][1]["rows"][0][1][0] = {"missing": "not generated"}
     one = Open(chromium, with_data(page_file, "one.html", {**data, "variants": data["variants"][:1]}))
     assert one.shown[0] == data["prompts"][0]["text"]
-    assert "win rate" not in one.page.locator("#images").inner_text()
+    assert "win rate" not in one.page.locator(".prompts").inner_text()
     assert one.page.get_by_text("not generated").count() == 1
     assert not one.page.get_by_label("of variant").is_visible()
     one.view(one.link(1))

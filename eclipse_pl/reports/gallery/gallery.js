@@ -27,6 +27,13 @@
     list.style.setProperty("--columns", Math.min(data.variants.length, 6));
   }
 
+  // Win rates are an order where the chosen scorer has some: of diversity, neither high nor low is better.
+  function offerOrders() {
+    const has = data.prompts.some((prompt) => prompt.wins[scorer.value]?.some(Boolean));
+    for (const one of order.options) if (one.value.startsWith("wins")) one.hidden = one.disabled = !has;
+    if (order.selectedOptions[0]?.disabled) order.value = "given";
+  }
+
   const winsOf = (prompt) => prompt.wins[scorer.value]?.[variant.value] || null;
 
   // Mean over the images that are shown, or null.
@@ -112,8 +119,10 @@
   }
 
   fillTools();
+  offerOrders();
   redraw();
   words.addEventListener("input", redraw);
+  scorer.addEventListener("change", offerOrders); // before the list is drawn again
   for (const select of [category, order, scorer, variant]) select.addEventListener("change", redraw);
   part(".tools").addEventListener("submit", (event) => event.preventDefault());
   more.addEventListener("click", () => {

@@ -39,9 +39,12 @@ def wins_by_prompt(pairs: list[tuple[RunRecord, RunRecord]], column: ScoreColumn
 
 
 def wins_of(scores: ScoreComparison, variant: Variant, scorer: str) -> dict[str, list[float | int]]:
-    """{prompt id: [win rate, mean difference, pairs]} of a variant against the reference."""
+    """{prompt id: [win rate, mean difference, pairs]} of a variant against the reference.
+
+    Empty where neither high nor low is better, as the table has no win rate there.
+    """
     pairs: list[tuple[RunRecord, RunRecord]] = scores.pairs(variant)
-    columns = [column for column in scores.columns(scorer) if not column.is_mean]
+    columns = [column for column in scores.columns(scorer) if not column.is_mean and column.better != "none"]
     of_categories = (wins_by_prompt(pairs, column) for column in columns)
     return {
         prompt: [round(won.rate, 4), won.difference, won.pairs]
