@@ -256,6 +256,24 @@ def test_a_repository_holds_the_files_of_one_prior(run: Path, hub: FakeHub, caps
     assert "tester/world-prior is public. Make it private in its settings" in capsys.readouterr().err
 
 
+def test_files_that_the_user_added_to_a_repository_stay(run: Path, hub: FakeHub) -> None:
+    """Those of an earlier `publish` go: its list names them."""
+    assert publish(run) == 0
+    repository = hub.repositories["tester/world-prior"]
+    files, own = set(repository), {"notes.md": b"mine", "images/0.png": b"mine", "prior/other.bin": b"mine"}
+    former = {"image_encoder/config.json": b"{}"}  # of a base
+    repository |= own | former
+    repository["published_files.json"] = json.dumps([*files, *former]).encode()
+    assert publish(run) == 0
+    assert set(repository) == files | set(own) and all(repository[name] == content for name, content in own.items())
+    for damaged in (b"{", b"1", b"[1]"):
+        repository["published_files.json"] = damaged
+        repository["model_index.json.bak"] = b"mine"
+        assert publish(run) == 0
+        assert set(repository) == files | set(own) | {"model_index.json.bak"}
+    assert set(json.loads(repository["published_files.json"])) == files
+
+
 def test_after_a_dropped_connection_the_rest_is_sent(run: Path, hub: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
     hub.drops = 100
     assert publish(run) == 2

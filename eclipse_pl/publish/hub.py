@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from eclipse_pl.files import json_bytes
+from eclipse_pl.priors.released import RULE, SPACE, WEIGHTS
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+LIST = "published_files.json"
+"""In a repository: the names of all files that `publish` wrote, by which the next one knows them from the user's own."""
+OWN = {
+    *("README.md", "training_config.yaml", "samples.png", "model_index.json", "scheduler/scheduler_config.json"),
+    *(f"prior/{name}" for name in (RULE, SPACE, WEIGHTS, "config.json")),
+}
+"""Files that only `publish` writes, also where no list names them: read with another prior, they would change it."""
 
 
 def upload(folder: Path, repository: str, private: bool) -> str:
-    """Create the repository if need be, and make its files those of a folder in one commit; return its address.
+    """Create the repository if need be, and put the files of a folder into it in one commit; return its address.
 
     Files that an earlier `publish` wrote and the folder lacks are removed: the rule or index of another prior would be read.
+    Files that the user added stay.
     Large files travel first and are kept by the hub, so a second try sends only those that are missing. Readers see nothing of
     a try that failed.
 
@@ -30,9 +46,13 @@ def upload(folder: Path, repository: str, private: bool) -> str:
         require_own(old, about.tags or [], repository)
         if private and not about.private:
             raise ValueError(f"{repository} is public. Make it private in its settings on the hub, or leave out --private.")
-        new = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-        changes = [CommitOperationAdd(name, path) for name, path in new.items()]
-        removed = [CommitOperationDelete(name) for name in sorted(old - set(new))]
+        new: dict[str, Path | bytes] = {
+            path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
+        }
+        former = OWN | (listed(api, repository) if LIST in old else set())
+        new[LIST] = json_bytes(sorted([*new, LIST]))
+        changes = [CommitOperationAdd(name, content) for name, content in new.items()]
+        removed = [CommitOperationDelete(name) for name in sorted(former & old - set(new))]
         # `upload_folder` may split its upload into several commits
         done = api.create_commit(repository, [*changes, *removed], commit_message="A prior trained with eclipse_pl")
     except LocalTokenNotFoundError as error:
@@ -52,6 +72,21 @@ def upload(folder: Path, repository: str, private: bool) -> str:
             "missing; `--to ./FOLDER` needs no network."
         ) from error
     return str(done.repo_url)
+
+
+def listed(api: HfApi, repository: str) -> set[str]:
+    """The files that an earlier `publish` wrote; none where its list is damaged, for they may be the user's."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        path = Path(api.hf_hub_download(repository, LIST))
+    except LocalEntryNotFoundError as error:  # a ValueError, for a line that dropped
+        raise ConnectionError(first_line(error)) from error
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return set()
+    return {name for name in found if isinstance(name, str)} if isinstance(found, list) else set()
 
 
 def require_own(files: Collection[str], tags: Collection[str], repository: str) -> None:
