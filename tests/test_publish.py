@@ -25,6 +25,7 @@ from eclipse_pl import load_encoder, load_prior
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.loading import is_local_clip
 from eclipse_pl.publish.command import repository_of
+from tests.helpers.compared_runs import copy, edit_report
 from tests.helpers.demo_model import free_port
 from tests.helpers.fake_hub import FakeHub, serve_hub
 from tests.helpers.pipelines import kandinsky_prior
@@ -231,6 +232,21 @@ def test_a_scorecard_of_another_folder_stands_in_the_card(run: Path, tmp_path: P
     assert command(words) == 0
     text = (tmp_path / "mine/README.md").read_text()
     assert "oracle" in text and "No scorecard" not in text
+
+
+def test_weights_that_are_not_those_of_the_table_are_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a run that was resumed with more steps and stopped before its end."""
+    continued = copy(run.parent, tmp_path / "runs", run.name) / run.name
+    edit_report(continued, lambda report: report.update(step=1, trained_steps=1))
+    assert publish(continued, "--to", str(tmp_path / "mine")) == 2
+    said = capsys.readouterr().err
+    assert f"{continued} continued to step 2 after its table was written at step 1. Finish it: `python -m eclipse_pl" in said
+    (continued / "latent.json").unlink()
+    assert publish(continued, "--to", str(tmp_path / "mine")) == 2
+    assert f"{continued} has no latent.json, because it has not finished" in capsys.readouterr().err
+    assert not (tmp_path / "mine").exists()
 
 
 def test_a_repository_is_read_back(run: Path, hub: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:

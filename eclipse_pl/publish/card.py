@@ -20,6 +20,7 @@ from eclipse_pl.loading import DECODERS, is_local_clip
 from eclipse_pl.model_folder import HUB_ID
 from eclipse_pl.priors.checkpoint import read_config
 from eclipse_pl.reports.caveats.caveats import caveats
+from eclipse_pl.reports.fairness import continue_with
 from eclipse_pl.reports.report import Report
 from eclipse_pl.reports.run_record import RunRecord
 from eclipse_pl.reports.tables import markdown
@@ -51,7 +52,8 @@ class ModelCard:
     """What README.md of a published prior says.
 
     Raises:
-        ValueError: The run has not finished, a file of it is damaged, or the licence is no name of the hub's.
+        ValueError: The run has not finished, or continued after its table was written; a file of it is damaged; or the licence
+            is no name of the hub's.
     """
 
     run: RunRecord
@@ -69,8 +71,8 @@ class ModelCard:
         if not (folder / "config.yaml").is_file():
             raise ValueError(f"{prior} is no folder of a run. A model card is made from a run's files; `export` needs none.")
         run = RunRecord.read(folder)
-        if not run.report:
-            raise ValueError(f"{prior} has no latent.json: it has not finished. Resume it: --ckpt_path {prior}.")
+        if run.unfinished:  # its last weights would be published with the table of others
+            raise ValueError(f"{prior} {run.unfinished}. {continue_with(run)}")
         return cls(run, Report.of([prior, *beside], anyway=True), license, data_license, name)
 
     @property
