@@ -25,7 +25,7 @@ from eclipse_pl import load_encoder, load_prior
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.loading import is_local_clip
 from eclipse_pl.publish.command import repository_of
-from tests.helpers.compared_runs import copy, edit_report
+from tests.helpers.compared_runs import copy, edit_config, edit_report
 from tests.helpers.demo_model import free_port
 from tests.helpers.fake_hub import FakeHub, serve_hub
 from tests.helpers.pipelines import kandinsky_prior
@@ -232,6 +232,24 @@ def test_a_scorecard_of_another_folder_stands_in_the_card(run: Path, tmp_path: P
     assert command(words) == 0
     text = (tmp_path / "mine/README.md").read_text()
     assert "oracle" in text and "No scorecard" not in text
+
+
+def test_the_card_says_why_a_row_is_marked(run: Path, tmp_path: Path) -> None:
+    """Without the paths of this machine, and without remedies, which no reader of the card can use."""
+    other = copy(run.parent, tmp_path / "runs", run.name) / run.name
+    edit_config(other, seed_everything=1)
+    edit_report(other, lambda report: report.update(metrics_version=99))
+    words = ["publish", "--prior", str(run), "--license", "mit", f"--beside=[{other}]", "--to"]
+    assert command([*words, str(tmp_path / "mine")]) == 0
+    tables, _, conclusions = (tmp_path / "mine/README.md").read_text().partition("## What may not be concluded")
+    assert "†" in tables
+    reason = "because they were measured with other metrics: version"
+    said = f"- Not a fair comparison (†): quickstart/version_0 and runs/version_0 cannot be compared fairly, {reason}"
+    assert said in conclusions
+    assert str(run) not in conclusions and str(tmp_path) not in conclusions and "python -m" not in conclusions
+    words[words.index(f"--beside=[{other}]")] = "--beside=[]"
+    assert command([*words, str(tmp_path / "alone")]) == 0
+    assert "†" not in (tmp_path / "alone/README.md").read_text()
 
 
 def test_weights_that_are_not_those_of_the_table_are_refused(

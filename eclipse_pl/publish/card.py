@@ -23,7 +23,7 @@ from eclipse_pl.reports.caveats.caveats import caveats
 from eclipse_pl.reports.fairness import continue_with
 from eclipse_pl.reports.report import Report
 from eclipse_pl.reports.run_record import RunRecord
-from eclipse_pl.reports.tables import markdown
+from eclipse_pl.reports.tables import MARK, markdown
 
 TEMPLATE = Path(__file__).parent / "model_card.md"
 RECIPE = (
@@ -105,6 +105,16 @@ class ModelCard:
         named = (str(self.run.config.get(f"model.prior.init_args.{key}")) for key in ("weights", "prior_args.weights"))
         return next((one.partition("@")[0] for one in named if HUB_ID.fullmatch(one) and not Path(one).parent.is_dir()), None)
 
+    @property
+    def problems(self) -> list[str]:
+        """Why rows are marked, for a reader of the card. The remedies are for the publisher; paths are as `without_home`."""
+        found = [problem.for_readers for problem in self.report.comparison.problems]
+        runs = self.report.comparison.runs
+        places = {str(place) for run in runs for place in (run.folder, run.fact("shards", "folder")) if place}
+        for place in sorted(places, key=len, reverse=True):  # one may begin with another
+            found = [sentence.replace(place, without_home(place)) for sentence in found]
+        return found
+
     def text(self, pipeline: str | None) -> str:
         """README.md; ``pipeline`` is that of diffusers which the export is, or None where it is a network alone."""
         from jinja2 import Environment, StrictUndefined
@@ -123,6 +133,8 @@ class ModelCard:
                 if key.startswith(start) and value is not None
             },
             tables=[(table.title, markdown(table), table.note) for table in self.report.tables],
+            mark=MARK,
+            problems=self.problems,
             caveats=caveats(self.report),
             seconds=self.run.total("train_seconds"),
             energy={part: kwh for part, name in METERED.items() if not math.isnan(kwh := self.run.total(name))},

@@ -44,7 +44,8 @@ def publish(
             (./NAME, or any path that begins with ``/``, ``.`` or ``~``).
         license: Licence of the weights, as the hub names it: ``mit``, ``apache-2.0``, ``cc-by-4.0``, ``other``.
         data_license: What you know about the licence of the training pairs, in words.
-        beside: Runs of other seeds, baselines, and folders of ``benchmark``, whose rows stand in the card's tables too.
+        beside: Runs of other seeds, baselines, and folders of ``benchmark``, whose rows stand in the card's tables too. Those
+            that cannot be compared fairly are marked, and the card says why.
         base: As in ``export``.
         encoder: As in ``export``.
         private: Create a private repository; one that exists and is public is refused.

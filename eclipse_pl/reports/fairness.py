@@ -8,7 +8,7 @@ the same decoder and the same scorers.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from eclipse_pl.dotted_keys import flat
@@ -27,9 +27,29 @@ class Problem:
     """Why runs cannot be compared fairly. ``runs`` are marked where the comparison is made anyway."""
 
     runs: list[RunRecord]
-    sentence: str
+    reason: str
+    """A sentence, on the first run."""
     kind: Kind = "all"
     """Which of its numbers are concerned."""
+    remedy: str = ""
+    """For whoever compares; may be empty."""
+
+    @property
+    def sentence(self) -> str:
+        return joined(self.reason, self.remedy, self.others)
+
+    @property
+    def for_readers(self) -> str:
+        """The sentence for a reader of tables, who cannot repair them."""
+        return joined(self.reason, self.others)
+
+    @property
+    def others(self) -> str:
+        """A sentence on the other runs that have the problem; empty where there are none."""
+        if not (others := [str(run) for run in self.runs[1:]]):
+            return ""
+        named = ", ".join(others[:NAMED]) + (", ..." if len(others) > NAMED else "")
+        return f"The same holds for {len(others)} more run{'s' * (len(others) > 1)}: {named}."
 
 
 @dataclass(frozen=True)
@@ -66,14 +86,14 @@ LATENT = (
         "other metrics",
         lambda run: run.fact("metrics_version"),
         lambda run, _: f"version {run.fact('metrics_version')}",
-        remedy=lambda _, run: f" {measure_again(run.training, run.config)}",
+        remedy=lambda _, run: measure_again(run.training, run.config),
     ),
     Check("another CLIP space", lambda run: run.fact("shards", "space"), lambda run, _: space_of(run)),
     Check(
         "other shards",
         lambda run: run.fact("shards", "sha256"),
         lambda run, _: shards_of(run),
-        remedy=lambda _, run: f" {measure_on_one_set(run.training, run.config)}",
+        remedy=lambda _, run: measure_on_one_set(run.training, run.config),
     ),
     Check("other pairs", lambda run: (run.fact("stage"), run.fact("pairs_sha256")), lambda run, _: pairs_of(run)),
 )
@@ -83,7 +103,7 @@ DISTRIBUTIONS = (
         "another number of samples a caption",
         lambda run: run.samples,
         lambda run, _: str(run.samples),
-        remedy=lambda one, run: f" {measure_again(run.training, run.config, f'--latent.samples={one.samples}')}",
+        remedy=lambda one, run: measure_again(run.training, run.config, f"--latent.samples={one.samples}"),
     ),
 )
 
@@ -136,7 +156,7 @@ def score_checks(studied: Collection[str]) -> tuple[Check, ...]:
 
     def vary(one: RunRecord, other: RunRecord) -> str:
         keys = dict.fromkeys([*unlike(decoder_of(one), decoder_of(other)), *unlike(decoder_of(other), decoder_of(one))])
-        return f" If you study this difference, name it: --vary {','.join(f'decoder.{key}' for key in keys)}."
+        return f"If you study this difference, name it: --vary {','.join(f'decoder.{key}' for key in keys)}."
 
     return (
         Check("other prompts", lambda run: card(run, "prompts")["sha256"], lambda run, _: prompts_of(run)),
@@ -161,13 +181,10 @@ def problems_of(runs: list[RunRecord], studied: Collection[str] = ()) -> list[Pr
     found, measured = [], []
     for run in runs:
         if reason := run.unfinished:
-            found.append(Problem([run], f"{run} {reason}. {continue_with(run)}"))
+            found.append(Problem([run], f"{run} {reason}.", remedy=continue_with(run)))
         elif run.has_table and not run.fact("shards", "sha256"):
-            sentence = (
-                f"{run} does not record on which shards, split and version of metrics it was measured. "
-                f"{measure_again(run.training, run.config)}"
-            )
-            found.append(Problem([run], sentence, "latent"))
+            reason = f"{run} does not record on which shards, split and version of metrics it was measured."
+            found.append(Problem([run], reason, "latent", measure_again(run.training, run.config)))
         elif run.has_table:
             measured.append(run)
     return [
@@ -179,7 +196,7 @@ def problems_of(runs: list[RunRecord], studied: Collection[str] = ()) -> list[Pr
 
 
 def unequal(runs: list[RunRecord], checks: tuple[Check, ...], kind: Kind) -> list[Problem]:
-    """A sentence on the first check in which a run differs from the sound runs before it. Equal differences share one."""
+    """A problem of the first check in which a run differs from the sound runs before it. Equal differences share one."""
     found: dict[tuple[str, ...], Problem] = {}
     sound: list[RunRecord] = []
     for run in runs:
@@ -187,31 +204,27 @@ def unequal(runs: list[RunRecord], checks: tuple[Check, ...], kind: Kind) -> lis
             first = next((other for other in sound if check.concerns(other, run)), None)
             if first is not None and check.value(first) != check.value(run):
                 ours, theirs = check.words(first, run), check.words(run, first)
-                sentence = (
+                reason = (
                     f"{first} and {run} cannot be compared fairly, because they were measured with {check.what}: "
-                    f"{ours} against {theirs}.{check.remedy(first, run)}"
+                    f"{ours} against {theirs}."
                 )
-                found.setdefault((str(first), check.what, ours, theirs), Problem([], sentence, kind)).runs.append(run)
+                problem = Problem([], reason, kind, check.remedy(first, run))
+                found.setdefault((str(first), check.what, ours, theirs), problem).runs.append(run)
                 break
         else:
             sound.append(run)
-    return [counted(problem) for problem in found.values()]
+    return list(found.values())
 
 
-def counted(problem: Problem) -> Problem:
-    """The problem with a sentence on the other runs that have it."""
-    if not (others := [str(run) for run in problem.runs[1:]]):
-        return problem
-    named = ", ".join(others[:NAMED]) + (", ..." if len(others) > NAMED else "")
-    more = f"The same holds for {len(others)} more run{'s' * (len(others) > 1)}: {named}."
-    return replace(problem, sentence=f"{problem.sentence} {more}")
+def joined(*sentences: str) -> str:
+    return " ".join(filter(None, sentences))
 
 
 def twice(first: RunRecord, second: RunRecord) -> Problem:
     what = "the same config with the same seeds, which is one run and not two seeds"
     if not second.has_seeds:
         what = "of the same text-to-image model"
-    return Problem([second], f"{first} and {second} are {what}. Name one of them.")
+    return Problem([second], f"{first} and {second} are {what}.", remedy="Name one of them.")
 
 
 def continue_with(run: RunRecord) -> str:
