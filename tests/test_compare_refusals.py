@@ -133,6 +133,34 @@ def test_one_run_twice_is_not_two_seeds(compared_runs, tmp_path, capfd):
     compare(folder / LAST, folder / LAST)
 
 
+@pytest.mark.parametrize("measured_on", ["fewer pairs", "other shards", "another split", "unknown shards"])
+def test_there_is_no_win_rate_over_pairs_that_are_not_the_same(compared_runs, tmp_path, capfd, measured_on):
+    """Two sets of one size number their pairs alike; both variants of the second seed were measured on the other one."""
+    names = [f"weight_{weight}_seed_{seed}" for weight in (0.0, 1.0) for seed in (0, 1)]
+    folder = copy(compared_runs, tmp_path / "runs", *names)
+    for run in (folder / name for name in names if name.endswith("1")):
+        if measured_on == "fewer pairs":
+            edit_report(run, lambda report: report.update(pairs=9, pairs_sha256="0" * 64))
+            cut_pairs(run, 9)
+        elif measured_on == "other shards":
+            edit_report(run, lambda report: report["shards"].update(sha256="f" * 64))
+        elif measured_on == "another split":
+            edit_report(run, lambda report: report.update(stage="test"))
+    if measured_on == "unknown shards":
+        for name in names:
+            edit_report(folder / name, lambda report: report["shards"].pop("sha256"))
+    refused(capfd, folder)
+    compare(folder, "--anyway", "--csv", "numbers.csv")
+    row = numbers()[SECOND, "all", "cosine"]
+    assert row["n"] == "2" and row["win_rate_n"] == row["win_rate_mean"] == ""
+
+
+def cut_pairs(run, count):
+    with np.load(run / "latent_pairs.npz") as file:
+        columns = {name: file[name] if name == "step" else file[name][:count] for name in file.files}
+    write_pairs(run / "latent_pairs.npz", columns)
+
+
 def damage_table(run):
     (run / "latent.json").write_text("{")
 

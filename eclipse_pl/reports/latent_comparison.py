@@ -97,19 +97,22 @@ class LatentComparison(Comparison):
         return mean_interval([our - their for our, their in zip(ours, theirs, strict=True)], resolution(ours + theirs))
 
     def win_rate(self, variant: Variant, column: Metric) -> Estimate:
-        """The interval is over images: captions of one image are won or lost together."""
+        """The interval is over images: captions of one image are won or lost together.
+
+        `NOTHING` where the runs were not all measured on the same pairs: those of two sets have the same numbers.
+        """
         name, subset = column.pair_value, column.subset
+        paired = self.pairs(variant) if name else []
+        if not paired or not measured_on_same_pairs([run for two in paired for run in two]):
+            return NOTHING
         scores, images = [], np.zeros(0)
-        for run, other in self.pairs(variant) if name else []:
+        for run, other in paired:
             ours, theirs = run.pairs, other.pairs
-            if ours is None or theirs is None or not np.array_equal(ours["index"], theirs["index"]):
-                return NOTHING
+            assert ours is not None and theirs is not None
             sign = -1 if name in LOWER_WINS else 1
             taken = (ours["subset"] == subset) | (subset == ALL)
             scores.append(wins(sign * ours[name][taken], sign * theirs[name][taken]))
             images = ours["group"][taken]
-        if not scores:
-            return NOTHING
         means = np.mean(scores, axis=0)
         known = ~np.isnan(means)
         return rate_interval(means[known], images[known]) if known.any() else NOTHING
@@ -122,6 +125,20 @@ class LatentComparison(Comparison):
             samples, seconds, values = zip(*(curve[step] for curve in curves), strict=True)
             points.append(CurvePoint(step, sum(samples) / len(samples), sum(seconds) / len(seconds), over_seeds(values)))
         return points
+
+
+def measured_on_same_pairs(runs: Sequence[RunRecord]) -> bool:
+    """Whether the values of each pair of all runs are there, and are of the same pairs of one split of one set of shards."""
+    first = runs[0]
+    shards = first.fact("shards", "sha256")
+    if shards is None or first.pairs is None:
+        return False
+    return all(
+        run.pairs is not None
+        and (run.fact("shards", "sha256"), run.fact("stage")) == (shards, first.fact("stage"))
+        and np.array_equal(run.pairs["index"], first.pairs["index"])
+        for run in runs
+    )
 
 
 def wins(ours: Float[np.ndarray, " pairs"], theirs: Float[np.ndarray, " pairs"]) -> Float[np.ndarray, " pairs"]:
