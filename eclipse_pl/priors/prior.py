@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -121,8 +122,13 @@ def _draw(like: Tensor, generator: torch.Generator | None) -> Tensor:
 
 def weights_sha256(prior: Prior) -> str:
     """First 16 digits of the hash of all its tensors: equal exactly where every weight is."""
+    return tensors_sha256(prior.state_dict())
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """`weights_sha256` of the prior that has these tensors, by the names that it gives them."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(prior.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]

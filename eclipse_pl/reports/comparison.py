@@ -144,7 +144,7 @@ def named(variants: list[Variant], name: str | None) -> Variant:
 
 
 def find_runs(places: list[str]) -> tuple[list[tuple[int, RunRecord]], list[str]]:
-    """Every run once, with the number of the place that names it; and remarks on what is left out.
+    """Every run once, with the number of the place that names it; and remarks on what is left out, or not known.
 
     Where a place holds training runs, its runs of ``validate`` and ``test`` are left out. Folders of ``benchmark`` are not.
 
@@ -167,6 +167,11 @@ def find_runs(places: list[str]) -> tuple[list[tuple[int, RunRecord]], list[str]
             runs = [run for run in runs if run not in measures]
         for run in runs:
             found.setdefault(run.folder.resolve(), (number, run))
+    remarks += [
+        f"{run.stranger} So the config, seeds and costs of its training are not known."
+        for _, run in found.values()
+        if run.stranger
+    ]
     return list(found.values()), remarks
 
 

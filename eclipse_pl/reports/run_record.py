@@ -21,14 +21,13 @@ from eclipse_pl.latent.distribution import MOST_IMAGES, OF_NEIGHBOURHOODS
 from eclipse_pl.latent.metrics import COUNTERS
 from eclipse_pl.priors.checkpoint import TrainingData, read_config
 from eclipse_pl.reports.metrics import BY_NAME, METRICS
+from eclipse_pl.reports.origin import MEASURING, Origin, resumed_itself
 from eclipse_pl.reports.remedies import finish, measure_again
 from eclipse_pl.reports.score_record import ScoreRecord, kind_of_checkpoint
 from eclipse_pl.run import read_metrics
 
 SEEDS = ("seed_everything", "data.init_args.seed")
 Seeds = tuple[Any, ...]
-
-MEASURING = ("validate", "test")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,34 +55,37 @@ class RunRecord:
     """Of a benchmark: the run whose prior it tested, where its folder is found."""
     checkpoint: str = "last"
     """Which checkpoint of the training run was measured: its ``last``, its ``best`` or another."""
+    stranger: str = ""
+    """Why the run that lies where it was trained is another; empty where none does, or it is the right one."""
 
     @classmethod
     def read(cls, folder: Path) -> RunRecord:
         config = flat(read_config(folder / "config.yaml"))
         report = read_json(folder / "latent.json", config) if (folder / "latent.json").is_file() else {}
-        training, resampled, measured = folder, {}, "last"
+        training, resampled, measured, stranger = folder, {}, "last", ""
         checkpoint = config.get("ckpt_path")
-        origin = None if checkpoint is None else run_of_checkpoint(str(checkpoint), folder)
-        if origin is not None and report.get("command") in MEASURING:
-            training, measured = origin, kind_of_checkpoint(str(checkpoint))
-            trained = flat(read_config(origin / "config.yaml"))
-            own = {key: value for key, value in config.items() if key.startswith("model.prior.")}
-            resampled = {key: (value, trained[key]) for key, value in own.items() if trained.get(key, value) != value}
-            config = {key: value for key, value in trained.items() if not key.startswith("model.prior.")} | own
-            checkpoint = config.get("ckpt_path")
-            origin = None if checkpoint is None else run_of_checkpoint(str(checkpoint), training)
-        if origin is not None and origin.resolve() == training.resolve():
-            config["ckpt_path"] = None  # the run was stopped and resumed from its own checkpoint
-        return cls(folder, config, report, training, resampled, ScoreRecord.read(folder), checkpoint=measured)
+        if checkpoint is not None and report.get("command") in MEASURING:
+            origin = Origin.of_run(folder, config, report)
+            stranger = origin.stranger
+            if origin.folder is not None:
+                training, measured = origin.folder, kind_of_checkpoint(str(checkpoint))
+                trained = flat(read_config(training / "config.yaml"))
+                own = {key: value for key, value in config.items() if key.startswith("model.prior.")}
+                resampled = {key: (value, trained[key]) for key, value in own.items() if trained.get(key, value) != value}
+                config = {key: value for key, value in trained.items() if not key.startswith("model.prior.")} | own
+        if resumed_itself(training, config):
+            config["ckpt_path"] = None
+        scores = ScoreRecord.read(folder)
+        return cls(folder, config, report, training, resampled, scores, checkpoint=measured, stranger=stranger)
 
     @classmethod
     def of_benchmark(cls, folder: Path) -> RunRecord:
         """Config and seeds are those of the run whose prior was tested. They are empty where its folder is not found."""
         scores = ScoreRecord.read(folder)
-        home = scores.prior_folder if scores else None
-        tested = cls.read(home) if home and (home / "config.yaml").is_file() else None
+        origin = Origin.of_benchmark(folder, scores) if scores else Origin(None)
+        tested = cls.read(origin.folder) if origin.folder else None
         config, checkpoint = tested.config if tested else {}, scores.checkpoint if scores else "last"
-        return cls(folder, config, {}, folder, {}, scores, is_benchmark=True, tested=tested, checkpoint=checkpoint)
+        return cls(folder, config, {}, folder, {}, scores, True, tested, checkpoint, origin.stranger)
 
     @property
     def has_table(self) -> bool:
@@ -282,15 +284,6 @@ def read_training_data(path: Path) -> TrainingData:
             f"{path} is damaged ({error!r}). It names the shards of the training. {finish(path.parent)}"
         ) from error
     return content
-
-
-def run_of_checkpoint(checkpoint: str, folder: Path) -> Path | None:
-    """The run that a checkpoint belongs to: at its path, or in the parent of ``folder``, where runs were moved."""
-    home = Path(checkpoint).parent.parent
-    for place in (home, folder.parent / home.name):
-        if (place / "config.yaml").is_file():
-            return place
-    return None
 
 
 def as_float(value: Any) -> float:

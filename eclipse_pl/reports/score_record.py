@@ -86,7 +86,8 @@ class ScoreRecord:
         prior = self.text_to_image.get("prior")
         if not isinstance(prior, str):
             return None
-        return Path(prior).parent.parent if prior.endswith(".ckpt") else Path(prior)
+        path = Path(prior).expanduser()  # as `find_checkpoint` takes it
+        return path.parent.parent if path.suffix == ".ckpt" else path
 
     @property
     def checkpoint(self) -> str:

@@ -39,7 +39,7 @@ def on_trainings(scores: ScoreComparison) -> list[str]:
             f"n = 1 training ({enumerate_names(trained)}): [brackets] are 95 % intervals over prompts, with the weights as "
             "they are. Another seed of training may give another score."
         )
-    if untrained := [variant.name for variant in single if not variant.first.has_seeds]:
+    if untrained := [one.name for one in single if not (one.first.has_seeds or one.first.stranger)]:
         found.append(f"{enumerate_names(untrained)}: nothing was trained here, and [brackets] are intervals over prompts.")
     if several and min(several) < 5:
         found.append(f"Scores over trainings (±), {few_seeds(min(several))}")
