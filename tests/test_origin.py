@@ -11,6 +11,10 @@ import pytest
 
 from eclipse_pl.priors.checkpoint import read_checkpoint
 from eclipse_pl.priors.prior import tensors_sha256
+from eclipse_pl.reports.comparison import Comparison
+from eclipse_pl.reports.latent_comparison import Cost
+from eclipse_pl.reports.parameter_plot import value_at
+from eclipse_pl.reports.report import Report
 from eclipse_pl.reports.run_record import RunRecord
 from tests.helpers.compared_runs import compare, copy, edit_config, edit_report, flowing
 from tests.helpers.scored_folders import edit_card, prior, scored
@@ -130,3 +134,18 @@ def test_the_home_folder_is_expanded(compared_runs, tmp_path, monkeypatch):
     run = copy(compared_runs, tmp_path / "home" / "runs", FIRST) / FIRST
     bench = benchmark_of(run, f"~/runs/{FIRST}", tmp_path / "bench")
     assert RunRecord.of_benchmark(bench).tested.folder == run
+
+
+def test_benchmarks_have_the_steps_and_sizes_of_the_runs_that_they_tested(compared_runs, tmp_path):
+    runs = copy(compared_runs, tmp_path / "runs", FIRST, OTHER)
+    benchmarks = [benchmark_of(runs / name, runs / name, tmp_path / f"bench_{name}") for name in (FIRST, OTHER)]
+    edit_card(benchmarks[0], lambda card: card.update(trained_steps=3))
+    report = Report.of([str(one) for one in benchmarks])
+    assert [value_at(variant, "trained_steps") for variant in report.comparison.variants] == [3, 4]
+    expected = json.loads((runs / FIRST / "latent.json").read_text())["prior"]
+    costs = Cost.of(report.comparison.variants[0])
+    assert costs.parameters == expected["parameters"] and costs.trained_parameters == expected["trained_parameters"]
+    compare(*benchmarks, "--plot", "steps.svg", "--x", "trained_steps", "--y", "benchmark/color/blip_vqa@8")
+    edit_card(benchmarks[0], lambda card: card.pop("trained_steps"))
+    (unknown, _) = Comparison.of([str(one) for one in benchmarks]).variants
+    assert value_at(unknown, "trained_steps") is None, "no point, and not the beginning of the axis"

@@ -178,10 +178,10 @@ COSTS = (
 class Cost:
     """What a variant took. Times are those of each seed (s) and no estimates: they depend on how busy a machine was.
 
-    NaN or None where a run did not record it.
+    NaN or None where a run did not record it. What a benchmark's prior took is that of the run that trained it.
     """
 
-    trained_steps: int
+    trained_steps: int | None
     samples_seen: float
     train_pairs: int | None
     trained_parameters: int | None
@@ -197,20 +197,21 @@ class Cost:
     @classmethod
     def of(cls, variant: Variant) -> Cost:
         runs, first = list(variant.runs.values()), variant.first
+        trained = [run.tested or run for run in runs]
         held = [one["pairs"] for one in first.training_data]
         return cls(
-            trained_steps=first.step,
+            trained_steps=first.measured_step,
             samples_seen=math.fsum(run.total("samples_seen") for run in runs) / len(runs),
             train_pairs=first.config.get("data.init_args.pairs") or (held[0] if len(held) == 1 else None),
-            trained_parameters=first.fact("prior", "trained_parameters"),
-            parameters=first.fact("prior", "parameters"),
+            trained_parameters=trained[0].fact("prior", "trained_parameters"),
+            parameters=trained[0].fact("prior", "parameters"),
             train_seconds=[run.total("train_seconds") for run in runs],
             train_kwh=[run.train_kwh for run in runs],
-            forward_passes=first.fact("sampling", "forward_passes"),
-            contrastive_weight=first.fact("prior", "contrastive_weight"),
-            relative_weight=first.fact("prior", "relative_weight"),
-            seconds_per_1000=[run.fact("sampling", "seconds_per_1000") or math.nan for run in runs],
-            machine="; ".join(dict.fromkeys(machine_of(run) for run in runs)),
+            forward_passes=trained[0].fact("sampling", "forward_passes"),
+            contrastive_weight=trained[0].fact("prior", "contrastive_weight"),
+            relative_weight=trained[0].fact("prior", "relative_weight"),
+            seconds_per_1000=[run.fact("sampling", "seconds_per_1000") or math.nan for run in trained],
+            machine="; ".join(dict.fromkeys(machine_of(run) for run in trained)),
         )
 
     def number(self, name: str) -> float:
