@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -197,6 +198,38 @@ def test_a_command_that_is_named_puts_it_right(compared_runs, tmp_path, capfd, f
     compare(other, home / "tiny" / "validate_0" if words[3] == "validate" else broken, "--csv", "numbers.csv")
     row = numbers()[SECOND, "all", "cosine"]
     assert row["n"] == row["difference_n"] == "1" and row["win_rate_n"] == "16" and not row["marked"]
+
+
+@pytest.mark.long
+def test_a_measurement_is_repeated_as_it_was_made(compared_runs, tmp_path, capfd):
+    """The same verb, of the same checkpoint, with the same settings, whether its table is old or damaged."""
+    home = tmp_path / "runs"
+    run, other = (copy(compared_runs, home / "tiny", name) / name for name in (LAST, "weight_1.0_seed_1"))
+    edit_config(run, run__folder=str(home))
+    (run / "checkpoints" / "last.ckpt").rename(run / "checkpoints" / "best-step=4.ckpt")
+    shutil.copy(other / "checkpoints" / "last.ckpt", run / "checkpoints" / "last.ckpt")  # training continued elsewhere
+    best = run / "checkpoints" / "best-step=4.ckpt"
+    options = ["--model.prior.init_args.noise=zero", "--latent.ridge_pairs=32"]
+    assert command(["test", "--ckpt_path", str(best), *options]) == 0
+    measured = home / "tiny" / "test_0"
+    content = json.loads((measured / "latent.json").read_text())
+    said = []
+    for damage in (
+        lambda: edit_report(measured, lambda report: report["shards"].pop("sha256")),
+        lambda: damage_table(measured),
+    ):
+        damage()
+        said.append(shlex.split(refused(capfd, measured).split("`")[1]))
+    assert said[0] == said[1]
+    assert said[0][:4] == ["python", "-m", "eclipse_pl", "test"] and str(best) in said[0]
+    assert command(said[0][3:]) == 0
+    again = json.loads((home / "tiny" / "test_1" / "latent.json").read_text())
+    assert again["rows"]["this prior"] == content["rows"]["this prior"]
+    assert RunRecord.read(home / "tiny" / "test_1").resampled == {
+        "model.prior.init_args.noise": ("zero", "gaussian"),
+    }
+    best.unlink()
+    assert "no checkpoint" in (sentence := refused(capfd, measured)) and "`" not in sentence
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -86,14 +86,14 @@ LATENT = (
         "other metrics",
         lambda run: run.fact("metrics_version"),
         lambda run, _: f"version {run.fact('metrics_version')}",
-        remedy=lambda _, run: measure_again(run.training, run.config),
+        remedy=lambda _, run: measure_again(run.measurement),
     ),
     Check("another CLIP space", lambda run: run.fact("shards", "space"), lambda run, _: space_of(run)),
     Check(
         "other shards",
         lambda run: run.fact("shards", "sha256"),
         lambda run, _: shards_of(run),
-        remedy=lambda _, run: measure_on_one_set(run.training, run.config),
+        remedy=lambda _, run: measure_on_one_set(run.measurement),
     ),
     Check("other pairs", lambda run: (run.fact("stage"), run.fact("pairs_sha256")), lambda run, _: pairs_of(run)),
 )
@@ -103,7 +103,7 @@ DISTRIBUTIONS = (
         "another number of samples a caption",
         lambda run: run.samples,
         lambda run, _: str(run.samples),
-        remedy=lambda one, run: measure_again(run.training, run.config, f"--latent.samples={one.samples}"),
+        remedy=lambda one, run: measure_again(run.measurement, f"--latent.samples={one.samples}"),
     ),
 )
 
@@ -184,7 +184,7 @@ def problems_of(runs: list[RunRecord], studied: Collection[str] = ()) -> list[Pr
             found.append(Problem([run], f"{run} {reason}.", remedy=continue_with(run)))
         elif run.has_table and not run.fact("shards", "sha256"):
             reason = f"{run} does not record on which shards, split and version of metrics it was measured."
-            found.append(Problem([run], reason, "latent", measure_again(run.training, run.config)))
+            found.append(Problem([run], reason, "latent", measure_again(run.measurement)))
         elif run.has_table:
             measured.append(run)
     return [

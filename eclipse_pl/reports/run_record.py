@@ -20,6 +20,7 @@ from eclipse_pl.intervals import EXACT, STUDENTISED, Estimate
 from eclipse_pl.latent.distribution import MOST_IMAGES, OF_NEIGHBOURHOODS
 from eclipse_pl.latent.metrics import COUNTERS
 from eclipse_pl.priors.checkpoint import TrainingData, read_config
+from eclipse_pl.reports.measurement import Measurement
 from eclipse_pl.reports.metrics import BY_NAME, METRICS
 from eclipse_pl.reports.origin import MEASURING, Origin, resumed_itself
 from eclipse_pl.reports.remedies import finish, measure_again
@@ -61,7 +62,7 @@ class RunRecord:
     @classmethod
     def read(cls, folder: Path) -> RunRecord:
         config = flat(read_config(folder / "config.yaml"))
-        report = read_json(folder / "latent.json", config) if (folder / "latent.json").is_file() else {}
+        report = read_json(folder / "latent.json") if (folder / "latent.json").is_file() else {}
         training, resampled, measured, stranger = folder, {}, "last", ""
         checkpoint = config.get("ckpt_path")
         if checkpoint is not None and report.get("command") in MEASURING:
@@ -113,6 +114,11 @@ class RunRecord:
     def measures_only(self) -> bool:
         """True for runs of ``validate`` and ``test``."""
         return self.report.get("command") in MEASURING
+
+    @property
+    def measurement(self) -> Measurement:
+        """How its table was made."""
+        return Measurement.of(self.folder, self.report)
 
     @cached_property
     def training_data(self) -> TrainingData:
@@ -243,7 +249,7 @@ class RunRecord:
             step = int(pairs["step"])
         except (ValueError, OSError, KeyError, EOFError, BadZipFile) as error:
             # numpy's own words ask for pickles to be allowed; a file that was cut short is no zip file
-            raise ValueError(f"{path} is damaged. {measure_again(self.training, self.config)}") from error
+            raise ValueError(f"{path} is damaged. {measure_again(self.measurement)}") from error
         return pairs if step == self.step else None
 
     @cached_property
@@ -291,12 +297,16 @@ def as_float(value: Any) -> float:
     return math.nan if value in (None, "") else float(value)
 
 
-def read_json(path: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """latent.json of a run with this config."""
+def read_json(path: Path) -> dict[str, Any]:
+    """latent.json of a run.
+
+    Raises:
+        ValueError: It is damaged.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not {"step", "rows"} <= content.keys() or THIS_PRIOR not in content["rows"]:
             raise ValueError("a table has a step and rows")
     except (ValueError, AttributeError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}). {measure_again(path.parent, config)}") from error
+        raise ValueError(f"{path} is damaged ({error}). {measure_again(Measurement.of(path.parent))}") from error
     return content
