@@ -258,6 +258,27 @@ def test_runs_with_and_without_scores_and_pipelines_stand_in_one_comparison(scor
     assert "Whole systems are compared here" in said and "some-pipeline as a whole pipeline" in said
 
 
+@pytest.mark.long
+def test_the_file_of_numbers_says_what_a_difference_is_over(scored_runs, tmp_path):
+    """A mean and its difference may be over different things: each ``n`` has a column that names what it counts."""
+
+    def over(name: str, metric: str = COLOR) -> tuple[str, ...]:
+        row = numbers()[name, "all", metric]
+        return tuple(row[key] for key in ("over", "n", "difference_over", "difference_n"))
+
+    alone = scored(tmp_path / "some-pipeline", 3)
+    compare(scored_runs, alone, "--csv", "numbers.csv")
+    assert over("some-pipeline") == ("prompts", "4", "seeds", "3"), "paired with every training of the reference"
+    assert over(SECOND) == ("seeds", "3", "seeds", "3") and over(FIRST) == ("seeds", "3", "", "")
+    assert over(SECOND, "cosine") == ("seeds", "3", "seeds", "3")
+    for seed in (1, 2):
+        shutil.rmtree(scored_runs / f"weight_0.0_seed_{seed}")
+    compare(scored_runs, "--csv", "numbers.csv")
+    assert over(FIRST) == ("prompts", "4", "", "")
+    assert over(SECOND) == ("seeds", "3", "prompts", "4"), "one seed in common"
+    assert over(SECOND, "cosine") == ("seeds", "3", "seeds", "1")
+
+
 def test_two_of_one_name_are_distinguished_by_their_options(tmp_path, capsys):
     fast, slow = (scored(tmp_path / f"s{n}", n, pipeline("org/model", num_inference_steps=n)) for n in (2, 50))
     compare(fast, slow, "--csv", "numbers.csv")

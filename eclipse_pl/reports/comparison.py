@@ -109,6 +109,14 @@ class Comparison:
         """The variant minus the reference, by paired seeds of training; `NOTHING` where they share no seed."""
         raise NotImplementedError
 
+    def over(self, variant: Variant, column: Any) -> str:
+        """What `estimate` counts: ``seeds`` of training, or what the interval of a single training is over."""
+        return "seeds"
+
+    def difference_over(self, variant: Variant, column: Any) -> str:
+        """What `difference` counts: ``seeds`` of paired trainings, or what the interval of a single pair is over."""
+        return "seeds"
+
     def win_rate(self, variant: Variant, column: Any) -> Estimate:
         """How often a pair or image is better than under the reference with the same seed; `NOTHING` where not known."""
         raise NotImplementedError

@@ -40,3 +40,6 @@ class DistributionComparison(LatentComparison):
         if len(variant.runs) > 1:
             return super().estimate(variant, column)
         return variant.first.distribution[THIS_PRIOR][column.subset][column.name]
+
+    def over(self, variant: Variant, column: Metric) -> str:
+        return "seeds" if len(variant.runs) > 1 else "images"

@@ -22,16 +22,17 @@ def numbers_csv(report: Report) -> str:
     """Means, differences by paired seeds and win rates with their intervals; baselines, bounds and costs too.
 
     Scores have the name under which they are logged. ``n`` counts what the interval is ``over``: seeds of training, prompts or
-    images; images or prompts in win rates. ``interval`` names its method, or the reason why there is none. Numbers that do
-    not exist are empty. Settings are those in which variants differ, by their dotted keys.
+    images. ``difference_n`` counts what that of the difference is over, ``difference_over``: seeds where several trainings are
+    paired. ``win_rate_n`` counts images or prompts. ``interval`` names its method, or the reason why there is none. Numbers
+    that do not exist are empty. Settings are those in which variants differ, by their dotted keys.
     """
     lines = [*(latent_lines(report.latent) if report.latent else [])]
     if (distribution := report.distribution) is not None:
-        lines += [*lines_of(distribution, distribution.columns, single="images"), *context_lines(distribution)]
+        lines += [*lines_of(distribution, distribution.columns), *context_lines(distribution)]
     if report.scores is not None:
-        lines += lines_of(report.scores, report.scores.all_columns, single="prompts")
+        lines += lines_of(report.scores, report.scores.all_columns)
     header = ["variant", *report.comparison.keys, "subset", "metric", "over", *PARTS]
-    header += [f"{prefix}{part}" for prefix in ("difference_", "win_rate_") for part in PARTS]
+    header += ["difference_over", *(f"{prefix}{part}" for prefix in ("difference_", "win_rate_") for part in PARTS)]
     text = io.StringIO()
     writer = csv.DictWriter(text, [*header, "marked"], restval="", lineterminator="\n")
     writer.writeheader()
@@ -41,7 +42,7 @@ def numbers_csv(report: Report) -> str:
 
 def latent_lines(latent: LatentComparison) -> list[Line]:
     """Metrics of every subset; then costs, baselines and bounds."""
-    lines = lines_of(latent, latent.columns, single="seeds")
+    lines = lines_of(latent, latent.columns)
     for variant in latent.variants:
         cost = Cost.of(variant)
         numbers = {name: cost.number(name) for name in COSTS}
@@ -60,16 +61,15 @@ def context_lines(latent: LatentComparison) -> list[Line]:
     ]
 
 
-def lines_of(comparison: Comparison, columns: Sequence[Any], single: str) -> list[Line]:
-    """``single``: what the intervals of a single training are over."""
+def lines_of(comparison: Comparison, columns: Sequence[Any]) -> list[Line]:
     lines: list[Line] = []
     for variant in comparison.variants:
         named = name_and_settings(comparison, variant)
-        over = single if len(variant.runs) == 1 else "seeds"
         for column in columns:
-            line = {**named, "subset": column.subset, "metric": column.name, "over": over}
+            line = {**named, "subset": column.subset, "metric": column.name, "over": comparison.over(variant, column)}
             line |= parts("", comparison.estimate(variant, column))
-            line |= parts("difference_", comparison.difference(variant, column))
+            if difference := parts("difference_", comparison.difference(variant, column)):
+                line |= {"difference_over": comparison.difference_over(variant, column), **difference}
             lines.append(line | parts("win_rate_", comparison.win_rate(variant, column)))
     return lines
 

@@ -182,6 +182,12 @@ class ScoreComparison(Comparison):
             return known(over_seeds([column.read(ours).mean - column.read(theirs).mean for ours, theirs in pairs]))
         return self._once("difference", variant, column, lambda: difference_of(*pairs[0], column))
 
+    def over(self, variant: Variant, column: Column) -> str:
+        return "seeds" if len(variant.runs) > 1 or not isinstance(column, ScoreColumn) else "prompts"
+
+    def difference_over(self, variant: Variant, column: Column) -> str:
+        return "seeds" if len(self.pairs(variant)) > 1 or not isinstance(column, ScoreColumn) else "prompts"
+
     def preference(self, variant: Variant, column: Column) -> Preference | None:
         """How often an image has a higher value than the reference's of the same prompt and seed.
 
