@@ -28,6 +28,7 @@ from eclipse_pl import (
     measure,
 )
 from eclipse_pl.__main__ import main as command
+from eclipse_pl.priors.mlp import MLPPrior
 from eclipse_pl.priors.prior import Prior
 from eclipse_pl.world.datamodule import WorldDataModule
 from eclipse_pl.world.decoder import WorldDecoder
@@ -69,7 +70,15 @@ def test_all_names_are_there() -> None:
         _ = eclipse_pl.EclipsPrior
 
 
-@pytest.mark.parametrize(("kind", "options"), [(EclipsePrior, SIZES), (DiffusionPrior, {**SIZES, "steps": 3})])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (EclipsePrior, SIZES),
+        (EclipsePrior, {**SIZES, "noise": "zero"}),
+        (MLPPrior, {"num_layers": 1, "width": 16, "contrastive_weight": 0.0}),
+        (DiffusionPrior, {**SIZES, "steps": 3}),
+    ],
+)
 def test_a_plain_trainer_trains_and_its_checkpoint_is_loaded(
     kind: type[Prior], options: dict[str, Any], world: WorldDataModule, tmp_path: Path
 ) -> None:
@@ -81,6 +90,16 @@ def test_a_plain_trainer_trains_and_its_checkpoint_is_loaded(
     text = load_encoder(loaded)(PROMPTS)
     first, second = (one.eval().sample(text, torch.Generator().manual_seed(0)) for one in (prior, loaded))
     assert torch.equal(first, second) and first.shape == (2, 128)
+
+
+def test_an_earlier_checkpoint_that_states_options_twice_is_loaded(world: WorldDataModule, tmp_path: Path) -> None:
+    trainer = trained(EclipsePrior(world.space, **SIZES, noise="zero"), world, enable_checkpointing=False)
+    trainer.save_checkpoint(tmp_path / "new.ckpt")
+    content = torch.load(tmp_path / "new.ckpt", weights_only=True)
+    assert content["prior"]["init_args"] == {**SIZES, "noise": "zero"}
+    content["prior"]["init_args"]["options"] = {"noise": "zero"}
+    torch.save(content, tmp_path / "old.ckpt")
+    assert load_prior(str(tmp_path / "old.ckpt")).is_deterministic
 
 
 def test_the_folder_of_a_plain_trainer_stands_for_its_only_checkpoint(world: WorldDataModule, tmp_path: Path) -> None:

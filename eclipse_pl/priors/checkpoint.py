@@ -56,7 +56,7 @@ class SavedRun(SavedPrior):
     @property
     def part(self) -> dict[str, Any]:
         if self.stated_in == str(self.checkpoint):  # trained without the command line
-            part = self.content["prior"]
+            part = _without_collected(self.content["prior"])
         else:
             model = self.config.get("model")
             part = model.get("prior") if isinstance(model, dict) else None
@@ -83,6 +83,15 @@ class SavedRun(SavedPrior):
         # a buffer, such as a mask, may well hold infinity
         require_numbers(tensors, name, frozenset(key for key, _ in prior.named_buffers()))
         prior.load_state_dict(tensors)
+
+
+def _without_collected(part: Any) -> Any:
+    """Without what an earlier checkpoint of a plain Trainer states twice: each option by its name, and all as ``options``."""
+    arguments = part.get("init_args") if isinstance(part, dict) else None
+    if not isinstance(arguments, dict) or not isinstance(options := arguments.get("options"), dict):
+        return part
+    named = {name: value for name, value in arguments.items() if name != "options"}
+    return {**part, "init_args": named} if options.keys() <= named.keys() else part
 
 
 def _without_weights(arguments: dict[str, Any]) -> dict[str, Any]:

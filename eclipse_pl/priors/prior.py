@@ -30,12 +30,16 @@ class Prior(nn.Module, ABC):
 
     def __new__(cls, *args: Any, **options: Any) -> Prior:
         prior = super().__new__(cls)
+        signature = inspect.signature(cls.__init__)
         try:
-            given = inspect.signature(cls.__init__).bind(prior, *args, **options).arguments
+            given = signature.bind(prior, *args, **options).arguments
         except TypeError:  # the constructor reports the error; copies and pickles call no constructor
             return prior
         given = dict(list(given.items())[1:])
-        prior.__dict__["arguments"] = {**given, **given.pop("options", {})}
+        for name, parameter in signature.parameters.items():
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:  # such as **options, which a caller writes out
+                given.update(given.pop(name, {}))
+        prior.__dict__["arguments"] = given
         prior.__dict__["arguments"].pop("space", None)
         return prior
 
