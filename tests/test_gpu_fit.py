@@ -14,13 +14,17 @@ import torch
 import yaml
 
 from eclipse_pl.__main__ import main as command
+from eclipse_pl.callbacks.measure import measure
 from eclipse_pl.cli import main
+from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.device import free_memory
+from eclipse_pl.priors import MLPPrior
 from eclipse_pl.run import read_metrics
 from eclipse_pl.speed.fit import config
 from eclipse_pl.speed.inputs import write_shards
 from tests.helpers.card import assert_near, card
 from tests.helpers.no_wait import NoWait, set_mode
+from tests.helpers.shard_sets import make_shard_set
 
 pytestmark = pytest.mark.gpu
 
@@ -151,3 +155,16 @@ def test_two_cards_by_nccl_are_one_card(tmp_path: Path, device: torch.device) ->
     one, two = (weights(tmp_path / "runs/quickstart" / name) for name in more)
     for name, tensor in one.items():
         assert_near(two[name], tensor, 1e-4, name=name)
+
+
+def test_a_measured_prior_stays_on_its_gpu(tmp_path: Path, device: torch.device) -> None:
+    """On the last one, which is not the current one where there are several."""
+    gpu = device.type == "cuda"
+    device = torch.device("cuda", torch.cuda.device_count() - 1) if gpu else device
+    current = torch.cuda.current_device() if gpu else None
+    folder = make_shard_set(tmp_path / "shards", splits={"train": 32, "val": 16})
+    prior = MLPPrior(EmbeddingDataModule(str(folder), workers=0).space, num_layers=1, width=8).to(device)
+    first = measure(prior, str(folder))
+    assert {tensor.device for tensor in prior.state_dict().values()} == {device}
+    assert measure(prior, str(folder))["this prior"]["all"] == pytest.approx(first["this prior"]["all"])
+    assert not gpu or torch.cuda.current_device() == current

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +12,11 @@ import torch
 
 from eclipse_pl.callbacks.latent import LatentEvaluation
 from eclipse_pl.callbacks.latent_samples import distribution_table
-from eclipse_pl.callbacks.measure import measure
+from eclipse_pl.callbacks.measure import back_on, measure, place_of
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.data.subset_names import require_subset_name
 from eclipse_pl.latent.distribution import OF_CAPTIONS, OF_SETS
-from eclipse_pl.priors.baselines import TextAsImagePrior
+from eclipse_pl.priors.baselines import MeanImagePrior, TextAsImagePrior
 from tests.helpers.shard_sets import make_chunk, make_shard_set, make_space, write_chunks
 
 SPLITS = {"train": 32, "val": 16}
@@ -29,6 +30,28 @@ def test_all_rows_subtract_the_mean_image_of_the_measured_set(tmp_path: Path) ->
     assert list(rows["this prior"]) == ["all", "seen", "unseen"]
     for subset, metrics in rows["text_as_image"].items():
         assert rows["this prior"][subset] == pytest.approx(metrics, abs=1e-6), subset
+
+
+@pytest.mark.parametrize(
+    ("device", "place"),
+    [
+        ("cpu", {"accelerator": "cpu", "devices": 1}),
+        ("cuda:0", {"accelerator": "gpu", "devices": [0]}),
+        ("cuda:3", {"accelerator": "gpu", "devices": [3]}),
+        ("mps", {"accelerator": "cpu", "devices": 1}),
+    ],
+)
+def test_a_prior_is_measured_on_its_own_gpu(device: str, place: dict[str, Any]) -> None:
+    assert place_of(torch.device(device)) == place
+
+
+def test_a_prior_is_on_its_device_after_an_error_too() -> None:
+    """A meta tensor stands for one on a GPU."""
+    prior = MeanImagePrior(make_space()).to("meta")
+    with pytest.raises(KeyError), back_on(torch.device("meta"), prior):
+        prior.to_empty(device="cpu")
+        raise KeyError
+    assert {tensor.device.type for tensor in prior.state_dict().values()} == {"meta"}
 
 
 @pytest.mark.parametrize("name", ["all", "ridge", "mean_image", "this prior", "upper_bound", "a/b"])

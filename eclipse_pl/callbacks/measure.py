@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import lightning as L
+import torch
 from lightning.pytorch.loggers.logger import DummyLogger
 
 from eclipse_pl.callbacks.latent import LatentEvaluation, Rows
@@ -22,7 +25,7 @@ def measure(
     """Print the latent table of a prior, and return it: ``{row: {subset: {metric: value}}}``.
 
     The numbers are those of ``validate`` (or ``test``); `eclipse_pl.latent.metrics` explains them. Nothing is
-    written.
+    written. A prior on a GPU is measured there; every prior is on its device afterwards.
 
     Args:
         prior: Any prior.
@@ -36,9 +39,9 @@ def measure(
     module = EmbeddingDataModule(data, workers=0) if isinstance(data, str) else data
     prior.space.require_same(module.space, "the prior", f"the shards {module.shards.name}")
     latent = LatentEvaluation(ridge_pairs)
+    device = next(iter(prior.state_dict().values()), module.space.image_mean).device
     trainer = L.Trainer(
-        accelerator="auto" if next(iter(prior.state_dict().values()), module.space.image_mean).is_cuda else "cpu",
-        devices=1,
+        **place_of(device),
         logger=DummyLogger(),
         callbacks=[latent],
         enable_progress_bar=False,
@@ -47,5 +50,26 @@ def measure(
         use_distributed_sampler=False,
     )
     run = trainer.validate if split == "val" else trainer.test
-    run(LitPrior(prior, no_optimizer), module, verbose=False)
+    with back_on(device, prior):
+        run(LitPrior(prior, no_optimizer), module, verbose=False)
     return latent.rows
+
+
+def place_of(device: torch.device) -> dict[str, Any]:
+    """The Trainer's options for this GPU; for the CPU on any other device."""
+    if device.type == "cuda":
+        return {"accelerator": "gpu", "devices": [device.index or 0]}
+    return {"accelerator": "cpu", "devices": 1}
+
+
+@contextmanager
+def back_on(device: torch.device, prior: Prior) -> Iterator[None]:
+    """The prior is on this device afterwards, and the current GPU is what it was: a Trainer ends on the CPU, and makes its
+    GPU the current one."""
+    current = torch.cuda.current_device() if device.type == "cuda" else None
+    try:
+        yield
+    finally:
+        prior.to(device)
+        if current is not None:
+            torch.cuda.set_device(current)
