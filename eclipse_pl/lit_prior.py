@@ -26,7 +26,7 @@ from eclipse_pl.training.learning_rate import RunLength, ended, make_schedule, w
 from eclipse_pl.training.loop import ends_step, step_is_logged
 from eclipse_pl.training.loss_watch import LossWatch
 from eclipse_pl.training.options import require_clippable, require_precision
-from eclipse_pl.training.seeds import place_seed, seed_generators
+from eclipse_pl.training.seeds import place_seed, seed_generators, seeded
 
 
 class LitPrior(L.LightningModule):
@@ -166,7 +166,13 @@ class LitPrior(L.LightningModule):
 
     def validation_step(self, batch: EmbeddingBatch, batch_idx: int) -> Tensor:
         # seeded by its first pair, so that a resumed run repeats a missed validation exactly
-        torch.manual_seed(place_seed(int(batch.index[0])))
+        with seeded(batch.image_embed.device, place_seed(int(batch.index[0]))):
+            return self._evaluated(batch)
+
+    test_step = validation_step
+
+    def _evaluated(self, batch: EmbeddingBatch) -> Tensor:
+        """The predictions; losses and times are added to those of this evaluation."""
         losses = self.prior.losses(batch)
         for name, value in losses.items():
             self.loss_sums[name] = value.detach() * len(batch) + self.loss_sums.get(name, 0.0)
@@ -176,8 +182,6 @@ class LitPrior(L.LightningModule):
         predicted = self.prior.sample(batch.text, generators)
         self.sampling_seconds += clock(batch.image_embed.device) - start
         return predicted
-
-    test_step = validation_step
 
     def configure_optimizers(self) -> Any:
         if not any(parameter.requires_grad for parameter in self.prior.parameters()):

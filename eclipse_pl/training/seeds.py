@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 
@@ -20,3 +23,11 @@ def seed_generators(device: torch.device, seed: int) -> None:
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)  # of the current device, which is that of this process
+
+
+@contextmanager
+def seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """Inside, the default generators begin at this seed; afterwards they, and the seed that they name, are what they were."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        seed_generators(device, seed)
+        yield
