@@ -173,7 +173,7 @@ class LitPrior(L.LightningModule):
 
     def _evaluated(self, batch: EmbeddingBatch) -> Tensor:
         """The predictions; losses and times are added to those of this evaluation."""
-        losses = self.prior.losses(batch)
+        losses = self.prior.losses(batch) if self.prior.has_losses else {}
         for name, value in losses.items():
             self.loss_sums[name] = value.detach() * len(batch) + self.loss_sums.get(name, 0.0)
         self.evaluated_pairs += len(batch)

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+from eclipse_pl.callbacks.measure import measure
+from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.encoders.image_tower import ImageTower
 from eclipse_pl.encoders.openclip import OpenClipEncoder
+from eclipse_pl.lit_prior import pair_generators
+from eclipse_pl.priors.best_of import BestOfPrior
 from eclipse_pl.priors.ovi import OviPrior
 from eclipse_pl.world.drawing import render
 from eclipse_pl.world.encoder import WorldEncoder
 from eclipse_pl.world.splits import training_scenes
 from tests.helpers.every_prior import batch_of, space
+from tests.helpers.shard_sets import make_shard_set
 from tests.helpers.tiny_open_clip import write_open_clip
 
 
@@ -54,6 +60,24 @@ def test_twenty_steps_lower_the_objective_and_stay_near_images(term: Any, encode
     assert found.shape == (2, 128) and not found.requires_grad
     assert all(torch.equal(untouched[name], tensor) for name, tensor in encoder.model.state_dict().items())
     assert not [name for name in prior.state_dict() if name not in ("mean", "whitening")], "the tower is none of its weights"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("term", ["mahalanobis", "nearest"])
+def test_it_has_a_latent_table(term: Any, encoder: WorldEncoder, images: torch.Tensor, tmp_path: Path) -> None:
+    """Of the samples that the prior draws outside of it."""
+    world = replace(encoder.space(images.mean(0), images.std(0)), image_covariance=torch.cov(images.T))
+    data = EmbeddingDataModule(str(make_shard_set(tmp_path, splits={"val": 8}, space=world)), batch_size=8, workers=0)
+    prior = OviPrior(world, term, steps=2).read_with(ImageTower(encoder, 64), images if term == "nearest" else None)
+    row = measure(prior, data, ridge_pairs=0)["this prior"]["all"]
+    (batch,) = data.val_dataloader()
+    found = prior.sample(batch, pair_generators(batch))
+    assert row["norm"] == pytest.approx(found.norm(dim=1).mean().item(), rel=1e-3)
+    assert row["mse"] == pytest.approx((found - batch.image_embed.float()).square().mean().item(), rel=1e-3)
+
+
+def test_the_best_of_its_samples_has_no_losses_either() -> None:
+    assert not BestOfPrior(space(), "eclipse_pl.priors.ovi.OviPrior", {"term": "none"}).has_losses
 
 
 def test_the_terms_are_what_they_say(encoder: WorldEncoder, images: torch.Tensor) -> None:

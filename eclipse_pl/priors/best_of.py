@@ -54,6 +54,10 @@ class BestOfPrior(Prior):
         return None if passes is None else self.rerank * passes
 
     @property
+    def has_losses(self) -> bool:
+        return self.prior.has_losses
+
+    @property
     def compiles_whole(self) -> bool:
         return self.prior.compiles_whole
 

@@ -106,6 +106,10 @@ class OviPrior(Prior):
         """Of the image tower, each with a backward pass."""
         return self.steps
 
+    @property
+    def has_losses(self) -> bool:
+        return False
+
     def losses(self, batch: EmbeddingBatch) -> dict[str, Tensor]:
         raise ValueError("OviPrior is not trained. Pass in an image tower with read_with, and call sample.")
 
@@ -114,7 +118,7 @@ class OviPrior(Prior):
         text: TextCondition | EmbeddingBatch,
         generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> Float[Tensor, "batch dim"]:
-        """The embedding after ``steps`` steps. The generator draws the start.
+        """The embedding after ``steps`` steps, where the captions are. The generator draws the start.
 
         Raises:
             ValueError: No image tower was passed in.
@@ -125,10 +129,11 @@ class OviPrior(Prior):
                 "OviPrior has no image tower. Pass it in: `prior.read_with(ImageTower(load_encoder(prior)))`, with ImageTower "
                 "of eclipse_pl.encoders.image_tower."
             )
-        tower, wanted = passed["tower"], condition_of(text).text_embed
-        start = gaussian_noise(torch.empty(len(wanted), tower.inputs * tower.width, device=tower.device), generator)
-        wanted = wanted.to(tower.device).float()
-        with torch.enable_grad():
+        tower, text_embed = passed["tower"], condition_of(text).text_embed
+        # a Trainer evaluates in inference mode, and autograd refuses tensors made there: the captions are cloned outside of it
+        with torch.inference_mode(False), torch.enable_grad():
+            start = gaussian_noise(torch.empty(len(text_embed), tower.inputs * tower.width, device=tower.device), generator)
+            wanted = text_embed.clone().to(tower.device).float()
             free = (0.02 * start).unflatten(1, (tower.inputs, tower.width)).requires_grad_()
             optimizer = torch.optim.AdamW([free], lr=self.learning_rate, weight_decay=self.weight_decay)
             for _ in range(self.steps):
@@ -137,7 +142,7 @@ class OviPrior(Prior):
                 (free.grad,) = torch.autograd.grad(loss, [free])
                 optimizer.step()
         with torch.no_grad():
-            found: Tensor = tower(free)
+            found: Tensor = tower(free).to(text_embed.device)
         return found
 
     def objective(self, embed: Float[Tensor, "batch dim"], text_embed: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:

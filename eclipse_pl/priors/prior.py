@@ -66,6 +66,11 @@ class Prior(nn.Module, ABC):
         return False
 
     @property
+    def has_losses(self) -> bool:
+        """Whether there is a training rule; without one `losses` raises, and an evaluation has the samples alone."""
+        return True
+
+    @property
     def compiles_whole(self) -> bool:
         """Whether torch.compile makes one graph of `losses`; false where it must leave a part of them as it is."""
         return True
