@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from eclipse_pl.lit_prior import weights_of
 from eclipse_pl.loading import load_prior
-from eclipse_pl.priors import BestOfPrior, FlowPrior
+from eclipse_pl.priors import BestOfPrior, FlowPrior, LoraPrior, Prior
 from tests.helpers.saved_runs import make_run, randomise
 from tests.test_diffusion import DIM, LENGTHS, batch_of, space
 from tests.test_network import captions
@@ -48,6 +49,15 @@ def test_it_is_trained_as_the_other_prior() -> None:
     losses = made.losses(batch)
     torch.manual_seed(3)
     assert losses == made.prior.losses(batch) and losses["total"].requires_grad
+
+
+@pytest.mark.parametrize("kind", [BestOfPrior, LoraPrior])
+def test_the_weights_of_its_loss_are_logged(kind: type[Prior]) -> None:
+    sizes = {name: value for name, value in SMALL.items() if name != "steps"}
+    arguments = {"contrastive_weight": None, "relative_weight": 0.5, "reduction": "sum"}
+    made = kind(space(), prior="eclipse_pl.priors.eclipse.EclipsePrior", prior_args=sizes | arguments)
+    assert weights_of(made) == pytest.approx(weights_of(made.prior)) and weights_of(made)["relative_weight"] == 0.5
+    assert weights_of(kind(space(), prior=FLOW, prior_args=SMALL)) == {}
 
 
 def test_a_run_is_built_again_and_needs_no_weights_of_the_other(tmp_path: Path) -> None:

@@ -90,6 +90,18 @@ class LoraPrior(Prior):
     def compiles_whole(self) -> bool:
         return self.prior.compiles_whole
 
+    @property
+    def contrastive_weight(self) -> float | None:
+        """That of the prior; None where it has none."""
+        weight: float | None = getattr(self.prior, "contrastive_weight", None)
+        return weight
+
+    @property
+    def relative_weight(self) -> float | None:
+        """That of the prior; None where it has none."""
+        weight: float | None = getattr(self.prior, "relative_weight", None)
+        return weight
+
     def losses(self, batch: EmbeddingBatch) -> dict[str, Tensor]:
         """Those of the prior.
 
