@@ -41,6 +41,7 @@ class LitPrior(L.LightningModule):
             0 is never. It costs one more backward pass a term. ECLIPSE's two terms are balanced by it, since the paper
             leaves reduction and temperature open.
         compile: Mode of torch.compile for the losses: "default", "reduce-overhead" or "max-autotune"; null does not compile.
+            It has no effect on priors that are not trained by gradient.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class LitPrior(L.LightningModule):
         self.evaluated_pairs = 0
 
     def setup(self, stage: str) -> None:
-        if stage == "fit" and self.trainer.world_size > 1 and not any(p.requires_grad for p in self.prior.parameters()):
+        if stage == "fit" and self.trainer.world_size > 1 and not has_gradient(self.prior):
             raise ValueError(
                 f"{type(self.prior).__name__} has nothing that is trained by gradient, and one pass over the shards is quick: "
                 "run it in one process (trainer.devices: 1)."
@@ -90,8 +91,15 @@ class LitPrior(L.LightningModule):
     def on_fit_start(self) -> None:
         self.seed = torch.initial_seed()
         if self.compile_mode is not None:
-            require_compiler(self.device)
-            self._compiled = CompiledLosses(self.prior, self.compile_mode)
+            self._compiled = self._compile(self.compile_mode)
+
+    def _compile(self, mode: Mode) -> CompiledLosses | None:
+        if not has_gradient(self.prior):  # their batches change their state, and torch would compile each of them
+            kind = type(self.prior).__name__
+            rank_zero_info(f"model.compile has no effect: {kind} has nothing that is trained by gradient.")
+            return None
+        require_compiler(self.device)
+        return CompiledLosses(self.prior, mode)
 
     def on_fit_end(self) -> None:
         self._compiled = None
@@ -184,7 +192,7 @@ class LitPrior(L.LightningModule):
         return predicted
 
     def configure_optimizers(self) -> Any:
-        if not any(parameter.requires_grad for parameter in self.prior.parameters()):
+        if not has_gradient(self.prior):
             return None
         optimizer, schedule = self._optimizer_and_schedule()
         require_clippable(self.trainer, optimizer)
@@ -215,7 +223,7 @@ class LitPrior(L.LightningModule):
 
         Lightning 2.6 refuses to clip for these in bf16-mixed too, where no gradient is scaled.
         """
-        if gradient_clip_val and any(parameter.requires_grad for parameter in self.prior.parameters()):
+        if gradient_clip_val and has_gradient(self.prior):
             algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
             Precision.clip_gradients(self.trainer.precision_plugin, optimizer, gradient_clip_val, algorithm)
 
@@ -257,6 +265,11 @@ class LitPrior(L.LightningModule):
 def no_optimizer(parameters: Iterable[Tensor]) -> Optimizer:
     """The optimizer of a prior that is measured, and never trained."""
     raise AssertionError("a prior that is measured takes no step")
+
+
+def has_gradient(prior: Prior) -> bool:
+    """Whether any parameter is trained by gradient."""
+    return any(parameter.requires_grad for parameter in prior.parameters())
 
 
 def is_plain(value: Any) -> bool:

@@ -12,7 +12,9 @@ import pytest
 import torch
 from torch._inductor import cpp_builder, exc
 
+from eclipse_pl import lit_prior
 from eclipse_pl.__main__ import main as command
+from eclipse_pl.priors import LinearPrior, NearestNeighbourPrior, Prior, TextAsImagePrior
 from eclipse_pl.training.compiled import require_compiler
 from tests.helpers.runs import metrics, write_experiment
 from tests.helpers.shard_sets import make_shard_set
@@ -59,6 +61,23 @@ def test_compiled_training_is_the_training(tmp_path: Path) -> None:
     assert got["state_dict"].keys() == expected["state_dict"].keys()
     for name, tensor in expected["state_dict"].items():
         torch.testing.assert_close(got["state_dict"][name], tensor, rtol=0, atol=1e-4)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("prior", [NearestNeighbourPrior, LinearPrior, TextAsImagePrior])
+def test_what_has_no_gradient_is_not_compiled(
+    prior: type[Prior], tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(device: torch.device) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(lit_prior, "require_compiler", refuse)
+    caplog.set_level("INFO")
+    part = {"class_path": f"{prior.__module__}.{prior.__name__}"}
+    config, run = experiment(tmp_path / "run", model__prior=part, trainer__max_steps=8, trainer__val_check_interval=8)
+    assert command(["fit", "--config", config, "--model.compile=default"]) == 0
+    assert f"model.compile has no effect: {prior.__name__} has nothing that is trained by gradient" in caplog.text
+    assert metrics(run)[7]["val/total"]
 
 
 @pytest.mark.long
