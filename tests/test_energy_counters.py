@@ -91,6 +91,14 @@ def test_a_run_logs_the_energy_of_training_over_its_resumes_and_the_reports_show
     assert "training, kWh" in capsys.readouterr().out
 
 
+def test_a_run_that_logs_no_steps_logs_its_energy_with_validations(tmp_path, counters):
+    trainer = {"trainer__max_steps": 2, "trainer__val_check_interval": 2, "trainer__log_every_n_steps": 0}
+    callbacks = [{"class_path": f"{Machine.__module__}.Machine"}]
+    path = write_experiment(tmp_path, **trainer, trainer__callbacks=callbacks, run__energy=True)
+    fit(["fit", "--config", str(path)])
+    assert energies(tmp_path / "runs" / "tiny" / "version_0") == pytest.approx([3.0], rel=1e-5)
+
+
 def fit_with(folder: Path, words: list[str]) -> None:
     """On a machine whose counters lie in a folder."""
     energy_counters.POWERCAP = Machine.folder = folder

@@ -38,3 +38,11 @@ def test_the_share_of_time_that_the_loop_waits_for_data(tmp_path: Path, monkeypa
     assert main(["fit", "--config", str(experiment)]) == 0
     rows = read_metrics(next((tmp_path / "runs" / "tiny").glob("*")) / "metrics.csv")
     assert [float(row["waiting_for_data"]) for row in rows if row.get("waiting_for_data")] == [0.75] * 3
+
+
+def test_a_run_that_logs_no_steps_logs_its_validations(tmp_path: Path) -> None:
+    experiment = write_experiment(tmp_path, trainer__max_steps=2, trainer__val_check_interval=2, trainer__log_every_n_steps=0)
+    assert main(["fit", "--config", str(experiment)]) == 0
+    rows = read_metrics(next((tmp_path / "runs" / "tiny").glob("*")) / "metrics.csv")
+    assert [(row["step"], row["samples_seen"]) for row in rows] == [("1", "16.0")]
+    assert not {"samples_per_second", "waiting_for_data", "train/total", "lr"} & rows[0].keys()

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from eclipse_pl.callbacks.energy_counters import Counter, gpu_counters, processor_counters, total
 from eclipse_pl.callbacks.throughput import trains
 from eclipse_pl.latent.metrics import COUNTERS
-from eclipse_pl.training.loop import step_loop
+from eclipse_pl.training.loop import step_is_logged, step_loop
 
 JOULES_PER_KWH = 3.6e6
 
@@ -53,7 +53,7 @@ class Energy(L.Callback):
     ) -> None:
         for counter in self._processors:  # at full load they begin again after minutes
             counter.look()
-        if step_loop(trainer).step_made and trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        if step_loop(trainer).step_made and step_is_logged(trainer):
             self._count(trainer, pl_module)
             self._log(pl_module)
 

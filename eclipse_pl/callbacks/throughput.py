@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning as L
 
-from eclipse_pl.training.loop import step_loop
+from eclipse_pl.training.loop import step_is_logged, step_loop
 
 
 class Throughput(L.Callback):
@@ -53,7 +53,7 @@ class Throughput(L.Callback):
         self._samples += self._of_step
         self.samples_seen += self._of_step
         self._of_step = 0
-        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        if step_is_logged(trainer):
             pl_module.log("samples_per_second", self._samples / self._seconds)
             waited = step_loop(trainer).waited_seconds
             pl_module.log("waiting_for_data", (waited - self._waited) / self._seconds)
