@@ -218,6 +218,44 @@ def test_a_fit_and_a_resumed_fit_refuse_them_too(tmp_path: Path, capfd: pytest.C
     assert "hold NaN or infinity: 1 of the 16 numbers of prior.network.proj_in.bias" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("cls", [EclipsePrior, MLPPrior])
+def test_weights_that_never_read_noise_are_refused_where_there_is_noise(cls: type[Prior], tmp_path: Path) -> None:
+    size: Any = SMALL if cls is EclipsePrior else {"num_layers": 1, "width": 8}
+    kinds = ("gaussian", "zero", "learned")
+    runs = {kind: make_run(tmp_path / kind, cls, space(), **size, noise=kind) for kind in kinds}
+    for trained, run in runs.items():
+        for kind in kinds:
+            if kind == trained or (trained, kind) == ("gaussian", "zero"):
+                cls(space(), **size, noise=kind, weights=str(run))
+                continue
+            said = f"trained with noise {trained}, and the prior has noise {kind}.*Set the prior's noise to what"
+            with pytest.raises(ValueError, match=said):
+                cls(space(), **size, noise=kind, weights=str(run))
+
+
+def test_a_fit_and_a_measurement_refuse_weights_that_never_read_noise(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    experiment = str(write_experiment(tmp_path, model__prior__init_args={**SMALL, "noise": "zero"}))
+    run = make_run(tmp_path / "run", EclipsePrior, make_space(), **SMALL, noise="zero")
+    for words in ("fit", "--model.prior.init_args.weights"), ("validate", "--ckpt_path"):
+        assert command([words[0], "--config", experiment, f"{words[1]}={run}", "--model.prior.init_args.noise=gaussian"]) == 2
+        assert "were trained with noise zero, and the prior has noise gaussian" in capfd.readouterr().err
+
+
+def test_weights_that_state_no_noise_are_taken_as_before(tmp_path: Path) -> None:
+    """A checkpoint from before noise was kept, and a folder that was exported."""
+    run = make_run(tmp_path / "run", EclipsePrior, space(), **SMALL, noise="zero")
+    base = str(write_base(tmp_path / "base", 16))
+    assert command(["export", "--prior", str(run), "--out", str(tmp_path / "out"), "--base", base]) == 0
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint.pop("trained_for") == {"noise": "zero"}
+    torch.save(checkpoint, run / "checkpoints" / "last.ckpt")
+    for source in (run, tmp_path / "out"):
+        for kind in ("gaussian", "zero"):
+            EclipsePrior(space(), **SMALL, noise=kind, weights=str(source))
+
+
 @pytest.mark.long
 def test_a_released_priors_scheduler_decides_how_it_samples(tmp_path: Path) -> None:
     """Everything that a scheduler says changes the samples, and equals a prior that is told so."""

@@ -74,7 +74,8 @@ class DirectPrior(Prior):
             where the contrastive term is only logged, they are used where they exist. With "symmetric", texts as rows have
             none. Losses with and without them cannot be compared. Ours: False, as the paper does not mention it.
         noise: The second input of the network. "gaussian" (paper): new noise for each pair in training and sampling. "zero"
-            and "learned" (one vector) make the prior deterministic.
+            and "learned" (one vector) make the prior deterministic. Weights trained with "gaussian" may be used with "zero";
+            any other change is refused.
         standardise: What the network predicts, and so what L_proj compares: "none", raw embeddings; "diagonal", embeddings
             standardised by the space's mean and standard deviation; "full", embeddings whitened by its covariance. L_CLS and
             `sample` use raw ones. Ours: "none", as in ECLIPSE's inference code.
@@ -158,6 +159,10 @@ class DirectPrior(Prior):
         self.learned_noise = nn.Parameter(torch.zeros(space.dim)) if noise == "learned" else None
         if weights is not None:
             open_saved(weights).fill(self)
+
+    @property
+    def trained_for(self) -> dict[str, str | int | float | bool]:
+        return {"noise": self.noise}
 
     @property
     def forward_passes(self) -> int:

@@ -106,13 +106,19 @@ def standardised(prior: Prior) -> str:
 def require_same_rule(prior: Prior, trained_for: Mapping[str, Any], name: str) -> None:
     """Raise ValueError if the weights of ``name`` were trained with a rule that ``prior`` does not have."""
     ours = prior.trained_for
-    other = [key for key in ours if key in trained_for and trained_for[key] != ours[key]]
+    other = [key for key in ours if key in trained_for and not still_means(key, trained_for[key], ours[key])]
     if other:
         theirs, own = (", ".join(f"{key} {values[key]}" for key in other) for values in (trained_for, ours))
         raise ValueError(
-            f"{name} were trained with {theirs}, and the prior has {own}: they have the same shapes but another meaning. "
+            f"{name} were trained with {theirs}, and the prior has {own}: there they have another meaning. "
             f"Set the prior's {', '.join(other)} to what the weights were trained with."
         )
+
+
+def still_means(option: str, trained: Any, own: Any) -> bool:
+    """Whether weights trained with one value of an option of `Prior.trained_for` keep their meaning with another."""
+    # a network that was trained on Gaussian noise was trained around zero, too; one without noise never learned to read it
+    return bool(trained == own) or (option, trained, own) == ("noise", "gaussian", "zero")
 
 
 def require_same_weights(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], name: str) -> None:
