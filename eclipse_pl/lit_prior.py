@@ -17,8 +17,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from eclipse_pl.arguments import one_of
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.embedding import EmbeddingBatch
-from eclipse_pl.priors.checkpoint import TrainingData, checkpoint_space, training_data_of
-from eclipse_pl.priors.prior import Prior
+from eclipse_pl.priors.checkpoint import checkpoint_space, training_data_of
+from eclipse_pl.priors.prior import Prior, TrainingData
 from eclipse_pl.priors.saved import require_numbers, require_same_rule, require_same_weights
 from eclipse_pl.training.compiled import MODES, CompiledLosses, Mode, require_compiler
 from eclipse_pl.training.covariance import complete_covariance

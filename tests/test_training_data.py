@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.cli import main
 from eclipse_pl.data.manifest import Manifest
+from eclipse_pl.loading import load_prior
+from eclipse_pl.priors.best_of import BestOfPrior
 from eclipse_pl.reports.run_record import RunRecord
 from eclipse_pl.reports.variants import names_of_sets, trained_on
 from eclipse_pl.world.datamodule import WorldDataModule
@@ -116,6 +118,41 @@ def test_a_run_that_is_resumed_on_other_shards_was_trained_on_both(trained: Path
         assert [Path(one["folder"]).name for one in told] == ["first", "second"][:count]
     record = RunRecord.read(run)
     assert trained_on(record, names_of_sets([record])) == "first, then second"
+
+
+@pytest.mark.long
+def test_a_run_that_begins_with_weights_was_trained_on_their_data_too(trained: Path, tmp_path: Path) -> None:
+    """With those of a run, and of a checkpoint of the run that this one became; a measurement of weights knows theirs."""
+    sizes = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 8}
+    weights, sets = trained / "runs" / "tiny" / "first_0", ["first"]
+    for version in ("second", "common"):
+        experiment = write_experiment(
+            tmp_path,
+            data__init_args__folder=str(trained / version),
+            model__prior__init_args={**sizes, "weights": str(weights)},
+            run__version=version,
+            trainer__max_steps=2,
+            trainer__val_check_interval=2,
+        )
+        main(["fit", "--config", str(experiment)])
+        run, sets = tmp_path / "runs" / "tiny" / version, [*sets, version]
+        weights, record = run / "checkpoints" / "last.ckpt", RunRecord.read(run)
+        content = torch.load(weights, weights_only=True)
+        files = [json.loads((run / name).read_text()) for name in ("training_data.json", "latent.json")]
+        for stated in (files[0], files[1]["training_data"], content["training_data"]):
+            assert [Path(one["folder"]).name for one in stated] == sets
+        assert trained_on(record, names_of_sets([record])) == ", then ".join(sets)
+    main(["validate", "--config", str(experiment), f"--model.prior.init_args.weights={weights}", "--run.version=weights"])
+    report = json.loads((run.parent / "weights" / "latent.json").read_text())
+    assert [Path(one["folder"]).name for one in report["training_data"]] == sets
+
+
+def test_a_prior_within_another_keeps_what_its_weights_were_trained_on(trained: Path) -> None:
+    run = trained / "runs" / "tiny" / "first_0"
+    part = yaml.safe_load((run / "config.yaml").read_text())["model"]["prior"]
+    arguments = {**part["init_args"], "weights": str(run)}
+    best = BestOfPrior(load_prior(str(run)).space, part["class_path"], arguments)
+    assert best.trained_on == json.loads((run / "training_data.json").read_text())
 
 
 def test_measured_on_other_shards_is_refused_with_a_command_that_helps(trained: Path, capfd: pytest.CaptureFixture) -> None:

@@ -17,8 +17,18 @@ class TrainingDataRecord(L.Callback):
     """Keeps which sets of shards a run trains on, by the hash of their manifests, wherever they lie.
 
     From the start of a fit it is in ``training_data.json`` of the run's folder and in the module, which takes it into
-    checkpoints. A run that is resumed on other shards was trained on both.
+    checkpoints. A run that is resumed on other shards was trained on both, and so was one that began with the weights of a run
+    on other shards. Released priors do not state theirs.
     """
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Before a checkpoint is loaded, which states its own."""
+        assert isinstance(pl_module, LitPrior)
+        prior = pl_module.prior
+        # a fit in closed form keeps nothing of the weights that it began with
+        kept = stage != "fit" or any(parameter.requires_grad for parameter in prior.parameters())
+        if kept and not pl_module.training_data:
+            pl_module.training_data = list(prior.trained_on)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
@@ -27,7 +37,7 @@ class TrainingDataRecord(L.Callback):
         if not known or known[-1]["sha256"] != current["sha256"]:
             if known:
                 rank_zero_info(
-                    f"These weights were trained on {known[-1]['folder']}; training resumes on other shards, "
+                    f"These weights were trained on {known[-1]['folder']}; now they are trained on other shards, "
                     f"{current['folder']}."
                 )
             pl_module.training_data = [*known, current]

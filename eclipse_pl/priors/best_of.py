@@ -41,7 +41,7 @@ class BestOfPrior(Prior):
                 f"rerank is {rerank}, but all samples of this {type(made).__name__} are equal for one caption. Use a prior "
                 "that samples, such as a FlowPrior."
             )
-        self.prior = made
+        self.prior, self.trained_on = made, made.trained_on
         self.rerank = rerank
 
     @property

@@ -11,11 +11,8 @@ import torch
 import yaml
 
 from eclipse_pl.embedding import ClipSpace
-from eclipse_pl.priors.prior import Prior
+from eclipse_pl.priors.prior import Prior, TrainingData
 from eclipse_pl.priors.saved import SavedPrior, require_numbers, require_same_weights
-
-TrainingData = list[dict[str, Any]]
-"""Sets of shards in the order in which a run read them: ``folder`` as it was typed, ``sha256`` of the manifest, ``pairs``."""
 
 
 class SavedRun(SavedPrior):
@@ -35,6 +32,7 @@ class SavedRun(SavedPrior):
         self.space = checkpoint_space(self.content, self.source)
         self.dim = self.space.dim
         self.trained_for = self.content.get("trained_for", {})
+        self.training_data = training_data_of(self.content)
 
     @property
     def stated_in(self) -> str:

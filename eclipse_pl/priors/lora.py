@@ -72,7 +72,7 @@ class LoraPrior(Prior):
         self.config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets))
         made.requires_grad_(False)
         peft.inject_adapter_in_model(self.config, network)
-        self.prior = made
+        self.prior, self.trained_on = made, made.trained_on
 
     @property
     def trained_for(self) -> dict[str, str | int | float | bool]:

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
 
+TrainingData = list[dict[str, Any]]
+"""Sets of shards in the order in which a run read them: ``folder`` as it was typed, ``sha256`` of the manifest, ``pairs``."""
+
 
 class Prior(nn.Module, ABC):
     """Base class of everything that is compared. Its embeddings live in ``space``; none is ever normalised.
@@ -46,6 +49,8 @@ class Prior(nn.Module, ABC):
     def __init__(self, space: ClipSpace) -> None:
         super().__init__()
         self.space = space
+        self.trained_on: TrainingData = []
+        """Of the saved weights that it was filled with; empty where there are none, or they do not state it."""
 
     @property
     def trained_for(self) -> dict[str, str | int | float | bool]:

@@ -90,6 +90,7 @@ class ReleasedPrior(SavedPrior):
         self.dim = self.size("embedding_dim")
         source_of_flow = {"source": "noise"} if "sampler" in rule else {}  # a flow from text has no place in this format
         self.trained_for = {name: rule[name] for name in TRAINED_FOR if name in rule} | source_of_flow
+        self.training_data = []
 
     @property
     def is_diffusion(self) -> bool:

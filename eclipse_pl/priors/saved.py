@@ -12,7 +12,7 @@ from torch import Tensor
 
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.priors.named_class import build_named
-from eclipse_pl.priors.prior import Prior
+from eclipse_pl.priors.prior import Prior, TrainingData
 
 WHITENING = "unwhitening"
 """The buffer that only a network of whitened embeddings has."""
@@ -36,6 +36,8 @@ class SavedPrior(ABC):
     """None if the files do not name the CLIP."""
     trained_for: Mapping[str, Any]
     """`Prior.trained_for` of the prior that was saved; empty if the files do not state it."""
+    training_data: TrainingData
+    """The sets of shards that the weights were trained on; empty if the files do not state it."""
 
     @property
     @abstractmethod
@@ -72,6 +74,7 @@ class SavedPrior(ABC):
         prior = build_named(self.part, (Prior,), self.stated_in, space=space)
         self._require_same_rule(prior)
         self.load_into(prior)
+        prior.trained_on = self.training_data
         return prior
 
     def fill(self, prior: Prior) -> None:
@@ -88,6 +91,7 @@ class SavedPrior(ABC):
         if (found := standardised(prior)) != wanted:
             what = "raw" if found == "none" else "standardised"
             raise ValueError(f"The weights {self.source} predict {what} embeddings: set the prior's standardise to {found}.")
+        prior.trained_on = self.training_data
 
     @staticmethod
     def _completed(prior: Prior, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

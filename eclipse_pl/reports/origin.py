@@ -13,8 +13,8 @@ import torch
 
 from eclipse_pl.callbacks.training_data import TRAINING_DATA_FILE
 from eclipse_pl.dotted_keys import flat
-from eclipse_pl.priors.checkpoint import TrainingData, read_checkpoint, read_config
-from eclipse_pl.priors.prior import tensors_sha256
+from eclipse_pl.priors.checkpoint import read_checkpoint, read_config
+from eclipse_pl.priors.prior import TrainingData, tensors_sha256
 from eclipse_pl.reports.score_record import ScoreRecord
 
 MEASURING = ("validate", "test")

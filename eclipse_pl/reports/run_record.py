@@ -19,7 +19,8 @@ from eclipse_pl.dotted_keys import flat
 from eclipse_pl.intervals import EXACT, STUDENTISED, Estimate
 from eclipse_pl.latent.distribution import MOST_IMAGES, OF_NEIGHBOURHOODS
 from eclipse_pl.latent.metrics import COUNTERS
-from eclipse_pl.priors.checkpoint import TrainingData, read_config
+from eclipse_pl.priors.checkpoint import read_config
+from eclipse_pl.priors.prior import TrainingData
 from eclipse_pl.reports.measurement import Measurement
 from eclipse_pl.reports.metrics import BY_NAME, METRICS
 from eclipse_pl.reports.origin import MEASURING, Origin, resumed_itself

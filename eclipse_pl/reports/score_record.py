@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eclipse_pl.compbench.scorecard import AGAIN, ALL, Card, read_card, read_rows
-from eclipse_pl.priors.checkpoint import TrainingData
+from eclipse_pl.priors.prior import TrainingData
 from eclipse_pl.scorers.preference import ScoreValues
 from eclipse_pl.text_to_image.upper_bound import TRUE_IMAGE
 

@@ -11,8 +11,8 @@ from eclipse_pl.device import pick_device
 from eclipse_pl.embedding import ClipSpace, TextCondition
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.loading import find_encoder, load_prior, require_encoder
-from eclipse_pl.priors.checkpoint import TrainingData, find_checkpoint, read_checkpoint, training_data_of
-from eclipse_pl.priors.prior import Prior, weights_sha256
+from eclipse_pl.priors.checkpoint import find_checkpoint, read_checkpoint, training_data_of
+from eclipse_pl.priors.prior import Prior, TrainingData, weights_sha256
 from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.text_to_image.text_to_image import TextToImage
 
