@@ -9,15 +9,19 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
+from PIL import Image
 
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.callbacks import energy_counters
 from eclipse_pl.callbacks.energy_counters import gpu_counters, processor_counters, total
+from eclipse_pl.callbacks.samples import SampleImages
 from eclipse_pl.cli import main as fit
 from eclipse_pl.publish.card import ModelCard
 from eclipse_pl.reports.run_record import RunRecord
+from tests.helpers.pipelines import kandinsky
 from tests.helpers.ranks import on_ranks, torchrun
 from tests.helpers.runs import write_experiment
+from tests.helpers.runs_with_images import experiment
 
 WATT_HOUR = 3_600_000_000
 """In microjoules, the unit of the counters."""
@@ -97,6 +101,22 @@ def test_a_run_that_logs_no_steps_logs_its_energy_with_validations(tmp_path, cou
     path = write_experiment(tmp_path, **trainer, trainer__callbacks=callbacks, run__energy=True)
     fit(["fit", "--config", str(path)])
     assert energies(tmp_path / "runs" / "tiny" / "version_0") == pytest.approx([3.0], rel=1e-5)
+
+
+def test_the_energy_of_sample_images_is_none_of_training(tmp_path, counters, monkeypatch):
+    def sheet(*_: object) -> Image.Image:
+        Machine().take(0.4)
+        return Image.new("RGB", (8, 8))
+
+    monkeypatch.setattr(SampleImages, "_sheet", sheet)
+    kandinsky(tmp_path / "decoder", dim=128)
+    callbacks = [{"class_path": f"{Machine.__module__}.Machine"}]
+    samples = {"every_n_steps": 1, "prompts": ["a red star"]}
+    changes = {"samples": samples, "benchmark": {}, "trainer__max_steps": 3, "trainer__val_check_interval": 3}
+    path = experiment(tmp_path, "run", **changes, run__energy=True, trainer__callbacks=callbacks)
+    fit(["fit", "--config", str(path)])
+    # a step's energy is taken after ours have logged
+    assert energies(tmp_path / "run" / "runs" / "tiny" / "version_0") == pytest.approx([1.5, 3.0, 4.5], rel=1e-5)
 
 
 def fit_with(folder: Path, words: list[str]) -> None:

@@ -8,18 +8,19 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from eclipse_pl.callbacks.energy_counters import Counter, gpu_counters, processor_counters, total
 from eclipse_pl.callbacks.throughput import trains
+from eclipse_pl.callbacks.training_cost import TrainingCost
 from eclipse_pl.latent.metrics import COUNTERS
 from eclipse_pl.training.loop import step_is_logged, step_loop
 
 JOULES_PER_KWH = 3.6e6
 
 
-class Energy(L.Callback):
+class Energy(TrainingCost):
     """Logs ``train_kwh_gpu`` and ``train_kwh_cpu``, the energy of training by the counters of the hardware.
 
     A GPU's counter is that of the whole card, and a processor's that of the whole socket with its memory: work of others
-    counts, too. Totals are those of all ranks and nodes over all resumes, without validation, and up to the last log. A kind
-    of hardware without a counter is not logged, and nothing is estimated.
+    counts, too. Totals are those of all ranks and nodes over all resumes, without validation and the generation of
+    `SampleImages`, and up to the last log. A kind of hardware without a counter is not logged, and nothing is estimated.
     """
 
     def __init__(self) -> None:
@@ -45,8 +46,7 @@ class Energy(L.Callback):
             self._log(pl_module, sync_dist=True)  # equal on all ranks; sync_dist states that to Lightning
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        for counter in (*self._gpus, *self._processors):
-            counter.start()
+        self.resume()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -56,6 +56,14 @@ class Energy(L.Callback):
         if step_loop(trainer).step_made and step_is_logged(trainer):
             self._count(trainer, pl_module)
             self._log(pl_module)
+
+    def pause(self) -> None:
+        for counter in (*self._gpus, *self._processors):
+            counter.look()
+
+    def resume(self) -> None:
+        for counter in (*self._gpus, *self._processors):
+            counter.skip()
 
     def state_dict(self) -> dict[str, Any]:
         return {"joules": self._joules}
@@ -67,8 +75,7 @@ class Energy(L.Callback):
         """Add what all ranks have used since the last time."""
         if self._joules is None:
             return
-        for counter in (*self._gpus, *self._processors):
-            counter.look()
+        self.pause()
         here = torch.tensor([total(self._gpus), total(self._processors)], device=pl_module.device)
         everywhere = trainer.strategy.reduce(here, reduce_op="sum").tolist()
         self._joules = [before + more for before, more in zip(self._joules, everywhere, strict=True)]

@@ -29,6 +29,10 @@ class Counter:
         """Forget what was counted before."""
         self.joules, self._last = 0.0, self.read()
 
+    def skip(self) -> None:
+        """Leave out what was used since the last look."""
+        self._last = self.read()
+
     def look(self) -> None:
         """Add what was used since the last look. Between two of them the counter may begin again once."""
         now = self.read()

@@ -10,6 +10,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from PIL import Image
 
 from eclipse_pl.callbacks.averaging import averages_of
+from eclipse_pl.callbacks.training_cost import outside_training
 from eclipse_pl.callbacks.undisturbed import undisturbed
 from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.embedding import ClipSpace
@@ -27,7 +28,7 @@ class SampleImages(L.Callback):
     """Fixed prompts with fixed seeds, generated as the prior learns: one grid in ``samples/`` of the run's folder, and on W&B.
 
     The first rank generates, after the step and before its validation; the others wait, so take few prompts. Neither random
-    numbers nor mode of the training are touched.
+    numbers nor mode of the training are touched, and its time and energy are counted without.
 
     Args:
         every_n_steps: How often; 0 is never. The last step of training is always generated.
@@ -96,12 +97,13 @@ class SampleImages(L.Callback):
         module.require_finite()  # on every rank
         step = trainer.global_step
         folder = trainer.log_dir  # rank 0 broadcasts it, so every rank must read it
-        if self._text_to_image is not None and step != self._generated:
-            with undisturbed(module, averages_of(trainer)):
-                sheet = self._sheet(self._text_to_image)
-            self._keep(trainer, None if folder is None else Path(folder) / "samples", sheet, step)
-        self._generated = step
-        trainer.strategy.barrier("samples")
+        with outside_training(trainer, module):
+            if self._text_to_image is not None and step != self._generated:
+                with undisturbed(module, averages_of(trainer)):
+                    sheet = self._sheet(self._text_to_image)
+                self._keep(trainer, None if folder is None else Path(folder) / "samples", sheet, step)
+            self._generated = step
+            trainer.strategy.barrier("samples")
 
     def _sheet(self, text_to_image: PriorAndDecoder) -> Image.Image:
         pairs = [(prompt, seed) for prompt in self.prompts for seed in self.seeds]

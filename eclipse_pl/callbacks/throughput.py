@@ -6,16 +6,17 @@ from typing import Any
 
 import lightning as L
 
+from eclipse_pl.callbacks.training_cost import TrainingCost
 from eclipse_pl.training.loop import step_is_logged, step_loop
 
 
-class Throughput(L.Callback):
+class Throughput(TrainingCost):
     """Logs ``samples_per_second``, ``samples_seen``, ``train_seconds`` and ``waiting_for_data``.
 
     The first two are those of all ranks. The second and third are totals over all resumes, and also logged with every
-    validation. Pairs count when an optimizer step was made with them. Time spent in validation does not count; time spent
-    waiting for data does. ``waiting_for_data`` is its share of the time since the last log, on the first rank: near 0 if the
-    loader keeps up.
+    validation. Pairs count when an optimizer step was made with them. Time spent in validation, or generating
+    `SampleImages`, does not count; time spent waiting for data does. ``waiting_for_data`` is its share of the time since the
+    last log, on the first rank: near 0 if the loader keeps up.
     """
 
     def __init__(self) -> None:
@@ -33,7 +34,7 @@ class Throughput(L.Callback):
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trains(trainer):
-            self._count_time()
+            self.pause()
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trains(trainer):
@@ -41,12 +42,12 @@ class Throughput(L.Callback):
             self._log_totals(pl_module, sync_dist=True)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._last = time.perf_counter()
+        self.resume()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._count_time()
+        self.pause()
         self._of_step += len(batch) * trainer.world_size
         if not step_loop(trainer).step_made:
             return
@@ -68,11 +69,14 @@ class Throughput(L.Callback):
         # a checkpoint from before times were kept: a total that lacks a part would be a wrong one
         self.train_seconds = state_dict.get("train_seconds", math.nan)
 
-    def _count_time(self) -> None:
+    def pause(self) -> None:
         now = time.perf_counter()
         self._seconds += now - self._last
         self.train_seconds += now - self._last
         self._last = now
+
+    def resume(self) -> None:
+        self._last = time.perf_counter()
 
     def _log_totals(self, pl_module: L.LightningModule, sync_dist: bool = False) -> None:
         pl_module.log("samples_seen", float(self.samples_seen), sync_dist=sync_dist)
