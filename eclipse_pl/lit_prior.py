@@ -228,14 +228,20 @@ class LitPrior(L.LightningModule):
             Precision.clip_gradients(self.trainer.precision_plugin, optimizer, gradient_clip_val, algorithm)
 
     def gradient_norms(self, losses: dict[str, Tensor]) -> dict[str, float]:
-        """Norm of the gradient of each loss term by itself, without its weight."""
+        """Norm of the gradient of each loss term by itself, without its weight.
+
+        In 16-mixed it is infinite or NaN where float16 cannot hold the gradient at the scale of the loss. Training skips such
+        steps, and lowers the scale.
+        """
         parameters = [parameter for parameter in self.prior.parameters() if parameter.requires_grad]
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        scale = 1.0 if scaler is None else scaler.get_scale()  # without it, most gradients are too small for float16
         gradients = {
-            name: torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+            name: torch.autograd.grad(scale * loss, parameters, retain_graph=True, allow_unused=True)
             for name, loss in losses.items()
             if loss.requires_grad
         }
-        return {f"gradient_norm/{name}": total_norm(gradient).item() for name, gradient in gradients.items()}
+        return {f"gradient_norm/{name}": total_norm(gradient).item() / scale for name, gradient in gradients.items()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Before every checkpoint, refuse weights after a loss that was not finite."""

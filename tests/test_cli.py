@@ -6,19 +6,23 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.callbacks.latent import LatentEvaluation
 from eclipse_pl.cli import main
+from eclipse_pl.lit_prior import LitPrior
 from eclipse_pl.run import MetricsFile
 from tests.helpers.ranks import run_command
 from tests.helpers.runs import metrics, write_experiment
 from tests.helpers.shard_sets import make_shard_set, make_space
+from tests.test_eclipse import tiny_batch, tiny_prior
 
 ROOT = Path(__file__).parent.parent
 
@@ -70,6 +74,20 @@ def test_gradient_norms_are_those_of_the_terms_alone(trained):
     _, run = trained
     steps = [step for step, values in metrics(run).items() if "gradient_norm/total" in values]
     assert steps == [0, 2, 4, 6, 8]
+
+
+def test_gradient_norms_of_half_precision_do_not_vanish():
+    """In float16 by autocast, with a loss so small that its gradients are 0 there without the scale of the loss."""
+    prior = tiny_prior(noise="zero", contrastive_weight=0.0)
+    module = LitPrior(prior, torch.optim.SGD)
+    plain, half = Precision(), MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**16))
+    norms = []
+    for precision in (plain, half):
+        module.trainer = SimpleNamespace(precision_plugin=precision)
+        with precision.forward_context():
+            loss = 1e-7 * prior.losses(tiny_batch())["projection"]
+        norms.append(module.gradient_norms({"projection": loss})["gradient_norm/projection"])
+    assert norms[1] == pytest.approx(norms[0], rel=0.05)
 
 
 def test_validate_and_test_read_a_runs_checkpoint(trained, capsys):
