@@ -273,6 +273,22 @@ def test_a_run_that_fails_before_its_first_step_leaves_its_checkpoint_alone(tmp_
     assert (run / "checkpoints" / "last.ckpt").read_bytes() == before
 
 
+@pytest.mark.parametrize("again", ["relative", "absolute"])
+def test_the_best_checkpoint_is_known_however_the_folder_is_written(tmp_path, monkeypatch, again):
+    """A run that is resumed has an absolute one. With a learning rate of 0 no later validation is better."""
+    monkeypatch.chdir(tmp_path)
+    experiment, run = in_folder(tmp_path / "resumed", checkpoint__monitor="val/cosine", trainer__val_check_interval=2)
+    written = {"relative": "resumed/runs", "absolute": str(tmp_path / "resumed" / "runs")}
+    fit(experiment, "--trainer.max_steps=2", "--run.folder", written["relative"])
+    still = ["--model.optimizer.init_args.lr=0.0", "--model.optimizer.init_args.weight_decay=0.0"]
+    fit(experiment, "--trainer.max_steps=4", "--run.folder", written[again], "--ckpt_path", str(run), *still)
+    assert [path.name for path in (run / "checkpoints").glob("best-*.ckpt")] == ["best-step=2.ckpt"]
+    callbacks = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"].items()
+    (kept,) = (state for name, state in callbacks if name.startswith("Checkpoints"))
+    best = str(run / "checkpoints" / "best-step=2.ckpt")
+    assert kept["best_model_path"] == kept["kth_best_model_path"] == best and list(kept["best_k_models"]) == [best]
+
+
 @pytest.mark.processes
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_writes_a_checkpoint_that_resumes(tmp_path, reference, name):

@@ -199,8 +199,12 @@ class Checkpoints(ModelCheckpoint):
         self._rows_before = checkpoint["metrics_rows"]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if state_dict["dirpath"] == self.dirpath:  # the best checkpoint of another run's folder is not this run's best
+        before, here = state_dict["dirpath"], self.dirpath
+        if before == here:
             super().load_state_dict(state_dict)
+        # the best checkpoint of another run's folder is not this run's best
+        elif before is not None and here is not None and Path(before).resolve() == Path(here).resolve():
+            super().load_state_dict(spelled(state_dict, str(here)))
 
     def save_last_state(self, trainer: L.Trainer) -> None:
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -245,6 +249,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, file)
             file.flush()
             os.fsync(file.fileno())
+
+
+def spelled(state: dict[str, Any], folder: str) -> dict[str, Any]:
+    """The state of a ModelCheckpoint, whose folder is now written ``folder``: its paths are compared as they are written."""
+
+    def path(old: str) -> str:
+        return str(Path(folder) / Path(old).name) if old else old
+
+    names = ("best_model_path", "kth_best_model_path", "last_model_path")
+    best = {path(old): score for old, score in state["best_k_models"].items()}
+    return {**state, "dirpath": folder, "best_k_models": best, **{name: path(state[name]) for name in names}}
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
