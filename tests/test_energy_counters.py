@@ -103,6 +103,7 @@ def test_a_run_that_logs_no_steps_logs_its_energy_with_validations(tmp_path, cou
     assert energies(tmp_path / "runs" / "tiny" / "version_0") == pytest.approx([3.0], rel=1e-5)
 
 
+@pytest.mark.long
 def test_the_energy_of_sample_images_is_none_of_training(tmp_path, counters, monkeypatch):
     def sheet(*_: object) -> Image.Image:
         Machine().take(0.4)
