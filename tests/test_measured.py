@@ -149,9 +149,9 @@ def test_targets_are_read_with_the_usual_one_from_its_own_sweep(tmp_path: Path, 
     whitened = ("whitening_world", 0, "standardise=full,")
     write(tmp_path / "results/whitening_images_world.csv", head, name.format(*whitened, "world_nearest", 0.5))
     assert target_tables.by_target().splitlines()[2:] == [
-        "| energy, raw, detail 0.5 | 18.5 | – | – | – | 0.250 | – | – |",
-        "| energy, standardised, detail 0.5 | 19.5 | – | – | – | – | – | – |",
-        "| energy, whitened, detail 0.5 | 20.5 | – | – | – | – | 0.500 | – |",
+        "| energy, raw, detail 0.5 | 18.5 | – | – | – | 0.250 | – |",
+        "| energy, standardised, detail 0.5 | 19.5 | – | – | – | – | – |",
+        "| energy, whitened, detail 0.5 | 20.5 | – | – | – | – | 0.500 |",
     ]
 
 
@@ -220,6 +220,6 @@ def test_real_pairs_are_compared_split_by_split(tmp_path: Path, monkeypatch: pyt
         ),
     )
     wide, narrow = (12.7062 * math.sqrt(3 / 4) * apart / math.sqrt(2) for apart in (0.2, 0.1))
-    assert f"| projection, 300 steps | 0.5 ± {wide:.1f} | – |" in real_pairs_tables.by_split()
-    assert f"| ridge regression, 300 steps | 0.15 ± {narrow:.2f} | – |" in real_pairs_tables.differences_by_split()
+    assert f"| projection, 300 steps | 2 | 0.5 ± {wide:.1f} | – |" in real_pairs_tables.by_split()
+    assert f"| ridge regression, 300 steps | 2 | +0.15 ± {narrow:.2f} | – |" in real_pairs_tables.differences_by_split()
     assert "projection" not in real_pairs_tables.differences_by_split()

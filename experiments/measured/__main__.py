@@ -27,6 +27,8 @@ from experiments.measured.prior_tables import (
     effects,
     of_images,
 )
+from experiments.measured.real_pairs_tables import by_split, differences_by_split
+from experiments.measured.target_tables import by_target
 
 TABLES: dict[str, Callable[[], str]] = {
     "differences, energy score": lambda: differences("val/energy_score"),
@@ -49,6 +51,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "images, differences": differences_of_images,
     "images, vague prompts": lambda: of_images("world_detail_50", "detail_vague_world"),
     "images, 8,000 steps": lambda: of_images("world_detail_50", "budget_images_world"),
+    "targets": by_target,
+    "real pairs": by_split,
+    "real pairs, differences": differences_by_split,
 }
 """{name in README.md: its table}"""
 

@@ -24,7 +24,7 @@ METRICS = {
 
 
 def by_split() -> str:
-    """Means over the splits."""
+    """Means over n splits."""
     return table(lambda prior, steps, metric: list(values(prior, steps, metric).values()))
 
 
@@ -35,7 +35,7 @@ def differences_by_split() -> str:
         ours, theirs = values(prior, steps, metric), values(REFERENCE, steps, metric)
         return [ours[split] - theirs[split] for split in ours if split in theirs and prior != REFERENCE]
 
-    return table(differences)
+    return table(differences, sign=True)
 
 
 def values(prior: str, steps: int, metric: str) -> dict[str, float]:
@@ -45,7 +45,7 @@ def values(prior: str, steps: int, metric: str) -> dict[str, float]:
     return {run["data.init_args.folder"]: float(run[metric]) for run in Runs(SWEEP, where=where).lines if run.get(metric)}
 
 
-def table(numbers_of: Callable[[str, int, str], list[float]]) -> str:
+def table(numbers_of: Callable[[str, int, str], list[float]], sign: bool = False) -> str:
     found = {
         (prior, steps): [estimate(numbers_of(prior, steps, metric)) for metric in METRICS]
         for steps in STEPS
@@ -53,11 +53,11 @@ def table(numbers_of: Callable[[str, int, str], list[float]]) -> str:
     }
     known = {row: estimates for row, estimates in found.items() if any(one.n for one in estimates)}
     decimals = [decimals_of(column) for column in zip(*known.values(), strict=True)]
-    rows = [
-        [f"{LABELS[prior]}, {steps:,} steps", *(estimate_text(*cell) for cell in zip(estimates, decimals, strict=True))]
-        for (prior, steps), estimates in known.items()
-    ]
-    return markdown(["", *METRICS.values()], rows)
+    rows = []
+    for (prior, steps), estimates in known.items():
+        cells = [estimate_text(*cell, sign=sign) for cell in zip(estimates, decimals, strict=True)]
+        rows.append([f"{LABELS[prior]}, {steps:,} steps", str(max(one.n for one in estimates)), *cells])
+    return markdown(["", "n", *METRICS.values()], rows)
 
 
 def estimate(numbers: list[float]) -> Estimate:
