@@ -40,7 +40,7 @@ def require_equal(prior: Prior, batch: EmbeddingBatch, padded: EmbeddingBatch) -
     expected = results(prior, batch)
     for one, other in zip(results(prior, padded), expected, strict=True):
         assert one.isfinite().all()
-        assert (one - other).norm() <= 1e-6 * other.norm().clamp(min=1)
+        assert (one - other).norm() <= 5e-6 * other.norm().clamp(min=1)  # sums of other lengths are rounded in another way
 
 
 @pytest.mark.parametrize(("kind", "options"), cases())
@@ -57,6 +57,7 @@ def test_padding_changes_nothing(kind: type[Prior], options: dict[str, Any]) -> 
 @given(lengths=st.lists(st.integers(0, CONTEXT), min_size=1, max_size=5), known=st.booleans(), compiled=st.booleans())
 @example(lengths=[CONTEXT] * 4, known=True, compiled=False)
 @example(lengths=[0, 0], known=False, compiled=True)
+@example(lengths=[5, 1, 9, 0], known=False, compiled=False)
 def test_padding_changes_nothing_whatever_the_lengths(
     kind: type[Prior], options: dict[str, Any], lengths: list[int], known: bool, compiled: bool
 ) -> None:

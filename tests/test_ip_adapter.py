@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from eclipse_pl.decoders.ip_adapter import IPAdapterDecoder
 from eclipse_pl.embedding import ClipSpace
-from tests.helpers.pipelines import ip_adapter, kandinsky, pipeline_lora, stable_diffusion_1_5, stable_diffusion_xl
+from tests.helpers.pipeline_lora import pipeline_lora
+from tests.helpers.pipelines import ip_adapter, kandinsky, stable_diffusion_1_5, stable_diffusion_xl
 
 # diffusers' Euler schedulers make arrays of tensors in a way that numpy 2 warns of
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
