@@ -12,9 +12,10 @@ from torch.nn import functional as F
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition, condition_of
 from eclipse_pl.priors.named_class import build_named
 from eclipse_pl.priors.prior import Prior
+from eclipse_pl.priors.wrapped import WrappedPrior
 
 
-class BestOfPrior(Prior):
+class BestOfPrior(WrappedPrior):
     """Best of n: of n samples, the one with the largest cosine to the text embedding (Ramesh et al. 2022, section 2.2: n = 2).
 
     Training is that of the other prior. To rerank a prior that is trained, give its run as ``weights`` among ``prior_args``.
@@ -30,7 +31,6 @@ class BestOfPrior(Prior):
     """
 
     def __init__(self, space: ClipSpace, prior: str, prior_args: dict[str, Any], rerank: int = 2) -> None:
-        super().__init__(space)
         if rerank < 2:
             raise ValueError(f"rerank is {rerank}; it must be 2 or more. Without reranking use the prior itself.")
         space.require_captions("Reranking by the text embedding", "Use the prior itself.")
@@ -41,44 +41,13 @@ class BestOfPrior(Prior):
                 f"rerank is {rerank}, but all samples of this {type(made).__name__} are equal for one caption. Use a prior "
                 "that samples, such as a FlowPrior."
             )
-        self.prior, self.trained_on = made, made.trained_on
+        super().__init__(space, made)
         self.rerank = rerank
-
-    @property
-    def trained_for(self) -> dict[str, str | int | float | bool]:
-        return self.prior.trained_for
 
     @property
     def forward_passes(self) -> int | None:
         passes = self.prior.forward_passes
         return None if passes is None else self.rerank * passes
-
-    @property
-    def has_losses(self) -> bool:
-        return self.prior.has_losses
-
-    @property
-    def compiles_whole(self) -> bool:
-        return self.prior.compiles_whole
-
-    @property
-    def contrastive_weight(self) -> float | None:
-        """That of the other prior; None where it has none."""
-        weight: float | None = getattr(self.prior, "contrastive_weight", None)
-        return weight
-
-    @property
-    def relative_weight(self) -> float | None:
-        """That of the other prior; None where it has none."""
-        weight: float | None = getattr(self.prior, "relative_weight", None)
-        return weight
-
-    def losses(self, batch: EmbeddingBatch) -> dict[str, Tensor]:
-        """Those of the other prior."""
-        return self.prior.losses(batch)
-
-    def end_of_epoch(self) -> None:
-        self.prior.end_of_epoch()
 
     @torch.no_grad()
     def sample(

@@ -15,6 +15,7 @@ from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
 from eclipse_pl.priors.named_class import build_named
 from eclipse_pl.priors.network import PriorNetwork
 from eclipse_pl.priors.prior import Prior
+from eclipse_pl.priors.wrapped import WrappedPrior
 
 Layers = Literal["attention", "all"]
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -25,7 +26,7 @@ METADATA = "lora_adapter_metadata"
 """Where diffusers keeps the config of a LoRA in the file of its weights."""
 
 
-class LoraPrior(Prior):
+class LoraPrior(WrappedPrior):
     """Low-rank adaptation of a prior that is trained (LoRA, Hu et al. 2021), by peft.
 
     A linear layer W of the transformer becomes W + (alpha / rank) B A. B begins with zeros, so the prior is at first what it
@@ -55,7 +56,6 @@ class LoraPrior(Prior):
         alpha: float = 16.0,
         layers: Layers = "attention",
     ) -> None:
-        super().__init__(space)
         one_of("layers", layers, get_args(Layers))
         if rank < 1 or not alpha > 0:
             raise ValueError(f"rank is {rank} and alpha {alpha}: rank must be 1 or more, alpha above 0 (default: 16 and 16).")
@@ -67,40 +67,16 @@ class LoraPrior(Prior):
                 f"{type(made).__name__} has no transformer that LoRA could adapt: take EclipsePrior, DiffusionPrior or "
                 "FlowPrior."
             )
+        super().__init__(space, made)
         self.trained = prior_args.get("weights") is not None
         targets = ATTENTION + (FEED_FORWARD if layers == "all" else ())
         self.config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets))
         made.requires_grad_(False)
         peft.inject_adapter_in_model(self.config, network)
-        self.prior, self.trained_on = made, made.trained_on
-
-    @property
-    def trained_for(self) -> dict[str, str | int | float | bool]:
-        return self.prior.trained_for
-
-    @property
-    def forward_passes(self) -> int | None:
-        return self.prior.forward_passes
 
     @property
     def is_deterministic(self) -> bool:
         return self.prior.is_deterministic
-
-    @property
-    def compiles_whole(self) -> bool:
-        return self.prior.compiles_whole
-
-    @property
-    def contrastive_weight(self) -> float | None:
-        """That of the prior; None where it has none."""
-        weight: float | None = getattr(self.prior, "contrastive_weight", None)
-        return weight
-
-    @property
-    def relative_weight(self) -> float | None:
-        """That of the prior; None where it has none."""
-        weight: float | None = getattr(self.prior, "relative_weight", None)
-        return weight
 
     def losses(self, batch: EmbeddingBatch) -> dict[str, Tensor]:
         """Those of the prior.
@@ -113,7 +89,7 @@ class LoraPrior(Prior):
                 "LoRA adapts a prior that is trained, and prior_args name no weights: set weights among them to a run, a "
                 "released folder or a hub id."
             )
-        return self.prior.losses(batch)
+        return super().losses(batch)
 
     @torch.no_grad()
     def sample(
