@@ -150,5 +150,6 @@ def differences_of_images() -> str:
     return markdown(["", "n", *(f"detail {DETAILS[data]:g}, {READERS[reader]}" for data, reader in columns)], rows)
 
 
-def read_by(reader: str, sweep: str = "detail_images_world") -> Runs:
-    return Runs(sweep, where={"decoder": f"experiments/parts/decoder/{reader}.yaml"})
+def read_by(reader: str, sweep: str = "detail_images_world", **where: str) -> Runs:
+    """Images of a sweep that were made by one of `READERS`."""
+    return Runs(sweep, where={"decoder": f"experiments/parts/decoder/{reader}.yaml"} | where)

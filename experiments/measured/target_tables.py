@@ -5,7 +5,7 @@ from __future__ import annotations
 from eclipse_pl.intervals import Estimate
 from eclipse_pl.reports.tables import decimals_of, estimate_text
 from experiments.measured.markdown import markdown
-from experiments.measured.prior_tables import IMAGES_DATA, READERS
+from experiments.measured.prior_tables import IMAGES_DATA, READERS, read_by
 from experiments.measured.runs import DETAILS, LABELS, Runs
 
 TARGETS = {"none": "raw", "diagonal": "standardised", "full": "whitened"}
@@ -51,7 +51,6 @@ def trained(prior: str, target: str) -> Runs:
 
 
 def drawn(prior: str, target: str, reader: str) -> Runs:
-    where = {"seed_everything": SEED, "decoder": f"experiments/parts/decoder/{reader}.yaml"}
     if target == USUAL[prior]:
-        return Runs("detail_images_world", where=where)
-    return Runs("whitening_images_world", where=where | {"standardise": target})
+        return read_by(reader, seed_everything=SEED)
+    return read_by(reader, "whitening_images_world", seed_everything=SEED, standardise=target)
