@@ -273,9 +273,9 @@ def no_optimizer(parameters: Iterable[Tensor]) -> Optimizer:
     raise AssertionError("a prior that is measured takes no step")
 
 
-def has_gradient(prior: Prior) -> bool:
+def has_gradient(module: torch.nn.Module) -> bool:
     """Whether any parameter is trained by gradient."""
-    return any(parameter.requires_grad for parameter in prior.parameters())
+    return any(parameter.requires_grad for parameter in module.parameters())
 
 
 def is_plain(value: Any) -> bool:

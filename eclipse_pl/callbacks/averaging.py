@@ -10,6 +10,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_swa_avg_fn
 
+from eclipse_pl.lit_prior import has_gradient
 from eclipse_pl.training.learning_rate import RunLength
 
 LATE = 10**9
@@ -29,7 +30,7 @@ class Averaging(L.Callback):
             return
         if len(averages) > 1:
             raise ValueError(f"{len(averages)} callbacks average the weights; keep one, in `average` or in trainer.callbacks.")
-        if not any(parameter.requires_grad for parameter in pl_module.parameters()):
+        if not has_gradient(pl_module):
             raise ValueError(
                 f"{type(getattr(pl_module, 'prior', pl_module)).__name__} has no weights that change with the steps, so there "
                 "is nothing to average. Leave `average` out."

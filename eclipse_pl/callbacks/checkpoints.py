@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
 from eclipse_pl.files import atomic_path, write_json
+from eclipse_pl.lit_prior import has_gradient
 from eclipse_pl.priors.checkpoint import checkpoint_space
 from eclipse_pl.run import MetricsFile
 from eclipse_pl.training.loop import log_step, step_is_fresh, step_loop
@@ -148,7 +149,7 @@ class Checkpoints(ModelCheckpoint):
         step, saved = self._step, self.last_saved
         if not trainer.is_global_zero or type(trainer.strategy) not in (SingleDeviceStrategy, DDPStrategy):
             return  # with weights in parts, all ranks would have to write
-        trained = any(parameter.requires_grad for parameter in trainer.lightning_module.parameters())
+        trained = has_gradient(trainer.lightning_module)
         if step is None or step.number == saved or not trained:  # a prior in closed form changes with every batch
             return
 

@@ -8,7 +8,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.files import write_json
-from eclipse_pl.lit_prior import LitPrior
+from eclipse_pl.lit_prior import LitPrior, has_gradient
 
 TRAINING_DATA_FILE = "training_data.json"
 
@@ -26,7 +26,7 @@ class TrainingDataRecord(L.Callback):
         assert isinstance(pl_module, LitPrior)
         prior = pl_module.prior
         # a fit in closed form keeps nothing of the weights that it began with
-        kept = stage != "fit" or any(parameter.requires_grad for parameter in prior.parameters())
+        kept = stage != "fit" or has_gradient(prior)
         if kept and not pl_module.training_data:
             pl_module.training_data = list(prior.trained_on)
 
