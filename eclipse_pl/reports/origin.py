@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -131,16 +132,17 @@ def places(home: Path, folder: Path) -> Iterator[Path]:
     yield folder.parent / home.name
 
 
-def found_at(candidates: list[Path], folder: Path, measured: Measured) -> Origin:
+def found_at(places: list[Path], folder: Path, measured: Measured) -> Origin:
     """The first run that has the very weights; else the first that nothing speaks against."""
     possible, strangers = None, ""
     tried: set[Path] = set()
-    for place in candidates:
-        if place.resolve() in {*tried, folder.resolve()} or not (place / "config.yaml").is_file() or only_measures(place):
+    for place in places:
+        candidate = Candidate(place, measured)
+        if place.resolve() in {*tried, folder.resolve()} or not candidate.is_training:
             continue
         tried.add(place.resolve())
-        same = has_weights(place, measured)
-        why = "it has other weights at that step" if same is False else contradiction(place, measured)
+        same = candidate.has_weights
+        why = "it has other weights at that step" if same is False else candidate.contradiction
         if same and not why:
             return Origin(place)
         if why:
@@ -150,64 +152,76 @@ def found_at(candidates: list[Path], folder: Path, measured: Measured) -> Origin
     return Origin(possible, "" if possible else strangers)
 
 
-def contradiction(place: Path, measured: Measured) -> str | None:
-    """In what a run and a measurement cannot belong together, as far as both record it; in words."""
-    config = flat(read_config(place / "config.yaml"))
-    report = report_of(place)
-    kind = config.get("model.prior.class_path")
-    if str(kind).endswith(ADAPTER):
-        kind = config.get("model.prior.init_args.prior")
-    facts = {
-        "class": (last_word(kind), last_word(measured.prior)),
-        "CLIP": (within(report, "shards", "space", "encoder"), measured.encoder),
-        "number of parameters": (within(report, "prior", "parameters"), measured.parameters),
-    }
-    for what, (theirs, ours) in facts.items():
-        if theirs and ours and theirs != ours:
-            return f"its {what} is {theirs}, and that of the measured prior is {ours}"
-    sets, read = digests(told_of(place)), digests(measured.training_data)
-    if sets and read and sets[: len(read)] != read:  # it may have been resumed on more
-        return "its training data are others"
-    saved = step_of(place / "checkpoints" / measured.file)  # last.ckpt may have gone on since
-    if saved is not None and measured.step is not None and saved < measured.step:
-        return f"its {measured.file} has trained {saved:,} steps, and the measured prior {measured.step:,}"
-    return None
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A folder that may be that of the run which was measured. Each of its files is read once, and where it is asked for."""
 
+    place: Path
+    measured: Measured
 
-def has_weights(place: Path, measured: Measured) -> bool | None:
-    """Whether the run's checkpoint has the measured weights. None where that cannot be known: the measurement has no hash of
-    them, the file is gone, or the training continued since.
-    """
-    file = place / "checkpoints" / measured.file
-    if measured.weights is None or not file.is_file():
+    @property
+    def is_training(self) -> bool:
+        return (self.place / "config.yaml").is_file() and self.report.get("command") not in MEASURING
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        return flat(read_config(self.place / "config.yaml"))
+
+    @cached_property
+    def report(self) -> dict[str, Any]:
+        """latent.json; nothing where it is missing or damaged."""
+        report = json_of(self.place / "latent.json")
+        return report if isinstance(report, dict) else {}
+
+    @cached_property
+    def checkpoint(self) -> dict[str, Any] | None:
+        """The checkpoint of the measured name; None where it is gone or cannot be read."""
+        try:
+            return read_checkpoint(self.place / "checkpoints" / self.measured.file)
+        except (ValueError, OSError):
+            return None
+
+    @property
+    def is_adapter(self) -> bool:
+        return str(self.config.get("model.prior.class_path")).endswith(ADAPTER)
+
+    @property
+    def contradiction(self) -> str | None:
+        """In what the run and the measurement cannot belong together, as far as both record it; in words."""
+        measured = self.measured
+        kind = self.config.get("model.prior.init_args.prior" if self.is_adapter else "model.prior.class_path")
+        facts = {
+            "class": (last_word(kind), last_word(measured.prior)),
+            "CLIP": (within(self.report, "shards", "space", "encoder"), measured.encoder),
+            "number of parameters": (within(self.report, "prior", "parameters"), measured.parameters),
+        }
+        for what, (theirs, ours) in facts.items():
+            if theirs and ours and theirs != ours:
+                return f"its {what} is {theirs}, and that of the measured prior is {ours}"
+        told = json_of(self.place / TRAINING_DATA_FILE)
+        sets, read = digests(told if isinstance(told, list) else []), digests(measured.training_data)
+        if sets and read and sets[: len(read)] != read:  # it may have been resumed on more
+            return "its training data are others"
+        saved = self.checkpoint.get("global_step") if self.checkpoint else None  # last.ckpt may have gone on since
+        if saved is not None and measured.step is not None and saved < measured.step:
+            return f"its {measured.file} has trained {saved:,} steps, and the measured prior {measured.step:,}"
         return None
-    try:
-        content = read_checkpoint(file)
-    except (ValueError, OSError):
-        return None
-    tensors = {name.removeprefix("prior."): one for name, one in content["state_dict"].items()}
-    if tensors_sha256(tensors) == measured.weights:
-        return True
-    # a prior that is adapted, or was trained in half precision, has other tensors once it is loaded
-    as_loaded = all(one.dtype == torch.float32 for one in tensors.values() if one.is_floating_point())
-    adapted = str(flat(read_config(place / "config.yaml")).get("model.prior.class_path")).endswith(ADAPTER)
-    same_step = measured.step is not None and content.get("global_step") == measured.step
-    return False if same_step and as_loaded and not adapted else None
 
-
-def only_measures(place: Path) -> bool:
-    return report_of(place).get("command") in MEASURING
-
-
-def report_of(place: Path) -> dict[str, Any]:
-    """latent.json of a run; nothing where it is missing or damaged."""
-    report = json_of(place / "latent.json")
-    return report if isinstance(report, dict) else {}
-
-
-def told_of(place: Path) -> TrainingData:
-    told = json_of(place / TRAINING_DATA_FILE)
-    return told if isinstance(told, list) else []
+    @property
+    def has_weights(self) -> bool | None:
+        """Whether the run's checkpoint has the measured weights. None where that cannot be known: the measurement has no hash
+        of them, the file is gone, or the training continued since.
+        """
+        measured = self.measured
+        if measured.weights is None or self.checkpoint is None:
+            return None
+        tensors = {name.removeprefix("prior."): one for name, one in self.checkpoint["state_dict"].items()}
+        if tensors_sha256(tensors) == measured.weights:
+            return True
+        # a prior that is adapted, or was trained in half precision, has other tensors once it is loaded
+        as_loaded = all(one.dtype == torch.float32 for one in tensors.values() if one.is_floating_point())
+        same_step = measured.step is not None and self.checkpoint.get("global_step") == measured.step
+        return False if same_step and as_loaded and not self.is_adapter else None
 
 
 def json_of(path: Path) -> Any:
@@ -219,15 +233,6 @@ def json_of(path: Path) -> Any:
 
 def digests(data: TrainingData | None) -> list[str]:
     return [str(one.get("sha256")) for one in data or [] if isinstance(one, dict)]
-
-
-def step_of(checkpoint: Path) -> int | None:
-    """Training steps of a checkpoint; None where it cannot be read."""
-    try:
-        step: int | None = read_checkpoint(checkpoint).get("global_step")
-    except (ValueError, OSError):
-        return None
-    return step
 
 
 def within(tree: Any, *path: str) -> Any:
