@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,29 @@ def test_the_reason_of_a_supervisor_arrives(tmp_path: Path) -> None:
     (status,) = run(make_task(tmp_path, "one"))
     assert status.state == "failed"
     assert "was not made by this command" in status.message
+
+
+def test_the_server_imports_before_its_first_task_and_what_a_module_prints_is_no_reply(tmp_path: Path) -> None:
+    (tmp_path / "chatty.py").write_text(
+        f"import pathlib\nprint('hello')\npathlib.Path({str(tmp_path / 'imported')!r}).touch()"
+    )
+    statuses = [Status.of(make_task(tmp_path, "one"))]
+    with ForkServer(["chatty"], {"OMP_NUM_THREADS": "1"}, ["forked_module"]) as server:
+        server.begin()
+        wait_for(tmp_path / "imported")
+        run_local(statuses, 1, lambda statuses: None, start=server.start)
+    assert statuses[0].state == "finished"
+
+
+def test_a_server_without_a_task_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "slow_import.py").write_text(
+        f"import pathlib, time\npathlib.Path({str(tmp_path / 'begun')!r}).touch()\ntime.sleep(600)"
+    )
+    start = time.monotonic()
+    with ForkServer(["slow_import"], {}, []) as server:
+        server.begin()
+        wait_for(tmp_path / "begun")
+    assert time.monotonic() - start < 300
 
 
 @pytest.mark.long

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -65,16 +66,20 @@ class ForkServer:
         self._ends: dict[int, tuple[int, str]] = {}
         self._started = 0
 
+    def begin(self) -> None:
+        """Start the server, which imports while this process goes on. The first task starts it where this was not called."""
+        # a session of its own keeps the terminal's Ctrl-C away
+        self._server = subprocess.Popen(
+            self._words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+            env={**os.environ, **self._environment},
+        )  # fmt: skip
+        assert self._server.stdout is not None
+        self._messages = Messages(self._server.stdout.fileno())
+
     def start(self, task: Task, gpus: Sequence[str] = ()) -> Supervisor:
         """The supervisor of a task, which sees these GPUs, or those of this process."""
         if self._server is None or self._server.poll() is not None:
-            # a session of its own keeps the terminal's Ctrl-C away
-            self._server = subprocess.Popen(
-                self._words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
-                env={**os.environ, **self._environment},
-            )  # fmt: skip
-            assert self._server.stdout is not None
-            self._messages = Messages(self._server.stdout.fileno())
+            self.begin()
         self._started += 1
         number = self._started
         if not self._send([number, asdict(task), list(gpus)]):
@@ -102,6 +107,8 @@ class ForkServer:
     def __exit__(self, *error: object) -> None:
         if self._server is not None:
             self.stop()
+            if not self._started:
+                self._server.kill()  # its imports would be waited for
             with self._server:
                 pass
 
@@ -176,12 +183,10 @@ def run_module(words: list[str], task: Task, log: int) -> None:
         atexit._run_exitfuncs()
 
 
-def serve(lifeline: int, alive: int, can_fork: CanFork) -> None:
+def serve(lifeline: int, alive: int, replies: int, can_fork: CanFork) -> None:
     """Fork a supervisor for each task that arrives. After the end of the input all tasks stop, and their ends are told."""
     fork, tasks = get_context("fork"), Messages(0)
     running: dict[int, tuple[int, ForkProcess, connection.Connection]] = {}
-    replies = os.dup(1)
-    os.dup2(2, 1)  # what a library prints must not look like a reply
     open_input = True
     while open_input or running:
         ready = connection.wait([*([0] if open_input else []), *running])
@@ -229,13 +234,17 @@ def attend(task: Task, gpus: list[str], can_fork: CanFork, lifeline: int, alive:
 def main(imports: list[str], environment: dict[str, str], commands: list[str]) -> None:
     take_signals(signal.SIG_DFL)
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # a fork cannot use CUDA after any other check
+    replies = os.dup(1)
+    os.dup2(2, 1)  # what a library prints must not look like a reply
     for name in imports:
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # what was imported stays, so that no fork need search it, nor copy its pages to mark them
 
     def can_fork(words: list[str], task: Task) -> bool:
         return words[:2] == [sys.executable, "-m"] and words[2] in commands and task.environment == environment
 
-    serve(*os.pipe(), can_fork)
+    serve(*os.pipe(), replies, can_fork)
 
 
 if __name__ == "__main__":

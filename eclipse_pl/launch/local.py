@@ -128,13 +128,17 @@ class SupervisorProcess(Supervisor):
             return self.process.returncode, self.process.stderr.read().strip()
 
 
+Start = Callable[[Task, Sequence[str]], Supervisor]
+"""Starts a task, which sees the GPUs of these names, or those of this process where there are none."""
+
+
 def run_local(
     statuses: Sequence[Status],
     jobs: int,
     watch: Watch,
     gpus: Sequence[str] = (),
     restarts: int = 0,
-    start: Callable[[Task, Sequence[str]], Supervisor] = SupervisorProcess,
+    start: Start = SupervisorProcess,
 ) -> None:
     """Run the unfinished tasks, ``jobs`` at once, each with its share of the GPUs. A failed task does not stop the others.
 

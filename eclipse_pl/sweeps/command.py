@@ -15,7 +15,7 @@ from eclipse_pl.arguments import answer_in_one_sentence
 from eclipse_pl.files import only_process
 from eclipse_pl.launch.effect import OF_LOCAL, OF_RAY, require_effect
 from eclipse_pl.launch.fork_server import ForkServer
-from eclipse_pl.launch.local import Status, SupervisorProcess, run_local
+from eclipse_pl.launch.local import Start, Status, SupervisorProcess, run_local
 from eclipse_pl.launch.ray import run_on_ray
 from eclipse_pl.sweeps.sweep_file import SweepFile
 
@@ -60,11 +60,20 @@ def sweep(options: argparse.Namespace, command: str) -> None:
     file = SweepFile.read(options.file)
     if file.method == "grid" and options.seed is not None:
         raise ValueError("--seed is that of random draws, and has no effect on a grid; sweep over seed_everything instead.")
+    threads = threads_of_a_run(options)
+    warn_of_threads(options, threads)
+    # a fork of a process that uses Apple's libraries may crash
+    forks = options.engine == "local" and sys.platform == "linux" and not options.dry_run
+    with ForkServer([file.module] if forks else [], {"OMP_NUM_THREADS": threads}) as server:
+        if forks:
+            server.begin()  # it imports while the command lines are read
+        run_all(options, command, file, threads, server.start if forks else SupervisorProcess)
+
+
+def run_all(options: argparse.Namespace, command: str, file: SweepFile, threads: str, start: Start) -> None:
     from eclipse_pl.sweeps.kept import KeptRuns
     from eclipse_pl.sweeps.plan import SweepPlan  # it reads command lines, which takes all of torch
 
-    threads = threads_of_a_run(options)
-    warn_of_threads(options, threads)
     plan = SweepPlan(file, options.count, options.seed or 0, threads, hashed=options.csv is not None)
     kept = None if options.csv is None else KeptRuns(options.csv, plan, command)
     statuses = [Status.of(run.task) for run in plan.runs]
@@ -92,10 +101,7 @@ def sweep(options: argparse.Namespace, command: str) -> None:
         try:
             with progress:
                 if options.engine == "local":
-                    with ForkServer(sorted(plan.modules), {"OMP_NUM_THREADS": threads}) as server:
-                        # a fork of a process that uses Apple's libraries may crash
-                        start = server.start if sys.platform == "linux" else SupervisorProcess
-                        run_local(statuses, options.jobs or 1, watch, visible_gpus(), start=start)
+                    run_local(statuses, options.jobs or 1, watch, visible_gpus(), start=start)
                 else:
                     run_on_ray(statuses, watch, options.ray_address, options.cpus or 1.0, options.gpus or 0.0)
         except KeyboardInterrupt:

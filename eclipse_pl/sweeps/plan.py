@@ -12,6 +12,7 @@ from eclipse_pl.launch.task import Task
 from eclipse_pl.priors.checkpoint import read_config
 from eclipse_pl.sweeps.config_hash import hash_of
 from eclipse_pl.sweeps.sweep_file import SweepFile, Values, in_order, near
+from eclipse_pl.sweeps.swept import swept_words
 from eclipse_pl.sweeps.target import TARGETS, stated
 
 
@@ -43,8 +44,6 @@ class SweepPlan:
     def __init__(self, file: SweepFile, count: int | None, seed: int, threads: str, hashed: bool = False) -> None:
         self.file, self.hashed = file, hashed
         self.commit = commit()  # asked once: the process that forks the runs imports the code once
-        self.modules: set[str] = set()
-        """Modules that the commands import."""
         values = file.runs(count, seed)
         self.runs = [self._run(*each, threads) for each in zip(file.versions(values), values, strict=True)]
         folders = {Path(run.task.folder).parent for run in self.runs}
@@ -62,7 +61,6 @@ class SweepPlan:
             target = TARGETS[words[0]](self.file.name, version, words)
         except ValueError as error:
             raise self._blame(values, error) from None
-        self.modules.add(target.module)
         task = Task(
             name=version,
             command=[*command, *target.identity],
@@ -108,14 +106,12 @@ def arguments(command: list[str]) -> list[str]:
     Raises:
         ValueError: The command runs another program, or names a config that does not exist.
     """
-    starts = [place + 2 for place in range(len(command) - 2) if command[place : place + 2] == ["-m", "eclipse_pl"]]
-    if not starts or command[starts[0]] not in TARGETS:
-        raise ValueError(f"the command must run `-m eclipse_pl {'|'.join(TARGETS)} ...`, and is {' '.join(command)}")
+    words = swept_words(command)
     for word, following in zip(command, [*command[1:], ""], strict=True):
         path = following if word in ("-c", "--config") else word.removeprefix("--config=")
         if path != word and not Path(path).is_file():
             raise ValueError(f"there is no config {path}{near(Path(path))}")
-    return command[starts[0] :]
+    return words
 
 
 def require_same_config(path: Path, config: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ import yaml
 from eclipse_pl.dotted_keys import shortest
 from eclipse_pl.launch.task import INTERPRETER
 from eclipse_pl.sweeps.parameter import Parameter
+from eclipse_pl.sweeps.swept import MODULES, swept_words
 
 Values = dict[str, Any]
 """One run: {parameter: value}."""
@@ -92,6 +93,18 @@ class SweepFile:
     @property
     def varying(self) -> list[Parameter]:
         return [parameter for parameter in self.parameters if parameter.varies]
+
+    @property
+    def module(self) -> str:
+        """The module that its command imports.
+
+        Raises:
+            ValueError: The command runs another program.
+        """
+        try:
+            return MODULES[swept_words(self.words({}))[0]]
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}.") from error
 
     def words(self, values: Values) -> list[str]:
         """The command of one run, with the flags that the agent would make; ``${interpreter}`` is left to Task."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from eclipse_pl.callbacks.checkpoints import FINISHED
 from eclipse_pl.commands.benchmark import STATED
@@ -13,9 +13,6 @@ from eclipse_pl.sweeps.readers import ArgumentReader, BenchmarkReader
 
 class Target(ABC):
     """A command line, read without building anything, and the folder of its run."""
-
-    module: ClassVar[str]
-    """The module of the command, which takes seconds to import."""
 
     def __init__(self, sweep: str, version: str) -> None:
         self.sweep, self.version = sweep, version
@@ -52,7 +49,6 @@ class Target(ABC):
 class RunTarget(Target):
     """fit, validate, test: a run's folder, FOLDER/SWEEP/VERSION."""
 
-    module = "eclipse_pl.cli"
     reader = ArgumentReader()  # made once: its parser takes longer to build than to use
 
     def __init__(self, sweep: str, version: str, words: list[str]) -> None:
@@ -88,7 +84,6 @@ class RunTarget(Target):
 class BenchmarkTarget(Target):
     """benchmark: its own folder, runs/SWEEP/VERSION. It resumes by itself."""
 
-    module = "eclipse_pl.commands.benchmark"
     reader = BenchmarkReader()
 
     def __init__(self, sweep: str, version: str, words: list[str]) -> None:
