@@ -16,7 +16,13 @@ from collections.abc import Callable
 
 from eclipse_pl.files import write_atomically
 from experiments.measured import runs
-from experiments.measured.contrastive_tables import by_batch, by_hard_negatives, by_relative_weight, by_target_and_temperature
+from experiments.measured.contrastive_tables import (
+    by_batch,
+    by_hard_negatives,
+    by_pairs,
+    by_relative_weight,
+    by_target_and_temperature,
+)
 from experiments.measured.plots import PLOTS
 from experiments.measured.prior_tables import (
     by_budget,
@@ -48,6 +54,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "hard negatives": by_hard_negatives,
     "batches": by_batch,
     "target and temperature": by_target_and_temperature,
+    "few pairs": by_pairs,
     "images, detail 1": lambda: of_images("world"),
     "images, detail 0.5": lambda: of_images("world_detail_50"),
     "images, differences": differences_of_images,
