@@ -110,14 +110,16 @@ class PriorCLI(LightningCLI):
             name_classes(each)
         self.config = parser.parse_args(args)
         settings = self.config[self.config.subcommand]
-        if self.config.subcommand == "fit":
-            requeued = requeued_run(Path(settings.run.folder) / settings.run.experiment, settings.run.version)
-            if requeued is not None:
-                settings.ckpt_path = str(requeued)
+        if self.config.subcommand == "fit" and (requeued := self.requeued(settings.run)) is not None:
+            settings.ckpt_path = str(requeued)
         if settings.ckpt_path is not None:
             path = checkpoint_path(settings.ckpt_path, settings.run.folder, settings.run.experiment)
             require_own(read_checkpoint(path), path, resumes=self.config.subcommand == "fit")
             settings.ckpt_path = str(path)
+
+    def requeued(self, run: Any) -> Path | None:
+        """The run that this job of SLURM was making before it was queued again."""
+        return requeued_run(Path(run.folder) / run.experiment, run.version)
 
     def instantiate_classes(self) -> None:
         """Build all parts. All their problems are reported together, before the trainer is built or a file is fetched."""

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from eclipse_pl.callbacks.slurm import note_job, requeued_run
 from eclipse_pl.files import only_process, write_json
 from eclipse_pl.launch.local import Status
 from eclipse_pl.launch.task import Record, Task, supervise
@@ -111,8 +112,24 @@ def test_a_hash_is_that_of_what_changes_results(tmp_path: Path, monkeypatch: pyt
     assert not hash_of(config | {"seed_everything": 2}, swept).endswith(own)
     for other in ({"data": {"folder": "/here/karlo", "cache": "cache"}}, {"model": {"lr": 0.2}}):
         assert common not in hash_of(config | other, swept)
+    deep = {"data": {"folder": str(tmp_path / "data/coco")}}
+    monkeypatch.chdir("/")
+    assert hash_of(deep, swept) == hash_of({"data": {"folder": "/mnt/coco"}}, swept), "whatever the working folder"
     inner = {"model": {"prior": {"init_args": {"layers": 1}}}}
     assert hash_of(inner, ["model.prior.layers"]).split("-")[0] == hash_of({}, [])[:8], "init_args may be left out"
+
+
+def test_a_job_of_slurm_that_is_queued_again_has_the_same_hash(csv_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = plan_of()
+    finish(before, 0)
+    run = before.runs[0].task.path
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints/last.ckpt").touch()
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    note_job(run)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert requeued_run(run.parent, run.name) == run
+    assert [each.config_hash for each in plan_of().runs] == [each.config_hash for each in before.runs]
 
 
 def test_options_that_are_new_in_the_code_change_no_hash(csv_file: Path) -> None:

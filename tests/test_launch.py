@@ -113,6 +113,9 @@ def test_a_task_that_finished_with_an_error_is_reported(tmp_path, capfd):
         said = capfd.readouterr().err
         assert "1 of 2 runs finished with an error; results are kept. To run one again, move its folder away:" in said
         assert f"{home}/log.txt: exit code 1: 4 images have no score" in said
+    with pytest.raises(SystemExit):
+        report_failures(statuses, "run", Path("kept.csv"))
+    assert "To run one again, move its folder away and remove its line from kept.csv:" in capfd.readouterr().err
     record = Record.read(home)
     record.exit_code = 128 + signal.SIGKILL
     write_json(home / "task.json", asdict(record))
@@ -255,23 +258,36 @@ def test_a_command_that_is_deaf_is_killed(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_supervisor_hands_on_the_signals_that_end_a_process(tmp_path, number):
-    """To the command, with time to write a checkpoint."""
+@pytest.mark.parametrize("whom", ["supervisor", "all", "caller too"])
+def test_a_supervisor_that_is_ended_asks_its_command_to_stop_once(tmp_path, number, whom):
+    """So the command writes its checkpoint, also where it got the signal too: the same one again would end it at once."""
     code = f"""
-import pathlib, signal, sys, time
+import signal, sys, time
+asked = []
 def stop(number, frame):
-    time.sleep(0.5)
-    open(r"{tmp_path}/one/checkpoint", "w")
-    sys.exit(128 + number)
-signal.signal({int(number)}, stop)
+    asked.append(number)
+    signal.signal(number, signal.SIG_DFL)
+for one in (signal.SIGINT, {int(number)}):
+    signal.signal(one, stop)
 open(r"{tmp_path}/one/started", "w")
-time.sleep(60)
+while not asked:
+    time.sleep(0.01)
+time.sleep(1)
+open(r"{tmp_path}/one/checkpoint", "w")
+sys.exit(128 + asked[0])
 """
     supervisor = SupervisorProcess(make_task(tmp_path, code))
     wait_for(tmp_path / "one" / "started")
+    command = int((tmp_path / "one" / ".task.lock").read_text())
+    if whom != "supervisor":
+        os.kill(command, number)
     supervisor.process.send_signal(number)
+    if whom == "caller too":
+        supervisor.stop()
     supervisor.process.wait(PATIENCE)
-    assert supervisor.outcome()[0] == Record.read(tmp_path / "one").exit_code == 128 + number
+    first = supervisor.outcome()[0] - 128
+    assert first == signal.SIGINT or (whom != "supervisor" and first == number)
+    assert Record.read(tmp_path / "one").exit_code == 128 + first
     assert (tmp_path / "one" / "checkpoint").exists()
 
 

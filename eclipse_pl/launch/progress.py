@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
@@ -84,13 +85,17 @@ def clock(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
-def report_failures(statuses: Sequence[Status], kind: str) -> None:
-    """Print the tasks that failed, or finished with an error, with their logs, and end with exit code 1 if there are any."""
+def report_failures(statuses: Sequence[Status], kind: str, kept: Path | None = None) -> None:
+    """Print the tasks that failed, or finished with an error, with their logs, and end with exit code 1 if there are any.
+
+    ``kept`` is a file that keeps the results of finished tasks, too.
+    """
+    also = f" and remove its line from {kept}" if kept else ""
     failed = [(status, status.message) for status in statuses if status.state == "failed"]
     with_error = [(status, f"exit code {status.error_code}") for status in statuses if status.error_code]
     for found, what in (
         (failed, "failed; the same command runs them again"),
-        (with_error, "finished with an error; results are kept. To run one again, move its folder away"),
+        (with_error, f"finished with an error; results are kept. To run one again, move its folder away{also}"),
     ):
         if found:
             print(f"{len(found)} of {len(statuses)} {kind}s {what}:", file=sys.stderr)

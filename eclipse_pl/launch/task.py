@@ -1,7 +1,7 @@
 """One command in a folder of its own, and ``python -m eclipse_pl.launch.task TASK``: the supervisor that runs it.
 
 The supervisor is a small process. It starts the command, keeps its output and writes the outcome to ``task.json``. It stops
-the command when the process that asked for it is gone, for whatever reason. It passes on the signals that end a process. So
+the command when the process that asked for it is gone, for whatever reason, or when it gets a signal that ends a process. So
 a command never runs unattended, and a finished command is recorded as finished.
 """
 
@@ -28,7 +28,8 @@ from eclipse_pl.files import write_json
 LOG, RECORD, LOCK = "log.txt", "task.json", ".task.lock"
 OWN = (LOG, RECORD, LOCK)
 INTERPRETER = "${interpreter}"
-FORWARDED = (signal.SIGTERM, signal.SIGHUP)
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a process, beside Ctrl-C."""
 GRACE = 60.0
 """Seconds that a command has to write a checkpoint after a signal, before it is killed."""
 PATIENCE = GRACE + 30
@@ -218,10 +219,11 @@ def run(task: Task, words: list[str], lifeline: int, lock: int, start: Start) ->
             return 127
         os.ftruncate(lock, 0)
         os.write(lock, f"{process.pid}\n".encode())
-        threading.Thread(target=stop_without, args=(lifeline, process), daemon=True).start()
+        stop = Stop(process)
+        threading.Thread(target=stop_without, args=(lifeline, stop), daemon=True).start()
         if threading.current_thread() is threading.main_thread():
-            for number in FORWARDED:
-                signal.signal(number, lambda number, frame: forward(process, number))
+            for number in ENDING:
+                signal.signal(number, lambda number, frame: stop.ask())
         try:
             code = process.wait()
         finally:
@@ -229,16 +231,27 @@ def run(task: Task, words: list[str], lifeline: int, lock: int, start: Start) ->
     return code if code >= 0 else 128 - code
 
 
-def stop_without(lifeline: int, process: Command) -> None:
+class Stop:
+    """Asks a command to stop, once, as Ctrl-C does.
+
+    Whoever ends a supervisor by SIGTERM has often sent it to the command and to all others too, as systemd does. The same
+    signal a second time would end the command at once, without a checkpoint.
+    """
+
+    def __init__(self, process: Command) -> None:
+        self.process, self._first = process, threading.Lock()
+
+    def ask(self) -> None:
+        """Returns at once."""
+        if self._first.acquire(blocking=False):
+            # not to its group: its processes agree on when they stop, and those that it reads its data with go on till then
+            self.process.send_signal(signal.SIGINT)
+            threading.Thread(target=kill_after_grace, args=(self.process,), daemon=True).start()
+
+
+def stop_without(lifeline: int, stop: Stop) -> None:
     os.read(lifeline, 1)  # returns when the other end is closed, as it is by the end of a process of whatever kind
-    send(process, signal.SIGINT)
-    kill_after_grace(process)
-
-
-def forward(process: Command, number: int) -> None:
-    """To the command, whose processes agree on when they stop, and not to those that it reads its data with."""
-    process.send_signal(number)
-    threading.Thread(target=kill_after_grace, args=(process,), daemon=True).start()
+    stop.ask()
 
 
 def kill_after_grace(process: Command) -> None:
@@ -253,13 +266,13 @@ def send(process: Command, number: signal.Signals) -> None:
         os.killpg(process.pid, number)
 
 
-def take_signals(forwarded: Any) -> None:
-    """Handle the signals that end a process as ``forwarded`` says, and Ctrl-C as Python does.
+def take_signals(handler: Any) -> None:
+    """Handle the signals that end a process by ``handler``, and Ctrl-C as Python does.
 
     A process inherits the handling of its parent: Ray's workers block SIGINT, and background jobs ignore it.
     """
-    for number in FORWARDED:
-        signal.signal(number, forwarded)
+    for number in ENDING:
+        signal.signal(number, handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 

@@ -113,7 +113,7 @@ def run_all(options: argparse.Namespace, command: str, file: SweepFile, threads:
             kept.add(statuses)
         show(results, progress.console)
     print(f"All runs and their metrics: {path}")
-    report_failures(statuses, "run")
+    report_failures(statuses, "run", options.csv)
 
 
 def show(results: SweepResults, console: Console) -> None:

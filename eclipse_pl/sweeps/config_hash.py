@@ -42,12 +42,11 @@ def short_hash(options: dict[str, Any]) -> str:
 
 
 def portable(value: Any) -> Any:
-    """A value with absolute paths as another machine may have them: relative to the working folder, or a last part."""
+    """A value in which an absolute path is its last part, which another machine may have elsewhere."""
     if isinstance(value, dict):
         return {key: portable(each) for key, each in value.items()}
     if isinstance(value, list):
         return [portable(each) for each in value]
     if isinstance(value, str) and os.path.isabs(os.path.expanduser(value)):
-        path = Path(value).expanduser()
-        return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
+        return Path(value).name
     return value

@@ -116,6 +116,12 @@ class Parameter:
         if chances is not None and (self.method == "grid" or not are_probabilities(chances, len(values))):
             raise ValueError(f"{self.name} has probabilities {chances}: one a value, adding up to 1, and drawn (random)")
         self._check_fields("values" if self.varies else "value", "probabilities", "distribution")
+        kinds = ("categorical", "categorical_w_probabilities") if self.varies else ("constant",)
+        if (kind := self.specification.get("distribution", kinds[0])) not in kinds:
+            raise ValueError(
+                f"{self.name} has the distribution {kind} beside its {'values' if self.varies else 'value'}, which is "
+                f"{' or '.join(kinds)} at most; leave it out, or give the distribution its bounds in place of them"
+            )
 
     def _check_distribution(self) -> None:
         if self.distribution is None:

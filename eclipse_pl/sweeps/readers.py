@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -39,6 +40,9 @@ class ArgumentReader:
 
 class _Reader(PriorCLI):
     """Reads arguments and builds nothing."""
+
+    def requeued(self, run: Any) -> Path | None:
+        return None  # a sweep resumes its runs itself, and a hash is that of the config
 
     def _set_seed(self) -> None:
         pass

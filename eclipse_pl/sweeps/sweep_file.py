@@ -84,6 +84,8 @@ class SweepFile:
         )
         if "${program}" in file.command and not file.program:
             raise ValueError("command has ${program}, but program is not given")
+        if set(file.name) == {"."}:
+            raise ValueError(f"name is {file.name}, but it is that of a folder in runs/; give the sweep another name")
         if given := [parameter.name for parameter in file.parameters if f"--{parameter.name}" in IDENTITY]:
             raise ValueError(f"{given[0]} cannot be swept: every run has its own folder, FOLDER/NAME/VERSION")
         if not file.varying:
