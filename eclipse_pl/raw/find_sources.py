@@ -11,7 +11,7 @@ from eclipse_pl.formats.file_kind import kind_of
 from eclipse_pl.formats.parquet import parquet
 from eclipse_pl.formats.text_table import DELIMITERS, JSON_LINES
 from eclipse_pl.raw.coco import Coco
-from eclipse_pl.raw.hugging_face import HuggingFace
+from eclipse_pl.raw.hugging_face import HuggingFace, columns_with_images
 from eclipse_pl.raw.image_folder import ImageFolder
 from eclipse_pl.raw.names import IMAGES, is_expected, known_name
 from eclipse_pl.raw.source import Part, Source
@@ -24,8 +24,6 @@ KINDS: dict[str, type[Source]] = {kind.__name__: kind for kind in (Tars, ImageFo
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Tables that the hub's image folders hold."""
 _TABLES = (*DELIMITERS, *JSON_LINES)
-_BYTES = ("image", "img", *IMAGES)
-"""Names of columns that hold encoded images; img2dataset names them by their format."""
 
 Given = str | Mapping[str, Any] | Source
 """A path, URL or pattern; or a Source; or its class and options from a manifest."""
@@ -130,16 +128,9 @@ def _holds_images(path: Path) -> bool:
     """
     parquet(str(path))
 
-    import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
-    return any(
-        # the package datasets writes an image as {bytes, path}; others write bytes alone
-        field.type.get_field_index("bytes") >= 0
-        if pa.types.is_struct(field.type)
-        else field.name.lower() in _BYTES and (pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type))
-        for field in ParquetFile(path).schema_arrow
-    )
+    return bool(columns_with_images(ParquetFile(path).schema_arrow))
 
 
 def _from_manifest(saved: Mapping[str, Any]) -> Source:
