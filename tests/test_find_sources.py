@@ -276,8 +276,8 @@ def test_captions_of_one_image_with_keys_of_their_own(tmp_path: Path) -> None:
     records[1]["id"] = "a\0"
     (tmp_path / "t.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     pairs, skipped, _ = read(Table(f"{tmp_path}/t.jsonl", key="id"))
-    assert list(pairs) == ["7", "7#1"] and [pair.key for pair in skipped] == ["101"]
-    assert skipped[0].reason.startswith("odd characters (its name holds a NUL")
+    assert list(pairs) == ["101", "7", "7#1"] and [pair.key for pair in skipped] == ["line 2"]
+    assert skipped[0].reason.startswith("odd characters (its key holds a NUL")
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])

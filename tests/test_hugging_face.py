@@ -114,6 +114,16 @@ def test_the_folder_one_stands_in(tmp_path: Path, datasets: Any, monkeypatch: py
 
 
 @pytest.mark.long
+def test_a_row_without_a_key_is_skipped(tmp_path: Path, datasets: Any) -> None:
+    keys = ["7", None, " ", "8"]
+    images = [image_bytes(number) for number in range(4)]
+    parquet.write_table(pa.table({"id": keys, "text": list("abcd"), "jpg": images}), tmp_path / "t.parquet")
+    pairs, skipped, _ = read_source(HuggingFace(f"{tmp_path}/t.parquet", key="id"))
+    assert {key: pair.caption for key, pair in pairs.items()} == {"7": "a", "8": "d"}
+    assert [(pair.key, pair.reason) for pair in skipped] == [("t/00000/000001", "no key"), ("t/00000/000002", "no key")]
+
+
+@pytest.mark.long
 def test_parquet_files_of_img2dataset(tmp_path: Path, datasets: Any) -> None:
     columns = {
         "url": [f"https://host/{number}.jpg" for number in range(3)],

@@ -12,13 +12,13 @@ from typing import Any
 
 from eclipse_pl.data.manifest import SkippedPair
 from eclipse_pl.formats.parquet import first_line
-from eclipse_pl.raw.listed import FolderFiles, Sample, SampleReading
+from eclipse_pl.raw.listed import FolderFiles, NamelessRow, Sample, SampleReading
 from eclipse_pl.raw.names import IMAGES
 from eclipse_pl.raw.pairs import RawPair, pairs_of
 from eclipse_pl.raw.reasons import MISSING, NO_IMAGE, NOT_READ, skipped
 from eclipse_pl.raw.source import BrokenSourceError, Listing, Part, Source, shard_stem
 from eclipse_pl.raw.table import CAPTION_COLUMNS, FACTS, IMAGE_COLUMNS, chosen
-from eclipse_pl.raw.texts import NEGATIVE
+from eclipse_pl.raw.texts import NEGATIVE, NoPairError, key_of
 
 BYTES = ("image", "img", *IMAGES)
 """Names of columns that hold encoded images; img2dataset names them by their format."""
@@ -40,7 +40,8 @@ class HuggingFace(Source):
         revision: Branch, tag or commit of the hub.
         image: The column of images; by default the one of that type, or of bytes, or one with a usual name.
         caption: The column of captions, strings or lists of strings; by default one with a usual name.
-        key: The column of names for the pairs; by default the split, the number of the file and the row.
+        key: The column of names for the pairs; by default the split, the number of the file and the row. A row
+            without a key is skipped.
         shard_images: Images of a shard, for a folder that ``save_to_disk`` wrote. Its rows are not cut into files.
     """
 
@@ -169,7 +170,12 @@ class HuggingFacePart(Part):
                 about = {fact: cells[fact] for fact in FACTS if cells.get(fact) not in (None, "")}
                 about |= {"caption": cells.get(caption), NEGATIVE: cells.get(NEGATIVE)}
                 about = {**({"split": self.split} if self.split else {}), **about}
-                name = f"{self.split_name}/{self.number:05d}/{row:06d}" if key is None else str(cells.get(key))
+                place = f"{self.split_name}/{self.number:05d}/{row:06d}"
+                try:
+                    name = place if key is None else key_of(cells.get(key))
+                except NoPairError as error:
+                    yield NamelessRow(place, error)
+                    continue
                 yield HuggingFaceRow(name, cells.get(image), about)
         except Exception as error:  # damaged files and lost connections come in many classes
             raise BrokenSourceError(first_line(error)) from error
