@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import resource
 import signal
 import socket
@@ -225,6 +226,25 @@ def test_nothing_is_mixed(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None
         embed(sources, clip_encoder, tmp_path / "raw")
     raw["embed.lock"] = b""
     assert contents(tmp_path / "raw") == raw
+
+
+def test_precisions_are_not_mixed(tmp_path: Path, clip_folder: Path, clip_encoder: OpenClipEncoder) -> None:
+    sources, out = raw_set(tmp_path / "raw"), tmp_path / "shards"
+    half = OpenClipEncoder(f"local-dir:{clip_folder}", None, "bfloat16", device="cpu")
+    embed(sources, clip_encoder, out)
+    before = contents(out)
+    for repair in (False, True):
+        if repair:
+            (out / "0001.tar").unlink()
+        with pytest.raises(ValueError, match=r"other settings \(precision: float32 there, bfloat16 now\)\. Use the same"):
+            embed(sources, half, out)
+    embed(sources, clip_encoder, out)
+    assert contents(out) == before
+    settings = json.loads((out / "embed.json").read_text())
+    (out / "embed.json").write_text(json.dumps({name: value for name, value in settings.items() if name != "precision"}))
+    (out / "0001.tar").unlink()
+    embed(sources, half, out)  # the set of an older version does not name its precision
+    assert finished_shards(out).keys() == {"0000.tar", "0001.tar", "0002.tar"}
 
 
 def test_one_run_at_a_time(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
