@@ -80,6 +80,18 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def require_utf8(text: str, name: str) -> None:
+    """Check that JSON can hold the ``text`` that ``name`` has: a path of other bytes has lone surrogates.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} {text!a} is not UTF-8. Rename it.") from None
+
+
 def json_bytes(content: Any) -> bytes:
     """``content`` as JSON. The same content gives the same bytes."""
     return (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode()

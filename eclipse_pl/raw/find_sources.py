@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eclipse_pl.files import require_utf8
 from eclipse_pl.formats.file_kind import kind_of
 from eclipse_pl.formats.parquet import parquet
 from eclipse_pl.formats.text_table import DELIMITERS, JSON_LINES
@@ -45,11 +46,13 @@ def find_sources(given: Sequence[Given]) -> FoundSources:
     """Find the parts of all sources.
 
     Raises:
-        ValueError: A source is missing or of no known kind, or two parts have the same name.
+        ValueError: A source is missing or of no known kind, its name is not UTF-8, or two parts have the same name.
     """
     if not given:
         raise ValueError("No source was given. `source` takes tars such as 'raw/*.tar', a folder, a table or COCO's JSON.")
     sources = [source if isinstance(source, Source | str) else _from_manifest(source) for source in given]
+    for text in _texts([source if isinstance(source, str) else source.to_json() for source in sources]):
+        require_utf8(text, "The name of the source")  # the manifest keeps it
     strings = [source for source in sources if isinstance(source, str)]
     tars = [one for one in strings if names_tars(one)]
     kinds = [source if isinstance(source, Source) else source_of(source) for source in sources if source not in tars]
@@ -66,6 +69,15 @@ def find_sources(given: Sequence[Given]) -> FoundSources:
         parts |= listing.parts
         lines.append(f"found {listing.found}")
     return FoundSources(parts, lines, [one if isinstance(one, str) else one.to_json() for one in sources])
+
+
+def _texts(given: Any) -> Iterator[str]:
+    """All strings in sources and their options."""
+    if isinstance(given, str):
+        yield given
+    elif isinstance(given, Mapping | list | tuple):
+        for one in given.values() if isinstance(given, Mapping) else given:
+            yield from _texts(one)
 
 
 def source_of(path: str) -> Source:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from urllib.request import url2pathname
 
+from eclipse_pl.files import require_utf8
 from eclipse_pl.raw.remote_file import is_known, urls_of
 
 _TAR = r"\.(?:tar(?:\.\w+)?|tgz)"
@@ -29,10 +30,7 @@ def find_tars(patterns: Sequence[str]) -> dict[str, str]:
     sources = [source for pattern in patterns for source in _expanded(pattern)]
     named: dict[str, str] = {}
     for source in dict.fromkeys(sources):
-        try:
-            source.encode()
-        except UnicodeEncodeError:
-            raise ValueError(f"The name of the source {source!a} is not UTF-8. Rename it.") from None
+        require_utf8(source, "The name of the source")
         tars = _tars_in(source)
         if not tars:
             raise ValueError(
