@@ -173,13 +173,15 @@ def test_a_finished_set_is_left_alone(tmp_path: Path, clip_encoder: OpenClipEnco
 def test_a_shard_that_another_task_is_writing_is_left_to_it(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
     sources, out = raw_set(tmp_path / "raw", tars=1), tmp_path / "shards"
     out.mkdir()
-    host = socket.gethostname()
+    host = socket.gethostname().replace(".", "_")
     with started([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         of = {name: out / f"0001.tar.{name}.partial" for name in (f"{host}-{process.pid}", "elsewhere-7", f"{host}-999999999")}
+        (out / f"0001.tar.pairs.npz.{host}-999999999.partial").touch()
         for path in of.values():
             path.touch()
         embed(sources, clip_encoder, out)
         assert [path.exists() for path in of.values()] == [True, True, False]
+        assert len(list(out.glob("*.partial"))) == 2
 
 
 @pytest.mark.long
