@@ -8,6 +8,8 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, get_type_hints
 
+from eclipse_pl.files import require_utf8
+
 
 def run(function: Callable[..., Any], args: list[str], **defaults: Any) -> Any:
     """Call ``function`` with the options in ``args``.
@@ -23,7 +25,13 @@ def run(function: Callable[..., Any], args: list[str], **defaults: Any) -> Any:
 
 
 def command_line(function: Callable[..., Any], args: list[str]) -> str:
-    """The command line that runs this again."""
+    """The command line that runs this again.
+
+    Raises:
+        ValueError: A word is not UTF-8. The manifest, which is written last, could not keep it.
+    """
+    for word in args:
+        require_utf8(word, "The name")
     return shlex.join(["python", "-m", "data_prep", command_name(function), *args])
 
 

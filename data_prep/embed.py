@@ -72,7 +72,7 @@ def embed(
         ray_address: The Ray cluster (default: one on this machine).
         cpus: Processors of a task on Ray (default: 1).
         gpus: GPUs of a task on Ray (default: 0).
-        task_index: Make this share of the shards alone, from 0; in a job array of SLURM by default SLURM_ARRAY_TASK_ID. The
+        task_index: Make this share of the shards alone, from 0; by default its place in a job array of SLURM of all tasks. The
             task that ends last writes the manifest.
         task_count: Number of shares.
         made_by: Command that repairs the set, for the manifest. The default is this command.

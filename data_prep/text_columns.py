@@ -15,7 +15,7 @@ from eclipse_pl.formats.columns import usual_column
 from eclipse_pl.formats.file_kind import kind_of
 from eclipse_pl.formats.text_file import lines_of, read_text, unusable
 from eclipse_pl.formats.text_table import DELIMITERS, JSON_LINES, described, read_csv, read_json_lines
-from eclipse_pl.raw.reasons import BAD_CAPTION, NO_CAPTION, ODD_TEXT
+from eclipse_pl.raw.reasons import BAD_CAPTION, NO_CAPTION, NO_KEY, ODD_TEXT
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def column(values: Iterable[Any], kind: Kind, place: str) -> Column:
         if reason is None and kind.numbers and type(value) is int:
             value = str(value)
         if value is None or (isinstance(value, str) and not value.strip()):
-            reason = NO_CAPTION if kind is CAPTION else f"no {kind.name}"
+            reason = NO_CAPTION if kind is CAPTION else NO_KEY
         elif not isinstance(value, str | bytes):
             raise ValueError(f"{place}: row {row} (the first is 0) is {described(value)}; {kind.expected}.")
         elif isinstance(value, str) and (problem := unusable(value)):

@@ -36,9 +36,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def partial_path(path: Path) -> Path:
     """A temporary name beside ``path`` that no other process has, on this node or on another.
 
-    Of a long name it has the end, by which `is_being_written` knows a file, after a hash that tells names of one end apart.
+    Of a long name it has the end, after a hash that tells names of one end apart.
     """
-    owner = f".{socket.gethostname()}-{os.getpid()}.partial"
+    owner = f".{_host()}-{os.getpid()}.partial"
     name, room = os.fsencode(path.name), LONGEST_NAME - len(os.fsencode(owner))
     if len(name) > room:
         begin = hashlib.sha256(name).hexdigest()[:16]
@@ -46,10 +46,15 @@ def partial_path(path: Path) -> Path:
     return path.with_name(os.fsdecode(name) + owner)
 
 
+def _host() -> str:
+    """The name of this machine without dots, which end the name of a file."""
+    return socket.gethostname().replace(".", "_")
+
+
 def is_being_written(partial: Path) -> bool:
     """Whether the process that `partial_path` names may still write the file: it lives, or is on another machine."""
-    named = re.fullmatch(r".+\.(tar|ckpt|json|safetensors)\.(?P<host>.+)-(?P<process>\d+)\.partial", partial.name)
-    if named is None or named["host"] != socket.gethostname():
+    named = re.fullmatch(r".+\.(?P<host>[^.]+)-(?P<process>\d+)\.partial", partial.name)
+    if named is None or named["host"] != _host():
         return named is not None
     try:
         os.kill(int(named["process"]), 0)
@@ -78,6 +83,18 @@ def file_sha256(path: Path) -> str:
         while block := file.read(1 << 22):
             digest.update(block)
     return digest.hexdigest()
+
+
+def require_utf8(text: str, name: str) -> None:
+    """Check that JSON can hold the ``text`` that ``name`` has: a path of other bytes has lone surrogates.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} {text!a} is not UTF-8. Rename it.") from None
 
 
 def json_bytes(content: Any) -> bytes:

@@ -189,6 +189,8 @@ def test_a_damaged_shard_is_repaired_and_nothing_else_is_sampled(
     command = ["--captions", captions, "--out", str(tmp_path / "set"), "--shard-pairs", "5", "--device", "cpu"]
     assert "seed: 0 there, 1 now" in error("--prior", priors["eclipse"], "--seed", "1", *command)
     assert "teacher_weights: " in error("--prior", priors["diffusion"], *command)
+    half = ["--encoder", "eclipse_pl.world.encoder.WorldEncoder", "--encoder.device", "cpu", "--encoder.precision", "bfloat16"]
+    assert "precision: float32 there, bfloat16 now" in error("--prior", priors["eclipse"], *half, *command)
     assert contents(tmp_path / "set") == expected
 
 

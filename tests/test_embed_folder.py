@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import resource
 import signal
 import socket
@@ -172,13 +173,15 @@ def test_a_finished_set_is_left_alone(tmp_path: Path, clip_encoder: OpenClipEnco
 def test_a_shard_that_another_task_is_writing_is_left_to_it(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:
     sources, out = raw_set(tmp_path / "raw", tars=1), tmp_path / "shards"
     out.mkdir()
-    host = socket.gethostname()
+    host = socket.gethostname().replace(".", "_")
     with started([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         of = {name: out / f"0001.tar.{name}.partial" for name in (f"{host}-{process.pid}", "elsewhere-7", f"{host}-999999999")}
+        (out / f"0001.tar.pairs.npz.{host}-999999999.partial").touch()
         for path in of.values():
             path.touch()
         embed(sources, clip_encoder, out)
         assert [path.exists() for path in of.values()] == [True, True, False]
+        assert len(list(out.glob("*.partial"))) == 2
 
 
 @pytest.mark.long
@@ -225,6 +228,25 @@ def test_nothing_is_mixed(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None
         embed(sources, clip_encoder, tmp_path / "raw")
     raw["embed.lock"] = b""
     assert contents(tmp_path / "raw") == raw
+
+
+def test_precisions_are_not_mixed(tmp_path: Path, clip_folder: Path, clip_encoder: OpenClipEncoder) -> None:
+    sources, out = raw_set(tmp_path / "raw"), tmp_path / "shards"
+    half = OpenClipEncoder(f"local-dir:{clip_folder}", None, "bfloat16", device="cpu")
+    embed(sources, clip_encoder, out)
+    before = contents(out)
+    for repair in (False, True):
+        if repair:
+            (out / "0001.tar").unlink()
+        with pytest.raises(ValueError, match=r"other settings \(precision: float32 there, bfloat16 now\)\. Use the same"):
+            embed(sources, half, out)
+    embed(sources, clip_encoder, out)
+    assert contents(out) == before
+    settings = json.loads((out / "embed.json").read_text())
+    (out / "embed.json").write_text(json.dumps({name: value for name, value in settings.items() if name != "precision"}))
+    (out / "0001.tar").unlink()
+    embed(sources, half, out)  # the set of an older version does not name its precision
+    assert finished_shards(out).keys() == {"0000.tar", "0001.tar", "0002.tar"}
 
 
 def test_one_run_at_a_time(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:

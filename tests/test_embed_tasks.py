@@ -22,7 +22,7 @@ from tests.helpers.raw_sets import contents, raw_set, sample, write_tar
 from tests.helpers.shard_sets import make_chunk
 
 PYTHONPATH = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-SLURM = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN")
+SLURM = tuple(f"SLURM_ARRAY_TASK_{name}" for name in ("ID", "MIN", "MAX", "COUNT"))
 
 
 @given(st.integers(0, 40), st.integers(1, 12))
@@ -44,9 +44,36 @@ def test_which_share_a_command_line_names(monkeypatch: pytest.MonkeyPatch) -> No
         Share.of_options(3, 3)
     with pytest.raises(ValueError, match=r"--task-count 3 needs --task-index, from 0 to 2"):
         Share.of_options(None, 3)
-    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "11")
-    monkeypatch.setenv("SLURM_ARRAY_TASK_MIN", "10")
-    assert Share.of_options(None, 3) == Share(1, 3) and Share.of_options(0, 3) == Share(0, 3)
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
+    assert Share.of_options(None, 3) == Share(2, 3) and Share.of_options(0, 3) == Share(0, 3)
+
+
+def in_array(monkeypatch: pytest.MonkeyPatch, numbers: list[int]) -> list[Share]:
+    """The shares that the tasks of a job array of SLURM with these numbers take of 64."""
+    shares = []
+    for number in numbers:
+        for name, value in zip(SLURM, (number, min(numbers), max(numbers), len(numbers)), strict=True):
+            monkeypatch.setenv(name, str(value))
+        shares.append(Share.of_options(None, 64))
+    return shares
+
+
+def test_a_task_of_an_array_takes_its_own_share_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = [Share(index, 64) for index in range(64)]
+    for first in (0, 1, 10):
+        assert in_array(monkeypatch, list(range(first, first + 64))) == whole
+    assert in_array(monkeypatch, [0, 5, 7]) == [whole[0], whole[5], whole[7]], "only an array from 0 has a task 0"
+    with pytest.raises(ValueError, match=r"--task-index is 64; with --task-count 64 it is 0 to 63"):
+        in_array(monkeypatch, list(range(65)))
+    for part in ([5, 7], [1], [63, 64], list(range(1, 64)), list(range(1, 66)), list(range(1, 129, 2))):
+        with pytest.raises(
+            ValueError, match=rf"number {part[0]} of a job array .* begins at {part[0]} .*--task-index \$SLURM"
+        ):
+            in_array(monkeypatch, part)
+    assert Share.of_options(5, 64) == whole[5], "what the command line names comes first"
+    monkeypatch.delenv("SLURM_ARRAY_TASK_COUNT")
+    with pytest.raises(ValueError, match=r"so its share is not known"):
+        Share.of_options(None, 64)
 
 
 def words_of(folder: Path, clip_folder: Path, sources: list[str]) -> list[str]:

@@ -41,6 +41,21 @@ def test_long_names_of_one_process_do_not_collide(tmp_path: Path) -> None:
     assert partial_path(one) != partial_path(other) and partial_path(one) == partial_path(one)
 
 
+@pytest.mark.parametrize("host", ["node7", "node7.cluster.org"])
+@pytest.mark.parametrize("name", ["0000.tar", "0000.tar.json", "0000.tar.pairs.npz", "space.safetensors", "last.ckpt", "a.b"])
+def test_what_a_dead_process_of_this_machine_left_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, host: str
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: host)
+    own = partial_path(tmp_path / name)
+    assert own.name.startswith(f"{name}.node7") and is_being_written(own)
+    monkeypatch.setattr(os, "getpid", lambda: 999_999_999)
+    dead = partial_path(tmp_path / name)
+    assert dead != own and not is_being_written(dead)
+    monkeypatch.setattr(socket, "gethostname", lambda: f"other.{host}")
+    assert is_being_written(dead), "on another machine the process may live"
+
+
 def test_short_names_are_readable(tmp_path: Path) -> None:
-    name = f"0001.tar.{socket.gethostname()}-{os.getpid()}.partial"
+    name = f"0001.tar.{socket.gethostname().replace('.', '_')}-{os.getpid()}.partial"
     assert partial_path(tmp_path / "0001.tar") == tmp_path / name

@@ -124,6 +124,35 @@ def test_two_sources_of_one_name(tmp_path: Path) -> None:
         find_sources([f"{tmp_path}/0/images", f"{tmp_path}/1/images"])
 
 
+NOT_UTF_8 = "caf\udce9"
+"""A name in Latin-1, as Python reads it."""
+
+
+def test_a_source_whose_name_is_not_utf_8(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / NOT_UTF_8, range(1))
+    (folder / "0.txt").write_text("a")
+    (folder / "t.csv").write_text("image,caption\n0.png,a\n")
+    table = Table(f"{folder}/t.csv")
+    for source in (str(folder), f"{folder}/t.csv", table, Tars([f"{folder}/*.tar"]), {"class": "Table", "path": table.path}):
+        with pytest.raises(ValueError, match=r"^The name of the source '.*caf\\udce9.*' is not UTF-8\. Rename it\.$"):
+            find_sources([source])
+    (tmp_path / "caf").mkdir()
+    (write_images(tmp_path / "caf" / NOT_UTF_8, range(1)) / "0.txt").write_text("a")
+    assert [pair.reason for pair in read(f"{tmp_path}/caf")[1]] == [
+        "odd characters (its name holds half of a character, or is no UTF-8: 'caf\\udce9/0')"
+    ], "below a source they cost their own pairs alone"
+
+
+@pytest.mark.parametrize("option", ["out", "source", "encoder.model"])
+def test_a_command_whose_words_are_not_utf_8(tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str) -> None:
+    (write_images(tmp_path / "raw", range(1)) / "0.txt").write_text("a")
+    words = {"source": f"{tmp_path}/raw", "out": f"{tmp_path}/set", "encoder.model": "no-such-model"}
+    words[option] = f"{tmp_path}/{NOT_UTF_8}"
+    assert main(["embed", *(word for name, value in words.items() for word in (f"--{name}", value))]) == 2
+    assert f"The name '{tmp_path}/caf\\udce9' is not UTF-8. Rename it." in capsys.readouterr().err
+    assert not (tmp_path / "set").exists() and not (tmp_path / NOT_UTF_8).exists()
+
+
 # ---- folders
 
 
@@ -276,8 +305,8 @@ def test_captions_of_one_image_with_keys_of_their_own(tmp_path: Path) -> None:
     records[1]["id"] = "a\0"
     (tmp_path / "t.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     pairs, skipped, _ = read(Table(f"{tmp_path}/t.jsonl", key="id"))
-    assert list(pairs) == ["7", "7#1"] and [pair.key for pair in skipped] == ["101"]
-    assert skipped[0].reason.startswith("odd characters (its name holds a NUL")
+    assert list(pairs) == ["101", "7", "7#1"] and [pair.key for pair in skipped] == ["line 2"]
+    assert skipped[0].reason.startswith("odd characters (its key holds a NUL")
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])

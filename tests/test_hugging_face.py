@@ -114,6 +114,44 @@ def test_the_folder_one_stands_in(tmp_path: Path, datasets: Any, monkeypatch: py
 
 
 @pytest.mark.long
+def test_a_row_without_a_key_is_skipped(tmp_path: Path, datasets: Any) -> None:
+    keys = ["7", None, " ", "8"]
+    images = [image_bytes(number) for number in range(4)]
+    parquet.write_table(pa.table({"id": keys, "text": list("abcd"), "jpg": images}), tmp_path / "t.parquet")
+    pairs, skipped, _ = read_source(HuggingFace(f"{tmp_path}/t.parquet", key="id"))
+    assert {key: pair.caption for key, pair in pairs.items()} == {"7": "a", "8": "d"}
+    assert [(pair.key, pair.reason) for pair in skipped] == [("t/00000/000001", "no key"), ("t/00000/000002", "no key")]
+
+
+@pytest.mark.long
+def test_parquet_files_of_img2dataset(tmp_path: Path, datasets: Any) -> None:
+    columns = {
+        "url": [f"https://host/{number}.jpg" for number in range(3)],
+        "key": [f"{number:09d}" for number in range(3)],
+        "status": ["success", "failed_to_download", "success"],
+        "caption": ["a", "b", "c"],
+        "jpg": pa.array([image_bytes(0), None, image_bytes(2)], pa.binary()),
+    }
+    parquet.write_table(pa.table(columns), tmp_path / "00000.parquet")
+    (tmp_path / "00000_stats.json").write_text(json.dumps({"successes": 2}))
+    for source in (tmp_path, tmp_path / "00000.parquet"):
+        pairs, skipped, _ = read_source(HuggingFace(str(source), key="key"))
+        assert type(source_of(str(source))) is HuggingFace
+        assert {key: (pair.caption, pair.image) for key, pair in pairs.items()} == {
+            "000000000": ("a", image_bytes(0)),
+            "000000002": ("c", image_bytes(2)),
+        }
+        assert [(pair.key, pair.reason) for pair in skipped] == [("000000001", "no image")]
+    structs = [{"bytes": image_bytes(0), "path": None}]
+    parquet.write_table(pa.table({"url": ["x"], "text": ["a"], "picture": structs}), tmp_path / "other.parquet")
+    assert [pair.image for pair in read_source(f"{tmp_path}/other.parquet")[0].values()] == [image_bytes(0)]
+    two = {"url": ["x"], "text": ["a"], "jpg": [image_bytes(0)], "png": [image_bytes(1)]}
+    parquet.write_table(pa.table(two), tmp_path / "two.parquet")
+    with pytest.raises(ValueError, match=r"has the columns jpg, png: none of them has a usual name of images\. Name it with"):
+        find_sources([f"{tmp_path}/two.parquet"])
+
+
+@pytest.mark.long
 def test_facts_that_are_numbers_or_classes(tmp_path: Path, datasets: Any) -> None:
     split = datasets.ClassLabel(names=["train", "val", "test"])
     kind = datasets.ClassLabel(names=["cats", "dogs"])

@@ -66,3 +66,33 @@ def test_a_caption_that_is_no_utf_8_costs_the_pairs_of_its_image(tmp_path: Path)
     assert [(pair.key, pair.reason) for pair in skipped] == [
         ("0.png", "its caption is no text (its 'caption' is a list with no UTF-8)")
     ]
+
+
+def test_a_row_without_a_key_is_skipped(tmp_path: Path) -> None:
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    write_images(tmp_path, range(3))
+    (tmp_path / "t.csv").write_text("image,caption,id\n0.png,a,7\n0.png,b,\n1.png,c, \n2.png,d,8\n0.png,e,9\n")
+    images = ["0.png", "0.png", "1.png", "2.png", "0.png"]
+    rows = {"image": images, "caption": list("abcde"), "id": [7, None, None, 8, 9]}
+    parquet.write_table(pa.table(rows), tmp_path / "t.parquet")
+    listed = [dict(zip(rows, row, strict=True)) for row in zip(*rows.values(), strict=True)]
+    listed[1]["id"] = float("nan")
+    (tmp_path / "t.jsonl").write_text("\n".join(json.dumps(row) for row in listed))
+    for name, places in (
+        ("t.csv", ["line 3", "line 4"]),
+        ("t.parquet", ["row 1", "row 2"]),
+        ("t.jsonl", ["line 2", "line 3"]),
+    ):
+        pairs, skipped, lines = read_source(Table(f"{tmp_path}/{name}", key="id"))
+        assert {key: (pair.caption, pair.image) for key, pair in pairs.items()} == {
+            "7": ("a", image_bytes(0)),
+            "9": ("e", image_bytes(0)),
+            "8": ("d", image_bytes(2)),
+        }
+        assert [(pair.key, pair.reason) for pair in skipped] == [(place, "no key") for place in places]
+        assert lines == ["found a table: 2 images, 3 captions"]
+    rows = {"image": ["0.png", "1.png"], "caption": ["a", "b"], "id": pa.array([b"\xff", b"8"], pa.binary())}
+    parquet.write_table(pa.table(rows), tmp_path / "b.parquet")
+    pairs, skipped, _ = read_source(Table(f"{tmp_path}/b.parquet", key="id"))
+    assert list(pairs) == ["8"]
+    assert [(pair.key, pair.reason) for pair in skipped] == [("row 0", "odd characters (its key is no UTF-8)")]

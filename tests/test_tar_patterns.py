@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import _registry as REGISTRY
 
 from data_prep.__main__ import main
 from eclipse_pl.encoders.openclip import OpenClipEncoder
-from eclipse_pl.raw.tar_patterns import find_tars
+from eclipse_pl.raw.tar_patterns import find_tars, names_tars
 from tests.helpers.raw_sets import embed, sample, write_tar
 
 NAMES = [
@@ -76,6 +79,52 @@ def test_invalid_sources_are_reported_in_one_sentence(tmp_path: Path) -> None:
         ValueError, match=r"nas://disk/.*.tar is a URL that nothing here opens; known are pipe:, http:.*'pipe:aws s3"
     ):
         find_tars(["nas://disk/{0..3}.tar"])
+
+
+class Bucket(MemoryFileSystem):
+    """Google's storage, in memory."""
+
+    protocol: ClassVar[str] = "gs"  # type: ignore[misc]
+    store: ClassVar[dict[str, Any]] = {}
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return "/" + path.removeprefix(f"{cls.protocol}://").strip("/")
+
+    def unstrip_protocol(self, name: str) -> str:
+        return f"{self.protocol}://{name.removeprefix('/')}"
+
+
+class Hub(Bucket):
+    protocol = "hf"
+    store: ClassVar[dict[str, Any]] = {}
+
+
+@pytest.mark.parametrize(("kind", "folder"), [(Bucket, "gs://bucket/raw"), (Hub, "hf://datasets/me/pairs/raw")])
+def test_patterns_of_urls_are_expanded_where_files_can_be_listed(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Bucket], folder: str
+) -> None:
+    monkeypatch.setitem(REGISTRY, str(kind.protocol), kind)
+    for name in ("0000.tar", "0001.tar", "0001.json", "10.tar"):
+        kind(skip_instance_cache=True).pipe_file(f"{folder}/{name}", b"")
+    for pattern, names in {
+        "*.tar": ["0000.tar", "0001.tar", "10.tar"],
+        "000?.tar": ["0000.tar", "0001.tar"],
+        "{0000,1*}.tar": ["0000.tar", "10.tar"],
+        "7.tar": ["7.tar"],
+    }.items():
+        assert find_tars([f"{folder}/{pattern}"]) == {name: f"{folder}/{name}" for name in names}
+        assert names_tars(f"{folder}/{pattern}")
+    with pytest.raises(ValueError, match=r"^There is no source .*/raw/b\*\.tar\.$"):
+        find_tars([f"{folder}/b*.tar"])
+
+
+def test_patterns_of_urls_whose_files_cannot_be_listed() -> None:
+    for scheme in ("http", "https", "scp"):
+        with pytest.raises(ValueError, match=rf"^The source {scheme}://host/\*\.tar has a `\*`.*: '{scheme}://host/{{0000..0009}}"):
+            find_tars([f"{scheme}://host/*.tar?token=secret"])
+    for url in ("https://host/0.tar?name=*", "pipe:cat raw/*/0.tar"):
+        assert find_tars([url]) == {"0.tar": url}
 
 
 def test_out_that_is_no_folder(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None:

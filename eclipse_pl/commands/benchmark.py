@@ -82,7 +82,7 @@ def benchmark(
         gpus: GPUs of a task on Ray (default: 0).
         only: Generate images, or score images that are all there, as one of task_count tasks. The command without this option
             then writes the scorecard.
-        task_index: Number of this task, from 0; in a job array of SLURM by default SLURM_ARRAY_TASK_ID.
+        task_index: Number of this task, from 0; by default its place in a job array of SLURM of all tasks.
         task_count: Number of tasks.
         ranks: This process among its processes.
     """

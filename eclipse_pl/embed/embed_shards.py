@@ -81,7 +81,7 @@ def embed_shards(
     with only_run(target.work, share):
         space = encoder.space(torch.zeros(encoder.dim), torch.ones(encoder.dim))
         settings = {"schema": SCHEMA, "space": space.identity, "states": states, "chunk": chunk, "val": val, "test": test}
-        settings |= asdict(reader)
+        settings |= asdict(reader) | encoder.settings
         with in_turn(target.work, share):
             target.begin(settings, named)
         entries = target.finished(mine)

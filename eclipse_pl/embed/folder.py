@@ -30,7 +30,9 @@ LOCK_NAME = "embed.lock"
 TASK_LOCKS = "embed.*-of-*.lock"
 """Locks of tasks. They may stay when the tasks have ended."""
 SETTINGS_NAME = "embed.json"
-"""Settings that all shards of a set share: space, form of the captions, chunk and the fractions of the splits."""
+"""Settings that all shards of a set share: space, precision, form of the captions, chunk, the fractions of the splits, ..."""
+LATER_SETTINGS = ("precision",)
+"""Settings that older sets do not name. A run with any value of them resumes such a set."""
 WHOLE = Share()
 """All shards."""
 
@@ -95,7 +97,8 @@ def require_same_settings(
         raise ValueError(
             f"{SETTINGS_NAME} in {place} is damaged ({error}), so the settings of its shards are lost. Choose another folder."
         ) from error
-    if differing := [name for name in settings if before.get(name) != settings[name]]:
+    compared = [name for name in settings if name in before or name not in LATER_SETTINGS]
+    if differing := [name for name in compared if before.get(name) != settings[name]]:
         changes = "; ".join(f"{name}: {before.get(name)} there, {settings[name]} now" for name in differing)
         if is_empty:
             raise ValueError(

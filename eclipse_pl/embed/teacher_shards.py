@@ -93,6 +93,7 @@ def teacher_shards(
         "schema": SCHEMA,
         "space": space.identity,
         **made,
+        **teacher.encoder.settings,
         "captions": digest_of(kept),
         "samples": teacher.samples,
         "seed": teacher.seed,

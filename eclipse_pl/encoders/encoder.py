@@ -54,8 +54,15 @@ class Encoder(ABC):
     """Maximum number of tokens of a caption, start and end included."""
     image_size: int
     """Side of the square that the image tower reads, in pixels."""
+    precision: torch.dtype = torch.float32
+    """Precision of the matrix products."""
     image_transform: Callable[[Image.Image], Float[Tensor, "3 height width"]]
     """From a decoded image to the image tower's input. It can be pickled, because it runs in loader workers."""
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What changes the numbers of embeddings, beside model and weights. All shards of a set share it."""
+        return {"precision": str(self.precision).removeprefix("torch.")}
 
     @abstractmethod
     def encode_images(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:

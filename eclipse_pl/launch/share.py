@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 Name = TypeVar("Name")
+_SLURM = "SLURM_ARRAY_TASK_"
 
 
 @dataclass(frozen=True)
@@ -24,19 +25,14 @@ class Share:
         """The share that a command line names. Without an index it is that of SLURM's job array.
 
         Raises:
-            ValueError: One option lacks the other, or the index is too large.
+            ValueError: One option lacks the other, the index is too large, or the job array is not that of all tasks.
         """
         if task_count is None:
             if task_index is not None:
                 raise ValueError(f"--task-index {task_index} needs --task-count, the number of all tasks.")
             return cls()
         if task_index is None:
-            if "SLURM_ARRAY_TASK_ID" not in os.environ:
-                raise ValueError(
-                    f"--task-count {task_count} needs --task-index, from 0 to {task_count - 1}; in a job array of SLURM "
-                    "SLURM_ARRAY_TASK_ID takes its place."
-                )
-            task_index = int(os.environ["SLURM_ARRAY_TASK_ID"]) - int(os.environ.get("SLURM_ARRAY_TASK_MIN", "0"))
+            task_index = _index_in_array(task_count)
         if not 0 <= task_index < task_count:
             raise ValueError(f"--task-index is {task_index}; with --task-count {task_count} it is 0 to {task_count - 1}.")
         return cls(task_index, task_count)
@@ -59,3 +55,30 @@ class Share:
 
     def __str__(self) -> str:
         return f"{self.index}-of-{self.count}"
+
+
+def _index_in_array(task_count: int) -> int:
+    """The index of this task in SLURM's job array of all tasks, which begins at any number, or in a part of one from 0.
+
+    Raises:
+        ValueError: There is no array, or it may be a part of one that began at another number: tasks 5 and 7 alone have other
+            indices in an array 0-63 than in 1-64.
+    """
+    array = {
+        name: int(os.environ[variable]) for name in ("ID", "MIN", "MAX", "COUNT") if (variable := _SLURM + name) in os.environ
+    }
+    if "ID" not in array:
+        raise ValueError(
+            f"--task-count {task_count} needs --task-index, from 0 to {task_count - 1}; in a job array of SLURM "
+            "SLURM_ARRAY_TASK_ID takes its place."
+        )
+    number, first = array["ID"], array.get("MIN", 0)
+    is_whole = array.get("COUNT") == task_count and array.get("MAX") == first + task_count - 1
+    if first and not is_whole:
+        raise ValueError(
+            f"This task is number {number} of a job array of SLURM that begins at {first} and is not one of {task_count} "
+            f"numbers in a row (--task-count {task_count}), so its share is not known. Name it: --task-index "
+            "$SLURM_ARRAY_TASK_ID where the first array began at 0, and --task-index $((SLURM_ARRAY_TASK_ID - 1)) where it "
+            "began at 1."
+        )
+    return number - first

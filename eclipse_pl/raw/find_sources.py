@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eclipse_pl.files import require_utf8
 from eclipse_pl.formats.file_kind import kind_of
 from eclipse_pl.formats.parquet import parquet
 from eclipse_pl.formats.text_table import DELIMITERS, JSON_LINES
 from eclipse_pl.raw.coco import Coco
-from eclipse_pl.raw.hugging_face import HuggingFace
+from eclipse_pl.raw.hugging_face import HuggingFace, columns_with_images
 from eclipse_pl.raw.image_folder import ImageFolder
 from eclipse_pl.raw.names import IMAGES, is_expected, known_name
 from eclipse_pl.raw.source import Part, Source
@@ -24,8 +25,6 @@ KINDS: dict[str, type[Source]] = {kind.__name__: kind for kind in (Tars, ImageFo
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Tables that the hub's image folders hold."""
 _TABLES = (*DELIMITERS, *JSON_LINES)
-_BYTES = ("image", "img", *IMAGES)
-"""Names of columns that hold encoded images; img2dataset names them by their format."""
 
 Given = str | Mapping[str, Any] | Source
 """A path, URL or pattern; or a Source; or its class and options from a manifest."""
@@ -47,11 +46,13 @@ def find_sources(given: Sequence[Given]) -> FoundSources:
     """Find the parts of all sources.
 
     Raises:
-        ValueError: A source is missing or of no known kind, or two parts have the same name.
+        ValueError: A source is missing or of no known kind, its name is not UTF-8, or two parts have the same name.
     """
     if not given:
         raise ValueError("No source was given. `source` takes tars such as 'raw/*.tar', a folder, a table or COCO's JSON.")
     sources = [source if isinstance(source, Source | str) else _from_manifest(source) for source in given]
+    for text in _texts([source if isinstance(source, str) else source.to_json() for source in sources]):
+        require_utf8(text, "The name of the source")  # the manifest keeps it
     strings = [source for source in sources if isinstance(source, str)]
     tars = [one for one in strings if names_tars(one)]
     kinds = [source if isinstance(source, Source) else source_of(source) for source in sources if source not in tars]
@@ -68,6 +69,15 @@ def find_sources(given: Sequence[Given]) -> FoundSources:
         parts |= listing.parts
         lines.append(f"found {listing.found}")
     return FoundSources(parts, lines, [one if isinstance(one, str) else one.to_json() for one in sources])
+
+
+def _texts(given: Any) -> Iterator[str]:
+    """All strings in sources and their options."""
+    if isinstance(given, str):
+        yield given
+    elif isinstance(given, Mapping | list | tuple):
+        for one in given.values() if isinstance(given, Mapping) else given:
+            yield from _texts(one)
 
 
 def source_of(path: str) -> Source:
@@ -130,16 +140,9 @@ def _holds_images(path: Path) -> bool:
     """
     parquet(str(path))
 
-    import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
-    return any(
-        # the package datasets writes an image as {bytes, path}; others write bytes alone
-        field.type.get_field_index("bytes") >= 0
-        if pa.types.is_struct(field.type)
-        else field.name.lower() in _BYTES and (pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type))
-        for field in ParquetFile(path).schema_arrow
-    )
+    return bool(columns_with_images(ParquetFile(path).schema_arrow))
 
 
 def _from_manifest(saved: Mapping[str, Any]) -> Source:

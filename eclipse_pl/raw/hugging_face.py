@@ -12,13 +12,16 @@ from typing import Any
 
 from eclipse_pl.data.manifest import SkippedPair
 from eclipse_pl.formats.parquet import first_line
-from eclipse_pl.raw.listed import FolderFiles, Sample, SampleReading
+from eclipse_pl.raw.listed import FolderFiles, NamelessRow, Sample, SampleReading
+from eclipse_pl.raw.names import IMAGES
 from eclipse_pl.raw.pairs import RawPair, pairs_of
 from eclipse_pl.raw.reasons import MISSING, NO_IMAGE, NOT_READ, skipped
 from eclipse_pl.raw.source import BrokenSourceError, Listing, Part, Source, shard_stem
 from eclipse_pl.raw.table import CAPTION_COLUMNS, FACTS, IMAGE_COLUMNS, chosen
-from eclipse_pl.raw.texts import NEGATIVE
+from eclipse_pl.raw.texts import NEGATIVE, NoPairError, key_of
 
+BYTES = ("image", "img", *IMAGES)
+"""Names of columns that hold encoded images; img2dataset names them by their format."""
 SPLITS_OF_DATASETS = {"train": "train", "validation": "val", "val": "val", "valid": "val", "dev": "val", "test": "test"}
 
 
@@ -35,9 +38,10 @@ class HuggingFace(Source):
         config: Name of the configuration, for data sets that have several.
         split: The only split to read; by default all.
         revision: Branch, tag or commit of the hub.
-        image: The column of images; by default the one of that type, or one with a usual name.
+        image: The column of images; by default the one of that type, or of bytes, or one with a usual name.
         caption: The column of captions, strings or lists of strings; by default one with a usual name.
-        key: The column of names for the pairs; by default the split, the number of the file and the row.
+        key: The column of names for the pairs; by default the split, the number of the file and the row. A row
+            without a key is skipped.
         shard_images: Images of a shard, for a folder that ``save_to_disk`` wrote. Its rows are not cut into files.
     """
 
@@ -166,7 +170,12 @@ class HuggingFacePart(Part):
                 about = {fact: cells[fact] for fact in FACTS if cells.get(fact) not in (None, "")}
                 about |= {"caption": cells.get(caption), NEGATIVE: cells.get(NEGATIVE)}
                 about = {**({"split": self.split} if self.split else {}), **about}
-                name = f"{self.split_name}/{self.number:05d}/{row:06d}" if key is None else str(cells.get(key))
+                place = f"{self.split_name}/{self.number:05d}/{row:06d}"
+                try:
+                    name = place if key is None else key_of(cells.get(key))
+                except NoPairError as error:
+                    yield NamelessRow(place, error)
+                    continue
                 yield HuggingFaceRow(name, cells.get(image), about)
         except Exception as error:  # damaged files and lost connections come in many classes
             raise BrokenSourceError(first_line(error)) from error
@@ -199,11 +208,32 @@ class HuggingFaceRow(Sample):
 
 
 def image_column(data: Any, columns: list[str], place: str) -> str:
-    """The only column of images, or the only one with a usual name."""
-    from datasets import Image
+    """The only column of images, or of their bytes, or the only one with a usual name.
 
-    images = [name for name, kind in (data.features or {}).items() if isinstance(kind, Image)]
+    Bytes come before names: img2dataset's Parquet files have the image in ``jpg``, and its old place in ``url``.
+    """
+    from datasets import Features, Image
+
+    features = Features(data.features or {})
+    images = [name for name, kind in features.items() if isinstance(kind, Image)]
+    images = images or columns_with_images(features.arrow_schema)
     return images[0] if len(images) == 1 else chosen(images or columns, None, IMAGE_COLUMNS, "image", place)
+
+
+def columns_with_images(schema: Any) -> list[str]:
+    """The columns of an Arrow schema that hold the images themselves."""
+    import pyarrow as pa
+
+    return [
+        field.name
+        for field in schema
+        # the package datasets writes an image as {bytes, path}; others write bytes alone
+        if (
+            field.type.get_field_index("bytes") >= 0
+            if pa.types.is_struct(field.type)
+            else field.name.lower() in BYTES and (pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type))
+        )
+    ]
 
 
 def class_names(data: Any) -> dict[str, dict[int, str]]:

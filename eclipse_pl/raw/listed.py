@@ -19,7 +19,7 @@ from eclipse_pl.raw.pairs import RawPair, pairs_of
 from eclipse_pl.raw.reasons import MISSING, NO_IMAGE, NOT_READ, skipped
 from eclipse_pl.raw.source import Part, Reading, shard_stem
 from eclipse_pl.raw.tar_files import MOST_BYTES
-from eclipse_pl.raw.texts import NoPairError, require_plain
+from eclipse_pl.raw.texts import NoPairError
 
 
 class Sample(ABC):
@@ -38,6 +38,20 @@ class ListedSample(Sample):
     @abstractmethod
     def stamp(self) -> str:
         """Describe the present state without reading the image."""
+
+
+@dataclass(frozen=True, eq=False)
+class NamelessRow(ListedSample):
+    """A row whose cell gives no key. It is named by its place."""
+
+    key: str
+    error: NoPairError
+
+    def stamp(self) -> str:
+        return f"{self.error.kind} {self.error.detail}"
+
+    def pairs(self) -> SkippedPair:
+        return skipped(self.key, self.error.kind, self.error.detail)
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,14 +245,9 @@ class ListedImage(ListedSample):
     def _has_keys(self) -> bool:
         return len({self.key, *self.keys}) > 1
 
-    def _renamed(self, pairs: list[RawPair]) -> list[RawPair] | SkippedPair:
+    def _renamed(self, pairs: list[RawPair]) -> list[RawPair]:
         """The pairs by the names of their captions: KEY, OTHER, OTHER#1 ..."""
         names = [key for key, caption in zip(self.keys, self.about["caption"], strict=True) if caption.strip()]
-        try:
-            for name in names:
-                require_plain(name, "name")
-        except NoPairError as error:
-            return skipped(self.key, error.kind, error.detail)
         before = defaultdict[str, Iterator[int]](count)
         numbered = [(name, next(before[name])) for name in names]
         keys = [f"{name}#{number}" if number else name for name, number in numbered]

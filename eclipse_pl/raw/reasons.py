@@ -12,6 +12,7 @@ from eclipse_pl.data.manifest import SkippedPair
 
 NO_IMAGE = "no image"
 NO_CAPTION = "no caption"
+NO_KEY = "no key"
 APART = "its files lie apart in the tar, which is not sorted by name: `tar --sort=name` packs it so"
 TWICE = "its key occurs twice in the tar, and the first sample is used"
 SAME_NAME = "another file has its name but for upper and lower case, and that one is used"

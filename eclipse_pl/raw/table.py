@@ -12,9 +12,9 @@ from eclipse_pl.formats.columns import usual_column
 from eclipse_pl.formats.file_kind import kind_of
 from eclipse_pl.formats.parquet import parquet
 from eclipse_pl.formats.text_table import DELIMITERS, JSON_LINES, described, read_csv, read_json_lines
-from eclipse_pl.raw.listed import FolderFiles, ListedImage, cut_in_parts, require_images
+from eclipse_pl.raw.listed import FolderFiles, ListedImage, ListedSample, NamelessRow, cut_in_parts, require_images
 from eclipse_pl.raw.source import Listing, Source
-from eclipse_pl.raw.texts import CAPTIONS, NEGATIVE
+from eclipse_pl.raw.texts import CAPTIONS, NEGATIVE, NoPairError, key_of
 
 IMAGE_COLUMNS = ("image", "image_path", "path", "filepath", "file_path", "file", "filename", "file_name", "img", "url")
 CAPTION_COLUMNS = (*CAPTIONS, "texts", "prompt", "title")
@@ -33,7 +33,8 @@ class Table(Source):
         image: The column of paths (or ``file:`` URLs); by default one with a usual name, such as image_path.
         caption: The column of captions: one string, or in JSON lines and Parquet a list of strings; by default one with a
             usual name, such as caption.
-        key: The column of names for the pairs; by default a pair is named by its path.
+        key: The column of names for the pairs; by default a pair is named by its path. A row
+            without a key is skipped.
         folder: Where relative paths begin; by default the folder of the table.
         shard_images: Images of a shard.
         most_missing: Largest share of images that may be missing. If more are missing, nothing is embedded.
@@ -48,19 +49,20 @@ class Table(Source):
     most_missing: float = 0.1
 
     def listing(self) -> Listing:
-        images = self._images()
+        samples = self._samples()
+        images = [sample for sample in samples if isinstance(sample, ListedImage)]
         remedy = f"Paths begin at {self._folder}; another folder is given as --source.folder FOLDER."
         require_images(images, self.path, self.most_missing, remedy)
         captions = sum(len(image.about["caption"]) for image in images)
-        parts = cut_in_parts(images, self.path, Path(self.path).stem, self.shard_images)
+        parts = cut_in_parts(samples, self.path, Path(self.path).stem, self.shard_images)
         return Listing(f"a table: {len(images):,} images, {captions:,} captions", parts)
 
     @property
     def _folder(self) -> Path:
         return Path(self.path).parent if self.folder is None else Path(self.folder)
 
-    def _images(self) -> list[ListedImage]:
-        """One sample for each image, in order of first use."""
+    def _samples(self) -> list[ListedSample]:
+        """One sample for each image, in order of first use, and one for each row without a key."""
         named = [name for name in (self.image, self.caption, self.key) if name is not None]
         rows = table_rows(self.path, named)
         columns = list(dict.fromkeys(name for _, cells in rows[:1000] for name in cells))
@@ -68,7 +70,7 @@ class Table(Source):
         caption = chosen(columns, self.caption, CAPTION_COLUMNS, "caption", self.path)
         if self.key is not None:
             chosen(columns, self.key, (), "key", self.path)
-        files, found = FolderFiles(self._folder), dict[tuple[Any, ...], ListedImage]()
+        files, images, samples = FolderFiles(self._folder), dict[tuple[Any, ...], ListedImage](), list[ListedSample]()
         negatives = any(NEGATIVE in cells for _, cells in rows)
         for place, cells in rows:
             name = _text(cells.get(image))
@@ -79,16 +81,23 @@ class Table(Source):
                     "with img2dataset, and embed its tars; a table names local files."
                 )
             facts = {fact: cell for fact in FACTS if (cell := _plain(cells.get(fact))) not in (None, "")}
-            key = name or place if self.key is None else str(_plain(cells.get(self.key)))
-            one = ListedImage(key, name, {"caption": [], **({NEGATIVE: []} if negatives else {}), **facts}, files)
-            kept = found.setdefault((name or place, *map(str, facts.items())), one)
+            try:
+                key = name or place if self.key is None else key_of(cells.get(self.key))
+            except NoPairError as error:
+                samples.append(NamelessRow(place, error))
+                continue
+            of_image = (name or place, *map(str, facts.items()))
+            if of_image not in images:
+                about = {"caption": [], **({NEGATIVE: []} if negatives else {}), **facts}
+                samples.append(images.setdefault(of_image, ListedImage(key, name, about, files)))
+            kept = images[of_image]
             captions = _listed(_text(cells.get(caption)))
             kept.about["caption"] += captions
             if self.key is not None:
                 kept.keys.extend([key] * len(captions))
             if negatives:
                 kept.about[NEGATIVE] += _negatives(cells, len(captions), f"{self.path}, {place}")
-        return list(found.values())
+        return samples
 
 
 def table_rows(path: str, named: Sequence[str] = ()) -> list[tuple[str, dict[str, Any]]]:

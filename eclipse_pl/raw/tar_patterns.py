@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from urllib.request import url2pathname
 
+from eclipse_pl.files import require_utf8
 from eclipse_pl.raw.remote_file import is_known, urls_of
 
 _TAR = r"\.(?:tar(?:\.\w+)?|tgz)"
@@ -20,19 +21,16 @@ def find_tars(patterns: Sequence[str]) -> dict[str, str]:
     """Return {name of the new shard: tar} for all tars of the patterns.
 
     Braces (``{0000..0009}``) and, for local files, ``* ? [`` and ``~`` are expanded. An existing path is not expanded. URLs
-    are webdataset's (``https:``, ``gs:``, ``hf:``, ``pipe:``), fsspec's (``s3:``, where ``*`` and ``?`` are expanded too) and
-    ``file:``.
+    are webdataset's (``https:``, ``gs:``, ``hf:``, ``pipe:``), fsspec's (``s3:``) and ``file:``. ``*`` and ``?`` are expanded
+    where fsspec lists the files of a folder: in ``s3:``, ``gs:`` and ``hf:``, and not in ``https:``.
 
     Raises:
-        ValueError: A file is missing, nothing opens a URL, or two tars have the same name.
+        ValueError: A file is missing, nothing opens or lists a URL, or two tars have the same name.
     """
     sources = [source for pattern in patterns for source in _expanded(pattern)]
     named: dict[str, str] = {}
     for source in dict.fromkeys(sources):
-        try:
-            source.encode()
-        except UnicodeEncodeError:
-            raise ValueError(f"The name of the source {source!a} is not UTF-8. Rename it.") from None
+        require_utf8(source, "The name of the source")
         tars = _tars_in(source)
         if not tars:
             raise ValueError(
@@ -52,7 +50,7 @@ def find_tars(patterns: Sequence[str]) -> dict[str, str]:
 
 def names_tars(source: str) -> bool:
     """Return whether a path, pattern or URL names tars, whatever lies there."""
-    return bool(_tars_in(source)) or source.startswith("pipe:")
+    return bool(_tars_in(source) or _tars_in(source.replace("?", "*"))) or source.startswith("pipe:")
 
 
 def tar_ending(name: str) -> str:
@@ -68,9 +66,7 @@ def _tars_in(source: str) -> list[str]:
 
 def _expanded(pattern: str) -> list[str]:
     if _is_url(pattern):
-        urls = _braces(pattern)
-        by_fsspec = pattern.partition(":")[0] not in gopen_schemes()
-        return [one for url in urls for one in (urls_of(url) if by_fsspec and not {"*", "?"}.isdisjoint(url) else [url])]
+        return [one for url in _braces(pattern) for one in _listed(url)]
     path = _local(pattern)
     if os.path.lexists(path) and not _has_stars(path):
         return [_require_file(path)]
@@ -87,6 +83,21 @@ def _expanded(pattern: str) -> list[str]:
             )
         found += [_require_file(one) for one in sorted(matches)]
     return found
+
+
+def _listed(url: str) -> list[str]:
+    """The URLs that a URL with ``*`` or ``?`` stands for, where its server lists files. Any other URL as it is."""
+    scheme = url.partition(":")[0]
+    has_lists = is_known(scheme) and scheme not in ("http", "https")
+    place = url if has_lists else url.partition("?")[0]  # a query
+    if scheme == "pipe" or {"*", "?"}.isdisjoint(place):
+        return [url]
+    if not has_lists:
+        raise ValueError(
+            f"The source {place} has a `*`, and the files behind {scheme}: cannot be listed. Name them by their numbers: "
+            f"'{place.replace('*', '{0000..0009}', 1)}'."
+        )
+    return urls_of(url)
 
 
 def _braces(pattern: str) -> list[str]:

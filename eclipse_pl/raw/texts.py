@@ -11,10 +11,11 @@ several captions it is a list with an entry for each, null or blank where a capt
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from eclipse_pl.formats.text_file import MARKS
-from eclipse_pl.raw.reasons import BAD_CAPTION, BAD_JSON, BAD_NEGATIVE_CAPTION, NO_CAPTION, ODD_TEXT
+from eclipse_pl.raw.reasons import BAD_CAPTION, BAD_JSON, BAD_NEGATIVE_CAPTION, NO_CAPTION, NO_KEY, ODD_TEXT
 
 CAPTIONS = ("caption", "captions", "text", "TEXT")
 NEGATIVE = "negative_caption"
@@ -77,6 +78,15 @@ def require_plain(text: str, name: str) -> str:
     if any("\ud800" <= letter <= "\udfff" for letter in text):
         raise NoPairError(ODD_TEXT, f"its {name} holds half of a character, or is no UTF-8: {text[:60]!a}")
     return text
+
+
+def key_of(value: Any) -> str:
+    """Return the key in a cell as text, or raise NoPairError where there is none."""
+    text = decoded(value, "key", ODD_TEXT) if isinstance(value, bytes) else value
+    missing = text is None or (isinstance(text, float) and math.isnan(text))
+    if key := "" if missing else str(text).strip():
+        return require_plain(key, "key")
+    raise NoPairError(NO_KEY)
 
 
 def decoded(content: bytes, name: str, kind: str) -> str:
