@@ -20,6 +20,7 @@ from eclipse_pl.compbench.scoring import (
     joined,
     read_scores,
     require_known,
+    require_one_of_each_part,
     require_parts,
     score_units,
     shared_categories,
@@ -74,6 +75,7 @@ class CompBench:
                     f"Two scorers of the benchmark are called {one.scorer.name}, and both score {', '.join(shared)}, so their "
                     "scores would mix. Give them categories that do not overlap."
                 )
+        require_one_of_each_part(scorers)
         self.distribution = distribution or []
         measures = [name for measure in self.distribution for name in measure.names]
         if twice := [name for name in measures if measures.count(name) > 1]:

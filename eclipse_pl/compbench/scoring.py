@@ -18,7 +18,7 @@ from eclipse_pl.files import json_bytes, write_atomically
 from eclipse_pl.prompts.prompt import Prompt, PromptSet
 from eclipse_pl.scorers.network_scorer import UNREADABLE
 from eclipse_pl.scorers.scorer import Score, Scorer, Scores
-from eclipse_pl.scorers.three_in_one import PARTS, three_in_one
+from eclipse_pl.scorers.three_in_one import PART_NAMES, PARTS, three_in_one
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Scoring:
     Args:
         scorer: The scorer.
         categories: Categories of prompts that it scores. An empty list means all.
-        part: Its part of 3-in-1, the score of T2I-CompBench's complex prompts. Null means none.
+        part: Its part of 3-in-1, the score of T2I-CompBench's complex prompts, which needs all three. Null means none.
     """
 
     scorer: Scorer
@@ -54,11 +54,31 @@ class Scoring:
             )
 
 
+def require_one_of_each_part(scorers: Sequence[Scoring]) -> None:
+    """Raise ValueError unless 3-in-1 has one scorer of each part, or none of any."""
+    named: dict[str, str] = {}
+    for scoring in scorers:
+        if scoring.part is None:
+            continue
+        name = scoring.scorer.name
+        if named.setdefault(scoring.part, name) != name:
+            raise ValueError(
+                f"{named[scoring.part]} and {name} both are part {scoring.part} of 3-in-1, which has one scorer of each part: "
+                "set the `part` of one of them to null."
+            )
+    if named and (missing := [part for part in PART_NAMES if part not in named]):
+        has = " and ".join(f"{name} (part {part})" for part, name in named.items())
+        raise ValueError(
+            f"3-in-1 needs one scorer of each part ({', '.join(PART_NAMES)}). There is {has}, and none of "
+            f"{' and '.join(missing)}: add a scorer with `part: {missing[0]}`, or set the `part` of all scorers to null."
+        )
+
+
 def parts_of(scorers: Sequence[Scoring], units: Sequence[Unit]) -> tuple[dict[str, str], list[Prompt]]:
     """Return the scorers' names by their parts of 3-in-1, and the complex prompts. Both are empty where it is not computed."""
     parts: dict[str, str] = {scoring.part: scoring.scorer.name for scoring in scorers if scoring.part}
     prompts = list({unit.prompt.id: unit.prompt for unit in units if unit.prompt.subset in PARTS}.values())
-    return (parts, prompts) if len(parts) == 3 and prompts else ({}, [])
+    return (parts, prompts) if parts and prompts else ({}, [])
 
 
 def require_parts(scorers: Sequence[Scoring], units: Sequence[Unit]) -> None:
@@ -80,7 +100,7 @@ def joined(scorers: Sequence[Scoring], units: Sequence[Unit], scores: Mapping[st
     if not parts:
         return {}
     seeds = list(dict.fromkeys(unit.seed for unit in units))
-    attribute, spatial, clip = (scores[parts[part]] for part in ("attribute", "spatial", "clip"))
+    attribute, spatial, clip = (scores[parts[part]] for part in PART_NAMES)
     name = f"3_in_1[{parts['attribute']}, {parts['spatial']}, {parts['clip']}]"
     return {name: three_in_one(prompts, seeds, attribute, spatial, clip)}
 
