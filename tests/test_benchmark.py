@@ -256,6 +256,22 @@ def test_an_unreadable_image_is_a_failed_row(tmp_path: Path, folder: Path, capfd
     assert cell["failed"] == 1 and cell["images"] == 7
 
 
+def test_a_failed_score_does_not_outlive_its_cause(tmp_path: Path) -> None:
+    whole = bench().run(Grey(), tmp_path / "whole", progress=False)
+    shutil.copytree(tmp_path / "whole", out := tmp_path / "broken")
+    broken = sorted((out / "images/shape").rglob("*.png"))[1]
+    broken.write_bytes(b"no image")
+    shutil.rmtree(out / "scores")
+    assert bench().run(Grey(), out, progress=False)["failed"] == 1
+    assert bench().run(Grey(), out, progress=False)["failed"] == 1, "nobody has mended the image"
+    scored = {path: path.stat().st_mtime_ns for path in (out / "scores").rglob("*.json")}
+    broken.unlink()
+    assert bench().run(Grey(), out, progress=False) == whole
+    again = [path for path, when in scored.items() if path.stat().st_mtime_ns != when]
+    assert len(again) == 1 < len(scored), "its block, and nothing else"
+    assert (out / "rows.jsonl").read_bytes() == (tmp_path / "whole/rows.jsonl").read_bytes()
+
+
 def test_the_encoder_is_found_once_for_all_prompts(folder: Path, scored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside a decoder of billions of weights it may neither stay nor come back for every prompt."""
     found: list[str] = []

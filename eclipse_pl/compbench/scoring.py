@@ -134,7 +134,7 @@ def score_units(units: Sequence[Unit], scoring: Scoring, folder: Path, ranks: Ra
         if not ranks.owns(number):
             continue
         path = block_path(place, scoring, number)
-        if read_block(path, scorer) is None:
+        if not is_finished(path, scorer):
             scores = score_files(scorer, block, folder)
             rows = [
                 {"id": unit.prompt.id, "seed": unit.seed, "value": none_if_nan(score.value), "evidence": score.evidence}
@@ -167,10 +167,16 @@ def score_files(scorer: Scorer, units: Sequence[Unit], folder: Path) -> list[Sco
             with Image.open(folder / unit.file) as opened:
                 images[number] = opened.convert("RGB")
         except UNREADABLE as error:
-            scores[number] = Score.failed(f"{unit.file} cannot be read ({error}).")
+            scores[number] = Score.unreadable(unit.file, error)
     scored = scorer.score(list(images.values()), [units[number].prompt for number in images])
     scores |= dict(zip(images, scored, strict=True))
     return [scores[number] for number in range(len(units))]
+
+
+def is_finished(path: Path, scorer: Scorer) -> bool:
+    """Whether a block has its scores. Where an image could not be read it has not: the image may be whole now."""
+    rows = read_block(path, scorer)
+    return rows is not None and not any(row["evidence"].get("unreadable") for row in rows)
 
 
 def read_block(path: Path, scorer: Scorer) -> list[dict[str, Any]] | None:
