@@ -301,7 +301,7 @@ def test_prompts_that_the_encoder_cuts_are_counted(folder: Path, tmp_path: Path)
 
 def test_results_are_never_mixed(tmp_path: Path) -> None:
     bench().run(Grey(), tmp_path, progress=False)
-    with pytest.raises(ValueError, match=r"holds another benchmark: its prompts differ \(prompts was .* and is now"):
+    with pytest.raises(ValueError, match=r"holds another benchmark: its prompts differ \(prompts.sha256 was .* and is now"):
         bench(prompts=WorldPrompts(3)).run(Grey(), tmp_path, progress=False)
     with pytest.raises(ValueError, match="its seed differ"):
         bench(seed=7).run(Grey(), tmp_path, progress=False)
@@ -342,6 +342,25 @@ def test_images_of_a_prior_that_was_trained_further_are_not_mixed(folder: Path, 
     torch.save(checkpoint, run / "checkpoints/last.ckpt")
     assert command(given) == 2
     assert "holds another benchmark: its text_to_image differ" in capfd.readouterr().err
+
+
+def test_images_of_a_prior_that_samples_otherwise_are_not_mixed(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its weights are the same."""
+    run = folder / "runs/tiny/otherwise"
+    shutil.copytree(folder / "runs/tiny/version_0", run)
+    given = [*words(folder, "otherwise"), f"--prior={run}"]
+    assert command(given) == 0 and command(given) == 0
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["model"]["prior"]["init_args"]["noise"] = "zero"
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    assert command(given) == 2
+    said = "its text_to_image differ (text_to_image.prior_options.noise was gaussian and is now zero)"
+    assert said in capfd.readouterr().err
+    stated = folder / "otherwise" / "benchmark.json"
+    earlier = json.loads(stated.read_text())
+    del earlier["text_to_image"]["prior_options"]
+    stated.write_text(json.dumps(earlier))
+    assert command(given) == 0, "the folder of an earlier version, which did not state them"
 
 
 def test_scores_of_one_name_are_not_mixed() -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock
-
+from eclipse_pl.compbench.claim import claim
 from eclipse_pl.compbench.distribution import Distribution, Measured
 from eclipse_pl.compbench.generation import bar, generate_units
 from eclipse_pl.compbench.ranks import Ranks
@@ -26,7 +24,6 @@ from eclipse_pl.compbench.scoring import (
     shared_categories,
 )
 from eclipse_pl.compbench.unit import Unit, units_of
-from eclipse_pl.files import json_bytes, write_atomically
 from eclipse_pl.prompts.prompt import PromptSet
 from eclipse_pl.prompts.source import PromptSource
 from eclipse_pl.scorers.scorer import Scores
@@ -230,25 +227,3 @@ def cut_prompts(text_to_image: TextToImage, prompts: PromptSet, folder: Path) ->
         with suppress(ValueError):  # it is damaged, and is written again
             return read_card(earlier).get("cut_prompts")
     return text_to_image.count_cut(prompts.prompts)
-
-
-def claim(folder: Path, protocol: dict[str, Any]) -> str | None:
-    """Reserve the folder for this benchmark, or return why that is not possible."""
-    path = folder / "benchmark.json"
-    protocol = json.loads(json_bytes(protocol))
-    if not path.is_file():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder / ".benchmark.lock"):
-                if not path.is_file():  # tasks may begin at the same moment
-                    write_atomically(path, json_bytes(protocol))
-        except OSError as error:
-            return f"Cannot write to {folder} ({error.strerror}). Choose another folder."
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if differing := [key for key in protocol if found.get(key) != protocol[key]]:
-        key = differing[0]
-        return (
-            f"{folder} holds another benchmark: its {', '.join(differing)} differ ({key} was {found.get(key)} and is now "
-            f"{protocol[key]}). Results are never mixed: choose another folder."
-        )
-    return None

@@ -66,6 +66,7 @@ class PriorAndDecoder(TextToImage):
             **self._source,
             "weights": weights_sha256(self.prior),  # training changes the prior under the same name
             "class": f"{type(self.prior).__module__}.{type(self.prior).__qualname__}",
+            "prior_options": self.prior.options,
             "space": self.prior.space.identity,
             "decoder": self.decoder.identity,
         }
