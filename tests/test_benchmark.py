@@ -363,6 +363,15 @@ def test_images_of_a_prior_that_samples_otherwise_are_not_mixed(folder: Path, ca
     assert command(given) == 0, "the folder of an earlier version, which did not state them"
 
 
+def test_images_of_an_encoder_that_rounds_otherwise_are_not_mixed(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write(folder / "encoder.yaml", "eclipse_pl.world.encoder.WorldEncoder", {"device": "cpu"})
+    given = words(folder, "rounded")
+    named = [*given, f"--encoder={folder / 'encoder.yaml'}"]
+    assert command(given) == 0 and command(named) == 0, "the space names the same one"
+    assert command([*named, "--encoder.precision=bfloat16"]) == 2
+    assert "(text_to_image.encoder_precision was float32 and is now bfloat16)" in capfd.readouterr().err
+
+
 def test_scores_of_one_name_are_not_mixed() -> None:
     with pytest.raises(ValueError, match="called mean_colour, and both score spatial"):
         bench(scorers=[Scoring(MeanColour(), ["spatial", "shape"]), Scoring(MeanColour(), ["spatial"])])

@@ -12,7 +12,7 @@ from eclipse_pl.dotted_keys import flat
 from eclipse_pl.files import json_bytes, write_atomically
 
 STATED = "benchmark.json"
-LATER = ("prior_options",)
+LATER = ("prior_options", "encoder_precision")
 """What folders of an earlier version do not state of a text-to-image model. It is compared where it is stated."""
 
 
