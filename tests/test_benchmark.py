@@ -313,6 +313,26 @@ def test_results_are_never_mixed(tmp_path: Path) -> None:
         bench(scorers=[Scoring(MeanColour("2"))]).run(Grey(), tmp_path, progress=False)
 
 
+def test_a_run_replaces_what_an_earlier_try_of_it_left(tmp_path: Path) -> None:
+    """Nobody chooses the folder of its step."""
+    brighter = Grey()
+    brighter.identity = {"text_to_image": "brighter"}
+    changed = {"decoder": brighter, "prompts": bench(prompts=WorldPrompts(1)), "seed": bench(seed=7)}
+    for name, other in {**changed, "scorer": bench(scorers=[Scoring(MeanColour("2"))])}.items():
+        protocol, model = (other, Grey()) if isinstance(other, CompBench) else (bench(), other)
+        new = protocol.run(model, tmp_path / name / "new", progress=False)
+        bench().run(Grey(), place := tmp_path / name / "place", progress=False)
+        images = {path: path.stat().st_mtime_ns for path in place.rglob("*.png")}
+        assert protocol.run(model, place, progress=False, replace=True) == new
+        files = {path.relative_to(place) for path in place.rglob("*")}
+        assert files == {path.relative_to(tmp_path / name / "new") for path in (tmp_path / name / "new").rglob("*")}
+        kept = images == {path: path.stat().st_mtime_ns for path in place.rglob("*.png")}
+        assert kept == (name == "scorer"), "another scorer scores the same images"
+    scored = {path: path.stat().st_mtime_ns for path in place.rglob("scores/*/*.json")}
+    protocol.run(model, place, progress=False, replace=True)
+    assert scored == {path: path.stat().st_mtime_ns for path in place.rglob("scores/*/*.json")}, "the same is not repeated"
+
+
 @pytest.mark.parametrize("index", [0, 1])
 def test_every_task_is_refused_in_the_folder_of_another_benchmark(tmp_path: Path, index: int) -> None:
     """Tasks do not talk to each other: none of them may rely on the first."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
+from eclipse_pl.compbench.scoring import Scoring, finished_blocks, version_of
 from eclipse_pl.dotted_keys import flat
 from eclipse_pl.files import json_bytes, write_atomically
 
@@ -35,6 +38,19 @@ def claim(folder: Path, protocol: dict[str, Any]) -> str | None:
             "choose another folder."
         )
     return None
+
+
+def make_room(folder: Path, protocol: dict[str, Any], scorers: Sequence[Scoring]) -> None:
+    """Remove another benchmark's files, and of the same benchmark the scores by other versions of the scorers."""
+    if not (folder / STATED).is_file():
+        return
+    if differing(folder, protocol):
+        shutil.rmtree(folder)
+        return
+    for scoring in scorers:
+        for path in finished_blocks(folder, scoring):
+            if version_of(path) != scoring.scorer.version:
+                path.unlink()
 
 
 def differing(folder: Path, protocol: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

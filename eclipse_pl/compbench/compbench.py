@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
-from eclipse_pl.compbench.claim import claim
+from eclipse_pl.compbench.claim import claim, make_room
 from eclipse_pl.compbench.distribution import Distribution, Measured
 from eclipse_pl.compbench.generation import bar, generate_units
 from eclipse_pl.compbench.ranks import Ranks
@@ -115,14 +115,25 @@ class CompBench:
             measure.require_enough(prompts, self.images_per_prompt)
         return prompts, units
 
-    def run(self, text_to_image: TextToImage, folder: Path, ranks: Ranks | None = None, progress: bool = True) -> Card:
+    def run(
+        self,
+        text_to_image: TextToImage,
+        folder: Path,
+        ranks: Ranks | None = None,
+        progress: bool = True,
+        replace: bool = False,
+    ) -> Card:
         """Generate, score, and write the scorecard, which every rank returns. Finished blocks are not repeated.
+
+        ``replace`` removes another benchmark's images and scores from the folder.
 
         Raises:
             ValueError: The folder holds another benchmark's images or scores, or parts do not fit.
         """
         ranks = ranks or Ranks()
         prompts, units, protocol = self._begin(text_to_image)
+        if replace and ranks.is_first:
+            make_room(folder, protocol, self.scorers)
         if refusal := ranks.broadcast(claim(folder, protocol) if ranks.is_first else None):
             raise ValueError(refusal)  # on every rank, because the others would wait
         self._generate(units, text_to_image, folder, ranks, progress)

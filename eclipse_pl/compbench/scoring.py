@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import glob
 import json
 import math
 import re
@@ -128,7 +129,7 @@ def score_units(units: Sequence[Unit], scoring: Scoring, folder: Path, ranks: Ra
         ValueError: The folder holds scores of another version of the scorer.
     """
     scorer = scoring.scorer
-    place = folder / "scores" / slug(scorer.name)
+    place = scores_of(folder, scoring)
     place.mkdir(parents=True, exist_ok=True)
     for number, block in blocks([unit for unit in units if scoring.covers(unit)], size):
         if not ranks.owns(number):
@@ -146,7 +147,7 @@ def score_units(units: Sequence[Unit], scoring: Scoring, folder: Path, ranks: Ra
 
 def read_scores(units: Sequence[Unit], scoring: Scoring, folder: Path, size: int) -> Scores:
     """Read the scores of `score_units` from all ranks."""
-    place = folder / "scores" / slug(scoring.scorer.name)
+    place = scores_of(folder, scoring)
     scores: Scores = {}
     for number, _ in blocks([unit for unit in units if scoring.covers(unit)], size):
         rows = read_block(block_path(place, scoring, number), scoring.scorer)
@@ -192,10 +193,28 @@ def read_block(path: Path, scorer: Scorer) -> list[dict[str, Any]] | None:
     return rows
 
 
+def finished_blocks(folder: Path, scoring: Scoring) -> list[Path]:
+    """Return the files of all blocks that were scored, by whatever version of the scorer."""
+    return list(scores_of(folder, scoring).glob(f"{glob.escape(categories_of(scoring))}-[0-9]*.json"))
+
+
+def version_of(path: Path) -> str:
+    """Return the version of the scorer that scored a block."""
+    version: str = json.loads(path.read_text(encoding="utf-8"))["version"]
+    return version
+
+
+def scores_of(folder: Path, scoring: Scoring) -> Path:
+    return folder / "scores" / slug(scoring.scorer.name)
+
+
 def block_path(place: Path, scoring: Scoring, number: int) -> Path:
     """Name the file of a block. A scorer can occur twice, with different categories."""
-    categories = "-".join(scoring.categories) or "all"
-    return place / f"{categories}-{number:06d}.json"
+    return place / f"{categories_of(scoring)}-{number:06d}.json"
+
+
+def categories_of(scoring: Scoring) -> str:
+    return "-".join(scoring.categories) or "all"
 
 
 def slug(name: str) -> str:
