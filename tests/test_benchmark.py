@@ -256,6 +256,22 @@ def test_an_unreadable_image_is_a_failed_row(tmp_path: Path, folder: Path, capfd
     assert cell["failed"] == 1 and cell["images"] == 7
 
 
+def test_a_failed_score_does_not_outlive_its_cause(tmp_path: Path) -> None:
+    whole = bench().run(Grey(), tmp_path / "whole", progress=False)
+    shutil.copytree(tmp_path / "whole", out := tmp_path / "broken")
+    broken = sorted((out / "images/shape").rglob("*.png"))[1]
+    broken.write_bytes(b"no image")
+    shutil.rmtree(out / "scores")
+    assert bench().run(Grey(), out, progress=False)["failed"] == 1
+    assert bench().run(Grey(), out, progress=False)["failed"] == 1, "nobody has mended the image"
+    scored = {path: path.stat().st_mtime_ns for path in (out / "scores").rglob("*.json")}
+    broken.unlink()
+    assert bench().run(Grey(), out, progress=False) == whole
+    again = [path for path, when in scored.items() if path.stat().st_mtime_ns != when]
+    assert len(again) == 1 < len(scored), "its block, and nothing else"
+    assert (out / "rows.jsonl").read_bytes() == (tmp_path / "whole/rows.jsonl").read_bytes()
+
+
 def test_the_encoder_is_found_once_for_all_prompts(folder: Path, scored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside a decoder of billions of weights it may neither stay nor come back for every prompt."""
     found: list[str] = []
@@ -285,7 +301,7 @@ def test_prompts_that_the_encoder_cuts_are_counted(folder: Path, tmp_path: Path)
 
 def test_results_are_never_mixed(tmp_path: Path) -> None:
     bench().run(Grey(), tmp_path, progress=False)
-    with pytest.raises(ValueError, match=r"holds another benchmark: its prompts differ \(prompts was .* and is now"):
+    with pytest.raises(ValueError, match=r"holds another benchmark: its prompts differ \(prompts.sha256 was .* and is now"):
         bench(prompts=WorldPrompts(3)).run(Grey(), tmp_path, progress=False)
     with pytest.raises(ValueError, match="its seed differ"):
         bench(seed=7).run(Grey(), tmp_path, progress=False)
@@ -295,6 +311,26 @@ def test_results_are_never_mixed(tmp_path: Path) -> None:
         bench().run(other, tmp_path, progress=False)
     with pytest.raises(ValueError, match="scores of another version of mean_colour: 1, and this run has 2"):
         bench(scorers=[Scoring(MeanColour("2"))]).run(Grey(), tmp_path, progress=False)
+
+
+def test_a_run_replaces_what_an_earlier_try_of_it_left(tmp_path: Path) -> None:
+    """Nobody chooses the folder of its step."""
+    brighter = Grey()
+    brighter.identity = {"text_to_image": "brighter"}
+    changed = {"decoder": brighter, "prompts": bench(prompts=WorldPrompts(1)), "seed": bench(seed=7)}
+    for name, other in {**changed, "scorer": bench(scorers=[Scoring(MeanColour("2"))])}.items():
+        protocol, model = (other, Grey()) if isinstance(other, CompBench) else (bench(), other)
+        new = protocol.run(model, tmp_path / name / "new", progress=False)
+        bench().run(Grey(), place := tmp_path / name / "place", progress=False)
+        images = {path: path.stat().st_mtime_ns for path in place.rglob("*.png")}
+        assert protocol.run(model, place, progress=False, replace=True) == new
+        files = {path.relative_to(place) for path in place.rglob("*")}
+        assert files == {path.relative_to(tmp_path / name / "new") for path in (tmp_path / name / "new").rglob("*")}
+        kept = images == {path: path.stat().st_mtime_ns for path in place.rglob("*.png")}
+        assert kept == (name == "scorer"), "another scorer scores the same images"
+    scored = {path: path.stat().st_mtime_ns for path in place.rglob("scores/*/*.json")}
+    protocol.run(model, place, progress=False, replace=True)
+    assert scored == {path: path.stat().st_mtime_ns for path in place.rglob("scores/*/*.json")}, "the same is not repeated"
 
 
 @pytest.mark.parametrize("index", [0, 1])
@@ -326,6 +362,34 @@ def test_images_of_a_prior_that_was_trained_further_are_not_mixed(folder: Path, 
     torch.save(checkpoint, run / "checkpoints/last.ckpt")
     assert command(given) == 2
     assert "holds another benchmark: its text_to_image differ" in capfd.readouterr().err
+
+
+def test_images_of_a_prior_that_samples_otherwise_are_not_mixed(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its weights are the same."""
+    run = folder / "runs/tiny/otherwise"
+    shutil.copytree(folder / "runs/tiny/version_0", run)
+    given = [*words(folder, "otherwise"), f"--prior={run}"]
+    assert command(given) == 0 and command(given) == 0
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["model"]["prior"]["init_args"]["noise"] = "zero"
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    assert command(given) == 2
+    said = "its text_to_image differ (text_to_image.prior_options.noise was gaussian and is now zero)"
+    assert said in capfd.readouterr().err
+    stated = folder / "otherwise" / "benchmark.json"
+    earlier = json.loads(stated.read_text())
+    del earlier["text_to_image"]["prior_options"]
+    stated.write_text(json.dumps(earlier))
+    assert command(given) == 0, "the folder of an earlier version, which did not state them"
+
+
+def test_images_of_an_encoder_that_rounds_otherwise_are_not_mixed(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write(folder / "encoder.yaml", "eclipse_pl.world.encoder.WorldEncoder", {"device": "cpu"})
+    given = words(folder, "rounded")
+    named = [*given, f"--encoder={folder / 'encoder.yaml'}"]
+    assert command(given) == 0 and command(named) == 0, "the space names the same one"
+    assert command([*named, "--encoder.precision=bfloat16"]) == 2
+    assert "(text_to_image.encoder_precision was float32 and is now bfloat16)" in capfd.readouterr().err
 
 
 def test_scores_of_one_name_are_not_mixed() -> None:

@@ -81,7 +81,27 @@ def test_captions_are_swapped_within_a_kind() -> None:
         assert prompt.text != image.text and prompt.category == image.category
         assert (prompt.relation is None) == (image.relation is None)
     assert prompts.sha256 == SwappedCaptions(WorldImages(3)).load().sha256
-    assert prompts.sha256 != SwappedCaptions(WorldImages(3), seed=1).load().sha256
+
+
+def test_the_seed_of_the_images_changes_the_swaps(tmp_path: Path) -> None:
+    """Of the same captions: all that a folder has, so that the seed chooses none."""
+    (tmp_path / "images").mkdir()
+    entries = [{"id": number, "file_name": f"{number}.jpg"} for number in range(8)]
+    annotations = [{"image_id": number, "caption": f"a red kettle {number}"} for number in range(8)]
+    (tmp_path / "captions.json").write_text(json.dumps({"images": entries, "annotations": annotations}))
+    for entry in entries:
+        Image.new("RGB", (8, 8)).save(tmp_path / "images" / str(entry["file_name"]))
+
+    def swaps(seed: int) -> dict[str, str]:
+        given = str(tmp_path / "captions.json"), str(tmp_path / "images")
+        true_images = CocoImages(*given, count=None, seed=seed, parser=RuleParser())
+        prompts, _ = Calibration(CompBench(WorldPrompts(), [Scoring(MeanColour())]), true_images).units()
+        return {prompt.id: prompt.text for prompt in prompts}
+
+    first, second = swaps(0), swaps(1)
+    own = {name for name in first if not name.endswith(SWAPPED)}
+    assert first == swaps(0) and len(own) == 8 and {first[name] for name in own} == {second[name] for name in own}
+    assert first != second
 
 
 def row(name: str, value: float | None) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from eclipse_pl.scorers.detector import DetectorScorer
 from eclipse_pl.scorers.detectors import GroundingDino
 from eclipse_pl.scorers.scorer import Score
 from eclipse_pl.scorers.three_in_one import PARTS
+from eclipse_pl.world.prompt_source import WorldPrompts
 from tests.helpers.compbench_folder import write_compbench
 from tests.helpers.real_data import RealData
 from tests.helpers.rule_parser import RuleParser
@@ -146,6 +147,24 @@ def test_parts_that_leave_out_complex_prompts_are_refused(
         CompBench(prompts, scorers).run(Grey(), tmp_path / "out", progress=False)
     assert not (tmp_path / "out").exists()
     CompBench(prompts, [*scorers, Scoring(Even(part, 0.5, part != "spatial"), ["complex"])]).require_ready()
+
+
+@pytest.mark.parametrize(
+    ("parts", "match"),
+    [
+        ({"a": "attribute", "b": "spatial"}, r"There is a \(part attribute\) and b \(part spatial\), and none of clip: add"),
+        ({"a": "clip"}, r"There is a \(part clip\), and none of attribute and spatial: add a scorer with `part: attribute`"),
+        ({"a": "attribute", "b": "attribute", "c": "spatial", "d": "clip"}, "a and b both are part attribute of 3-in-1"),
+    ],
+)
+def test_parts_that_make_no_three_in_one_are_refused(parts: dict[str, Any], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        CompBench(WorldPrompts(1), [Scoring(Even(name, 0.5), [], part) for name, part in parts.items()])
+
+
+def test_one_scorer_may_be_a_part_in_several_categories() -> None:
+    parts = {"color": "attribute", "complex": "attribute", "spatial": "spatial", "action": "clip"}
+    CompBench(WorldPrompts(1), [Scoring(Even(part, 0.5), [category], part) for category, part in parts.items()])
 
 
 def test_a_scorer_that_could_score_nothing_is_refused(tmp_path: Path) -> None:

@@ -35,12 +35,11 @@ class SwappedCaptions(PromptSource):
     phrases: a scorer's rules then apply to both or to neither. A caption without another of its kind is left out.
 
     Args:
-        true_images: The images and their captions.
-        seed: Seed of the swaps.
+        true_images: The images and their captions, with the seed of the swaps.
     """
 
-    def __init__(self, true_images: TrueImages, seed: int = 0) -> None:
-        self.true_images, self.seed = true_images, seed
+    def __init__(self, true_images: TrueImages) -> None:
+        self.true_images = true_images
 
     def load(self) -> PromptSet:
         found = self.true_images.captions()
@@ -51,7 +50,7 @@ class SwappedCaptions(PromptSource):
         true: list[Prompt] = []
         swapped: list[Prompt] = []
         for of_kind in kinds.values():
-            drawn = sorted(of_kind, key=lambda prompt: sha256(f"{self.seed} {prompt.id}".encode()).hexdigest())
+            drawn = sorted(of_kind, key=lambda prompt: sha256(f"{self.true_images.seed} {prompt.id}".encode()).hexdigest())
             if len(drawn) < 2:
                 continue
             for prompt, other in zip(drawn, [*drawn[1:], drawn[0]], strict=True):
@@ -76,11 +75,10 @@ class Calibration(CompBench):
 
     Args:
         protocol: The scorers, and the number of images that they score together.
-        true_images: The images and their captions.
-        seed: Seed of the swaps.
+        true_images: The images and their captions, with the seed of the swaps.
     """
 
-    def __init__(self, protocol: CompBench, true_images: TrueImages, seed: int = 0) -> None:
+    def __init__(self, protocol: CompBench, true_images: TrueImages) -> None:
         by_name: dict[str, Scoring] = {}
         for scoring in protocol.scorers:
             by_name.setdefault(scoring.scorer.name, Applicable(scoring.scorer))
@@ -91,7 +89,7 @@ class Calibration(CompBench):
                 f"{', '.join(self.idle)} compare with reference images, and a calibration has captions alone. Name a scorer "
                 "that reads them."
             )
-        super().__init__(SwappedCaptions(true_images, seed), scorers, 1, protocol.seed, protocol.block)
+        super().__init__(SwappedCaptions(true_images), scorers, 1, protocol.seed, protocol.block)
 
     def units(self) -> tuple[PromptSet, list[Unit]]:
         """List every image twice, once with each caption, and leave out the scorers whose rules apply to no caption.

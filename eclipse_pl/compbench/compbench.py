@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock
-
+from eclipse_pl.compbench.claim import claim, make_room
 from eclipse_pl.compbench.distribution import Distribution, Measured
 from eclipse_pl.compbench.generation import bar, generate_units
 from eclipse_pl.compbench.ranks import Ranks
@@ -20,12 +18,12 @@ from eclipse_pl.compbench.scoring import (
     joined,
     read_scores,
     require_known,
+    require_one_of_each_part,
     require_parts,
     score_units,
     shared_categories,
 )
 from eclipse_pl.compbench.unit import Unit, units_of
-from eclipse_pl.files import json_bytes, write_atomically
 from eclipse_pl.prompts.prompt import PromptSet
 from eclipse_pl.prompts.source import PromptSource
 from eclipse_pl.scorers.scorer import Scores
@@ -74,6 +72,7 @@ class CompBench:
                     f"Two scorers of the benchmark are called {one.scorer.name}, and both score {', '.join(shared)}, so their "
                     "scores would mix. Give them categories that do not overlap."
                 )
+        require_one_of_each_part(scorers)
         self.distribution = distribution or []
         measures = [name for measure in self.distribution for name in measure.names]
         if twice := [name for name in measures if measures.count(name) > 1]:
@@ -116,14 +115,25 @@ class CompBench:
             measure.require_enough(prompts, self.images_per_prompt)
         return prompts, units
 
-    def run(self, text_to_image: TextToImage, folder: Path, ranks: Ranks | None = None, progress: bool = True) -> Card:
+    def run(
+        self,
+        text_to_image: TextToImage,
+        folder: Path,
+        ranks: Ranks | None = None,
+        progress: bool = True,
+        replace: bool = False,
+    ) -> Card:
         """Generate, score, and write the scorecard, which every rank returns. Finished blocks are not repeated.
+
+        ``replace`` removes another benchmark's images and scores from the folder.
 
         Raises:
             ValueError: The folder holds another benchmark's images or scores, or parts do not fit.
         """
         ranks = ranks or Ranks()
         prompts, units, protocol = self._begin(text_to_image)
+        if replace and ranks.is_first:
+            make_room(folder, protocol, self.scorers)
         if refusal := ranks.broadcast(claim(folder, protocol) if ranks.is_first else None):
             raise ValueError(refusal)  # on every rank, because the others would wait
         self._generate(units, text_to_image, folder, ranks, progress)
@@ -228,25 +238,3 @@ def cut_prompts(text_to_image: TextToImage, prompts: PromptSet, folder: Path) ->
         with suppress(ValueError):  # it is damaged, and is written again
             return read_card(earlier).get("cut_prompts")
     return text_to_image.count_cut(prompts.prompts)
-
-
-def claim(folder: Path, protocol: dict[str, Any]) -> str | None:
-    """Reserve the folder for this benchmark, or return why that is not possible."""
-    path = folder / "benchmark.json"
-    protocol = json.loads(json_bytes(protocol))
-    if not path.is_file():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder / ".benchmark.lock"):
-                if not path.is_file():  # tasks may begin at the same moment
-                    write_atomically(path, json_bytes(protocol))
-        except OSError as error:
-            return f"Cannot write to {folder} ({error.strerror}). Choose another folder."
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if differing := [key for key in protocol if found.get(key) != protocol[key]]:
-        key = differing[0]
-        return (
-            f"{folder} holds another benchmark: its {', '.join(differing)} differ ({key} was {found.get(key)} and is now "
-            f"{protocol[key]}). Results are never mixed: choose another folder."
-        )
-    return None

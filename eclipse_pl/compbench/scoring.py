@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import glob
 import json
 import math
 import re
@@ -18,7 +19,7 @@ from eclipse_pl.files import json_bytes, write_atomically
 from eclipse_pl.prompts.prompt import Prompt, PromptSet
 from eclipse_pl.scorers.network_scorer import UNREADABLE
 from eclipse_pl.scorers.scorer import Score, Scorer, Scores
-from eclipse_pl.scorers.three_in_one import PARTS, three_in_one
+from eclipse_pl.scorers.three_in_one import PART_NAMES, PARTS, three_in_one
 
 
 @dataclass
@@ -28,7 +29,7 @@ class Scoring:
     Args:
         scorer: The scorer.
         categories: Categories of prompts that it scores. An empty list means all.
-        part: Its part of 3-in-1, the score of T2I-CompBench's complex prompts. Null means none.
+        part: Its part of 3-in-1, the score of T2I-CompBench's complex prompts, which needs all three. Null means none.
     """
 
     scorer: Scorer
@@ -54,11 +55,31 @@ class Scoring:
             )
 
 
+def require_one_of_each_part(scorers: Sequence[Scoring]) -> None:
+    """Raise ValueError unless 3-in-1 has one scorer of each part, or none of any."""
+    named: dict[str, str] = {}
+    for scoring in scorers:
+        if scoring.part is None:
+            continue
+        name = scoring.scorer.name
+        if named.setdefault(scoring.part, name) != name:
+            raise ValueError(
+                f"{named[scoring.part]} and {name} both are part {scoring.part} of 3-in-1, which has one scorer of each part: "
+                "set the `part` of one of them to null."
+            )
+    if named and (missing := [part for part in PART_NAMES if part not in named]):
+        has = " and ".join(f"{name} (part {part})" for part, name in named.items())
+        raise ValueError(
+            f"3-in-1 needs one scorer of each part ({', '.join(PART_NAMES)}). There is {has}, and none of "
+            f"{' and '.join(missing)}: add a scorer with `part: {missing[0]}`, or set the `part` of all scorers to null."
+        )
+
+
 def parts_of(scorers: Sequence[Scoring], units: Sequence[Unit]) -> tuple[dict[str, str], list[Prompt]]:
     """Return the scorers' names by their parts of 3-in-1, and the complex prompts. Both are empty where it is not computed."""
     parts: dict[str, str] = {scoring.part: scoring.scorer.name for scoring in scorers if scoring.part}
     prompts = list({unit.prompt.id: unit.prompt for unit in units if unit.prompt.subset in PARTS}.values())
-    return (parts, prompts) if len(parts) == 3 and prompts else ({}, [])
+    return (parts, prompts) if parts and prompts else ({}, [])
 
 
 def require_parts(scorers: Sequence[Scoring], units: Sequence[Unit]) -> None:
@@ -80,7 +101,7 @@ def joined(scorers: Sequence[Scoring], units: Sequence[Unit], scores: Mapping[st
     if not parts:
         return {}
     seeds = list(dict.fromkeys(unit.seed for unit in units))
-    attribute, spatial, clip = (scores[parts[part]] for part in ("attribute", "spatial", "clip"))
+    attribute, spatial, clip = (scores[parts[part]] for part in PART_NAMES)
     name = f"3_in_1[{parts['attribute']}, {parts['spatial']}, {parts['clip']}]"
     return {name: three_in_one(prompts, seeds, attribute, spatial, clip)}
 
@@ -108,13 +129,13 @@ def score_units(units: Sequence[Unit], scoring: Scoring, folder: Path, ranks: Ra
         ValueError: The folder holds scores of another version of the scorer.
     """
     scorer = scoring.scorer
-    place = folder / "scores" / slug(scorer.name)
+    place = scores_of(folder, scoring)
     place.mkdir(parents=True, exist_ok=True)
     for number, block in blocks([unit for unit in units if scoring.covers(unit)], size):
         if not ranks.owns(number):
             continue
         path = block_path(place, scoring, number)
-        if read_block(path, scorer) is None:
+        if not is_finished(path, scorer):
             scores = score_files(scorer, block, folder)
             rows = [
                 {"id": unit.prompt.id, "seed": unit.seed, "value": none_if_nan(score.value), "evidence": score.evidence}
@@ -126,7 +147,7 @@ def score_units(units: Sequence[Unit], scoring: Scoring, folder: Path, ranks: Ra
 
 def read_scores(units: Sequence[Unit], scoring: Scoring, folder: Path, size: int) -> Scores:
     """Read the scores of `score_units` from all ranks."""
-    place = folder / "scores" / slug(scoring.scorer.name)
+    place = scores_of(folder, scoring)
     scores: Scores = {}
     for number, _ in blocks([unit for unit in units if scoring.covers(unit)], size):
         rows = read_block(block_path(place, scoring, number), scoring.scorer)
@@ -147,10 +168,16 @@ def score_files(scorer: Scorer, units: Sequence[Unit], folder: Path) -> list[Sco
             with Image.open(folder / unit.file) as opened:
                 images[number] = opened.convert("RGB")
         except UNREADABLE as error:
-            scores[number] = Score.failed(f"{unit.file} cannot be read ({error}).")
+            scores[number] = Score.unreadable(unit.file, error)
     scored = scorer.score(list(images.values()), [units[number].prompt for number in images])
     scores |= dict(zip(images, scored, strict=True))
     return [scores[number] for number in range(len(units))]
+
+
+def is_finished(path: Path, scorer: Scorer) -> bool:
+    """Whether a block has its scores. Where an image could not be read it has not: the image may be whole now."""
+    rows = read_block(path, scorer)
+    return rows is not None and not any(row["evidence"].get("unreadable") for row in rows)
 
 
 def read_block(path: Path, scorer: Scorer) -> list[dict[str, Any]] | None:
@@ -166,10 +193,28 @@ def read_block(path: Path, scorer: Scorer) -> list[dict[str, Any]] | None:
     return rows
 
 
+def finished_blocks(folder: Path, scoring: Scoring) -> list[Path]:
+    """Return the files of all blocks that were scored, by whatever version of the scorer."""
+    return list(scores_of(folder, scoring).glob(f"{glob.escape(categories_of(scoring))}-[0-9]*.json"))
+
+
+def version_of(path: Path) -> str:
+    """Return the version of the scorer that scored a block."""
+    version: str = json.loads(path.read_text(encoding="utf-8"))["version"]
+    return version
+
+
+def scores_of(folder: Path, scoring: Scoring) -> Path:
+    return folder / "scores" / slug(scoring.scorer.name)
+
+
 def block_path(place: Path, scoring: Scoring, number: int) -> Path:
     """Name the file of a block. A scorer can occur twice, with different categories."""
-    categories = "-".join(scoring.categories) or "all"
-    return place / f"{categories}-{number:06d}.json"
+    return place / f"{categories_of(scoring)}-{number:06d}.json"
+
+
+def categories_of(scoring: Scoring) -> str:
+    return "-".join(scoring.categories) or "all"
 
 
 def slug(name: str) -> str:

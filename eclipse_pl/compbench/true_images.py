@@ -33,6 +33,9 @@ RELATIONS = tuple(name for name in RELATIONS_2D if name != "on top of")
 class TrueImages(TextToImage):
     """Gives for each caption the image that it was written for, and for a swapped caption the image that it was given to."""
 
+    seed: int = 0
+    """Seed of the swaps."""
+
     @abstractmethod
     def captions(self) -> PromptSet:
         """Return one caption of each image, with what scorers read in it."""

@@ -45,7 +45,9 @@ class Encoder(ABC):
     name: str
     """Short name of the space: ``ViT-L-14/openai``, ``world``."""
     tag: str
-    """``ClipSpace.encoder``: model and weights. Equal tags mean equal embeddings."""
+    """``ClipSpace.encoder``: model and weights. Equal tags mean equal embeddings, but for the rounding of ``precision``."""
+    precision: torch.dtype = torch.float32
+    """Of the matrix products."""
     dim: int
     """Width E of both embeddings."""
     text_width: int

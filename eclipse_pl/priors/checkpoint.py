@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from eclipse_pl.embedding import ClipSpace
-from eclipse_pl.priors.prior import Prior, TrainingData
+from eclipse_pl.priors.prior import Prior, TrainingData, without_weights
 from eclipse_pl.priors.saved import SavedPrior, require_numbers, require_same_weights
 
 
@@ -61,7 +61,7 @@ class SavedRun(SavedPrior):
         if not isinstance(part, dict) or not isinstance(part.get("init_args") or {}, dict) or "class_path" not in part:
             raise ValueError(f"{self.stated_in} names no prior (model.prior.class_path).")
         arguments = part.get("init_args") or {}
-        return {**part, "init_args": _without_weights(arguments)}
+        return {**part, "init_args": without_weights(arguments)}
 
     @property
     def data_folder(self) -> str:
@@ -90,13 +90,6 @@ def _without_collected(part: Any) -> Any:
         return part
     named = {name: value for name, value in arguments.items() if name != "options"}
     return {**part, "init_args": named} if options.keys() <= named.keys() else part
-
-
-def _without_weights(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Without what a run began with, in a prior within another too: its own weights are loaded, and the others may be gone."""
-    found = {**arguments, "weights": None} if "weights" in arguments else arguments
-    inner = arguments.get("prior_args")
-    return {**found, "prior_args": _without_weights(inner)} if isinstance(inner, dict) else found
 
 
 def read_config(path: Path) -> dict[str, Any]:

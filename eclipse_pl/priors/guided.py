@@ -78,7 +78,7 @@ class GuidedPrior(Prior):
     @property
     @abstractmethod
     def sampling(self) -> dict[str, int | float | str]:
-        """The options of the sampler, by the names of the constructor's arguments."""
+        """The options that `sample_with` sets."""
 
     @abstractmethod
     def set_steps(self, steps: int) -> None:

@@ -61,6 +61,19 @@ class Prior(nn.Module, ABC):
         return {}
 
     @property
+    def sampling(self) -> dict[str, int | float | str]:
+        """The options of the sampler that may change after construction, by the names of the constructor's arguments."""
+        return {}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What makes samples of equal weights differ: the constructor's arguments as they are now, as JSON values.
+
+        Options of training are among them, because only the class knows which of its arguments `sample` reads.
+        """
+        return {**plain(without_weights(self.arguments)), **self.trained_for, **self.sampling}
+
+    @property
     def forward_passes(self) -> int | None:
         """Network forward passes that one embedding costs; None where there is no network, or the prior does not say."""
         return None
@@ -111,6 +124,24 @@ class Prior(nn.Module, ABC):
 
         A prior without trainable parameters, which collects sums over the batches instead, solves for its weights here.
         """
+
+
+def without_weights(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a prior, and of a prior within it, without the weights that it began with: its own are others."""
+    found = {**arguments, "weights": None} if "weights" in arguments else dict(arguments)
+    inner = found.get("prior_args")
+    return {**found, "prior_args": without_weights(inner)} if isinstance(inner, dict) else found
+
+
+def plain(value: Any) -> Any:
+    """``value`` as JSON. What is no plain data becomes the name of its class."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
 def gaussian_noise(

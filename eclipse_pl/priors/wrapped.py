@@ -25,6 +25,10 @@ class WrappedPrior(Prior):
         return self.prior.trained_for
 
     @property
+    def sampling(self) -> dict[str, int | float | str]:
+        return self.prior.sampling
+
+    @property
     def forward_passes(self) -> int | None:
         return self.prior.forward_passes
 

@@ -61,7 +61,7 @@ class NetworkScorer(Scorer):
             try:
                 readable[i] = image.convert("RGB")
             except UNREADABLE as error:
-                scores[i] = Score.failed(f"The image of prompt {prompt.id} cannot be read ({error}).")
+                scores[i] = Score.unreadable(f"The image of prompt {prompt.id}", error)
         good = list(readable)
         with ExitStack() as contexts:
             for network in self.networks if good else []:

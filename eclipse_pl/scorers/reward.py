@@ -198,7 +198,7 @@ class PairScorer(WritingScorer):
                 with Image.open(path) as opened:
                     other = opened.convert("RGB")
             except UNREADABLE as error:
-                scores[place] = Score.failed(f"{path} cannot be read ({error}).")
+                scores[place] = Score.unreadable(str(path), error)
                 continue
             asked += [([image, other], prompt.text), ([other, image], prompt.text)]
             places.append(place)

@@ -35,6 +35,11 @@ class Score:
         """Return the score of an image that could not be scored. The run continues and counts its row as failed."""
         return cls(math.nan, {"failed": reason})
 
+    @classmethod
+    def unreadable(cls, image: str, error: Exception) -> Score:
+        """Return the score of an image that could not be read. A benchmark that is run again scores it again."""
+        return cls(math.nan, {"failed": f"{image} cannot be read ({error}).", "unreadable": True})
+
     @property
     def failure(self) -> str | None:
         """Reason why the image could not be scored, or None."""

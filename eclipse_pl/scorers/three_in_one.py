@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.scorers.scorer import Score, Scores
 
+PART_NAMES = ("attribute", "spatial", "clip")
+
 PARTS = {
     "spatial": ("attribute", "spatial"),
     "action": ("attribute", "clip"),

@@ -62,11 +62,14 @@ class PriorAndDecoder(TextToImage):
 
     @property
     def identity(self) -> dict[str, Any]:
+        precision = Encoder.precision if self._encoder is None else self._encoder.precision  # `find_encoder` changes none
         return {
             **self._source,
             "weights": weights_sha256(self.prior),  # training changes the prior under the same name
             "class": f"{type(self.prior).__module__}.{type(self.prior).__qualname__}",
+            "prior_options": self.prior.options,
             "space": self.prior.space.identity,
+            "encoder_precision": str(precision).removeprefix("torch."),
             "decoder": self.decoder.identity,
         }
 
