@@ -12,6 +12,11 @@ from data_prep.__main__ import main
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.arguments import call, config_files
 from eclipse_pl.data.manifest import Manifest
+from eclipse_pl.raw.find_sources import HUB
+from eclipse_pl.raw.hugging_face import HuggingFace
+from eclipse_pl.raw.image import ImageReader
+from eclipse_pl.raw.image_folder import ImageFolder
+from eclipse_pl.raw.real_pairs import read_images
 from eclipse_pl.raw.source import Source
 from eclipse_pl.raw.table import Table
 from tests.helpers.raw_sets import sample, write_images, write_tar
@@ -108,3 +113,63 @@ def test_the_demo_takes_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     path = write(tmp_path, "pairs.csv")
     assert command(["demo", "--prior", "x", "--images", str(path)]) == 2
     assert capsys.readouterr().err == f"error: the images are ['{path}']\n"
+
+
+# ---- options of the class that reads a path
+
+
+@pytest.mark.long
+def test_the_remedies_of_messages(tmp_path: Path, encoder: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, "pairs.csv", image="photo", caption="alt")
+    write(tmp_path, "captions_all.json")
+    (tmp_path / "images").mkdir()
+    for path in tmp_path.glob("*.png"):
+        path.rename(tmp_path / "images" / path.name)
+    (tmp_path / "images").rename(tmp_path / "elsewhere")
+    for source, steps in {
+        "pairs.csv": (
+            ("one of image, image_path", ["--source.image", "photo"]),
+            ("Name it with --source.caption COLUMN", ["--source.caption=alt"]),
+            ("another folder is given as --source.folder FOLDER", ["--source.folder", f"{tmp_path}/elsewhere"]),
+        ),
+        "captions_all.json": (("--source.images PATH", ["--source.images", f"{tmp_path}/elsewhere"]),),
+    }.items():
+        words = ["embed", "--out", f"{tmp_path}/{source}.set", "--source", f"{tmp_path}/{source}"]
+        for said, remedy in steps:
+            assert main([*words, *encoder]) == 2
+            assert said in capsys.readouterr().err
+            words += remedy
+        assert main([*words, *encoder]) == 0, capsys.readouterr().err
+        made = Manifest.load(f"{tmp_path}/{source}.set")
+        assert made.pairs == 3 and f"--source {tmp_path}/{source} --source." in made.made_by
+
+
+def test_options_after_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("pairs.csv", "other.csv", "photos"):
+        write(tmp_path, name)
+    (tmp_path / "exp.yaml").write_text("source: pairs.csv\n")
+    alt = ["--source.caption", "alt", "--source.init_args.image=photo"]
+    expected = Table("pairs.csv", caption="alt", image="photo")
+    for words in (["--source", "pairs.csv"], ["--source=pairs.csv"], ["--source", '["pairs.csv"]'], ["--config", "exp.yaml"]):
+        assert source_of([*words, *alt]) == expected
+    assert source_of(["--source", "photos", "--source.shard_images", "2"]) == ImageFolder("photos", 2)
+    assert source_of(["--source", f"{HUB}o/n", "--source.split", "val"]) == HuggingFace("o/n", split="val")
+    for words, said in (
+        (["pairs.csv", "--source.captoin", "alt"], "source of Table: Option 'captoin' is not accepted; near it: caption."),
+        (["*.tar", "--source.caption", "alt"], "source of Tars: Option 'caption' is not accepted."),
+        (["Tabel", "--source.path", "pairs.csv"], "source: there is no class Tabel"),
+    ):
+        with pytest.raises(SystemExit):
+            source_of(["--source", *words])
+        assert said in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"^There is no source none\.csv\."):
+        source_of(["--source", "none.csv", *alt])
+    with pytest.raises(ValueError, match=r"--source.caption is an option of one path, and --source names 2: pairs.csv, oth"):
+        source_of(["--source", '["pairs.csv", "other.csv"]', *alt])
+
+
+def test_a_message_names_the_option_of_its_command(tmp_path: Path) -> None:
+    table = write(tmp_path, "pairs.csv", image="image", caption="alt")
+    with pytest.raises(ValueError, match=r"Name it with --images\.caption COLUMN\. Give the source"):
+        read_images([str(table)], [], ImageReader())
