@@ -19,6 +19,7 @@ from eclipse_pl.raw.image_folder import ImageFolder
 from eclipse_pl.raw.real_pairs import read_images
 from eclipse_pl.raw.source import Source
 from eclipse_pl.raw.table import Table
+from eclipse_pl.raw.tars import Tars
 from tests.helpers.raw_sets import sample, write_images, write_tar
 
 KINDS = ("pairs.csv", "pairs.tsv", "pairs.jsonl", "pairs.parquet", "captions_all.json", "raw.tar", "photos")
@@ -146,7 +147,7 @@ def test_the_remedies_of_messages(tmp_path: Path, encoder: list[str], capsys: py
 
 def test_options_after_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("pairs.csv", "other.csv", "photos"):
+    for name in ("pairs.csv", "other.csv", "photos", "raw.tar"):
         write(tmp_path, name)
     (tmp_path / "exp.yaml").write_text("source: pairs.csv\n")
     alt = ["--source.caption", "alt", "--source.init_args.image=photo"]
@@ -154,6 +155,8 @@ def test_options_after_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     for words in (["--source", "pairs.csv"], ["--source=pairs.csv"], ["--source", '["pairs.csv"]'], ["--config", "exp.yaml"]):
         assert source_of([*words, *alt]) == expected
     assert source_of(["--source", "photos", "--source.shard_images", "2"]) == ImageFolder("photos", 2)
+    tars = source_of(["--source", "Tars", "--source.tars", f"{tmp_path}/*.tar"])
+    assert tars == Tars(f"{tmp_path}/*.tar") and list(tars.listing().parts) == ["raw.tar"]
     assert source_of(["--source", f"{HUB}o/n", "--source.split", "val"]) == HuggingFace("o/n", split="val")
     for words, said in (
         (["pairs.csv", "--source.captoin", "alt"], "source of Table: Option 'captoin' is not accepted; near it: caption."),

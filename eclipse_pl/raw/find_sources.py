@@ -77,7 +77,7 @@ def source_of(path: str) -> Source:
         ValueError: Nothing lies there, or it is of no known kind.
     """
     if names_tars(path):
-        return Tars([path])
+        return Tars(path)
     if path.startswith(HUB):
         return HuggingFace(path.removeprefix(HUB))
     place = Path(path).expanduser()
