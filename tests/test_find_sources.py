@@ -546,6 +546,21 @@ def test_a_hugging_face_set_is_embedded_and_resumed(tmp_path: Path, clip_encoder
     assert contents(tmp_path / "set") == contents(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("count", [0, -1])
+def test_a_shard_without_images(tmp_path: Path, count: int) -> None:
+    (tmp_path / "t.csv").write_text("image,caption\n0.png,a\n")
+    (write_images(tmp_path, range(1)) / "0.txt").write_text("a")
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "state.json").touch()
+    for source in (
+        Table(f"{tmp_path}/t.csv", shard_images=count),
+        ImageFolder(str(tmp_path), shard_images=count),
+        HuggingFace(f"{tmp_path}/saved", shard_images=count),
+    ):
+        with pytest.raises(ValueError, match=f"^--source.shard_images is {count}; it must be 1 or more.$"):
+            source.listing()
+
+
 # ---- the images of a set's pairs
 
 

@@ -15,7 +15,7 @@ from eclipse_pl.formats.parquet import first_line
 from eclipse_pl.raw.listed import FolderFiles, Sample, SampleReading
 from eclipse_pl.raw.pairs import RawPair, pairs_of
 from eclipse_pl.raw.reasons import MISSING, NO_IMAGE, NOT_READ, skipped
-from eclipse_pl.raw.source import BrokenSourceError, Listing, Part, Source, shard_stem
+from eclipse_pl.raw.source import BrokenSourceError, Listing, Part, Source, require_shard_images, shard_stem
 from eclipse_pl.raw.table import CAPTION_COLUMNS, FACTS, IMAGE_COLUMNS, chosen
 from eclipse_pl.raw.texts import NEGATIVE
 
@@ -51,6 +51,7 @@ class HuggingFace(Source):
     shard_images: int = 10_000
 
     def listing(self) -> Listing:
+        require_shard_images(self.shard_images)
         splits, state = self._splits(), self._state()
         parts: dict[str, Part] = {}
         known = []

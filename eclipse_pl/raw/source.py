@@ -98,6 +98,12 @@ class Source(ABC):
         return {"class": type(self).__name__, **asdict(self)}
 
 
+def require_shard_images(count: int) -> None:
+    """Raise ValueError where a shard cannot have so many images."""
+    if count < 1:
+        raise ValueError(f"--source.shard_images is {count}; it must be 1 or more.")
+
+
 def shard_stem(name: str) -> str:
     """A name as the beginning of a shard's name: dots are not allowed there."""
     return re.sub(r"[^\w-]+", "_", name).strip("_") or "pairs"
