@@ -265,6 +265,22 @@ def test_columns_are_named_or_guessed(tmp_path: Path) -> None:
     assert {key: pair.caption for key, pair in pairs.items()} == {"7": "many words"}
 
 
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
+def test_a_table_without_rows_or_with_unusual_columns(tmp_path: Path, suffix: str) -> None:
+    path = rows_of(tmp_path, image=[], caption=[])[suffix]
+    with pytest.raises(ValueError, match=rf"table\.{suffix} has no rows\. A table has a row for each pair"):
+        find_sources([str(path)])
+    path = rows_of(tmp_path, photo=["0.png"], alt=["a"])[suffix]
+    with pytest.raises(ValueError, match=r"has the columns photo, alt"):
+        find_sources([str(path)])
+
+
+def test_coco_without_images(tmp_path: Path) -> None:
+    (tmp_path / "none.json").write_text('{"images": [], "annotations": []}')
+    with pytest.raises(ValueError, match=r"none\.json names no images"):
+        find_sources([f"{tmp_path}/none.json"])
+
+
 def test_captions_of_one_image_with_keys_of_their_own(tmp_path: Path) -> None:
     write_images(tmp_path, range(2))
     rows = [(101, "0.png", "a"), (102, "0.png", ["b", " ", "c"]), (7, "1.png", "d"), (7, "1.png", "e")]
