@@ -150,17 +150,44 @@ def test_a_folder_of_images_at_any_depth(tmp_path: Path) -> None:
     assert {pair.key: pair.reason for pair in skipped} == {
         "2": "no caption (there are: png)",
         "lost": "no image (there are: txt)",
+        "notes": "no image (there are: md)",
     }
     assert lines == ["found an image folder: 5 images"]
     (part,) = find_sources([str(folder)]).parts.values()
     reading = part.read()
-    assert len(list(reading)) == part.size == 6 and reading.others == 2
+    assert len(list(reading)) == part.size == 7 and reading.others == 1
 
 
 def test_a_folder_without_images(tmp_path: Path) -> None:
     (tmp_path / "notes.md").touch()
     with pytest.raises(ValueError, match=r"holds no image with a caption: 1 files of other kinds"):
         find_sources([str(tmp_path)])
+
+
+def test_every_file_of_a_folder_is_used_or_named(tmp_path: Path) -> None:
+    """The layout ``files`` of img2dataset, with images and notes of other formats in between."""
+    folder = write_images(tmp_path / "00000", range(2))
+    for number in range(2):
+        (folder / f"{number}.txt").write_text(f"caption {number}")
+    for name in ("0.depth.npy", "0.cls", "2.HEIC", "2.txt", "3.jxl", "4.v2.png", "4.v2.caption", "5.caption", "LICENSE"):
+        (folder / name).touch()
+    (tmp_path / "00000_stats.json").write_text('{"successes": 2}')
+    (tmp_path / ".DS_Store").touch()
+    pairs, skipped, _ = read(str(tmp_path))
+    assert sorted(pairs) == ["00000/0", "00000/1"]
+    assert {pair.key: pair.reason for pair in skipped} == {
+        "00000/2": "no image (there are: heic, txt; .heic is not read)",
+        "00000/3": "no image (there are: jxl; .jxl is not read)",
+        "00000/4.v2": "no caption (there are: caption, png)",
+        "00000/5": "no image (there are: caption)",
+        "00000/LICENSE": "no image",
+    }
+    (part,) = find_sources([str(tmp_path)]).parts.values()
+    version = part.version()
+    assert len(list(reading := part.read())) == 7 and reading.others == 2
+    (folder / "5.caption").rename(folder / "5.words")
+    (part,) = find_sources([str(tmp_path)]).parts.values()
+    assert part.version() != version, "its reasons are others"
 
 
 def test_names_that_differ_in_case_alone(tmp_path: Path) -> None:
