@@ -51,8 +51,8 @@ def embed(
     Args:
         source: Webdataset tars in quotes ('raw/{0000..0009}.tar', 'raw/*.tar', or URLs), a folder of images with text files, a
             table that names image files (CSV, TSV, JSON lines, Parquet), MSCOCO's captions (.json), or a data set of the
-            Hugging Face hub (hf://datasets/OWNER/NAME); or several of these. For options of a source, name its class (Table,
-            ImageFolder, Coco, HuggingFace): --source Table --source.path FILE --source.caption COLUMN.
+            Hugging Face hub (hf://datasets/OWNER/NAME); or several of these. Options of a single source follow it:
+            --source FILE --source.caption COLUMN. They are those of its class (Table, ImageFolder, Coco, HuggingFace).
         out: Folder of the set of shards, or its URL (s3://bucket/set).
         encoder: The CLIP, for example --encoder.model ViT-bigG-14 --encoder.pretrained laion2b_s39b_b160k.
         chunk: Pairs per record.

@@ -72,6 +72,8 @@ def import_embeddings(
     """
     if chunk < 1 or val < 0 or test < 0:
         raise ValueError(f"chunk={chunk} must be at least 1, val={val} and test={test} at least 0.")
+    if seed < 0:
+        raise ValueError(f"--seed is {seed}; it must be 0 or more.")
     files = _files(image_embeds, text_embeds, captions, keys, conditions, arrays, names, clip_retrieval)
     source = Path(arrays or clip_retrieval or image_embeds or "")
     good, skipped, normalised = _good_rows(files)

@@ -16,10 +16,13 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from eclipse_pl.class_help import name_classes
+from eclipse_pl.path_or_class import take_paths
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
+MOST_BYTES = 1 << 20
+"""Larger files are data, such as MSCOCO's captions, which take minutes as YAML."""
 LOOP = "Config file loop detected"
 NOISE = (
     re.compile(r"Does not validate against any of the Union subtypes"),
@@ -56,6 +59,7 @@ def sentence_parser() -> type[ArgumentParser]:
         def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
             answer_in_one_sentence(self, sys.argv[1:] if args is None else args)
             name_classes(self)
+            take_paths(self)
             return super().parse_args(args, *more, **options)
 
     return SentenceParser
@@ -278,6 +282,8 @@ def config_files(words: Sequence[str]) -> list[Path]:
     while waiting:
         path = waiting.pop(0)
         if path.suffix not in (".yaml", ".yml", ".json") or not path.is_file() or path in found:
+            continue
+        if path.stat().st_size > MOST_BYTES:
             continue
         found.append(path)
         with contextlib.suppress(yaml.YAMLError, UnicodeDecodeError):

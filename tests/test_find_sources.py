@@ -179,17 +179,44 @@ def test_a_folder_of_images_at_any_depth(tmp_path: Path) -> None:
     assert {pair.key: pair.reason for pair in skipped} == {
         "2": "no caption (there are: png)",
         "lost": "no image (there are: txt)",
+        "notes": "no image (there are: md)",
     }
     assert lines == ["found an image folder: 5 images"]
     (part,) = find_sources([str(folder)]).parts.values()
     reading = part.read()
-    assert len(list(reading)) == part.size == 6 and reading.others == 2
+    assert len(list(reading)) == part.size == 7 and reading.others == 1
 
 
 def test_a_folder_without_images(tmp_path: Path) -> None:
     (tmp_path / "notes.md").touch()
     with pytest.raises(ValueError, match=r"holds no image with a caption: 1 files of other kinds"):
         find_sources([str(tmp_path)])
+
+
+def test_every_file_of_a_folder_is_used_or_named(tmp_path: Path) -> None:
+    """The layout ``files`` of img2dataset, with images and notes of other formats in between."""
+    folder = write_images(tmp_path / "00000", range(2))
+    for number in range(2):
+        (folder / f"{number}.txt").write_text(f"caption {number}")
+    for name in ("0.depth.npy", "0.cls", "2.HEIC", "2.txt", "3.jxl", "4.v2.png", "4.v2.caption", "5.caption", "LICENSE"):
+        (folder / name).touch()
+    (tmp_path / "00000_stats.json").write_text('{"successes": 2}')
+    (tmp_path / ".DS_Store").touch()
+    pairs, skipped, _ = read(str(tmp_path))
+    assert sorted(pairs) == ["00000/0", "00000/1"]
+    assert {pair.key: pair.reason for pair in skipped} == {
+        "00000/2": "no image (there are: heic, txt; .heic is not read)",
+        "00000/3": "no image (there are: jxl; .jxl is not read)",
+        "00000/4.v2": "no caption (there are: caption, png)",
+        "00000/5": "no image (there are: caption)",
+        "00000/LICENSE": "no image",
+    }
+    (part,) = find_sources([str(tmp_path)]).parts.values()
+    version = part.version()
+    assert len(list(reading := part.read())) == 7 and reading.others == 2
+    (folder / "5.caption").rename(folder / "5.words")
+    (part,) = find_sources([str(tmp_path)]).parts.values()
+    assert part.version() != version, "its reasons are others"
 
 
 def test_names_that_differ_in_case_alone(tmp_path: Path) -> None:
@@ -292,6 +319,22 @@ def test_columns_are_named_or_guessed(tmp_path: Path) -> None:
         find_sources([Table(str(path), image="foto")])
     pairs, _, _ = read(Table(str(path), image="photo", caption="text", key="id", folder=str(tmp_path / "images")))
     assert {key: pair.caption for key, pair in pairs.items()} == {"7": "many words"}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
+def test_a_table_without_rows_or_with_unusual_columns(tmp_path: Path, suffix: str) -> None:
+    path = rows_of(tmp_path, image=[], caption=[])[suffix]
+    with pytest.raises(ValueError, match=rf"table\.{suffix} has no rows\. A table has a row for each pair"):
+        find_sources([str(path)])
+    path = rows_of(tmp_path, photo=["0.png"], alt=["a"])[suffix]
+    with pytest.raises(ValueError, match=r"has the columns photo, alt"):
+        find_sources([str(path)])
+
+
+def test_coco_without_images(tmp_path: Path) -> None:
+    (tmp_path / "none.json").write_text('{"images": [], "annotations": []}')
+    with pytest.raises(ValueError, match=r"none\.json names no images"):
+        find_sources([f"{tmp_path}/none.json"])
 
 
 def test_captions_of_one_image_with_keys_of_their_own(tmp_path: Path) -> None:
@@ -573,6 +616,21 @@ def test_a_hugging_face_set_is_embedded_and_resumed(tmp_path: Path, clip_encoder
     (tmp_path / "set" / "saved_train_00001.tar").unlink()
     embed([source], clip_encoder, tmp_path / "set")
     assert contents(tmp_path / "set") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_a_shard_without_images(tmp_path: Path, count: int) -> None:
+    (tmp_path / "t.csv").write_text("image,caption\n0.png,a\n")
+    (write_images(tmp_path, range(1)) / "0.txt").write_text("a")
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "state.json").touch()
+    for source in (
+        Table(f"{tmp_path}/t.csv", shard_images=count),
+        ImageFolder(str(tmp_path), shard_images=count),
+        HuggingFace(f"{tmp_path}/saved", shard_images=count),
+    ):
+        with pytest.raises(ValueError, match=f"^--source.shard_images is {count}; it must be 1 or more.$"):
+            source.listing()
 
 
 # ---- the images of a set's pairs

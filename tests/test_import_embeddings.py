@@ -196,6 +196,7 @@ def test_bad_input(tmp_path: Path, error: Error) -> None:
         *as_args(good), *out, "--val", "29", "--test", "2"
     )
     assert "chunk=0" in error(*as_args(good), *out, "--chunk", "0")
+    assert error(*as_args(good), *out, "--seed", "-1") == "error: --seed is -1; it must be 0 or more.\n"
     np.savez(tmp_path / "a.npz", image_embed=np.ones((2, 3)), text_embed=np.ones((2, 3)), caption=np.array(["a", "b"]))
     assert "no array 'image_id'; it has image_embed, text_embed, caption" in error("--arrays", f"{tmp_path}/a.npz", *out)
     np.savez(

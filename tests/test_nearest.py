@@ -7,6 +7,7 @@ from PIL import Image
 
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.commands.nearest import Neighbours, draw, nearest
+from tests.helpers.raw_sets import write_images
 from tests.helpers.runs import write_experiment
 
 pytestmark = pytest.mark.long
@@ -61,6 +62,8 @@ def test_the_same_seed_gives_the_same_embedding(world_run, tmp_path):
 
 
 def test_mistakes(world_run, tmp_path, capfd):
+    table = tmp_path / "pairs.csv"
+    table.write_text(f"image,caption\n{write_images(tmp_path, range(1))}/0.png,a cat\n")
     for arguments, said in (
         (["--prior", str(tmp_path)], "is not the folder of a run"),
         (["--prior", str(world_run), "--split", "dev"], "has no split 'dev'"),
@@ -68,6 +71,7 @@ def test_mistakes(world_run, tmp_path, capfd):
             ["--prior", str(world_run), "--images", str(tmp_path / "*.tar")],
             "Give the source that the shards were made of, for example --images",
         ),
+        (["--prior", str(world_run), "--images", str(table)], f"in {table}, images 0 to 0. Give the source that"),
     ):
         assert command(["nearest", "--prompt", "a red circle", *arguments]) == 2
         assert said in capfd.readouterr().err

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterable
@@ -192,10 +193,15 @@ def test_a_run_that_is_started_again_does_not_read_twice(
     with pytest.raises(RuntimeError, match="stopped here"):
         embed([source], Stopping(f"local-dir:{clip_folder}", None, device="cpu", stop_at=12), out)
     assert sorted(path.name for path in out.glob("*.npz")) == ["0000.tar.pairs.npz", "0001.tar.pairs.npz"]
+    shutil.copytree(out, tmp_path / "power lost")
     with monkeypatch.context() as patch:
         patch.setattr(PairNames, "of", refuse)
         embed([source], clip_encoder, out)
     assert embed([source], clip_encoder, tmp_path / "whole") and contents(out) == contents(tmp_path / "whole")
+    for kept, left in zip(sorted((tmp_path / "power lost").glob("*.npz")), (b"", bytes(100)), strict=True):
+        kept.write_bytes(left)
+    embed([source], clip_encoder, tmp_path / "power lost")
+    assert contents(tmp_path / "power lost") == contents(out)
 
 
 @pytest.mark.long

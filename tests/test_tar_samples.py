@@ -80,9 +80,9 @@ def test_unknown_suffixes_belong_to_the_sample_they_stand_by(tmp_path: Path) -> 
     samples, reasons, others = read(tmp_path, tar_of(names))
     assert {one.key: one.suffixes for one in samples} == {"a.1": ["cls", "depth.npy", "jpg", "txt"]} and others == 0
     assert reasons == {
-        "b": "no image (there are: heic, txt)",
+        "b": "no image (there are: heic, txt; .heic is not read)",
         "LICENSE": "no image",
-        "c": "no image (there are: jxl)",
+        "c": "no image (there are: jxl; .jxl is not read)",
         "d/.jpg": "no image",
     }
 

@@ -42,6 +42,8 @@ class Coco(Source):
 
     def listing(self) -> Listing:
         samples = self._samples()
+        if not samples:
+            raise ValueError(f"{self.captions} names no images. Its list of images has an entry for each of them.")
         remedy = "Give the folder or the zip archive of the images: --source.images PATH."
         require_images(samples, self.captions, self.most_missing, remedy)
         captions = sum(len(sample.about["captions"]) for sample in samples)

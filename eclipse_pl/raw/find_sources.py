@@ -81,11 +81,13 @@ def _texts(given: Any) -> Iterator[str]:
 
 
 def source_of(path: str) -> Source:
-    """The source at a path, by what lies there.
+    """The source at a path, URL or pattern, by what lies there.
 
     Raises:
         ValueError: Nothing lies there, or it is of no known kind.
     """
+    if names_tars(path):
+        return Tars(path)
     if path.startswith(HUB):
         return HuggingFace(path.removeprefix(HUB))
     place = Path(path).expanduser()

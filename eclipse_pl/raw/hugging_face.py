@@ -16,7 +16,7 @@ from eclipse_pl.raw.listed import FolderFiles, NamelessRow, Sample, SampleReadin
 from eclipse_pl.raw.names import IMAGES
 from eclipse_pl.raw.pairs import RawPair, pairs_of
 from eclipse_pl.raw.reasons import MISSING, NO_IMAGE, NOT_READ, skipped
-from eclipse_pl.raw.source import BrokenSourceError, Listing, Part, Source, shard_stem
+from eclipse_pl.raw.source import BrokenSourceError, Listing, Part, Source, require_shard_images, shard_stem
 from eclipse_pl.raw.table import CAPTION_COLUMNS, FACTS, IMAGE_COLUMNS, chosen
 from eclipse_pl.raw.texts import NEGATIVE, NoPairError, key_of
 
@@ -55,6 +55,7 @@ class HuggingFace(Source):
     shard_images: int = 10_000
 
     def listing(self) -> Listing:
+        require_shard_images(self.shard_images)
         splits, state = self._splits(), self._state()
         parts: dict[str, Part] = {}
         known = []

@@ -17,7 +17,7 @@ from urllib.request import url2pathname
 from eclipse_pl.data.manifest import SkippedPair
 from eclipse_pl.raw.pairs import RawPair, pairs_of
 from eclipse_pl.raw.reasons import MISSING, NO_IMAGE, NOT_READ, skipped
-from eclipse_pl.raw.source import Part, Reading, shard_stem
+from eclipse_pl.raw.source import Part, Reading, require_shard_images, shard_stem
 from eclipse_pl.raw.tar_files import MOST_BYTES
 from eclipse_pl.raw.texts import NoPairError
 
@@ -120,8 +120,7 @@ def content_of(found: list[RawPair] | SkippedPair) -> bytes:
 
 def cut_in_parts(samples: Sequence[ListedSample], title: str, stem: str, size: int, others: int = 0) -> dict[str, Part]:
     """Return {name of the shard: part} with ``size`` samples in each part but the last. The first part counts ``others``."""
-    if size < 1:
-        raise ValueError(f"shard_images must be at least 1, got {size}.")
+    require_shard_images(size)
     starts = range(0, len(samples), size)
     return {
         f"{shard_stem(stem)}_{number:05d}.tar": ListedPart(

@@ -11,6 +11,8 @@ import re
 
 IMAGES = ("png", "jpg", "jpeg", "webp", "jpe", "jfif", "gif", "bmp", "tif", "tiff", "avif", "jp2", "ppm", "pgm")
 """Suffixes of images. If a sample has several images, the pair gets the first in this order."""
+NOT_READ_IMAGES = ("heic", "heif", "hif", "jxl", "svg", "psd", "dng", "cr2", "cr3", "nef", "arw", "raw", "exr", "hdr", "tga")
+"""Suffixes of images that are not decoded here."""
 _KNOWN = re.compile(rf"(.+?)\.((?:negative\.)?(?:{'|'.join(IMAGES)})|txt|json)\Z", re.IGNORECASE | re.DOTALL)
 _DEBRIS = (".ds_store", "thumbs.db", "desktop.ini")
 

@@ -93,7 +93,7 @@ def read_images(sources: Sequence[Given], names: Collection[ImageName], reader: 
     try:
         parts = list(find_sources(sources).parts.values())
     except ValueError as error:
-        raise ValueError(f"{error} {remedy}") from error
+        raise ValueError(f"{str(error).replace('--source.', '--images.')} {remedy}") from error
     named, keys = set(names), {key for key, _ in names}
     images: dict[ImageName, Image.Image] = {}
     of_keys: dict[str, bytes] = {}

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from eclipse_pl.data.manifest import SkippedPair
+from eclipse_pl.raw.names import NOT_READ_IMAGES
 
 NO_IMAGE = "no image"
 NO_CAPTION = "no caption"
@@ -38,7 +39,9 @@ def skipped(key: str, kind: str, detail: str = "", held: Sequence[str] = ()) -> 
     """Describe a skipped pair. ``held`` are the suffixes of the sample's files."""
     if named := [suffix for suffix in held if suffix]:
         more = f" and {len(named) - _MOST_HELD} more" if len(named) > _MOST_HELD else ""
-        detail = f"there are: {', '.join(named[:_MOST_HELD])}{more}"
+        unread = [f".{suffix}" for suffix in named if suffix.rpartition(".")[2].lower() in NOT_READ_IMAGES]
+        refused = f"; {', '.join(unread)} {'are' if len(unread) > 1 else 'is'} not read" if unread else ""
+        detail = f"there are: {', '.join(named[:_MOST_HELD])}{more}{refused}"
     return SkippedPair(shown(key), f"{kind} ({shown(detail)})" if detail else kind)
 
 

@@ -86,9 +86,22 @@ class Source(ABC):
             ValueError: The source is missing, or is not of this kind.
         """
 
+    @staticmethod
+    def at(path: str) -> Source:
+        """Find the source at a path, URL or pattern, as `find_sources.source_of` does."""
+        from eclipse_pl.raw.find_sources import source_of
+
+        return source_of(path)
+
     def to_json(self) -> dict[str, Any]:
         """The class and its options, for the manifest."""
         return {"class": type(self).__name__, **asdict(self)}
+
+
+def require_shard_images(count: int) -> None:
+    """Raise ValueError where a shard cannot have so many images."""
+    if count < 1:
+        raise ValueError(f"--source.shard_images is {count}; it must be 1 or more.")
 
 
 def shard_stem(name: str) -> str:

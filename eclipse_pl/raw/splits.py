@@ -185,7 +185,7 @@ class SplitDraw:
 
     def _names(self, shard: str, part: Part) -> tuple[PairNames, SourceEntry]:
         path, version = self.out / f"{shard}{CACHE}", part.version()
-        with suppress(OSError, ValueError, KeyError, BadZipFile), np.load(path, allow_pickle=False) as kept:
+        with suppress(OSError, EOFError, ValueError, KeyError, BadZipFile), np.load(path, allow_pickle=False) as kept:
             if version and str(kept["version"]) == version:
                 return PairNames(*kept["table"]), SourceEntry(version, str(kept["sha256"]))
         reading = part.read()

@@ -65,6 +65,8 @@ class Table(Source):
         """One sample for each image, in order of first use, and one for each row without a key."""
         named = [name for name in (self.image, self.caption, self.key) if name is not None]
         rows = table_rows(self.path, named)
+        if not rows:
+            raise ValueError(f"{self.path} has no rows. A table has a row for each pair, with its image and its caption.")
         columns = list(dict.fromkeys(name for _, cells in rows[:1000] for name in cells))
         image = chosen(columns, self.image, IMAGE_COLUMNS, "image", self.path)
         caption = chosen(columns, self.caption, CAPTION_COLUMNS, "caption", self.path)
@@ -113,6 +115,7 @@ def table_rows(path: str, named: Sequence[str] = ()) -> list[tuple[str, dict[str
     if kind_of(path) == "Parquet":
         columns = parquet(path)
         used = [name for name in columns if name in named or name.strip().lower() in (*known, *FACTS, NEGATIVE)]
+        used = used or list(columns)[:1]  # the rows are counted, though none of their columns has a usual name
         rows = zip(*(columns[name]() for name in used), strict=True)
         empty = dict.fromkeys(columns)  # other columns, such as other embeddings, are not read
         return [(f"row {row}", {**empty, **dict(zip(used, cells, strict=True))}) for row, cells in enumerate(rows)]

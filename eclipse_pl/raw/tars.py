@@ -38,13 +38,13 @@ class Tars(Source):
     """Webdataset tars.
 
     Args:
-        tars: Patterns, paths and URLs (`tar_patterns`).
+        tars: A pattern, path or URL (`tar_patterns`), or several of them.
     """
 
-    tars: list[str]
+    tars: str | list[str]
 
     def listing(self) -> Listing:
-        named = find_tars(self.tars)
+        named = find_tars([self.tars] if isinstance(self.tars, str) else self.tars)
         counts = [_counted(tar) for tar in named.values()]
         images = f": {sum(filter(None, counts)):,} images" if None not in counts else ""
         found = f"{len(named)} tar{'s' * (len(named) != 1)}{images}"
