@@ -121,7 +121,9 @@ def test_patterns_of_urls_are_expanded_where_files_can_be_listed(
 
 def test_patterns_of_urls_whose_files_cannot_be_listed() -> None:
     for scheme in ("http", "https", "scp"):
-        with pytest.raises(ValueError, match=rf"^The source {scheme}://host/\*\.tar has a `\*`.*: '{scheme}://host/{{0000..0009}}"):
+        with pytest.raises(
+            ValueError, match=rf"^The source {scheme}://host/\*\.tar has a `\*`.*: '{scheme}://host/{{0000..0009}}"
+        ):
             find_tars([f"{scheme}://host/*.tar?token=secret"])
     for url in ("https://host/0.tar?name=*", "pipe:cat raw/*/0.tar"):
         assert find_tars([url]) == {"0.tar": url}

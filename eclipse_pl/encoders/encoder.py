@@ -56,8 +56,6 @@ class Encoder(ABC):
     """Maximum number of tokens of a caption, start and end included."""
     image_size: int
     """Side of the square that the image tower reads, in pixels."""
-    precision: torch.dtype = torch.float32
-    """Precision of the matrix products."""
     image_transform: Callable[[Image.Image], Float[Tensor, "3 height width"]]
     """From a decoded image to the image tower's input. It can be pickled, because it runs in loader workers."""
 
