@@ -124,7 +124,8 @@ def test_hps_reads_its_checkpoint_without_unpickling(
     [
         ("The red hat was on top of the brown coat rack.", ("red", "brown"), "The hat was on top of the coat rack."),
         ("Red reddish RED red", ("red",), "reddish "),
-        ("a well-worn worn glove", ("worn",), "a well-worn glove"),
+        ("the crystal-clear mid-air jump", ("clear", "mid"), "the crystal--air jump"),  # "crystal", "-", "-", "air", "jump"
+        ("the rough-edged rocks", ("rough", "edged"), "the -rocks"),
         ("the blue.", ("blue",), "the ."),
         ("a (very) big dog", (), "a (very) big dog"),
         ("c++ (old)", ("(old)",), "c++ "),
