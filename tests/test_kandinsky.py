@@ -133,6 +133,15 @@ def test_size_precision_and_slicing(folder: Path) -> None:
         tiny(folder, size=40)
 
 
+@pytest.mark.parametrize(("device", "gpu"), [("auto", 3), ("cuda", 3), ("cuda:1", 1)])
+def test_offload_works_on_the_gpu_of_its_process(folder: Path, monkeypatch: pytest.MonkeyPatch, device: str, gpu: int) -> None:
+    for name, value in (("is_available", True), ("device_count", 4), ("current_device", 3)):
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    decoder = tiny(folder, device=device, offload=True)
+    pipeline = decoder._prepared(decoder.load(decoder.folder))
+    assert pipeline._offload_device == torch.device("cuda", gpu)
+
+
 @pytest.mark.long
 def test_weights_are_loaded_when_used_and_freed_after(folder: Path) -> None:
     with tiny(folder) as decoder:

@@ -184,7 +184,9 @@ class PipelineDecoder(Decoder):
         if self.attention_slicing:
             pipeline.enable_attention_slicing()
         if self.offload:
-            pipeline.enable_model_cpu_offload(device=self.device)
+            # Without a number diffusers takes GPU 0, whichever GPU this process works on.
+            gpu = torch.cuda.current_device() if self.device.index is None else self.device.index
+            pipeline.enable_model_cpu_offload(device=torch.device("cuda", gpu))
             return pipeline
         return pipeline.to(self.device)
 
