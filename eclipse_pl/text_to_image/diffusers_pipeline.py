@@ -72,7 +72,8 @@ class DiffusersPipeline(TextToImage):
             by = "steps, guidance or size" if twice[0] in stated else "the benchmark"
             raise ValueError(f"options.{twice[0]} is set by {by}: leave it out of `options`.")
         self.options = stated | (options or {})
-        self._batches = Batches(batch_size, model, self.device, "Set precision to float16, or take a smaller size.")
+        half = "Set precision to float16, or take" if precision == "float32" and self.device.type != "cpu" else "Take"
+        self._batches = Batches(batch_size, model, self.device, f"{half} a smaller size.")
         self._pipeline: Any = None
 
     @cached_property
@@ -95,6 +96,11 @@ class DiffusersPipeline(TextToImage):
             )
         if kind not in COMBINED and self.prior is not None:
             raise ValueError(f"{self.model} is a {kind} and reads prompts itself: it takes no `prior` ({self.prior}).")
+        if kind == "UnCLIPPipeline" and self.precision != "float32" and self.device.type == "cpu":
+            raise ValueError(
+                f"precision is {self.precision}, in which {self.model} cannot be computed on the CPU that it works on: set "
+                "precision to float32, or use a GPU."
+            )
 
     def generate(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Image.Image]:
         def batch(rows: list[int]) -> list[Image.Image]:
