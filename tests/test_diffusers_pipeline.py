@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -126,6 +127,17 @@ def test_karlo_in_half_precision_needs_a_gpu(folders: dict[str, dict[str, str]],
     karlo = DiffusersPipeline(folders["karlo"]["model"], precision=precision, device="cpu")
     with pytest.raises(ValueError, match=rf"precision is {precision}, .* on the CPU .* float32, or use a GPU"):
         karlo.generate(PROMPTS, range(3))
+
+
+@pytest.mark.parametrize("part", ["text_encoder/model", "unet/diffusion_pytorch_model"])
+def test_weights_that_are_cut_off_are_reported_in_a_sentence(
+    folders: dict[str, dict[str, str]], tmp_path: Path, part: str
+) -> None:
+    copied = Path(shutil.copytree(folders["stable_diffusion"]["model"], tmp_path / "copied"))
+    weights = copied / f"{part}.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="copied could not be loaded as a text-to-image pipeline"):
+        DiffusersPipeline(str(copied), device="cpu").generate(PROMPTS, range(3))
 
 
 def pipeline(fits: int, hidden: list[bool] | None = None) -> Callable[..., Any]:

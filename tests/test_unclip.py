@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,14 @@ def test_karlo_in_half_precision_needs_a_gpu(folders: dict[str, Path], precision
     """Its super-resolution enlarges images, which torch does on a CPU in float32 only."""
     with pytest.raises(ValueError, match=rf"precision is {precision}, .* on the CPU .* float32, or use a GPU"):
         tiny(folders, "karlo", precision=precision)
+
+
+def test_a_text_encoder_that_is_cut_off_is_reported_in_a_sentence(folders: dict[str, Path], tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(folders["karlo"], tmp_path / "copied"))
+    weights = copied / "text_encoder" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="text_encoder does not load as CLIPTextModelWithProjection"):
+        tiny({"karlo": copied}, "karlo").decode(EMBED[:1], TEXTS[:1], [0])
 
 
 def test_bad_options(folders: dict[str, Path]) -> None:

@@ -67,9 +67,11 @@ def load_part(kind: Any, folder: Path, part: str, **options: Any) -> Any:
     Raises:
         ValueError: The component does not load.
     """
+    from safetensors import SafetensorError
+
     try:
         return kind.from_pretrained(folder / part, local_files_only=True, **options)
-    except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(
             f"{folder / part} does not load as {kind.__name__} ({reason}). Use a folder that diffusers' `save_pretrained` "

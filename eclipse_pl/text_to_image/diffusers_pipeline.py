@@ -145,13 +145,15 @@ class DiffusersPipeline(TextToImage):
         )
 
     def _load(self) -> Any:
+        from safetensors import SafetensorError
+
         if self._pipeline is None:
             self.require_ready()
             try:
                 loaded, *prior = map(load_pipeline, self.folders)
                 if prior:
                     loaded = combined(loaded, prior[0])
-            except (OSError, AttributeError, ImportError, ValueError, TypeError) as error:
+            except (OSError, AttributeError, ImportError, RuntimeError, ValueError, TypeError, SafetensorError) as error:
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 raise ValueError(f"{self.model} could not be loaded as a text-to-image pipeline ({reason}).") from error
             self._require_options(loaded)
