@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +15,13 @@ import pytest
 import torch
 from PIL import Image
 
+from eclipse_pl.__main__ import main as command
+from eclipse_pl.commands.benchmark import build_parser
 from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.text_to_image.diffusers_pipeline import DiffusersPipeline
 from tests.helpers.pipelines import kandinsky, kandinsky_prior, karlo, stable_diffusion, wuerstchen
 
+PROTOCOL = Path(__file__).parent.parent / "experiments/parts/protocol/world_quick.yaml"
 TEXTS = ["a red hat", "a blue hat", "two cats"]
 PROMPTS = [Prompt(f"hats/{number:04d}", "hats", text) for number, text in enumerate(TEXTS)]
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -120,6 +125,24 @@ def test_halves_that_do_not_belong_together(folders: dict[str, dict[str, str]]) 
         DiffusersPipeline(folders["kandinsky"]["model"], prior=folders["karlo"]["model"], device="cpu").generate(
             PROMPTS, range(3)
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [("kandinsky", "kandinsky-community/kandinsky-2-2-prior"), ("wuerstchen", "warp-ai/wuerstchen-prior")],
+)
+def test_the_command_that_names_the_prior_works(
+    folders: dict[str, dict[str, str]], name: str, published: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`--pipeline` takes no prior, and `--prior` is that of `--decoder`."""
+    words = ["benchmark", f"--protocol={PROTOCOL}", f"--out={tmp_path / 'out'}"]
+    assert command([*words, "--pipeline", folders[name]["model"]]) == 2
+    said = re.search(r"--text_to_image .*(?= \(with no --pipeline\))", capfd.readouterr().err)
+    assert said is not None
+    parser = build_parser()
+    found = parser.instantiate(parser.parse_args([*words[1:], *shlex.split(said[0])])).text_to_image
+    assert isinstance(found, DiffusersPipeline)
+    assert (found.model, found.prior) == (folders[name]["model"], published)
 
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])

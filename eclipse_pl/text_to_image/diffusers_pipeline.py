@@ -3,6 +3,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import inspect
+import shlex
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,12 +26,12 @@ FILES = (*CONFIGS, "*.model", "*/*.safetensors")
 """Files downloaded from a repository. Single-file copies of all weights, at its top level, are left out."""
 
 COMBINED = {
-    "KandinskyPipeline": "KandinskyCombinedPipeline",
-    "KandinskyV22Pipeline": "KandinskyV22CombinedPipeline",
-    "WuerstchenDecoderPipeline": "WuerstchenCombinedPipeline",
-    "StableCascadeDecoderPipeline": "StableCascadeCombinedPipeline",
+    "KandinskyPipeline": ("KandinskyCombinedPipeline", "kandinsky-community/kandinsky-2-1-prior"),
+    "KandinskyV22Pipeline": ("KandinskyV22CombinedPipeline", "kandinsky-community/kandinsky-2-2-prior"),
+    "WuerstchenDecoderPipeline": ("WuerstchenCombinedPipeline", "warp-ai/wuerstchen-prior"),
+    "StableCascadeDecoderPipeline": ("StableCascadeCombinedPipeline", "stabilityai/stable-cascade-prior"),
 }
-"""Decoder pipeline -> combined pipeline of prior and decoder."""
+"""Decoder pipeline -> combined pipeline of prior and decoder, and hub id of the published prior."""
 
 OWN = ("prompt", "generator", "num_images_per_prompt", "output_type", "return_dict")
 """Arguments of a pipeline's call that are not options: an image a prompt, as a PIL image, from a seed."""
@@ -91,8 +92,9 @@ class DiffusersPipeline(TextToImage):
         kind = read_config(self.folders[0], "model_index.json").get("_class_name", "")
         if kind in COMBINED and self.prior is None:
             raise ValueError(
-                f"{self.model} is a {kind}: it decodes the output of a prior's pipeline. Name that pipeline as `prior`, "
-                "such as kandinsky-community/kandinsky-2-2-prior or warp-ai/wuerstchen-prior."
+                f"{self.model} is a {kind}: it decodes the output of a prior's pipeline. Name that pipeline as `prior`, on a "
+                "command line by --text_to_image eclipse_pl.text_to_image.DiffusersPipeline --text_to_image.model "
+                f"{shlex.quote(self.model)} --text_to_image.prior {COMBINED[kind][1]} (with no --pipeline)."
             )
         if kind not in COMBINED and self.prior is not None:
             raise ValueError(f"{self.model} is a {kind} and reads prompts itself: it takes no `prior` ({self.prior}).")
@@ -208,5 +210,5 @@ def combined(decoder: Any, prior: Any) -> Any:
     """Join both pipelines in diffusers' combined pipeline."""
     import diffusers
 
-    kind = getattr(diffusers, COMBINED[type(decoder).__name__])
+    kind = getattr(diffusers, COMBINED[type(decoder).__name__][0])
     return kind(**decoder.components, **{f"prior_{name}": part for name, part in prior.components.items()})
