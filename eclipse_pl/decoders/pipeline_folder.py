@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,10 +39,12 @@ def find_pipeline(model: str, classes: Classes, weights: bool = True) -> Path:
         if not suffixes:
             raise ValueError(f"{model} has no {part}/, which a {kind} needs. Use the whole folder.")
         if (local or weights) and suffixes & set(PICKLES) and "*.safetensors" not in suffixes:
+            # Other parts may be safetensors, so diffusers chooses for each.
+            convert = f'P.from_pretrained({json.dumps(str(folder))}).save_pretrained("converted")'
             raise ValueError(
                 f"{model} has the weights of {part}/ as a pickle only, and a pickle can run code when it is read. If you "
-                "trust its source, convert it once: python -c 'from diffusers import DiffusionPipeline as P; "
-                f'P.from_pretrained("{model}", use_safetensors=False).save_pretrained("converted")\'. Then use `converted`.'
+                "trust its source, convert it once: python -c "
+                f"{shlex.quote(f'from diffusers import DiffusionPipeline as P; {convert}')}. Then use `converted`."
             )
     return folder
 
