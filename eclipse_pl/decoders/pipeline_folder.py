@@ -44,7 +44,7 @@ def find_pipeline(model: str, classes: Classes, weights: bool = True) -> Path:
             raise ValueError(
                 f"{model} has the weights of {part}/ as a pickle only, and a pickle can run code when it is read. If you "
                 "trust its source, convert it once: python -c "
-                f"{shlex.quote(f'from diffusers import DiffusionPipeline as P; {convert}')}. Then use `converted`."
+                f"{shlex.quote(f'from diffusers import DiffusionPipeline as P; {convert}')} and use `converted`."
             )
     return folder
 
