@@ -100,8 +100,7 @@ def find_weights(folder: Path, stem: str = "diffusion_pytorch_model") -> list[Pa
     found = [whole] if whole.is_file() else sorted(folder.glob(f"{stem}.*.safetensors"))
     if found:
         return found[:1]
-    pickles = sorted(path for pattern in PICKLES for path in folder.glob(pattern))
-    if pickles:
+    if pickles := find_pickles(folder):
         convert = (
             "import torch; from safetensors.torch import save_file; weights = {}; "
             f"[weights.update(torch.load(file, weights_only=True)) for file in {[str(path) for path in pickles]}]; "
@@ -116,6 +115,18 @@ def find_weights(folder: Path, stem: str = "diffusion_pytorch_model") -> list[Pa
         f"{folder} holds no {whole.name}. Fetch it again, or name the folder that holds it. If the repository holds "
         "pickles only, fetch them into a folder and name it: the next error shows the command that converts them."
     )
+
+
+def find_pickles(folder: Path) -> list[Path]:
+    """The pickles of a model's weights, by the names that diffusers and transformers give them; without any, all pickles.
+
+    Other files, such as ``training_args.bin``, are pickles too. Copies in another precision are taken if there are no others.
+    """
+    for name in ("diffusion_pytorch_model", "pytorch_model"):
+        for pattern in (f"{name}.bin", f"{name}-*.bin", f"{name}*.bin"):
+            if found := sorted(folder.glob(pattern)):
+                return found
+    return sorted(path for pattern in PICKLES for path in folder.glob(pattern))
 
 
 def sha256_of(path: Path) -> str:

@@ -46,6 +46,12 @@ def test_pick_score_is_what_transformers_computes(folder: Path) -> None:
     assert scorer.name == "pick_score[tiny-clip]" and scorer.version.startswith("tiny-clip sha256-")
 
 
+def test_a_local_folder_below_one_with_an_at_sign(folder: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(folder, tmp_path / "ann@lab.org" / "vit-b-32"))
+    assert TransformersClip(str(copied), device="cpu").name == "vit-b-32"
+    assert TransformersClip("openai/clip-vit-base-patch32@refs/pr/3", device="cpu").name == "clip-vit-base-patch32"
+
+
 def test_clip_score_is_the_raw_cosine(folder: Path) -> None:
     clip = TransformersClip(str(folder), device="cpu")
     scores = [score.value for score in ClipScorer(clip).score(IMAGES, PROMPTS)]
@@ -124,7 +130,8 @@ def test_hps_reads_its_checkpoint_without_unpickling(
     [
         ("The red hat was on top of the brown coat rack.", ("red", "brown"), "The hat was on top of the coat rack."),
         ("Red reddish RED red", ("red",), "reddish "),
-        ("a well-worn worn glove", ("worn",), "a well-worn glove"),
+        ("the crystal-clear mid-air jump", ("clear", "mid"), "the crystal--air jump"),  # "crystal", "-", "-", "air", "jump"
+        ("the rough-edged rocks", ("rough", "edged"), "the -rocks"),
         ("the blue.", ("blue",), "the ."),
         ("a (very) big dog", (), "a (very) big dog"),
         ("c++ (old)", ("(old)",), "c++ "),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,10 +15,13 @@ import pytest
 import torch
 from PIL import Image
 
+from eclipse_pl.__main__ import main as command
+from eclipse_pl.commands.benchmark import build_parser
 from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.text_to_image.diffusers_pipeline import DiffusersPipeline
 from tests.helpers.pipelines import kandinsky, kandinsky_prior, karlo, stable_diffusion, wuerstchen
 
+PROTOCOL = Path(__file__).parent.parent / "experiments/parts/protocol/world_quick.yaml"
 TEXTS = ["a red hat", "a blue hat", "two cats"]
 PROMPTS = [Prompt(f"hats/{number:04d}", "hats", text) for number, text in enumerate(TEXTS)]
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -121,6 +127,42 @@ def test_halves_that_do_not_belong_together(folders: dict[str, dict[str, str]]) 
         )
 
 
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [("kandinsky", "kandinsky-community/kandinsky-2-2-prior"), ("wuerstchen", "warp-ai/wuerstchen-prior")],
+)
+def test_the_command_that_names_the_prior_works(
+    folders: dict[str, dict[str, str]], name: str, published: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`--pipeline` takes no prior, and `--prior` is that of `--decoder`."""
+    words = ["benchmark", f"--protocol={PROTOCOL}", f"--out={tmp_path / 'out'}"]
+    assert command([*words, "--pipeline", folders[name]["model"]]) == 2
+    said = re.search(r"--text_to_image .*(?= \(with no --pipeline\))", capfd.readouterr().err)
+    assert said is not None
+    parser = build_parser()
+    found = parser.instantiate(parser.parse_args([*words[1:], *shlex.split(said[0])])).text_to_image
+    assert isinstance(found, DiffusersPipeline)
+    assert (found.model, found.prior) == (folders[name]["model"], published)
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_karlo_in_half_precision_needs_a_gpu(folders: dict[str, dict[str, str]], precision: Any) -> None:
+    karlo = DiffusersPipeline(folders["karlo"]["model"], precision=precision, device="cpu")
+    with pytest.raises(ValueError, match=rf"precision is {precision}, .* on the CPU .* float32, or use a GPU"):
+        karlo.generate(PROMPTS, range(3))
+
+
+@pytest.mark.parametrize("part", ["text_encoder/model", "unet/diffusion_pytorch_model"])
+def test_weights_that_are_cut_off_are_reported_in_a_sentence(
+    folders: dict[str, dict[str, str]], tmp_path: Path, part: str
+) -> None:
+    copied = Path(shutil.copytree(folders["stable_diffusion"]["model"], tmp_path / "copied"))
+    weights = copied / f"{part}.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="copied could not be loaded as a text-to-image pipeline"):
+        DiffusersPipeline(str(copied), device="cpu").generate(PROMPTS, range(3))
+
+
 def pipeline(fits: int, hidden: list[bool] | None = None) -> Callable[..., Any]:
     """Has memory for a number of images."""
 
@@ -139,7 +181,7 @@ def test_memory_that_does_not_suffice(capfd: pytest.CaptureFixture[str]) -> None
     assert len(text_to_image.generate(PROMPTS, range(3))) == 3
     assert "generating 2 images at a time" in capfd.readouterr().out
     text_to_image._pipeline = pipeline(fits=0)
-    with pytest.raises(ValueError, match="Not even one image of some/model fits into the memory of cpu"):
+    with pytest.raises(ValueError, match=r"one image of some/model fits into the memory of cpu\. Take a smaller size\."):
         text_to_image.generate(PROMPTS, range(3))
 
 

@@ -153,6 +153,9 @@ def test_a_lora_of_something_else(place: Path, tmp_path: Path) -> None:
     save_file({"unet.nothing.lora_A.weight": torch.zeros(2, 2)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match=r"The LoRA .* does not fit StableDiffusionPipeline"):
         tiny(place, lora=str(tmp_path)).decode(EMBED)
+    (tmp_path / "other.safetensors").write_bytes((tmp_path / "other.safetensors").read_bytes()[:-4])
+    with pytest.raises(ValueError, match=r"other.safetensors is damaged .* Fetch it again"):
+        tiny(place, lora=str(tmp_path)).decode(EMBED)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"holds no safetensors file. Name a folder"):
         tiny(place, lora=str(tmp_path / "empty")).decode(EMBED)

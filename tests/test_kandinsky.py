@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from eclipse_pl.decoders import pipeline_folder
 from eclipse_pl.decoders.kandinsky import KandinskyDecoder
 from eclipse_pl.embedding import ClipSpace
 from tests.helpers.pipelines import kandinsky
@@ -133,6 +136,15 @@ def test_size_precision_and_slicing(folder: Path) -> None:
         tiny(folder, size=40)
 
 
+@pytest.mark.parametrize(("device", "gpu"), [("auto", 3), ("cuda", 3), ("cuda:1", 1)])
+def test_offload_works_on_the_gpu_of_its_process(folder: Path, monkeypatch: pytest.MonkeyPatch, device: str, gpu: int) -> None:
+    for name, value in (("is_available", True), ("device_count", 4), ("current_device", 3)):
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    decoder = tiny(folder, device=device, offload=True)
+    pipeline = decoder._prepared(decoder.load(decoder.folder))
+    assert pipeline._offload_device == torch.device("cuda", gpu)
+
+
 @pytest.mark.long
 def test_weights_are_loaded_when_used_and_freed_after(folder: Path) -> None:
     with tiny(folder) as decoder:
@@ -230,11 +242,25 @@ def test_a_folder_that_lacks_a_part_is_refused(copied: Path) -> None:
         tiny(copied)
 
 
-def test_pickles_are_refused_with_the_way_to_convert_them(copied: Path) -> None:
+def test_pickles_are_refused_with_the_way_to_convert_them(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other part is in safetensors, as in many published folders."""
+    weights = copied / "unet" / "diffusion_pytorch_model.safetensors"
+    torch.save(load_file(weights), weights.with_suffix(".bin"))
+    weights.unlink()
+    with pytest.raises(ValueError, match=r"weights of unet/ as a pickle only.* convert it once: python -c ") as refused:
+        tiny(copied)
+    (code,) = [word for word in shlex.split(str(refused.value)) if word.startswith("from diffusers")]
+    monkeypatch.chdir(copied.parent)
+    exec(code, {})
+    assert tiny(copied.parent / "converted").weights
+
+
+def test_a_pickle_from_the_hub_is_converted_in_its_local_folder(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = copied / "unet" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_suffix(".bin"))
-    with pytest.raises(ValueError, match=r"weights of unet/ as a pickle only.*use_safetensors=False"):
-        tiny(copied)
+    monkeypatch.setattr(pipeline_folder, "find_model_folder", lambda *some, **more: copied)
+    with pytest.raises(ValueError, match=rf'owner/name@rev has the weights of unet/ .*from_pretrained\("{copied}"\)'):
+        pipeline_folder.find_pipeline("owner/name@rev", KandinskyDecoder.classes)
 
 
 def test_weights_that_do_not_load_are_reported_in_a_sentence(copied: Path) -> None:

@@ -88,6 +88,14 @@ def test_bad_requests(tmp_path: Path, arguments: dict[str, Any], match: str) -> 
         load_prompts(**{"source": write_compbench(tmp_path, lines=3, parts=(1, 1, 1)), "suite": "compbench", **arguments})
 
 
+def test_a_folder_in_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a YAML no shell replaces the ~."""
+    write_compbench(tmp_path / "prompts", lines=3, parts=(1, 1, 1))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    there, home = (load_prompts(folder, "compbench") for folder in (tmp_path / "prompts", "~/prompts"))
+    assert home.sha256 == there.sha256
+
+
 def test_a_file_that_changed_after_its_download_is_refused(tmp_path: Path) -> None:
     folder = write_compbench(tmp_path, lines=3, parts=(1, 1, 1))
     names = [path.name for path in folder.glob("*.txt")]

@@ -10,7 +10,7 @@ import pytest
 
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.decoders.unclip import StableUnclipDecoder
-from eclipse_pl.model_folder import GONE, find_model_folder, mirror_of
+from eclipse_pl.model_folder import GONE, find_model_folder, find_weights, mirror_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -72,3 +72,25 @@ def test_nothing_here_names_one_that_is_gone() -> None:
             assert not [start for start in GONE if start in path.read_text(encoding="utf-8")], path
     model = inspect.signature(StableUnclipDecoder.__init__).parameters["model"].default
     assert mirror_of(model) is None and model == "sd2-community/stable-diffusion-2-1-unclip-small"
+
+
+@pytest.mark.parametrize(
+    ("there", "found"),
+    [
+        (["pytorch_model.bin", "pytorch_model.fp16.bin", "training_args.bin", "optimizer.pt"], ["pytorch_model.bin"]),
+        (["diffusion_pytorch_model.fp16.bin", "training_args.bin"], ["diffusion_pytorch_model.fp16.bin"]),
+        (
+            ["pytorch_model-00002-of-00002.bin", "training_args.bin", "pytorch_model-00001-of-00002.bin"],
+            ["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"],
+        ),
+        (["weights.pth"], ["weights.pth"]),
+    ],
+)
+def test_only_pickles_of_weights_are_converted(tmp_path: Path, there: list[str], found: list[str]) -> None:
+    for name in there:
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match="holds its weights as a pickle only") as refused:
+        find_weights(tmp_path)
+    assert f"torch.load(file, weights_only=True)) for file in {[str(tmp_path / name) for name in found]}]" in str(
+        refused.value
+    )

@@ -53,6 +53,13 @@ def test_the_image_names_the_forward_passes_of_its_prior(tmp_path, passes, words
     assert f"5 tokens → {words}" in (tmp_path / "out.svg").read_text(encoding="utf-8")
 
 
+def test_the_image_shows_the_prompt_as_it_was_typed(tmp_path):
+    one = Neighbours("$5 or $9", 5, torch.ones(4), [("key", 0)], ["a circle"], [1.0])
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        draw([one], {("key", 0): Image.new("RGB", (4, 4))}, "test", 1, tmp_path / "out.svg")
+    assert "“$5 or $9”</text>" in (tmp_path / "out.svg").read_text(encoding="utf-8")  # a comment holds it in any case
+
+
 def test_the_same_seed_gives_the_same_embedding(world_run, tmp_path):
     first, again, other = (
         nearest(str(world_run), "a red circle", str(tmp_path / "out.png"), seed=seed)[0].image_embed for seed in (0, 0, 1)

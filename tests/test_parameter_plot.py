@@ -41,3 +41,9 @@ def test_wide_spans_are_logarithmic(values, kind):
     axes = Figure().add_subplot()
     scale(axes, values, each=True)
     assert axes.get_xscale() == kind
+
+
+def test_words_below_the_axis_are_no_formula():
+    axes = Figure().add_subplot()
+    scale(axes, ["from $5 to $9", "other"], each=True)
+    assert not any(label.get_parse_math() for label in axes.get_xticklabels())

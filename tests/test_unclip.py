@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -113,12 +114,35 @@ def test_each_class_refuses_the_others_folders(folders: dict[str, Path], tmp_pat
         StableUnclipDecoder(str(kandinsky(tmp_path / "kandinsky")))
 
 
-def test_too_little_memory_is_answered_by_what_the_decoder_can_still_do(folders: dict[str, Path]) -> None:
-    assert tiny(folders, "karlo").remedy == "Less memory suffices with precision: float16 or attention_slicing: true."
+def test_too_little_memory_is_answered_by_what_the_decoder_can_still_do(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = "Less memory suffices with precision: float16 or attention_slicing: true or a smaller size."
+    assert tiny(folders, "stable_unclip").remedy == half
     saving = {"precision": "float16", "attention_slicing": True}
     assert tiny(folders, "stable_unclip", **saving).remedy == "Less memory suffices with a smaller size."
-    assert tiny(folders, "karlo", **saving).remedy == "Take a smaller pipeline, or another device."
+    assert tiny(folders, "karlo").remedy == "Less memory suffices with attention_slicing: true.", "it refuses float16 on a CPU"
+    assert tiny(folders, "karlo", attention_slicing=True).remedy == "Take a smaller pipeline, or another device."
+    with monkeypatch.context() as patch:
+        for name, value in (("is_available", True), ("device_count", 1)):
+            patch.setattr(torch.cuda, name, lambda value=value: value)
+        assert "precision: float16" in tiny(folders, "karlo", device="cuda").remedy
     assert "attention_slicing" not in IPAdapterDecoder(device="cpu").remedy, "which it refuses"
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_karlo_in_half_precision_needs_a_gpu(folders: dict[str, Path], precision: str) -> None:
+    """Its super-resolution enlarges images, which torch does on a CPU in float32 only."""
+    with pytest.raises(ValueError, match=rf"precision is {precision}, .* on the CPU .* float32, or use a GPU"):
+        tiny(folders, "karlo", precision=precision)
+
+
+def test_a_text_encoder_that_is_cut_off_is_reported_in_a_sentence(folders: dict[str, Path], tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(folders["karlo"], tmp_path / "copied"))
+    weights = copied / "text_encoder" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="text_encoder does not load as CLIPTextModelWithProjection"):
+        tiny({"karlo": copied}, "karlo").decode(EMBED[:1], TEXTS[:1], [0])
 
 
 def test_bad_options(folders: dict[str, Path]) -> None:

@@ -109,7 +109,7 @@ def draw(found: list[Neighbours], images: dict[ImageName, Image.Image], split: s
     for row, one in enumerate(found):
         words = figure.add_subplot(grid[row, 0])
         words.set_axis_off()
-        words.text(0.5, 0.68, f"“{one.prompt}”", ha="center", va="center", fontsize=10, wrap=True)
+        words.text(0.5, 0.68, f"“{one.prompt}”", ha="center", va="center", fontsize=10, wrap=True, parse_math=False)
         words.text(0.5, 0.3, f"{one.tokens} tokens → {prior} →", ha="center", fontsize=8, color="0.35")
         strip = figure.add_subplot(grid[row, 1])
         side = int(np.ceil(len(one.image_embed) ** 0.5))

@@ -33,7 +33,7 @@ class ImageFolder(ReferenceImages):
     """
 
     def __init__(self, folder: str) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(folder).expanduser()
 
     def load(self, prompts: PromptSet) -> Mapping[str, Path | Image.Image]:
         return images_in(self.folder)
@@ -70,7 +70,7 @@ class ImagesOfPrompts(PromptImages):
     """
 
     def __init__(self, folder: str) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(folder).expanduser()
 
     @cached_property
     def identity(self) -> str:

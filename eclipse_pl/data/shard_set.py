@@ -49,7 +49,7 @@ class ShardSet:
 
     def __init__(self, folder: str | Path, check: Check = "size", downloads: Downloads | None = None) -> None:
         self.check = check
-        self.folder: Path | str = str(folder) if is_url(folder) else Path(folder)
+        self.folder: Path | str = str(folder) if is_url(folder) else Path(folder).expanduser()
         self._files: ShardFiles
         if isinstance(self.folder, str):
             self._files = RemoteShards(self.folder, check, downloads or Downloads())

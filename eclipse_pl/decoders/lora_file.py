@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from eclipse_pl.decoders.adapter_file import shapes_of
 from eclipse_pl.decoders.pipeline_folder import quiet_diffusers
 from eclipse_pl.model_folder import find_model_folder, sha256_of
 
@@ -47,8 +48,9 @@ class LoraFile:
         """Add the changes to the weights of ``pipeline``, so that they cost no time in generation.
 
         Raises:
-            ValueError: They belong to another pipeline.
+            ValueError: They belong to another pipeline, or the file is damaged.
         """
+        shapes_of(self.path)
         try:
             with quiet_diffusers():
                 pipeline.load_lora_weights(str(self.path.parent), weight_name=self.path.name, local_files_only=True)

@@ -39,6 +39,8 @@ class PipelineDecoder(Decoder):
     """Accepted pipeline classes, each with the components that are loaded."""
     slices_attention: ClassVar[bool] = True
     """Whether ``attention_slicing`` may be true."""
+    half_on_cpu: ClassVar[bool] = True
+    """Whether ``precision`` may be a half precision on a CPU."""
 
     def __init__(
         self,
@@ -57,6 +59,11 @@ class PipelineDecoder(Decoder):
         one_of("precision", precision, ("float32", "bfloat16", "float16"))
         self.model, self.space, self.steps, self.guidance = model, space, steps, guidance
         self.device = pick_device(device, float64=False)
+        if precision != "float32" and self.device.type == "cpu" and not self.half_on_cpu:
+            raise ValueError(
+                f"precision is {precision}, in which {model} cannot be computed on the CPU that this decoder works on: set "
+                "precision to float32, or use a GPU."
+            )
         self.precision: torch.dtype = getattr(torch, precision)
         self.attention_slicing, self.offload = attention_slicing, offload
         self.batches = Batches(batch_size, model, self.device, self.remedy)
@@ -103,7 +110,7 @@ class PipelineDecoder(Decoder):
     def remedy(self) -> str:
         """What would save memory and is not in use."""
         ways = {
-            "precision: float16": self.precision == torch.float32,
+            "precision: float16": self.precision == torch.float32 and (self.half_on_cpu or self.device.type != "cpu"),
             "attention_slicing: true": self.slices_attention and not self.attention_slicing,
             "offload: true": self.device.type == "cuda" and not self.offload,
             "a smaller size": "size" in signature(type(self)).parameters,
@@ -184,7 +191,9 @@ class PipelineDecoder(Decoder):
         if self.attention_slicing:
             pipeline.enable_attention_slicing()
         if self.offload:
-            pipeline.enable_model_cpu_offload(device=self.device)
+            # Without a number diffusers takes GPU 0, whichever GPU this process works on.
+            gpu = torch.cuda.current_device() if self.device.index is None else self.device.index
+            pipeline.enable_model_cpu_offload(device=torch.device("cuda", gpu))
             return pipeline
         return pipeline.to(self.device)
 

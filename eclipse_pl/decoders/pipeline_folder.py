@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,10 +39,12 @@ def find_pipeline(model: str, classes: Classes, weights: bool = True) -> Path:
         if not suffixes:
             raise ValueError(f"{model} has no {part}/, which a {kind} needs. Use the whole folder.")
         if (local or weights) and suffixes & set(PICKLES) and "*.safetensors" not in suffixes:
+            # Other parts may be safetensors, so diffusers chooses for each.
+            convert = f'P.from_pretrained({json.dumps(str(folder))}).save_pretrained("converted")'
             raise ValueError(
                 f"{model} has the weights of {part}/ as a pickle only, and a pickle can run code when it is read. If you "
-                "trust its source, convert it once: python -c 'from diffusers import DiffusionPipeline as P; "
-                f'P.from_pretrained("{model}", use_safetensors=False).save_pretrained("converted")\'. Then use `converted`.'
+                "trust its source, convert it once: python -c "
+                f"{shlex.quote(f'from diffusers import DiffusionPipeline as P; {convert}')} and use `converted`."
             )
     return folder
 
@@ -67,9 +71,11 @@ def load_part(kind: Any, folder: Path, part: str, **options: Any) -> Any:
     Raises:
         ValueError: The component does not load.
     """
+    from safetensors import SafetensorError
+
     try:
         return kind.from_pretrained(folder / part, local_files_only=True, **options)
-    except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(
             f"{folder / part} does not load as {kind.__name__} ({reason}). Use a folder that diffusers' `save_pretrained` "

@@ -20,7 +20,8 @@ class UnclipDecoder(PipelineDecoder):
     """Karlo's decoder and its super-resolution, from a published `UnCLIPPipeline`. The pipeline's own prior is not loaded.
 
     It also reads the prompt, with the text encoder in its folder. Guidance leads away from the empty prompt and a learned
-    embedding, so it takes no ``negative_embed``.
+    embedding, so it takes no ``negative_embed``. On a CPU ``precision`` is float32: torch does not enlarge images in half
+    precision there.
 
     Args:
         model: Hub id or local folder of the pipeline, with safetensors.
@@ -32,6 +33,7 @@ class UnclipDecoder(PipelineDecoder):
     """
 
     reads_caption = True
+    half_on_cpu = False
     classes: ClassVar[Classes] = {
         "UnCLIPPipeline": (
             "text_encoder",

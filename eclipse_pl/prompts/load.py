@@ -52,7 +52,7 @@ def load_prompts(
             was downloaded; a prompt of T2I-CompBench lacks what its category is scored by; or a prompt needs spaCy, and
             spaCy or its model is not installed.
     """
-    path = Path(source)
+    path = Path(source).expanduser()
     whole = path.is_dir()
     folder = path if whole else path.parent
     record = PromptsRecord.load(folder)

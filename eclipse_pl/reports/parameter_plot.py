@@ -62,9 +62,11 @@ def parameter_plot(report: Report, x: str, y: str, kind: str = ".png") -> bytes:
     axes.spines[["top", "right"]].set_visible(False)
     labels = axes.get_legend_handles_labels()[1]
     if len(labels) > 4:  # inside the axes they would hide the lines
-        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
-    elif labels:
-        axes.legend(frameon=False, fontsize=8)
+        legends = [figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)]
+    else:
+        legends = [axes.legend(frameon=False, fontsize=8)] if labels else []
+    for text in (text for legend in legends for text in legend.get_texts()):
+        text.set_parse_math(False)  # a name of a run, in which $ is no formula
     content = io.BytesIO()
     figure.savefig(content, format=kind[1:], dpi=150, metadata={"Date": None} if kind == ".svg" else None)
     return content.getvalue()
@@ -77,7 +79,7 @@ def scale(axes: Any, values: list[Any], each: bool) -> dict[Any, float]:
     """
     ordered = sorted(set(values), key=rank)
     if not all(isinstance(value, (int, float)) for value in ordered):
-        axes.set_xticks(range(len(ordered)), [str(value) for value in ordered])
+        axes.set_xticks(range(len(ordered)), [str(value) for value in ordered], parse_math=False)
         return {value: float(at) for at, value in enumerate(ordered)}
     if ordered and 0 < LOGARITHMIC * ordered[0] < ordered[-1]:
         axes.set_xscale("log")

@@ -43,8 +43,11 @@ class ClipScorer(NetworkScorer):
 
 
 def without(text: str, words: Sequence[str]) -> str:
-    """Remove words from a text: "The red hat was new." without "red" is "The hat was new."."""
+    """Remove words from a text: "The red hat was new." without "red" is "The hat was new.".
+
+    The parts of a hyphenated word are words too, as they are spaCy's tokens, by which T2I-CompBench finds its adjectives.
+    """
     if not words:
         return text
     pattern = "|".join(re.escape(word) for word in words)
-    return re.sub(rf"(?<![\w-])(?:{pattern})(?![\w-])\s*", "", text, flags=re.IGNORECASE)
+    return re.sub(rf"(?<!\w)(?:{pattern})(?!\w)\s*", "", text, flags=re.IGNORECASE)

@@ -102,7 +102,8 @@ class PretrainedNetwork(ScorerNetwork):
 
     @property
     def name(self) -> str:
-        return Path(self.path.partition("@")[0]).name
+        local = Path(self.path).expanduser().is_dir()  # in whose path "@" may be a part of a name
+        return Path(self.path if local else self.path.partition("@")[0]).name
 
     @property
     def version(self) -> str:

@@ -130,7 +130,7 @@ class PairScorer(WritingScorer):
 
     def __init__(self, path: str, reference: str, question: str = PAIRS, max_tokens: int = 512, **options: Any) -> None:
         super().__init__(path, question=question, max_tokens=max_tokens, **options)
-        self.reference = Path(reference)
+        self.reference = Path(reference).expanduser()
 
     @property
     def name(self) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import inspect
+import shlex
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,12 +26,12 @@ FILES = (*CONFIGS, "*.model", "*/*.safetensors")
 """Files downloaded from a repository. Single-file copies of all weights, at its top level, are left out."""
 
 COMBINED = {
-    "KandinskyPipeline": "KandinskyCombinedPipeline",
-    "KandinskyV22Pipeline": "KandinskyV22CombinedPipeline",
-    "WuerstchenDecoderPipeline": "WuerstchenCombinedPipeline",
-    "StableCascadeDecoderPipeline": "StableCascadeCombinedPipeline",
+    "KandinskyPipeline": ("KandinskyCombinedPipeline", "kandinsky-community/kandinsky-2-1-prior"),
+    "KandinskyV22Pipeline": ("KandinskyV22CombinedPipeline", "kandinsky-community/kandinsky-2-2-prior"),
+    "WuerstchenDecoderPipeline": ("WuerstchenCombinedPipeline", "warp-ai/wuerstchen-prior"),
+    "StableCascadeDecoderPipeline": ("StableCascadeCombinedPipeline", "stabilityai/stable-cascade-prior"),
 }
-"""Decoder pipeline -> combined pipeline of prior and decoder."""
+"""Decoder pipeline -> combined pipeline of prior and decoder, and hub id of the published prior."""
 
 OWN = ("prompt", "generator", "num_images_per_prompt", "output_type", "return_dict")
 """Arguments of a pipeline's call that are not options: an image a prompt, as a PIL image, from a seed."""
@@ -72,7 +73,8 @@ class DiffusersPipeline(TextToImage):
             by = "steps, guidance or size" if twice[0] in stated else "the benchmark"
             raise ValueError(f"options.{twice[0]} is set by {by}: leave it out of `options`.")
         self.options = stated | (options or {})
-        self._batches = Batches(batch_size, model, self.device, "Set precision to float16, or take a smaller size.")
+        half = "Set precision to float16, or take" if precision == "float32" and self.device.type != "cpu" else "Take"
+        self._batches = Batches(batch_size, model, self.device, f"{half} a smaller size.")
         self._pipeline: Any = None
 
     @cached_property
@@ -90,11 +92,17 @@ class DiffusersPipeline(TextToImage):
         kind = read_config(self.folders[0], "model_index.json").get("_class_name", "")
         if kind in COMBINED and self.prior is None:
             raise ValueError(
-                f"{self.model} is a {kind}: it decodes the output of a prior's pipeline. Name that pipeline as `prior`, "
-                "such as kandinsky-community/kandinsky-2-2-prior or warp-ai/wuerstchen-prior."
+                f"{self.model} is a {kind}: it decodes the output of a prior's pipeline. Name that pipeline as `prior`, on a "
+                "command line by --text_to_image eclipse_pl.text_to_image.DiffusersPipeline --text_to_image.model "
+                f"{shlex.quote(self.model)} --text_to_image.prior {COMBINED[kind][1]} (with no --pipeline)."
             )
         if kind not in COMBINED and self.prior is not None:
             raise ValueError(f"{self.model} is a {kind} and reads prompts itself: it takes no `prior` ({self.prior}).")
+        if kind == "UnCLIPPipeline" and self.precision != "float32" and self.device.type == "cpu":
+            raise ValueError(
+                f"precision is {self.precision}, in which {self.model} cannot be computed on the CPU that it works on: set "
+                "precision to float32, or use a GPU."
+            )
 
     def generate(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Image.Image]:
         def batch(rows: list[int]) -> list[Image.Image]:
@@ -139,13 +147,15 @@ class DiffusersPipeline(TextToImage):
         )
 
     def _load(self) -> Any:
+        from safetensors import SafetensorError
+
         if self._pipeline is None:
             self.require_ready()
             try:
                 loaded, *prior = map(load_pipeline, self.folders)
                 if prior:
                     loaded = combined(loaded, prior[0])
-            except (OSError, AttributeError, ImportError, ValueError, TypeError) as error:
+            except (OSError, AttributeError, ImportError, RuntimeError, ValueError, TypeError, SafetensorError) as error:
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 raise ValueError(f"{self.model} could not be loaded as a text-to-image pipeline ({reason}).") from error
             self._require_options(loaded)
@@ -200,5 +210,5 @@ def combined(decoder: Any, prior: Any) -> Any:
     """Join both pipelines in diffusers' combined pipeline."""
     import diffusers
 
-    kind = getattr(diffusers, COMBINED[type(decoder).__name__])
+    kind = getattr(diffusers, COMBINED[type(decoder).__name__][0])
     return kind(**decoder.components, **{f"prior_{name}": part for name, part in prior.components.items()})
