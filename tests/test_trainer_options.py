@@ -72,6 +72,17 @@ def test_numbers_out_of_range_that_lightning_takes_are_refused(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("limit", ["0", "0.0"])
+@pytest.mark.parametrize(("name", "option"), [("validate", "limit_val_batches"), ("test", "limit_test_batches")])
+def test_a_measurement_of_no_batch_is_refused(tmp_path: Path, capfd: Any, name: str, option: str, limit: str) -> None:
+    experiment = write_experiment(tmp_path, **{f"trainer__{option}": 0})
+    assert command([name, "--config", str(experiment), f"--trainer.{option}={limit}"]) == 2
+    said = f"error: trainer.{option} is 0, so {name} would measure nothing: --trainer.{option}=1.0 measures all pairs."
+    assert error(capfd) == said
+    assert not (tmp_path / "runs").exists()
+    assert command([name, "--config", str(experiment), "--trainer.fast_dev_run=true"]) == 0  # has a limit of its own
+
+
 @pytest.mark.parametrize("interval", [0.25, None, "00:00:00:01"], ids=str)
 def test_intervals_in_all_of_lightnings_forms_are_supported(interval: Any) -> None:
     options = {"accumulate_grad_batches": 1, "check_val_every_n_epoch": None, "gradient_clip_val": 0, "log_every_n_steps": 0}

@@ -65,6 +65,13 @@ def require_in_range(trainer: Any) -> None:
             raise ValueError(f"trainer.{name} is {value}, but must be 0 or more: {instead}.")
 
 
+def require_measured(trainer: Any, command: str) -> None:
+    """Raise ValueError where ``validate`` or ``test`` would measure no batch."""
+    name = "limit_test_batches" if command == "test" else "limit_val_batches"
+    if getattr(trainer, name) == 0 and not trainer.fast_dev_run:
+        raise ValueError(f"trainer.{name} is 0, so {command} would measure nothing: --trainer.{name}=1.0 measures all pairs.")
+
+
 def require_precision(trainer: Any) -> None:
     """Raise ValueError where the GPU of this process has no bfloat16 and the run is to compute in it."""
     device = trainer.strategy.root_device
