@@ -80,7 +80,8 @@ def main(args: list[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in (*WRITING, *PLACES):
             raise
-        where = f" ({error.filename})" if error.filename else ""
+        path = error.filename2 or error.filename  # of a copy, the second is the one that is written
+        where = f" ({path})" if path else ""
         problem = f"cannot write: {error.strerror}{where}" if error.errno in WRITING else f"{error.strerror}{where}"
         whole = " Checkpoints written before are whole." if args[0] == "fit" else ""
         print(f"error: {problem}.{whole}", file=sys.stderr)

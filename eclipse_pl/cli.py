@@ -50,6 +50,7 @@ from eclipse_pl.training.options import (
     out_of_memory,
     processes_of,
     require_devices,
+    require_measured,
     require_supported,
     require_trained,
 )
@@ -152,6 +153,9 @@ class PriorCLI(LightningCLI):
         samples, benchmark = settings.samples, settings.benchmark
         with problems.noted():
             require_supported(settings.trainer)
+        if command != "fit":
+            with problems.noted():
+                require_measured(settings.trainer, command)
         if command == "fit" and settings.run.energy:
             with problems.noted():
                 require_counters(str(settings.trainer.accelerator))

@@ -6,8 +6,9 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,20 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path``, completely or not at all."""
     with atomic_path(path) as partial:
         partial.write_bytes(content)
+
+
+def copy_folder(source: Path, target: Path, keep: Callable[[Path], bool] = lambda path: True) -> None:
+    """Copy what ``keep`` keeps of ``source``, with the files that links lead to, to ``target``, a new folder.
+
+    The first file that cannot be written ends it with its own error. `shutil.copytree` goes on with the other files, and
+    raises an OSError with a list of all and no number.
+    """
+    target.mkdir(parents=True)
+    for path in filter(keep, source.iterdir()):
+        if path.is_dir():
+            copy_folder(path, target / path.name, keep)
+        else:
+            shutil.copyfile(path, target / path.name)
 
 
 def file_sha256(path: Path) -> str:

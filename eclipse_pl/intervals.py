@@ -67,6 +67,11 @@ NOTHING = Estimate.without(math.nan, 0)
 """The estimate of an unknown value."""
 
 
+def with_bounds(mean: float, low: float, high: float) -> str:
+    """``1.000 [0.794, 1.000]``, as tables in a terminal show an estimate: few intervals reach as far up as down."""
+    return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+
+
 def mean_interval(values: Sequence[float], resolution: float = 0.0, overlap: float = 0.0) -> Estimate:
     """Mean and Student's t-interval of values that vary normally and independently, such as a metric over training seeds.
 

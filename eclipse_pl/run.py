@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from argparse import Namespace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
@@ -51,8 +51,10 @@ class Run:
         """Refuse a version that `open` can never accept, before anything is built. Nothing is written.
 
         Raises:
-            ValueError: A run of this version exists, or the run that resumes has another version.
+            ValueError: Experiment or version names no folder of a run, a run of this version exists, or the run that resumes
+                has another version.
         """
+        self._require_names()
         origin = self._origin(command, checkpoint)
         if origin is not None:
             if self.version not in (None, origin.name):
@@ -67,6 +69,19 @@ class Run:
             raise ValueError(
                 f"{self._home / self.version} holds a run already. Choose another run.version, leave it out for the next free "
                 f"number, or {remedy}"
+            )
+
+    def _require_names(self) -> None:
+        experiment = PurePath(self.experiment)
+        if not experiment.parts or experiment.is_absolute() or ".." in experiment.parts:
+            raise ValueError(
+                f"run.experiment is {self.experiment!r}, which is no folder below run.folder {self.folder}: choose a "
+                "name, such as quickstart; run.folder says where it lies."
+            )
+        if self.version in ("", ".", "..") or set(self.version or "") & set("/\\"):
+            raise ValueError(
+                f"run.version is {self.version!r}, which is no name of one folder: choose a name without slashes, such as "
+                "seed_1, or leave it out for the next free number."
             )
 
     def place(self, command: str, checkpoint: str | None) -> Path | None:

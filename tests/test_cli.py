@@ -1,7 +1,10 @@
 """The front door: what a user types, what the run leaves behind, and what a mistake is answered with."""
 
+import errno
 import json
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -404,6 +407,20 @@ def test_a_full_disk_is_one_sentence(tmp_path, capfd, monkeypatch):
 
     monkeypatch.setattr(MetricsFile, "_write", write)
     assert "No space left" in refused(capfd, "fit", "--config", str(experiment))
+
+
+def test_init_on_a_full_disk_is_one_sentence(tmp_path, capfd, monkeypatch):
+    written = []
+
+    def copy(source, target):
+        written.append(target)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source), None, str(target))  # as shutil.copyfile does
+
+    monkeypatch.setattr(shutil, "copyfile", copy)
+    said = refused(capfd, "init", str(tmp_path / "work"))
+    (target,) = written
+    assert said == f"error: cannot write: No space left on device ({target})." and target.is_relative_to(tmp_path)
+    assert not any((tmp_path / "work").iterdir())
 
 
 @pytest.mark.processes

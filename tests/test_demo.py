@@ -191,6 +191,13 @@ def test_those_who_wait_are_the_next_batch_and_one_that_fails_costs_the_others_n
     assert str(got["bad"]) == "this one fails" and "is empty" in str(got[""])
 
 
+@pytest.mark.parametrize("names", [["a"], ["a", "a"], ["a", "b", "b"], ["a", "b", "c"]], ids=str)
+def test_names_that_are_not_one_for_each_prior_are_refused_before_any_is_loaded(names: list[str]) -> None:
+    said = rf"--names {', '.join(names)} must be one name for each of 2 priors, none of them twice"
+    with pytest.raises(ValueError, match=said):
+        load_model(["no/such/run", "no/such/other"], names=names)
+
+
 def test_priors_on_the_command_line_keep_their_names() -> None:
     odd = "runs/seed_everything=0,data=world,prior=flow"
     words = with_all_priors(["--port", "1", "--prior", odd, f"--prior={odd}2"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from eclipse_pl.compbench.generation import write_image
-from eclipse_pl.files import LONGEST_NAME, atomic_path, is_being_written, partial_path
+from eclipse_pl.files import LONGEST_NAME, atomic_path, copy_folder, is_being_written, partial_path
 from eclipse_pl.prompts.image_files import image_file_name
 from eclipse_pl.prompts.prompt import Prompt
 from tests.helpers.tiny_scorers import tiny_image
@@ -59,3 +59,14 @@ def test_what_a_dead_process_of_this_machine_left_is_known(
 def test_short_names_are_readable(tmp_path: Path) -> None:
     name = f"0001.tar.{socket.gethostname().replace('.', '_')}-{os.getpid()}.partial"
     assert partial_path(tmp_path / "0001.tar") == tmp_path / name
+
+
+def test_a_copy_of_a_folder_has_what_links_lead_to_and_leaves_out_what_is_not_kept(tmp_path: Path) -> None:
+    (tmp_path / "blob").write_text("weights")
+    (tmp_path / "from" / "part" / "prior").mkdir(parents=True)
+    (tmp_path / "from" / "prior").mkdir()
+    (tmp_path / "from" / "prior" / "big").touch()
+    (tmp_path / "from" / "part" / "prior" / "link").symlink_to(tmp_path / "blob")
+    copy_folder(tmp_path / "from", tmp_path / "new" / "to", lambda path: path != tmp_path / "from" / "prior")
+    (copied,) = (path for path in (tmp_path / "new" / "to").rglob("*") if path.is_file())
+    assert copied == tmp_path / "new/to/part/prior/link" and not copied.is_symlink() and copied.read_text() == "weights"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,20 @@ def test_a_table_says_where_density_and_coverage_are_of_a_part(
     distribution_table({"distribution": {"samples": 2, "redraws": 0, "neighbourhoods": images, "rows": rows}})
     printed = " ".join(capsys.readouterr().out.split())
     assert said in printed and ("of the images" in printed) == bool(said)
+
+
+def test_the_table_of_samples_prints_the_bounds_of_intervals(capsys: pytest.CaptureFixture[str]) -> None:
+    """That of a share is not as wide above its mean as below: no share is above 1."""
+    numbers = dict.fromkeys((*OF_CAPTIONS, *OF_SETS), (27.5, 26.25, 28.0)) | {"coverage": (1.0, 0.794, 1.0)}
+    rows = {"this prior": {"all": numbers}, "mean_image": {"all": numbers | {"spread": (0.0, math.nan, math.nan)}}}
+    distribution_table({"distribution": {"samples": 2, "redraws": 0, "neighbourhoods": 16, "rows": rows}})
+    printed = capsys.readouterr().out
+    assert "2 samples a caption, [95 % interval] over images" in printed and "±" not in printed
+    of_captions, of_sets = [line for line in printed.splitlines() if "this prior" in line]
+    assert of_captions.count("27.500 [26.250, 28.000]") == 5
+    assert of_sets.count("27.500 [26.250, 28.000]") == 3 and of_sets.rstrip().endswith("1.000 [0.794, 1.000]")
+    of_captions, _ = [line for line in printed.splitlines() if "mean image" in line]
+    assert of_captions.split("27.500 [26.250, 28.000]")[1].strip() == "0.000"
 
 
 def test_ridge_regression_needs_two_training_pairs(tmp_path: Path) -> None:

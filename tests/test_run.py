@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from eclipse_pl.run import Run
@@ -24,6 +26,27 @@ def test_a_version_that_exists_is_refused(tmp_path):
     (path / "checkpoints" / "last.ckpt").touch()
     with pytest.raises(ValueError, match=r"mine holds a run already.* or resume that run: --ckpt_path .*last\.ckpt$"):
         Run("exp", str(tmp_path), version="mine").open("fit", None)
+
+
+@pytest.mark.parametrize("version", ["", ".", "..", "a/b", "/a", "a\\b"])
+def test_a_version_that_is_no_name_of_one_folder_is_refused(tmp_path, version):
+    run = Run("exp", str(tmp_path), version=version)
+    for call in (run.require_free, run.open):
+        with pytest.raises(ValueError, match=r"^run\.version is '.*', .* choose a name without slashes.* or leave it out"):
+            call("fit", None)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("experiment", ["", ".", "..", "../x", "a/../../x", "/x"])
+def test_an_experiment_that_is_not_below_the_folder_of_all_runs_is_refused(tmp_path, experiment):
+    with pytest.raises(
+        ValueError, match=rf"^run\.experiment is '{re.escape(experiment)}', .* below run\.folder .*choose a name"
+    ):
+        Run(experiment, str(tmp_path / "runs")).require_free("fit", None)
+
+
+def test_an_experiment_may_be_a_folder_of_a_folder(tmp_path):
+    assert Run("group/exp", str(tmp_path), version="mine").open("fit", None) == tmp_path / "group" / "exp" / "mine"
 
 
 def test_a_folder_that_lies_ready_is_taken(tmp_path):

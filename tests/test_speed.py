@@ -317,6 +317,18 @@ def test_bad_options(args: list[str], message: str, capsys: pytest.CaptureFixtur
     assert message in capsys.readouterr().err
 
 
+def test_compiled_needs_a_compiler(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("torch.utils._triton.has_triton", lambda: False)
+    gpu = speed.Options(torch.device("cuda"))
+    with pytest.raises(ValueError, match=r"^compiled needs Triton on a GPU.* or leave compiled out of --only"):
+        speed.measurements_of(gpu, ["step", "compiled"])
+    assert speed.measurements_of(gpu, ["step"]) == ["step"]
+    assert speed.measurements_of(gpu, None) == [name for name in speed.MEASUREMENTS if name != "compiled"]
+    assert capsys.readouterr().out.startswith("compiled is left out: compiled needs Triton on a GPU")
+    with pytest.raises(ValueError, match=r"^--compile needs Triton"):
+        speed.measurements_of(speed.Options(torch.device("cuda"), compile="default"), ["fit"])
+
+
 class Events:
     """CUDA events whose time is the number of calls made so far, in seconds."""
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from eclipse_pl.__main__ import main as command
+from eclipse_pl.training.options import require_in_range
 from tests.helpers.runs import write_experiment
 
 
@@ -45,6 +47,46 @@ def test_a_static_graph_with_accumulated_gradients_is_refused(tmp_path: Path, ca
     line = error(capfd)
     assert "static_graph: true and trainer.accumulate_grad_batches is 2" in line and "Leave one of them out." in line
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "every_n_epoch", "said"),
+    [
+        ("accumulate_grad_batches", -1, None, "above 0: 1 makes a step with each batch"),
+        ("accumulate_grad_batches", 0, None, "above 0: 1 makes a step with each batch"),
+        ("val_check_interval", 0, None, "above 0: for no validation set trainer.limit_val_batches to 0"),
+        ("val_check_interval", 0, 1, "above 0: for no validation set trainer.limit_val_batches to 0"),
+        ("val_check_interval", 0.0, 1, "above 0: for no validation set trainer.limit_val_batches to 0"),
+        ("check_val_every_n_epoch", 0, 0, "above 0: for no validation set trainer.limit_val_batches to 0"),
+        ("check_val_every_n_epoch", -1, -1, "above 0: for no validation set trainer.limit_val_batches to 0"),
+        ("gradient_clip_val", -0.5, None, "0 or more: null clips nothing"),
+        ("log_every_n_steps", -1, None, "0 or more: 0 logs validations alone"),
+    ],
+)
+def test_numbers_out_of_range_that_lightning_takes_are_refused(
+    tmp_path: Path, capfd: Any, option: str, value: float, every_n_epoch: int | None, said: str
+) -> None:
+    changes = {"trainer__check_val_every_n_epoch": every_n_epoch, f"trainer__{option}": value}
+    assert command(["fit", "--config", str(write_experiment(tmp_path, **changes))]) == 2
+    assert error(capfd) == f"error: trainer.{option} is {value}, but must be {said}."
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("limit", ["0", "0.0"])
+@pytest.mark.parametrize(("name", "option"), [("validate", "limit_val_batches"), ("test", "limit_test_batches")])
+def test_a_measurement_of_no_batch_is_refused(tmp_path: Path, capfd: Any, name: str, option: str, limit: str) -> None:
+    experiment = write_experiment(tmp_path, **{f"trainer__{option}": 0})
+    assert command([name, "--config", str(experiment), f"--trainer.{option}={limit}"]) == 2
+    said = f"error: trainer.{option} is 0, so {name} would measure nothing: --trainer.{option}=1.0 measures all pairs."
+    assert error(capfd) == said
+    assert not (tmp_path / "runs").exists()
+    assert command([name, "--config", str(experiment), "--trainer.fast_dev_run=true"]) == 0  # has a limit of its own
+
+
+@pytest.mark.parametrize("interval", [0.25, None, "00:00:00:01"], ids=str)
+def test_intervals_in_all_of_lightnings_forms_are_supported(interval: Any) -> None:
+    options = {"accumulate_grad_batches": 1, "check_val_every_n_epoch": None, "gradient_clip_val": 0, "log_every_n_steps": 0}
+    require_in_range(SimpleNamespace(val_check_interval=interval, **options))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -9,13 +9,14 @@ import torch
 from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from eclipse_pl.callbacks.latent_rows import read_pairs
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.data.subset_names import ALL, ROWS
 from eclipse_pl.embedding import EmbeddingBatch
-from eclipse_pl.intervals import Estimate
+from eclipse_pl.intervals import Estimate, with_bounds
 from eclipse_pl.latent.distribution import MOST_IMAGES, OF_CAPTIONS, OF_SETS, estimate_captions, estimate_sets
 from eclipse_pl.latent.metrics import LABELS, Measured, rows_of
 from eclipse_pl.lit_prior import LitPrior, place_seed
@@ -52,23 +53,23 @@ def distribution_of(row: Measured, shards: ShardSet) -> dict[str, dict[str, Esti
 
 
 def distribution_table(report: dict[str, Any]) -> None:
-    """Print rows x metrics with the half-widths of their intervals."""
-    rows, metrics = report["distribution"]["rows"], (*OF_CAPTIONS, *OF_SETS)
-    redraws = report["distribution"]["redraws"]
+    """Print rows x metrics, each mean with its 95 % interval over images: the metrics of captions, then those of sets."""
+    distribution = report["distribution"]
+    redraws = distribution["redraws"]
     drawn = f"; the upper bound's are {redraws} images drawn anew for each" if redraws else ""
-    part = said_of_part(report["distribution"]["neighbourhoods"])
-    table = Table(
-        title=f"{report['distribution']['samples']} samples a caption (± half of the 95 % interval over images){drawn}{part}",
-        title_justify="left",
-        box=None,
-    )
-    table.add_column("")
-    for name in metrics:
-        table.add_column(name, justify="right")
-    for row in (name for name in ROWS if name in rows):
-        values = [_cell(*rows[row][ALL][name]) for name in metrics]
-        table.add_row("  " + LABELS.get(row, row), *values, style="green" if row == "this prior" else None)
-    Console(width=None if Console().is_terminal else 190).print(table)
+    part = said_of_part(distribution["neighbourhoods"])
+    for title, metrics in (
+        (f"{distribution['samples']} samples a caption, [95 % interval] over images{drawn}", OF_CAPTIONS),
+        (f"The first sample of every caption, [95 % interval] over images{part}", OF_SETS),
+    ):
+        table = Table(title=Text(title), title_justify="left", box=None)
+        table.add_column("")
+        for name in metrics:
+            table.add_column(name, justify="right")
+        for row in (name for name in ROWS if name in distribution["rows"]):
+            values = [Text(_cell(*distribution["rows"][row][ALL][name])) for name in metrics]
+            table.add_row("  " + LABELS.get(row, row), *values, style="green" if row == "this prior" else None)
+        Console(width=None if Console().is_terminal else 160).print(table)
 
 
 def said_of_part(neighbourhoods: int) -> str:
@@ -90,4 +91,4 @@ def numbers_of(distribution: Distribution) -> dict[str, dict[str, dict[str, list
 def _cell(mean: float, low: float, high: float) -> str:
     if mean != mean:
         return "-"
-    return f"{mean:.3f}" if low != low else f"{mean:.3f} ± {(high - low) / 2:.3f}"
+    return f"{mean:.3f}" if low != low else with_bounds(mean, low, high)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import tempfile
 from importlib.metadata import version
@@ -14,7 +13,7 @@ from eclipse_pl.arguments import call
 from eclipse_pl.encoders.clip_text import text_model_of, tokenizer_of
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.encoders.openclip import OpenClipEncoder
-from eclipse_pl.files import write_json
+from eclipse_pl.files import copy_folder, write_json
 from eclipse_pl.loading import find_encoder, load_prior
 from eclipse_pl.model_folder import find_model_folder, read_config
 from eclipse_pl.priors.checkpoint import SavedRun, find_checkpoint
@@ -108,7 +107,7 @@ def write_diffusion(prior: DiffusionPrior | FlowPrior, folder: Path, base: str |
         raise ValueError(f"--base {base} is a {index.get('_class_name')}, which has no prior. Take a prior's pipeline.")
     require_same_width(root, prior, base)
     require_parts(root, [part for part, named in index.items() if named_part(named) and part not in PRIOR_PARTS], base)
-    shutil.copytree(root, folder, ignore=lambda where, names: {"prior"} if Path(where) == root else set())
+    copy_folder(root, folder, lambda path: path != root / "prior")
     write_released(prior, folder / "prior")
     name = "prior_scheduler" if "prior_scheduler" in index else "scheduler"
     write_part(folder / name / "scheduler_config.json", scheduler)
@@ -149,7 +148,7 @@ def write_eclipse(prior: DirectPrior, folder: Path, base: str | None, encoder: E
             )
         require_parts(root, parts, base)
         for part in parts:
-            shutil.copytree(root / part, folder / part)
+            copy_folder(root / part, folder / part)
             index[part] = theirs[part]
     else:
         encoder = encoder or find_encoder(prior.space, "cpu")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import tempfile
 from pathlib import Path
 
 import eclipse_pl
 from eclipse_pl.arguments import call
+from eclipse_pl.files import copy_folder
 
 EXPERIMENTS = Path(eclipse_pl.__file__).parent / "experiments"
 """In a wheel a folder; in a checkout a link to ``experiments``."""
@@ -32,7 +32,7 @@ def init(folder: str) -> None:
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".init.", dir=target) as temporary:
         copy = Path(temporary) / "experiments"
-        shutil.copytree(EXPERIMENTS, copy, ignore=shutil.ignore_patterns("__pycache__"), copy_function=shutil.copyfile)
+        copy_folder(EXPERIMENTS, copy, lambda path: path.name != "__pycache__")
         copy.rename(target / "experiments")
     print(f"{target / 'experiments'}: the experiments, their parts, overlays and sweeps, and README.md about them. Next:\n")
     if target.resolve() != Path.cwd():

@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from eclipse_pl.compbench.scorecard import ALL, Card
+from eclipse_pl.intervals import with_bounds
 
 
 def scorecard_table(card: Card) -> None:
@@ -74,4 +75,4 @@ def shown(entry: dict[str, Any] | None) -> str:
         return "-"
     if entry["low"] is None:
         return f"{entry['mean']:.3f} ({entry['interval']})"
-    return f"{entry['mean']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]"
+    return with_bounds(entry["mean"], entry["low"], entry["high"])

@@ -90,7 +90,7 @@ def load_model(
     if not 1 <= len(sources) <= 2:
         raise ValueError(f"{len(sources)} priors were given. The demo shows one, or two side by side.")
     names = names or names_of(sources)
-    if len(set(names)) != len(sources):
+    if not len(names) == len(set(names)) == len(sources):
         raise ValueError(f"--names {', '.join(names)} must be one name for each of {len(sources)} priors, none of them twice.")
     place = pick_device(device)
     priors: dict[str, Prior] = {}

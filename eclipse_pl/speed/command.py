@@ -31,7 +31,7 @@ from eclipse_pl.device import pick_device
 from eclipse_pl.files import write_json
 from eclipse_pl.speed.table import machine_and_commit, print_table
 from eclipse_pl.speed.timing import Timing
-from eclipse_pl.training.compiled import MODES, Mode
+from eclipse_pl.training.compiled import MODES, Mode, require_compiler
 
 SPACES = {"ViT-L-14": 768, "ViT-bigG-14": 1280}
 """Width of the spaces of Karlo's and Kandinsky's priors."""
@@ -87,7 +87,7 @@ def main(args: list[str] | None = None) -> None:
     batches = None if given.batches is None else sizes_of(given.batches)
     options = Options(pick_device(given.device), batches, given.steps, {name: SPACES[name] for name in spaces}, given.compile)
     require_bfloat16(options.device)
-    chosen = chosen or [name for name in MEASUREMENTS if options.gpu or name != "compiled"]
+    chosen = measurements_of(options, chosen)
     timings: list[Timing] = []
     try:
         for name in chosen:
@@ -99,6 +99,28 @@ def main(args: list[str] | None = None) -> None:
             print_table(timings, machine)
             if given.json:
                 write_json(given.json, [{**asdict(timing), "ratio": timing.ratio, "machine": machine} for timing in timings])
+
+
+def measurements_of(options: Options, chosen: list[str] | None) -> list[str]:
+    """The chosen measurements, or all that this machine can make: ``compiled`` on a GPU with a compiler.
+
+    Raises:
+        ValueError: What is to be compiled has no compiler.
+    """
+    if options.compile:
+        require_compiler(options.device, "--compile", "leave --compile out")
+    if chosen:
+        if "compiled" in chosen:
+            require_compiler(options.device, "compiled", "leave compiled out of --only")
+        return chosen
+    names = [name for name in MEASUREMENTS if options.gpu or name != "compiled"]
+    if options.gpu:
+        try:
+            require_compiler(options.device, "compiled", "go without it")
+        except ValueError as error:
+            print(f"compiled is left out: {error}", flush=True)
+            names.remove("compiled")
+    return names
 
 
 LEAST_STEPS = 8

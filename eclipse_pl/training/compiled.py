@@ -49,29 +49,27 @@ class CompiledLosses:
         return {name: loss.clone() for name, loss in losses.items()}
 
 
-def require_compiler(device: torch.device) -> None:
-    """Check what torch.compile needs, before training.
+def require_compiler(device: torch.device, option: str = "model.compile", without: str = "leave model.compile null") -> None:
+    """Check what torch.compile needs, before training. ``option`` asks for it, and ``without`` says how to do without it.
 
     Raises:
         ValueError: torch has no inductor, or the machine has no compiler (or, for a GPU, no Triton).
     """
-    leave_out = "or leave model.compile null"
+    leave_out = f"or {without}"
     try:
         from torch._inductor.cpp_builder import get_cpp_compiler
         from torch._inductor.exc import InvalidCxxCompiler
         from torch.utils._triton import has_triton
     except ImportError as error:
-        raise ValueError(f"model.compile needs torch's inductor ({error}): install another torch, {leave_out}.") from error
+        raise ValueError(f"{option} needs torch's inductor ({error}): install another torch, {leave_out}.") from error
     if device.type == "cuda":
         if not has_triton():
-            raise ValueError(f"model.compile needs Triton on a GPU, and torch finds none: pip install triton, {leave_out}.")
+            raise ValueError(f"{option} needs Triton on a GPU, and torch finds none: pip install triton, {leave_out}.")
         compilers = [os.environ.get("CC", "cc"), "gcc", "clang"]
         if not any(map(shutil.which, compilers)):
-            raise ValueError(f"model.compile needs a C compiler, and there is none: apt-get install gcc, {leave_out}.")
+            raise ValueError(f"{option} needs a C compiler, and there is none: apt-get install gcc, {leave_out}.")
         return
     try:
         get_cpp_compiler()
     except InvalidCxxCompiler as error:
-        raise ValueError(
-            f"model.compile needs a C++ compiler, and there is none: apt-get install g++, {leave_out}."
-        ) from error
+        raise ValueError(f"{option} needs a C++ compiler, and there is none: apt-get install g++, {leave_out}.") from error

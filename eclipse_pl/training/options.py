@@ -16,9 +16,22 @@ from eclipse_pl.device import gpu_count
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16")
 
+NO_VALIDATION = "for no validation set trainer.limit_val_batches to 0"
+ABOVE_ZERO = {
+    "accumulate_grad_batches": "1 makes a step with each batch",
+    "val_check_interval": NO_VALIDATION,
+    "check_val_every_n_epoch": NO_VALIDATION,
+}
+"""Options that Lightning divides by: {name: what to do instead}."""
+NOT_BELOW_ZERO = {"gradient_clip_val": "null clips nothing", "log_every_n_steps": "0 logs validations alone"}
+"""Options that Lightning takes for others where they are negative."""
+
 
 def require_supported(trainer: Any) -> None:
-    """Raise ValueError for a precision or a strategy that priors, checkpoints, resumed runs or torch do not know."""
+    """Raise ValueError for a precision or a strategy that priors, checkpoints, resumed runs or torch do not know, and for
+    numbers that are out of range and that Lightning takes.
+    """
+    require_in_range(trainer)
     if trainer.precision is not None and str(trainer.precision) not in PRECISIONS:
         raise ValueError(
             f"trainer.precision is {trainer.precision}, but a prior keeps its weights in float32: choose "
@@ -38,6 +51,25 @@ def require_supported(trainer: Any) -> None:
             f"trainer.strategy has static_graph: true and trainer.accumulate_grad_batches is {accumulated}: torch does not "
             "support the two together. Leave one of them out."
         )
+
+
+def require_in_range(trainer: Any) -> None:
+    """Raise ValueError for a number with which Lightning divides by zero, or trains in another way than it says."""
+    for name, instead in ABOVE_ZERO.items():
+        value = getattr(trainer, name)
+        if isinstance(value, int | float) and value <= 0:
+            raise ValueError(f"trainer.{name} is {value}, but must be above 0: {instead}.")
+    for name, instead in NOT_BELOW_ZERO.items():
+        value = getattr(trainer, name)
+        if value is not None and value < 0:
+            raise ValueError(f"trainer.{name} is {value}, but must be 0 or more: {instead}.")
+
+
+def require_measured(trainer: Any, command: str) -> None:
+    """Raise ValueError where ``validate`` or ``test`` would measure no batch."""
+    name = "limit_test_batches" if command == "test" else "limit_val_batches"
+    if getattr(trainer, name) == 0 and not trainer.fast_dev_run:
+        raise ValueError(f"trainer.{name} is 0, so {command} would measure nothing: --trainer.{name}=1.0 measures all pairs.")
 
 
 def require_precision(trainer: Any) -> None:
