@@ -54,7 +54,7 @@ class ImageFolder(Source):
             folders.sort()
             for name in sorted(names):
                 path = Path(folder) / name
-                if is_expected(name):
+                if is_expected(name) or name.removesuffix(".parquet") in folders:  # img2dataset's table of that folder
                     others += 1
                 elif (known := known_name(str(path.relative_to(root)))) is None:
                     unknown.append(str(path.relative_to(root)))
