@@ -227,7 +227,7 @@ def run(task: Task, words: list[str], lifeline: int, lock: int, start: Start) ->
         try:
             code = process.wait()
         finally:
-            send(process, signal.SIGKILL)  # ranks that outlived the first one
+            kill(process)  # ranks that outlived the first one
     return code if code >= 0 else 128 - code
 
 
@@ -258,12 +258,13 @@ def kill_after_grace(process: Command) -> None:
     try:
         process.wait(GRACE)
     except subprocess.TimeoutExpired:
-        send(process, signal.SIGKILL)
+        kill(process)
 
 
-def send(process: Command, number: signal.Signals) -> None:
+def kill(process: Command) -> None:
+    """The command and all processes of its group."""
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def take_signals(handler: Any) -> None:
