@@ -50,6 +50,15 @@ def pick_device(name: str, float64: bool = True) -> torch.device:
     return device
 
 
+def require_no_half_on_cpu(model: str, precision: str, device: torch.device) -> None:
+    """Raise ValueError for a half precision on a CPU, where torch cannot compute this model in it."""
+    if precision != "float32" and device.type == "cpu":
+        raise ValueError(
+            f"precision is {precision}, in which {model} cannot be computed on the CPU that it works on: set precision to "
+            "float32, or use a GPU."
+        )
+
+
 def gpu_count() -> int:
     """The number of GPUs that torch finds."""
     return torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -15,7 +15,7 @@ from eclipse_pl.arguments import one_of
 from eclipse_pl.decoders.batches import Batches
 from eclipse_pl.decoders.decoder import Decoder, Embeds
 from eclipse_pl.decoders.pipeline_folder import Classes, find_pipeline, is_on_hub, pipeline_class, pipeline_hash
-from eclipse_pl.device import free_memory, pick_device
+from eclipse_pl.device import free_memory, pick_device, require_no_half_on_cpu
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -59,11 +59,8 @@ class PipelineDecoder(Decoder):
         one_of("precision", precision, ("float32", "bfloat16", "float16"))
         self.model, self.space, self.steps, self.guidance = model, space, steps, guidance
         self.device = pick_device(device, float64=False)
-        if precision != "float32" and self.device.type == "cpu" and not self.half_on_cpu:
-            raise ValueError(
-                f"precision is {precision}, in which {model} cannot be computed on the CPU that this decoder works on: set "
-                "precision to float32, or use a GPU."
-            )
+        if not self.half_on_cpu:
+            require_no_half_on_cpu(model, precision, self.device)
         self.precision: torch.dtype = getattr(torch, precision)
         self.attention_slicing, self.offload = attention_slicing, offload
         self.batches = Batches(batch_size, model, self.device, self.remedy)

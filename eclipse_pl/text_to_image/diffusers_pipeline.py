@@ -17,7 +17,7 @@ from PIL import Image
 
 from eclipse_pl.decoders.batches import Batches
 from eclipse_pl.decoders.pipeline_folder import CONFIGS, pipeline_hash
-from eclipse_pl.device import free_memory, pick_device
+from eclipse_pl.device import free_memory, pick_device, require_no_half_on_cpu
 from eclipse_pl.model_folder import find_model_folder, read_config
 from eclipse_pl.prompts.prompt import Prompt
 from eclipse_pl.text_to_image.text_to_image import TextToImage
@@ -98,11 +98,8 @@ class DiffusersPipeline(TextToImage):
             )
         if kind not in COMBINED and self.prior is not None:
             raise ValueError(f"{self.model} is a {kind} and reads prompts itself: it takes no `prior` ({self.prior}).")
-        if kind == "UnCLIPPipeline" and self.precision != "float32" and self.device.type == "cpu":
-            raise ValueError(
-                f"precision is {self.precision}, in which {self.model} cannot be computed on the CPU that it works on: set "
-                "precision to float32, or use a GPU."
-            )
+        if kind == "UnCLIPPipeline":
+            require_no_half_on_cpu(self.model, self.precision, self.device)
 
     def generate(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Image.Image]:
         def batch(rows: list[int]) -> list[Image.Image]:
