@@ -50,6 +50,11 @@ def pick_device(name: str, float64: bool = True) -> torch.device:
     return device
 
 
+def precision_name(precision: torch.dtype) -> str:
+    """``bfloat16`` of ``torch.bfloat16``, as options and identities state it."""
+    return str(precision).removeprefix("torch.")
+
+
 def require_no_half_on_cpu(model: str, precision: str, device: torch.device) -> None:
     """Raise ValueError for a half precision on a CPU, where torch cannot compute this model in it."""
     if precision != "float32" and device.type == "cpu":

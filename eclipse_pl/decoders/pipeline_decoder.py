@@ -15,7 +15,7 @@ from eclipse_pl.arguments import one_of
 from eclipse_pl.decoders.batches import Batches
 from eclipse_pl.decoders.decoder import Decoder, Embeds
 from eclipse_pl.decoders.pipeline_folder import Classes, find_pipeline, is_on_hub, pipeline_class, pipeline_hash
-from eclipse_pl.device import free_memory, pick_device, require_no_half_on_cpu
+from eclipse_pl.device import free_memory, pick_device, precision_name, require_no_half_on_cpu
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -99,7 +99,7 @@ class PipelineDecoder(Decoder):
     @property
     def identity(self) -> dict[str, Any]:
         pipeline = {"class": type(self).__name__, "model": self.model, "weights": self.weights}
-        precision = str(self.precision).removeprefix("torch.")
+        precision = precision_name(self.precision)
         text = {"reads_caption": True} if self.reads_caption else {}
         return pipeline | {"steps": self.steps, "guidance": self.guidance, "precision": precision} | self.options | text
 

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
 
+from eclipse_pl.device import precision_name
 from eclipse_pl.embedding import ClipSpace, TextCondition
 
 NO_CAPTIONS = "Give conditions instead: `sample --conditions FILE.npy`, or `prior.sample(TextCondition.pooled(conditions))`."
@@ -62,7 +63,7 @@ class Encoder(ABC):
     @property
     def settings(self) -> dict[str, str]:
         """What changes the numbers of embeddings, beside model and weights. All shards of a set share it."""
-        return {"precision": str(self.precision).removeprefix("torch.")}
+        return {"precision": precision_name(self.precision)}
 
     @abstractmethod
     def encode_images(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:

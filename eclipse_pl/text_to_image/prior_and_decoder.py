@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from eclipse_pl.decoders.decoder import Decoder
-from eclipse_pl.device import pick_device
+from eclipse_pl.device import pick_device, precision_name
 from eclipse_pl.embedding import ClipSpace, TextCondition
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.loading import find_encoder, load_prior, require_encoder
@@ -69,7 +69,7 @@ class PriorAndDecoder(TextToImage):
             "class": f"{type(self.prior).__module__}.{type(self.prior).__qualname__}",
             "prior_options": self.prior.options,
             "space": self.prior.space.identity,
-            "encoder_precision": str(precision).removeprefix("torch."),
+            "encoder_precision": precision_name(precision),
             "decoder": self.decoder.identity,
         }
 
