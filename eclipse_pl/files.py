@@ -23,15 +23,22 @@ _INSIDE_A_LETTER = bytes(range(0x80, 0xC0))
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path of this process in the folder of ``path``. It is renamed to ``path`` when the block ends.
 
-    If the block fails or is interrupted, the temporary file is removed and ``path`` does not change.
+    If the block fails or is interrupted, the temporary file is removed and ``path`` does not change. The content is on the
+    disk before the name is, so a loss of power leaves no empty file of this name.
     """
     partial = partial_path(path)
     try:
         yield partial
+        _write_to_disk(partial)
         os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def _write_to_disk(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def partial_path(path: Path) -> Path:

@@ -36,6 +36,25 @@ def test_the_longest_host_and_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         path.unlink()
 
 
+def test_the_content_is_on_the_disk_before_the_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_disk: list[tuple[int, int]] = []
+    fsync, replace = os.fsync, os.replace
+
+    def note(file: int) -> None:
+        fsync(file)
+        on_disk.append((os.fstat(file).st_ino, os.fstat(file).st_size))
+
+    def rename(source: Path, target: Path) -> None:
+        assert on_disk == [(os.stat(source).st_ino, 7)]
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(os, "replace", rename)
+    with atomic_path(tmp_path / "a") as temporary:
+        temporary.write_bytes(b"content")
+    assert (tmp_path / "a").read_bytes() == b"content"
+
+
 def test_long_names_of_one_process_do_not_collide(tmp_path: Path) -> None:
     one, other = (tmp_path / f"{first}{'a' * 250}.png" for first in "xy")
     assert partial_path(one) != partial_path(other) and partial_path(one) == partial_path(one)

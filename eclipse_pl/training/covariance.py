@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from jaxtyping import Float
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
@@ -14,7 +13,8 @@ from torch import Tensor
 from eclipse_pl.data.remote_folder import is_url
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.embed.image_statistics import image_statistics
-from eclipse_pl.files import atomic_path, cache_folder
+from eclipse_pl.files import cache_folder
+from eclipse_pl.kept_array import kept_array
 from eclipse_pl.priors.prior import Prior
 from eclipse_pl.priors.standardised import StandardisedNetwork
 
@@ -36,13 +36,9 @@ def complete_covariance(prior: Prior, shards: ShardSet, folder: str) -> None:
 def kept_covariance(shards: ShardSet, folder: Path) -> Float[Tensor, "dim dim"]:
     """From the cache, or computed now. Only one of several processes computes it."""
     path = cache_folder("covariance") / f"{shards.manifest.digest[:16]}.npy"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        if not path.is_file():
-            rank_zero_info(
-                f"{shards.name} holds no covariance of its image embeddings. It is computed now, and kept in {path}."
-            )
-            found = image_statistics(folder, shards.manifest.shards, shards.space.dim).image_covariance
-            with atomic_path(path) as temporary, open(temporary, "wb") as file:
-                np.save(file, found.numpy())
-    return torch.from_numpy(np.load(path, allow_pickle=False))
+
+    def compute() -> np.ndarray:
+        rank_zero_info(f"{shards.name} holds no covariance of its image embeddings. It is computed now, and kept in {path}.")
+        return image_statistics(folder, shards.manifest.shards, shards.space.dim).image_covariance.numpy()
+
+    return torch.from_numpy(kept_array(path, compute))

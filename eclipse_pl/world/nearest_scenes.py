@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from eclipse_pl.decoders.decoder import Decoder, Embeds
-from eclipse_pl.files import atomic_path, cache_folder
+from eclipse_pl.files import cache_folder
+from eclipse_pl.kept_array import kept_array
 from eclipse_pl.open_clip_model import local_dir_tag, model_config
 from eclipse_pl.world.drawing import render
 from eclipse_pl.world.encoder import FOLDER, WorldEncoder
@@ -106,13 +106,7 @@ class NearestScenes(Decoder):
         """The gallery from the cache, or made now and kept there. Only one of several processes makes it."""
         first = render(self.scene(0)).tobytes()  # changes with the code that draws
         key = hashlib.sha256(f"{self.space} {self.scenes} {self.seed}".encode() + first).hexdigest()[:16]
-        path = cache_folder("world") / f"{key}.npy"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
-            if not path.is_file():
-                with atomic_path(path) as temporary, open(temporary, "wb") as file:
-                    np.save(file, self._encode())
-            return np.load(path, allow_pickle=False)
+        return kept_array(cache_folder("world") / f"{key}.npy", self._encode)
 
     def _encode(self) -> Float[np.ndarray, "scenes dim"]:
         from rich.progress import track

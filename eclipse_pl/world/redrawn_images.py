@@ -8,10 +8,10 @@ from itertools import islice
 
 import numpy as np
 import torch
-from filelock import FileLock
 from jaxtyping import Float
 
-from eclipse_pl.files import atomic_path, cache_folder
+from eclipse_pl.files import cache_folder
+from eclipse_pl.kept_array import kept_array
 from eclipse_pl.open_clip_model import local_dir_tag
 from eclipse_pl.world.drawing import render
 from eclipse_pl.world.encoder import FOLDER, WorldEncoder
@@ -36,15 +36,12 @@ def redrawn_embeds(redrawing: Redrawing, captions: Sequence[str], count: int) ->
     first = render(redrawing.scenes(captions[0], 1, (0, STREAM))[0]).tobytes()  # changes with the code that draws
     world = (local_dir_tag(FOLDER), redrawing.split, redrawing.detail, sorted(redrawing.colours), count, list(captions))
     key = hashlib.sha256(repr(world).encode() + first).hexdigest()[:16]
-    path = cache_folder("world") / f"redrawn-{key}.npy"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        if not path.is_file():
-            embeds = encode(scenes_of(redrawing, captions, count), count * len(captions))
-            with atomic_path(path) as temporary, open(temporary, "wb") as file:
-                np.save(file, embeds.reshape(len(captions), count, -1))
-    found: np.ndarray = np.load(path, allow_pickle=False)
-    return found
+
+    def compute() -> np.ndarray:
+        embeds = encode(scenes_of(redrawing, captions, count), count * len(captions))
+        return embeds.reshape(len(captions), count, -1)
+
+    return kept_array(cache_folder("world") / f"redrawn-{key}.npy", compute)
 
 
 def scenes_of(redrawing: Redrawing, captions: Sequence[str], count: int) -> Iterator[Scene]:
