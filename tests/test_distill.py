@@ -194,6 +194,23 @@ def test_a_damaged_shard_is_repaired_and_nothing_else_is_sampled(
     assert contents(tmp_path / "set") == expected
 
 
+def test_shards_of_equal_weights_and_another_sampler_are_refused(
+    tmp_path: Path, encoder: WorldEncoder, error: Callable[..., str]
+) -> None:
+    captions, space = write_captions(tmp_path), encoder.space(torch.zeros(encoder.dim), torch.ones(encoder.dim))
+    one, other = tmp_path / "linspace", tmp_path / "trailing"
+    for run in (one, other):
+        torch.manual_seed(0)
+        make_run(run, DiffusionPrior, space, **SIZES, steps=2, spacing=run.name)
+    distill(tmp_path / "set", str(one), captions)
+    command = ["--captions", captions, "--out", str(tmp_path / "set"), "--device", "cpu"]
+    assert "(prior_options.spacing: linspace there, trailing now)" in error("--prior", str(other), *command)
+    settings = tmp_path / "set" / "embed.json"
+    old = {name: value for name, value in json.loads(settings.read_text()).items() if name != "prior_options"}
+    settings.write_text(json.dumps(old))
+    distill(tmp_path / "set", str(other), captions)  # a set of an earlier version, which does not name them
+
+
 def test_captions_that_cannot_be_used_are_counted(tmp_path: Path, priors: dict[str, str]) -> None:
     rows = ["a red circle", None, "  ", "a\0b", "A  red circle", "a blue star"]
     (tmp_path / "captions.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))

@@ -218,7 +218,7 @@ def test_nothing_is_mixed(tmp_path: Path, clip_encoder: OpenClipEncoder) -> None
     with pytest.raises(ValueError, match=r"val: 0.2 there, 0.3 now"):
         embed(sources, clip_encoder, out, val=0.3)
     other = OpenClipEncoder(f"local-dir:{write_open_clip(tmp_path / 'other', embed_dim=8)}", None, device="cpu")
-    with pytest.raises(ValueError, match=r"space: .*'dim': 16.* there, .*'dim': 8"):
+    with pytest.raises(ValueError, match=r"space.dim: 16 there, 8 now"):
         embed(sources, other, out)
     with pytest.raises(ValueError, match=r"0002.tar, which is not a shard of the given sources"):
         embed([str(tmp_path / "raw" / "{0000..0001}.tar")], clip_encoder, out)

@@ -19,6 +19,7 @@ from typing import Any
 from rich.progress import track
 
 from eclipse_pl.data.manifest import MANIFEST_NAME, SPACE_NAME, Check, Manifest, ShardEntry
+from eclipse_pl.dotted_keys import flat
 from eclipse_pl.embed.image_statistics import ReadBytes, image_statistics
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.files import disk_error, is_being_written, only_process, write_atomically, write_json
@@ -31,7 +32,7 @@ TASK_LOCKS = "embed.*-of-*.lock"
 """Locks of tasks. They may stay when the tasks have ended."""
 SETTINGS_NAME = "embed.json"
 """Settings that all shards of a set share: space, precision, form of the captions, chunk, the fractions of the splits, ..."""
-LATER_SETTINGS = ("precision",)
+LATER_SETTINGS = ("precision", "prior_options")
 """Settings that older sets do not name. A run with any value of them resumes such a set."""
 WHOLE = Share()
 """All shards."""
@@ -98,8 +99,10 @@ def require_same_settings(
             f"{SETTINGS_NAME} in {place} is damaged ({error}), so the settings of its shards are lost. Choose another folder."
         ) from error
     compared = [name for name in settings if name in before or name not in LATER_SETTINGS]
-    if differing := [name for name in compared if before.get(name) != settings[name]]:
-        changes = "; ".join(f"{name}: {before.get(name)} there, {settings[name]} now" for name in differing)
+    there, now = (flat({name: one.get(name) for name in compared}) for one in (before, settings))
+    keys = dict.fromkeys([*now, *there])
+    if differing := [key for key in keys if there.get(key) != now.get(key)]:
+        changes = "; ".join(f"{key}: {there.get(key)} there, {now.get(key)} now" for key in differing)
         if is_empty:
             raise ValueError(
                 f"{place} was begun with other settings ({changes}) and holds no shard yet. Use the same settings, choose "

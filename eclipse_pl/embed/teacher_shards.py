@@ -93,6 +93,7 @@ def teacher_shards(
         "schema": SCHEMA,
         "space": space.identity,
         **made,
+        "prior_options": teacher.prior.options,
         **teacher.encoder.settings,
         "captions": digest_of(kept),
         "samples": teacher.samples,
