@@ -95,6 +95,13 @@ def test_tables_of_other_sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     table = prior_tables.differences_of_images()
     assert table.splitlines()[2:] == ["| flow, velocity minus projection | 0, 0, 0, 0, 1, 0 | – | – | – | – | +0.250 | – |"]
     write(
+        tmp_path / "results/detail_vague_world.csv",
+        "prior,decoder,benchmark/oracle",
+        *(f"{one},experiments/parts/decoder/world.yaml,{score}" for one, score in ((name, 0.5), (reference, 0.625))),
+    )
+    vague = prior_tables.differences_of_images(["world_detail_50"], "detail_vague_world")
+    assert vague.splitlines()[2:] == ["| flow, velocity minus projection | 1, 0, 0 | −0.125 | – | – |"]
+    write(
         tmp_path / "results/budget_images_world.csv",
         "prior,decoder,benchmark/oracle",
         '"runs/budget_sampled_world/max_steps=8000,seed_everything=0,prior=flow_world",experiments/parts/decoder/world.yaml,0.5',

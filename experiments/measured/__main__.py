@@ -59,6 +59,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "images, detail 0.5": lambda: of_images("world_detail_50"),
     "images, differences": differences_of_images,
     "images, vague prompts": lambda: of_images("world_detail_50", "detail_vague_world"),
+    "images, vague prompts, differences": lambda: differences_of_images(["world_detail_50"], "detail_vague_world"),
     "images, 8,000 steps": lambda: of_images("world_detail_50", "budget_images_world"),
     "steps, energy score": lambda: by_steps("val/energy_score"),
     "steps, Fréchet distance": lambda: by_steps("val/frechet"),

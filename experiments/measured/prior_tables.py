@@ -133,11 +133,11 @@ def of_images(data: str, sweep: str = "detail_images_world") -> str:
     return markdown(["", "n", *READERS.values()], rows)
 
 
-def differences_of_images() -> str:
+def differences_of_images(of: Sequence[str] = IMAGES_DATA, sweep: str = "detail_images_world") -> str:
     """A row for each prior, a column for each detail and decoder: the oracle's score minus projection's, seed by seed."""
-    columns = [(data, reader) for data in IMAGES_DATA for reader in READERS]
+    columns = [(data, reader) for data in of for reader in READERS]
     found = {
-        prior: [read_by(reader).difference(prior, data, "benchmark/oracle") for data, reader in columns]
+        prior: [read_by(reader, sweep).difference(prior, data, "benchmark/oracle") for data, reader in columns]
         for prior in LABELS
         if prior != REFERENCE
     }
