@@ -82,7 +82,7 @@ def distill(
     splits = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())
     cut = sum(shard.cut for shard in manifest.shards)
     pairs = f"{manifest.pairs} pairs ({splits}) in {len(manifest.shards)} shards"
-    print(f"{Path(out)}: {pairs}{left_out(manifest.shards)}; {cut} cut; sampled by {teacher.sampler}")
+    print(f"{Path(out).expanduser()}: {pairs}{left_out(manifest.shards)}; {cut} cut; sampled by {teacher.sampler}")
     for warning in manifest.warnings:
         print(f"warning: {warning}", file=sys.stderr)
 

@@ -88,7 +88,7 @@ def import_embeddings(
     records = _records(good, splits, chunk)
     a_shard = max(1, SHARD_PAIRS // chunk)
     shards = {f"{start // a_shard:04d}.tar": records[start : start + a_shard] for start in range(0, len(records), a_shard)}
-    folder = Path(out)
+    folder = Path(out).expanduser()
     with only_run(folder):
         require_same_settings(folder, {"schema": SCHEMA, "made_by": made_by}, list(shards))
         entries: list[ShardEntry] = []

@@ -40,7 +40,7 @@ def merge(sets: list[str], out: str, anyway: bool = False, made_by: str = "pytho
     from eclipse_pl.embed.folder import only_run, require_same_settings, write_space
     from eclipse_pl.embed.image_statistics import image_statistics
 
-    folder = Path(out)
+    folder = Path(out).expanduser()
     opened = open_sets(sets, out)
     placed = shards_by_name(opened)
     require_different_pairs(opened)
@@ -80,13 +80,13 @@ def open_sets(sets: list[str], out: str) -> dict[str, ShardSet]:
     if remote := next((place for place in (*sets, out) if is_url(place)), None):
         place = without_query(remote)
         raise ValueError(f"{place} is not a local folder, and only local sets can be merged. Copy it to this machine first.")
-    resolved = {Path(name).resolve(): name for name in sets}
+    resolved = {Path(name).expanduser().resolve(): name for name in sets}
     if len(sets) < 2 or len(resolved) < len(sets):
         raise ValueError(f"merge takes two or more different sets, not {', '.join(sets)}.")
-    if Path(out).resolve() in resolved:
+    if Path(out).expanduser().resolve() in resolved:
         raise ValueError(f"--out {out} is one of the sets. Choose another folder: the sets stay as they are.")
     # Every byte is read if the merged set is there already: then the command is a repair, and a damaged shard must not pass.
-    check: Check = "sha256" if (Path(out) / MANIFEST_NAME).is_file() else "size"
+    check: Check = "sha256" if (Path(out).expanduser() / MANIFEST_NAME).is_file() else "size"
     opened = {name: ShardSet(name, check) for name in sets}
     first, *others = opened.items()
     for name, shards in others:

@@ -54,7 +54,8 @@ def prompts(
             file, and the other suites need none.
     """
     chosen = parser() if parser else None  # before anything is downloaded
-    folder, staging = Path(out), Path(out) / STAGING
+    folder = Path(out).expanduser()
+    staging = folder / STAGING
     record, places = plan(suite, source, revision)
     before = PromptsRecord.load(folder)
     if before is not None and before.suite != record.suite:

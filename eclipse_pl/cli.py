@@ -120,7 +120,7 @@ class PriorCLI(LightningCLI):
 
     def requeued(self, run: Any) -> Path | None:
         """The run that this job of SLURM was making before it was queued again."""
-        return requeued_run(Path(run.folder) / run.experiment, run.version)
+        return requeued_run(Path(run.folder).expanduser() / run.experiment, run.version)
 
     def instantiate_classes(self) -> None:
         """Build all parts. All their problems are reported together, before the trainer is built or a file is fetched."""

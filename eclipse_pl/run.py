@@ -105,7 +105,7 @@ class Run:
 
     @property
     def _home(self) -> Path:
-        return Path(self.folder) / self.experiment
+        return Path(self.folder).expanduser() / self.experiment
 
     def _origin(self, command: str, checkpoint: str | None) -> Path | None:
         """The folder of the run that resumes; None for a new run."""

@@ -41,7 +41,7 @@ def world_models(
     """
     from eclipse_pl.encoders.openclip import OpenClipEncoder
 
-    folder = Path(out)
+    folder = Path(out).expanduser()
     if only != "decoder":
         train_clip(folder / "clip", clip, seed, command)
     if only != "clip":

@@ -92,10 +92,11 @@ def benchmark(
     else:
         require_alone(prior, decoder, encoder, pipeline, text_to_image)
         protocol, text_to_image = Calibration(protocol, calibrate), calibrate
+    folder = Path(out).expanduser()
     if only is None:
-        return protocol.run(text_to_image, Path(out), ranks)
-    protocol.run_phase(only, text_to_image, Path(out), Ranks(share.index, share.count))
-    finish_task(Path(out), share)
+        return protocol.run(text_to_image, folder, ranks)
+    protocol.run_phase(only, text_to_image, folder, Ranks(share.index, share.count))
+    finish_task(folder, share)
     return None
 
 
@@ -161,17 +162,18 @@ def main(args: list[str] | None = None) -> None:
             f"--only {options.only} is one task in one process, and each of --processes {options.processes} would do all of "
             "its work: leave out --processes and start more tasks (--task-count), or leave out --only."
         )
+    folder = Path(options.out).expanduser()
     engine = TaskEngine(options.engine, options.tasks, options.jobs, options.ray_address, options.cpus, options.gpus)
     if engine.engine is not None:
         if options.only is not None or options.processes > 1:
             raise ValueError(f"--only and --processes have no effect with --engine {engine.engine}: leave them out.")
         words, count = without_options(words), engine.tasks or max(2, engine.jobs or 0)
         for phase in ("images", "scores"):
-            engine.run(["eclipse_pl", "benchmark", *words, f"--only={phase}"], Path(options.out), count)
+            engine.run(["eclipse_pl", "benchmark", *words, f"--only={phase}"], folder, count)
     card = run(words, Ranks()) if options.processes == 1 else shared(words, options.processes)
     if card is not None:
-        write_atomically(Path(options.out) / STATED, parser.dump(options, skip_none=False).encode())
-        report(card, Path(options.out))
+        write_atomically(folder / STATED, parser.dump(options, skip_none=False).encode())
+        report(card, folder)
 
 
 def run(words: list[str], ranks: Ranks) -> Card | None:

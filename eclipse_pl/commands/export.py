@@ -47,7 +47,7 @@ def export(prior: str, out: str, base: str | None = None, encoder: Encoder | Non
         encoder: The CLIP of the prior, where its space does not say where that lies and there is no base.
         lora: Write the changes of a LoraPrior alone, for ``load_lora_adapter`` of diffusers' PriorTransformer.
     """
-    target = Path(out)
+    target = Path(out).expanduser()
     require_empty(target, f"--out {out}")
     if lora and base is not None:
         raise ValueError(f"--lora writes the changes alone, and nothing of --base {base}: leave one of them out.")

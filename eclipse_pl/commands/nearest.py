@@ -75,7 +75,7 @@ def nearest(
     found = search(shards, split, embeds, prompts, text.lengths.tolist(), count)
     sources = shards.manifest.sources if images is None else [images] if isinstance(images, str | Source) else list(images)
     read = read_images(sources, {name for one in found for name in one.images}, ImageReader.of(shards.manifest.images))
-    draw(found, read, split, loaded.forward_passes, Path(out))
+    draw(found, read, split, loaded.forward_passes, Path(out).expanduser())
     for one in found:
         print(one.prompt)
         for cosine, caption in zip(one.cosines, one.captions, strict=True):

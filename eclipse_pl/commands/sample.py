@@ -93,7 +93,7 @@ def sample(
         called = [{"prompt": one} for one in prompts]
     seeds = [seed + number for number in range(count)]
     embeds = embed(made, texts, seeds)
-    folder = Path(out)
+    folder = Path(out).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     remove_former(folder)
     write_embeddings(folder / EMBEDDINGS, embeds)

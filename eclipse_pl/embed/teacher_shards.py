@@ -79,7 +79,7 @@ def teacher_shards(
             raise ValueError(f"{option} must be at least 1, got {value}.")
     if not (0 <= val <= 1 and 0 <= test <= 1 and val + test <= 1):
         raise ValueError(f"val={val} and test={test} are fractions of the captions: each in 0...1, together at most 1.")
-    out = Path(out)
+    out = Path(out).expanduser()
     kept, repeated = first_of_each(captions)
     left_out = [*left_out, *repeated]
     if not kept:

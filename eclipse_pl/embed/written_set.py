@@ -139,10 +139,10 @@ def _is_copied(name: str) -> bool:
 def work_folder(out: str | Path) -> Path:
     """The local folder of a set while it is written: the set's own, or one in the user's cache for a set behind a URL."""
     if not is_url(out):
-        return Path(out)
+        return Path(out).expanduser()
     return cache_folder("embed") / hashlib.sha256(str(out).encode()).hexdigest()[:16]
 
 
 def written_set(out: str | Path) -> WrittenSet:
     """The set at a path or a URL."""
-    return RemoteSet(str(out)) if is_url(out) else WrittenSet(Path(out))
+    return RemoteSet(str(out)) if is_url(out) else WrittenSet(work_folder(out))

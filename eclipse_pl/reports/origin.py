@@ -103,7 +103,7 @@ def moved_along(home: Path, folder: Path, config: dict[str, Any]) -> Path | None
 
     None where one of the two paths was absolute, so that it is not known how far that was.
     """
-    before = Path(str(config.get("run.folder", "runs"))) / str(config.get("run.experiment", "unnamed"))
+    before = Path(str(config.get("run.folder", "runs"))).expanduser() / str(config.get("run.experiment", "unnamed"))
     if home.is_absolute() != before.is_absolute():
         return None
     return Path(os.path.normpath(folder.parent / os.path.relpath(home, before)))

@@ -45,7 +45,7 @@ class InceptionFeatures(FeatureExtractor):
 
     def __init__(self, weights: str, device: str = "auto") -> None:
         super().__init__(device)
-        self.weights = weights
+        self.weights = str(Path(weights).expanduser())
 
     @property
     def version(self) -> str:

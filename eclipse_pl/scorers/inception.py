@@ -28,7 +28,7 @@ def fid_inception(weights: str | Path) -> nn.Module:
     network = Inception3(1008, False, False, [BasicConv2d, *_blocks(), InceptionAux], init_weights=False)
     network.Mixed_7c.pool = _max_pool
     try:
-        network.load_state_dict(_read(Path(weights)))
+        network.load_state_dict(_read(Path(weights).expanduser()))
     except RuntimeError as error:
         raise ValueError(
             f"{weights} does not hold the Inception-v3 of FID ({str(error).splitlines()[-1].strip()}). Use the converted "

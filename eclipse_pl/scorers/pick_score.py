@@ -52,12 +52,13 @@ class HpsScorer(NetworkScorer):
     """
 
     def __init__(self, checkpoint: str, model: str = "ViT-H-14", batch_size: int = 32, device: str = "auto") -> None:
-        if not Path(checkpoint).is_file():
+        file = Path(checkpoint).expanduser()
+        if not file.is_file():
             raise ValueError(
                 f"There is no file {checkpoint}. Download HPS's checkpoint: "
                 "`hf download xswu/HPSv2 HPS_v2.1_compressed.pt --local-dir FOLDER`."
             )
-        self.clip = OpenClip(model, checkpoint, device)
+        self.clip = OpenClip(model, str(file), device)
         super().__init__([self.clip], batch_size)
 
     @property

@@ -54,7 +54,7 @@ class RunTarget(Target):
     def __init__(self, sweep: str, version: str, words: list[str]) -> None:
         super().__init__(sweep, version)
         self._command = words[0]
-        self._folder = Path(self.reader.read([*words, *self.identity]).run.folder) / sweep / version
+        self._folder = Path(self.reader.read([*words, *self.identity]).run.folder).expanduser() / sweep / version
 
     @property
     def identity(self) -> list[str]:

@@ -50,9 +50,10 @@ def written(file: Path) -> float:
         return 0.0
 
 
-def checkpoint_path(value: str, folder: str, experiment: str) -> Path:
+def checkpoint_path(value: str, runs: str, experiment: str) -> Path:
     """The checkpoint that ``--ckpt_path`` names: a file, a run's folder, or ``last`` or ``best`` of the experiment."""
-    home, path = Path(folder) / experiment, Path(value)
+    folder, path = Path(runs).expanduser(), Path(value).expanduser()
+    home = folder / experiment
     if value in LATEST:
         own = sorted(home.glob(f"*/checkpoints/{value}*.ckpt"), key=written)
         if not own:
@@ -62,7 +63,7 @@ def checkpoint_path(value: str, folder: str, experiment: str) -> Path:
     elif path.is_dir():
         path = path / "checkpoints" / "last.ckpt"
     if not path.is_file():
-        known = [str(file) for file in Path(folder).glob("*/*/checkpoints/*.ckpt")]
+        known = [str(file) for file in folder.glob("*/*/checkpoints/*.ckpt")]
         near = difflib.get_close_matches(str(path), known, n=3, cutoff=0.3)
         hint = f"Near it: {', '.join(near)}" if near else f"None lies below {folder}."
         raise ValueError(f"There is no checkpoint {path}. {hint}")

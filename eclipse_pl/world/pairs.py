@@ -56,12 +56,13 @@ def write_pairs(
     if min(sizes.values()) < 0 or shard_pairs < 1 or not any(sizes.values()):
         raise ValueError(f"{sizes} pairs, {shard_pairs} per tar, cannot be written: at least one pair, and one per tar.")
     plan = [(split, min(shard_pairs, n - first)) for split, n in sizes.items() for first in range(0, n, shard_pairs)]
-    paths = [Path(out) / f"{number:04d}.tar" for number in range(len(plan))]
-    if strangers := sorted(set(Path(out).glob("*.tar")) - set(paths)):
+    folder = Path(out).expanduser()
+    paths = [folder / f"{number:04d}.tar" for number in range(len(plan))]
+    if strangers := sorted(set(folder.glob("*.tar")) - set(paths)):
         raise ValueError(
             f"{out} has {strangers[0].name}, which is not of this run. Choose an empty folder, or remove its tars."
         )
-    Path(out).mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     scenes: dict[str, Iterable[ScenePair]] = {
         split: scenes_of(split, n, seed, colours, train_negatives) for split, n in sizes.items()
     }
