@@ -443,6 +443,12 @@ def test_subclasses_are_exported_where_they_sample_alike(tmp_path: Path, capfd: 
     assert command(["export", "--prior", str(run), "--out", str(tmp_path / "out"), "--base", str(base)]) == 0
 
 
+def test_the_changes_of_lora_read_no_encoder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["--prior", "none", "--lora", "true", "--encoder", "WorldEncoder", "--out", str(tmp_path / "out")]
+    assert command(["export", *words]) == 2
+    assert "--lora writes the changes alone, and reads no --encoder: leave one of them out." in capfd.readouterr().err
+
+
 def test_a_run_is_not_imported(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run = make_run(tmp_path / "run", EclipsePrior, space(), **SMALL)
     assert "is a run already" in refused(capfd, "import", "--weights", str(run), "--data", "x", "--experiment", "x")
