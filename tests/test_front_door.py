@@ -140,6 +140,12 @@ def test_encoders_by_prior_space_and_name(world: WorldDataModule) -> None:
     assert torch.equal(one, two) and torch.equal(three[0], one)
 
 
+def test_an_encoder_of_ones_own_by_its_folder(clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(clip_folder.parent))
+    expected = load_encoder(f"local-dir:{clip_folder}", "cpu")("a red circle").text_embed
+    assert torch.equal(load_encoder(f"local-dir:~/{clip_folder.name}", "cpu")("a red circle").text_embed, expected)
+
+
 def test_images_from_embeddings_alone_and_scores_of_strings(world: WorldDataModule, tmp_path: Path) -> None:
     batch = next(iter(world.val_dataloader()))
     images = WorldDecoder(steps=2, device="cpu").decode(batch.image_embed[:2].float())
