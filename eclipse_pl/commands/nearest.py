@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from eclipse_pl.arguments import call
+from eclipse_pl.arguments import call, require_seeds
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.loading import find_encoder, load_prior
@@ -63,6 +63,7 @@ def nearest(
     prompts = prompts_of(prompt, "--prompt")
     if count < 1:
         raise ValueError(f"--count is {count}; it must be 1 or more.")
+    require_seeds(seed, len(prompts))
     checkpoint = find_checkpoint(prior)
     if checkpoint is None:
         raise ValueError(f"{prior} is not the folder of a run: it holds no checkpoint.")
