@@ -343,6 +343,17 @@ def exit_as_error() -> Iterator[None]:
         raise ValueError(" ".join(reasons.getvalue().rpartition("error: ")[2].split())) from stop
 
 
+def require_seeds(first: int, count: int) -> None:
+    """Check the seeds of ``--seed`` and those after it, ``count`` in all.
+
+    Raises:
+        ValueError: torch's generators do not take one of them.
+    """
+    least, most = -(2**63), 2**64 - count
+    if not least <= first <= most:
+        raise ValueError(f"--seed is {first}; it must be from {least} to {most}, the seeds of torch.")
+
+
 def one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raise ValueError with the choices unless ``value`` is among them."""
     if value not in choices:

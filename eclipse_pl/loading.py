@@ -10,7 +10,7 @@ from eclipse_pl.decoders.unclip import UnclipDecoder
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.encoders.encoder import NO_CAPTIONS, Encoder
 from eclipse_pl.encoders.openclip import OpenClipEncoder
-from eclipse_pl.open_clip_model import local_dir_tag
+from eclipse_pl.open_clip_model import LOCAL, local_dir_tag
 from eclipse_pl.priors.lora import LoraPrior
 from eclipse_pl.priors.open_saved import open_saved
 from eclipse_pl.priors.prior import Prior
@@ -78,7 +78,8 @@ def load_encoder(of: Prior | ClipSpace | str, device: str | None = None) -> Enco
     """The CLIP of a prior or a space, or the one of a space's name. ``encoder(["a red circle"])`` encodes captions.
 
     Args:
-        of: A prior, a space, or the name of a space: ``world``, or ``MODEL/PRETRAINED`` of open_clip (``ViT-L-14/openai``).
+        of: A prior, a space, or the name of a space: ``world``, ``MODEL/PRETRAINED`` of open_clip (``ViT-L-14/openai``), or
+            ``local-dir:/folder`` of a model of your own.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``. Default: that of the prior; ``auto`` without a prior.
 
     Raises:
@@ -87,7 +88,7 @@ def load_encoder(of: Prior | ClipSpace | str, device: str | None = None) -> Enco
     if isinstance(of, str):
         if of == "world":
             return WorldEncoder(device=device or "auto")
-        model, _, pretrained = of.partition("/")
+        model, _, pretrained = (of, "", "") if of.startswith(LOCAL) else of.partition("/")
         return OpenClipEncoder(model, pretrained or None, device=device or "auto")
     if isinstance(of, ClipSpace):
         return find_encoder(of, device or "auto")

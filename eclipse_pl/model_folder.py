@@ -92,7 +92,10 @@ def find_weights(folder: Path, stem: str = "diffusion_pytorch_model") -> list[Pa
     """
     index = folder / f"{stem}.safetensors.index.json"
     if index.is_file():
-        names = sorted(set(read_config(folder, index.name)["weight_map"].values()))
+        named = read_config(folder, index.name).get("weight_map")
+        if not isinstance(named, dict):
+            raise ValueError(f"{index} holds no weight_map, which names the files of the weights. Fetch it again.")
+        names = sorted(set(named.values()))
         if missing := [name for name in names if not (folder / name).is_file()]:
             raise ValueError(f"{folder} lacks {missing[0]}, which {index.name} names. Fetch it again.")
         return [folder / name for name in names]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from eclipse_pl.model_folder import sha256_of
+from eclipse_pl.model_folder import read_config, sha256_of
 
 LOCAL = "local-dir:"
+CONFIG = "open_clip_config.json"
 
 
 def load_open_clip(model: str, pretrained: str | None) -> tuple[Any, Any, str]:
@@ -20,6 +20,9 @@ def load_open_clip(model: str, pretrained: str | None) -> tuple[Any, Any, str]:
     import open_clip
 
     options, tag = _find(model, pretrained)
+    if model.startswith(LOCAL):
+        model_config(model)  # open_clip's own errors do not name the file
+        model = f"{LOCAL}{_local_dir(model)}"
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -50,13 +53,16 @@ def model_config(model: str) -> dict[str, Any]:
     """The config that open_clip builds the model from: ``embed_dim``, ``vision_cfg``, ``text_cfg`` and others.
 
     Raises:
-        ValueError: There is no such model.
+        ValueError: There is no such model, or the config in its folder is damaged.
     """
     import open_clip
 
     if model.startswith(LOCAL):
-        local_dir_tag(folder := Path(model.removeprefix(LOCAL)))
-        return dict(json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))["model_cfg"])
+        local_dir_tag(folder := _local_dir(model))
+        config = read_config(folder, CONFIG).get("model_cfg")
+        if not isinstance(config, dict):
+            raise ValueError(f"{folder / CONFIG} holds no model_cfg, so it is no config of open_clip. Fetch it again.")
+        return config
     _built_in(model, "random")
     return open_clip.get_model_config(model)
 
@@ -64,7 +70,7 @@ def model_config(model: str) -> dict[str, Any]:
 def local_dir_tag(folder: Path) -> str:
     """``ClipSpace.encoder`` of the model in a folder, without loading it."""
     weights = folder / "open_clip_model.safetensors"
-    for file in (folder / "open_clip_config.json", weights):
+    for file in (folder / CONFIG, weights):
         if not file.is_file():
             raise ValueError(
                 f"There is no {file}. A `local-dir:` model is a folder with open_clip_config.json, "
@@ -76,8 +82,13 @@ def local_dir_tag(folder: Path) -> str:
 def _find(model: str, pretrained: str | None) -> tuple[dict[str, Any], str]:
     """Options of ``open_clip.create_model``, and the tag."""
     if model.startswith(LOCAL):
-        return _folder(Path(model.removeprefix(LOCAL)), pretrained)
+        return _folder(_local_dir(model), pretrained)
     return _built_in(model, pretrained)
+
+
+def _local_dir(model: str) -> Path:
+    """The folder that a ``local-dir:`` model names."""
+    return Path(model.removeprefix(LOCAL)).expanduser()
 
 
 def _folder(folder: Path, pretrained: str | None) -> tuple[dict[str, Any], str]:
@@ -109,8 +120,8 @@ def _built_in(model: str, pretrained: str | None) -> tuple[dict[str, Any], str]:
             )
         # open_clip 3 only warns when OpenAI's weights meet the ordinary GELU; the embeddings are then slightly wrong.
         return {"pretrained": pretrained, "force_quick_gelu": wants}, f"open_clip:{model}:{pretrained}"
-    if pretrained is not None and Path(pretrained).is_file():
-        return {"pretrained": pretrained}, f"open_clip:{model}:sha256-{sha256_of(Path(pretrained))}"
+    if pretrained is not None and (checkpoint := Path(pretrained).expanduser()).is_file():
+        return {"pretrained": str(checkpoint)}, f"open_clip:{model}:sha256-{sha256_of(checkpoint)}"
     what = (
         f"{pretrained!r} is neither a file nor a tag of {model}"
         if pretrained

@@ -191,6 +191,21 @@ def test_those_who_wait_are_the_next_batch_and_one_that_fails_costs_the_others_n
     assert str(got["bad"]) == "this one fails" and "is empty" in str(got[""])
 
 
+def test_a_demo_that_ends_answers_nobody_after_the_batch_that_is_made() -> None:
+    """Python worked off all that waited after Ctrl+C, for minutes with a slow decoder."""
+    model = SlowModel()
+    batcher = Batcher(model, 1)
+    for prompt in ("first", "a", "b"):
+        threading.Thread(target=batcher.ask, args=([Request(prompt, "p")],), daemon=True).start()
+        assert model.first.wait(30)
+    while len(batcher._waiting) < 2:
+        pass
+    batcher.close()
+    model.go.set()
+    batcher._worker.shutdown(wait=True)  # as Python does at its end
+    assert model.batches == [["first"]]
+
+
 @pytest.mark.parametrize("names", [["a"], ["a", "a"], ["a", "b", "b"], ["a", "b", "c"]], ids=str)
 def test_names_that_are_not_one_for_each_prior_are_refused_before_any_is_loaded(names: list[str]) -> None:
     said = rf"--names {', '.join(names)} must be one name for each of 2 priors, none of them twice"

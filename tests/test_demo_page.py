@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from eclipse_pl.demo.batcher import Batcher
 from eclipse_pl.demo.model import DemoModel
 from eclipse_pl.demo.request import Request
 from eclipse_pl.demo.server import start
@@ -48,7 +49,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
         patch.setenv("NO_PROXY", "*")
-        blocks, address = start(model, "127.0.0.1", free_port(), share=False, batch=16, queue=128)
+        blocks, address = start(Batcher(model, 16), "127.0.0.1", free_port(), share=False, queue=128)
         try:
             yield Served(model, address)
         finally:
@@ -254,7 +255,7 @@ def test_more_than_the_queue_holds_is_refused(tmp_path_factory: pytest.TempPathF
     held, go = threading.Event(), threading.Event()
     model = object.__new__(Holding)
     model.__dict__.update(served.model.__dict__, held=held, go=go)
-    blocks, address = start(model, "127.0.0.1", free_port(), share=False, batch=1, queue=2)
+    blocks, address = start(Batcher(model, 1), "127.0.0.1", free_port(), share=False, queue=2)
     try:
         client = Client(address, verbose=False)
         jobs = [client.submit(prompt="a star", api_name="/generate")]

@@ -81,6 +81,13 @@ def test_an_option_that_another_sets_is_refused(stated: dict[str, Any], name: st
         DiffusersPipeline("some/model", **stated, options={name: 1})
 
 
+@pytest.mark.parametrize("stated", [{"steps": 0}, {"steps": -1}, {"size": 0}, {"size": -8}], ids=str)
+def test_numbers_that_generate_nothing_are_refused(stated: dict[str, Any]) -> None:
+    """Stable Diffusion made images of its own size of size 0, and steps of -1."""
+    with pytest.raises(ValueError, match=r"generates nothing: it must be 1 or more, or null for the pipeline's own"):
+        DiffusersPipeline("some/model", **stated)
+
+
 @pytest.mark.parametrize("name", OPTIONS)
 def test_prompts_that_its_tokenizers_cut_are_counted(folders: dict[str, dict[str, str]], name: str) -> None:
     prompts = [Prompt("x/0", "x", "a cat"), Prompt("x/1", "x", "a cat " * 100)]

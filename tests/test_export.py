@@ -378,6 +378,13 @@ def test_bad_exports(folder: Path, eclipse: Path, diffusion: Path, tmp_path: Pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "other"], "nothing half-written"
 
 
+def test_an_export_into_its_base_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The base was copied into itself until a path was too long."""
+    (tmp_path / "base").mkdir()
+    said = refused(capfd, "export", "--prior", "none", "--base", str(tmp_path / "base"), "--out", str(tmp_path / "base/mine"))
+    assert f"lies in --base {tmp_path / 'base'}, which is copied. Choose a folder outside of it." in said
+
+
 def test_priors_without_a_place_in_diffusers(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run = run_of(tmp_path / "mlp", "mlp.MLPPrior", {"num_layers": 1, "width": 8})
     assert "MLPPrior has no prior transformer" in refused(capfd, "export", "--prior", str(run), "--out", str(tmp_path / "out"))

@@ -140,6 +140,12 @@ def test_encoders_by_prior_space_and_name(world: WorldDataModule) -> None:
     assert torch.equal(one, two) and torch.equal(three[0], one)
 
 
+def test_an_encoder_of_ones_own_by_its_folder(clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(clip_folder.parent))
+    expected = load_encoder(f"local-dir:{clip_folder}", "cpu")("a red circle").text_embed
+    assert torch.equal(load_encoder(f"local-dir:~/{clip_folder.name}", "cpu")("a red circle").text_embed, expected)
+
+
 def test_images_from_embeddings_alone_and_scores_of_strings(world: WorldDataModule, tmp_path: Path) -> None:
     batch = next(iter(world.val_dataloader()))
     images = WorldDecoder(steps=2, device="cpu").decode(batch.image_embed[:2].float())
@@ -183,6 +189,10 @@ def test_a_part_by_its_file(tmp_path: Path) -> None:
     assert load_part(parts / "decoder/world.yaml", steps=3).steps == 3
     protocol = load_part(parts / "protocol/world_quick.yaml", prompts={"init_args": {"per_category": 2}})
     assert len(protocol.source.load()) == 24
+    for device in ("cpu", torch.device("cpu")):  # texts kept the quotes of JSON, and other objects have no JSON
+        assert load_part(parts / "decoder/world.yaml", device=device).device == torch.device("cpu")
+    with pytest.raises(ValueError, match=r"device is 'tpu'"):
+        load_part(parts / "decoder/world.yaml", device="tpu")
     with pytest.raises(ValueError, match="There is no part"):
         load_part(tmp_path / "gone.yaml")
     with pytest.raises(ValueError, match="no class_path"):
@@ -192,6 +202,12 @@ def test_a_part_by_its_file(tmp_path: Path) -> None:
     (tmp_path / "part.yaml").write_text("class_path: eclipse_pl.decoders.NoDecoder")
     with pytest.raises(ValueError, match=r"There is no class eclipse_pl\.decoders\.NoDecoder"):
         load_part(tmp_path / "part.yaml")
+
+
+def test_a_part_below_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copy(ROOT / "experiments/parts/decoder/world.yaml", tmp_path / "mine.yaml")
+    assert isinstance(load_part("~/mine.yaml"), WorldDecoder)
 
 
 def test_a_part_of_somebody_else_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

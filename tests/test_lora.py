@@ -18,6 +18,7 @@ from eclipse_pl.priors.lora import ATTENTION
 from tests.helpers.every_prior import space
 from tests.helpers.released_folders import TINY, write_pipeline
 from tests.helpers.runs import write_experiment
+from tests.helpers.saved_runs import make_run
 from tests.helpers.shard_sets import make_shard_set
 
 SIZES = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 8}
@@ -62,6 +63,15 @@ def test_low_rank_changes_alone_are_trained_and_begin_with_nothing(layers: Any, 
     merged = prior.merged()
     assert isinstance(merged, EclipsePrior) and merged.state_dict().keys() == plain.state_dict().keys()
     torch.testing.assert_close(sampled(merged), changed, atol=1e-5, rtol=1e-4)
+
+
+def test_the_merged_prior_of_a_run_states_what_it_was_trained_on(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", LoraPrior, space(), prior=DIFFUSION, prior_args=SIZES)
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    trained_on = [{"folder": "shards", "sha256": "0", "pairs": 4}]
+    torch.save({**torch.load(checkpoint, weights_only=True), "training_data": trained_on}, checkpoint)
+    made = load_prior(str(run))
+    assert isinstance(made, DiffusionPrior) and made.trained_on == trained_on
 
 
 def test_what_is_refused() -> None:

@@ -94,3 +94,10 @@ def test_only_pickles_of_weights_are_converted(tmp_path: Path, there: list[str],
     assert f"torch.load(file, weights_only=True)) for file in {[str(tmp_path / name) for name in found]}]" in str(
         refused.value
     )
+
+
+@pytest.mark.parametrize("content", ["{}", '{"weight_map": []}'])
+def test_an_index_that_names_no_file_of_weights(tmp_path: Path, content: str) -> None:
+    (tmp_path / "diffusion_pytorch_model.safetensors.index.json").write_text(content)
+    with pytest.raises(ValueError, match=r"index\.json holds no weight_map, .* Fetch it again\."):
+        find_weights(tmp_path)

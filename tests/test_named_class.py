@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from eclipse_pl.__main__ import main as command
 from eclipse_pl.loading import load_prior
-from eclipse_pl.priors import EclipsePrior, Prior
-from eclipse_pl.priors.named_class import named_class
+from eclipse_pl.priors import BestOfPrior, EclipsePrior, Prior
+from eclipse_pl.priors.named_class import classes_in, named_class
 from tests.helpers.saved_runs import make_run, write_config, write_run
 from tests.helpers.shard_sets import make_space
 from tests.test_network import captions
@@ -226,6 +226,23 @@ def test_priors_of_ones_own_are_built(mine: str, tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"names torch\.nn\.Linear, which its module does not define as a StandardisedNetwork"
     ):
+        load_prior(str(run))
+
+
+def test_any_names_no_class() -> None:
+    assert classes_in(Any) == classes_in(list[Any]) == classes_in(dict[str, Any] | None) == ()
+
+
+def test_a_prior_of_ones_own_is_reranked(mine: str, tmp_path: Path) -> None:
+    """A class within ``prior_args``, whose annotation names none, was refused, though the inner prior's annotation does."""
+    sizes = {"dim": 8, "text_dim": 8, "num_layers": 1, "width": 4}
+    part = {"class_path": "eclipse_pl.priors.mlp.PooledNetwork", "init_args": sizes}
+    arguments: dict[str, Any] = {"prior": f"{mine}.inner.priors.Mine", "prior_args": {"network": part, "act": None}}
+    run = make_run(tmp_path / "run", BestOfPrior, make_space(8, 8), **arguments)
+    assert isinstance(load_prior(str(run)), BestOfPrior)
+    arguments["prior_args"]["network"] = {"class_path": "torch.nn.Linear", "init_args": {"in_features": 2, "out_features": 3}}
+    write_config(run, {"class_path": "eclipse_pl.priors.best_of.BestOfPrior", "init_args": arguments})
+    with pytest.raises(ValueError, match=r"names torch\.nn\.Linear, which its module does not define as a Standardised"):
         load_prior(str(run))
 
 

@@ -91,3 +91,17 @@ def test_mistakes(world_run, tmp_path, capfd):
 def test_a_count_that_cannot_be(capfd, count):
     assert command(["nearest", "--prior", "none", "--prompt", "a star", f"--count={count}"]) == 2
     assert f"--count is {count}; it must be 1 or more" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("out", ["shots", "shots.txt", "."])
+def test_a_name_of_no_image_is_refused_before_the_work(capfd, out):
+    """`shots` became `shots.png`, and an ending that matplotlib lacks was found after all work."""
+    assert command(["nearest", "--prior", "none", "--prompt", "a star", f"--out={out}"]) == 2
+    assert f"--out {out} is no name of an image. Let it end in .png" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["nearest", "sample"])
+def test_a_seed_that_torch_does_not_take(capfd, verb):
+    """It ended in `Overflow when unpacking long long`."""
+    assert command([verb, "--prior", "none", "--prompt", "a star", f"--seed={2**64}"]) == 2
+    assert f"--seed is {2**64}; it must be from {-(2**63)} to {2**64 - 1}" in capfd.readouterr().err

@@ -19,6 +19,7 @@ from eclipse_pl.__main__ import main as command
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
 from eclipse_pl.loading import load_prior
 from eclipse_pl.priors import DiffusionPrior, EclipsePrior, LinearPrior, MeanImagePrior, MLPPrior, Prior, TextAsImagePrior
+from eclipse_pl.priors.checkpoint import SavedRun
 from eclipse_pl.priors.open_saved import open_saved
 from tests.helpers.released_folders import KANDINSKY_SCHEDULER, TINY, write_eclipse, write_pipeline, write_stock
 from tests.helpers.runs import write_experiment
@@ -441,6 +442,20 @@ def test_subclasses_are_exported_where_they_sample_alike(tmp_path: Path, capfd: 
     assert "is a Sharper, whose sample is not that of DiffusionPrior" in said
     run, base = make_run(tmp_path / "loss", OtherLoss, space(), **SMALL), write_base(tmp_path / "base", 16)
     assert command(["export", "--prior", str(run), "--out", str(tmp_path / "out"), "--base", str(base)]) == 0
+
+
+def test_a_run_without_a_config_names_no_shards(tmp_path: Path) -> None:
+    """Its checkpoint was called a YAML that is damaged."""
+    run = make_run(tmp_path / "run", LinearPrior, make_space())
+    (run / "config.yaml").unlink()
+    with pytest.raises(ValueError, match=r"was trained without the command line, so there is no config\.yaml that names"):
+        SavedRun(run / "checkpoints" / "last.ckpt").data_folder  # noqa: B018
+
+
+def test_the_changes_of_lora_read_no_encoder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["--prior", "none", "--lora", "true", "--encoder", "WorldEncoder", "--out", str(tmp_path / "out")]
+    assert command(["export", *words]) == 2
+    assert "--lora writes the changes alone, and reads no --encoder: leave one of them out." in capfd.readouterr().err
 
 
 def test_a_run_is_not_imported(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import re
+import shutil
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -200,6 +202,15 @@ def test_a_local_folder_brings_its_weights(clip_folder: Path) -> None:
         OpenClipEncoder(f"local-dir:{clip_folder}", "openai")
     with pytest.raises(ValueError, match=r"There is no .*open_clip_model\.safetensors"):
         OpenClipEncoder(f"local-dir:{_without_weights(clip_folder)}", None)
+
+
+@pytest.mark.parametrize(("content", "match"), [("{", "is not JSON"), ("[]", "no JSON object"), ("{}", "holds no model_cfg")])
+def test_a_damaged_config_is_named(clip_folder: Path, tmp_path: Path, content: str, match: str) -> None:
+    shutil.copytree(clip_folder, tmp_path / "clip")
+    config = tmp_path / "clip" / "open_clip_config.json"
+    config.write_text(content)
+    with pytest.raises(ValueError, match=rf"{re.escape(str(config))} .*{match}"):
+        OpenClipEncoder(f"local-dir:{tmp_path / 'clip'}", None)
 
 
 def _without_weights(folder: Path) -> Path:

@@ -310,9 +310,14 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
         (["--steps", "3"], "--steps is 3; fit is measured over 8 steps or more"),
         (["--device", "tpu"], "device is 'tpu'; choose auto, cpu, cuda"),
         (["--json", "/nowhere/speed.json"], "there is no folder /nowhere"),
+        (["--json", "/"], "--json / is a folder. Name a file in it, such as /speed.json"),
+        (["--json=~/nowhere/speed.json"], "there is no folder /home/of/somebody/nowhere"),
     ],
 )
-def test_bad_options(args: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_options(
+    args: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", "/home/of/somebody")
     assert __main__.main(["speed", *args]) == 2
     assert message in capsys.readouterr().err
 

@@ -49,8 +49,13 @@ def export(prior: str, out: str, base: str | None = None, encoder: Encoder | Non
     """
     target = Path(out).expanduser()
     require_empty(target, f"--out {out}")
+    if base is not None and target.resolve().is_relative_to(Path(base).expanduser().resolve()):
+        # the copy of the base would be copied into itself, again and again
+        raise ValueError(f"--out {out} lies in --base {base}, which is copied. Choose a folder outside of it.")
     if lora and base is not None:
         raise ValueError(f"--lora writes the changes alone, and nothing of --base {base}: leave one of them out.")
+    if lora and encoder is not None:
+        raise ValueError("--lora writes the changes alone, and reads no --encoder: leave one of them out.")
     made = changed_prior(prior) if lora else load_prior(prior, encoder)
     if not isinstance(made, LoraPrior | DirectPrior | DiffusionPrior | FlowPrior):
         raise ValueError(

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from eclipse_pl.arguments import call
+from eclipse_pl.arguments import call, require_seeds
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.loading import find_encoder, load_prior
@@ -63,6 +63,8 @@ def nearest(
     prompts = prompts_of(prompt, "--prompt")
     if count < 1:
         raise ValueError(f"--count is {count}; it must be 1 or more.")
+    require_seeds(seed, len(prompts))
+    require_image_name(out)
     checkpoint = find_checkpoint(prior)
     if checkpoint is None:
         raise ValueError(f"{prior} is not the folder of a run: it holds no checkpoint.")
@@ -81,6 +83,19 @@ def nearest(
         for cosine, caption in zip(one.cosines, one.captions, strict=True):
             print(f"  {cosine:.3f}  {caption}")
     return found
+
+
+def require_image_name(out: str) -> None:
+    """Check the name of the image before the work: matplotlib takes a name without an ending for one with ``.png``.
+
+    Raises:
+        ValueError: It has no ending of an image that matplotlib writes.
+    """
+    from matplotlib.figure import Figure
+
+    endings = sorted(Figure().canvas.get_supported_filetypes())
+    if Path(out).suffix.removeprefix(".").lower() not in endings:
+        raise ValueError(f"--out {out} is no name of an image. Let it end in .png, or one of .{', .'.join(endings)}.")
 
 
 def search(

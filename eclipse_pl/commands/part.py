@@ -24,12 +24,13 @@ def load_part(path: str | Path, **options: Any) -> Any:
 
     Args:
         path: The part, such as ``experiments/parts/decoder/karlo.yaml``.
-        **options: Arguments of its class, instead of those in the file; of a part in it as nested dictionaries.
+        **options: Arguments of its class, instead of those in the file; of a part in it as nested dictionaries. A path or a
+            device may be an object.
 
     Raises:
         ValueError: There is no such file, it names no class of these kinds, or the class refuses its arguments.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         raise ValueError(f"There is no part {path}. The parts of the package are below experiments/parts.")
     class_path = read_config(path).get("class_path")
@@ -39,8 +40,14 @@ def load_part(path: str | Path, **options: Any) -> Any:
         kind: type = named_class(class_path, KINDS, str(path))
     except ValueError as error:
         raise ValueError(f"There is no class {class_path} that can be loaded so: {error}") from error
-    changes = [f"--part.init_args.{name}={json.dumps(value)}" for name, value in flat(options).items()] if options else []
+    changes = [f"--part.init_args.{name}={typed(value)}" for name, value in flat(options).items()] if options else []
     parser = sentence_parser()()
     with exit_as_error():
         parser.add_argument("--part", type=kind, enable_path=True)
         return parser.instantiate(parser.parse_args([f"--part={path}", *changes])).part
+
+
+def typed(value: Any) -> str:
+    """A value as one types it on a command line, where a text has no quotes."""
+    is_data = value is None or isinstance(value, bool | int | float | list | tuple | dict)
+    return json.dumps(value, default=str) if is_data else str(value)

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eclipse_pl.arguments import call
+from eclipse_pl.arguments import call, require_seeds
 from eclipse_pl.compbench.generation import write_image
 from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.device import pick_device
@@ -70,6 +70,7 @@ def sample(
             raise ValueError("--negative_prompt is a text, and a prior of --conditions reads none. Leave one of them out.")
     if count < 1:
         raise ValueError(f"--count is {count}; it must be 1 or more.")
+    require_seeds(seed, count)
     place = pick_device(device)
     made = load_prior(prior, encoder).to(place)
     if conditions is None:
@@ -168,7 +169,7 @@ def read_conditions(path: str, space: ClipSpace) -> TextCondition:
             f"--conditions is for a prior of conditions that are no captions; {space} has captions: give --prompt."
         )
     try:
-        found = np.load(path, allow_pickle=False)
+        found = np.load(Path(path).expanduser(), allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(f"--conditions {path} cannot be read as an npy file ({error}). Write it with numpy.save.") from None
     if not isinstance(found, np.ndarray) or found.ndim != 2 or found.dtype.kind != "f" or not len(found):

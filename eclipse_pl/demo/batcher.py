@@ -49,6 +49,10 @@ class Batcher:
         self._worker.submit(self._work)
         return own.answers.result()
 
+    def close(self) -> None:
+        """Answer nobody after the batch that is being made. Python would first work off all that waits, and then end."""
+        self._worker.shutdown(wait=False, cancel_futures=True)
+
     def _work(self) -> None:
         if self._waiting:  # else an earlier batch has taken them
             self._answer(self._next())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from eclipse_pl.arguments import call
 from eclipse_pl.decoders.decoder import Decoder
+from eclipse_pl.demo.batcher import Batcher
 from eclipse_pl.demo.model import DemoModel
 from eclipse_pl.demo.real_images import RealImages
 from eclipse_pl.demo.server import require_gradio, require_port, start
@@ -66,9 +67,13 @@ def demo(
     require_port(host, port)
     model = load_model(prior, decoder, encoder, scorers, real_images, split, images, device, names)
     model.warm_up()
-    blocks, address = start(model, host, port, share, batch, queue)
+    batcher = Batcher(model, batch)
+    blocks, address = start(batcher, host, port, share, queue)
     print(f"{address}: {' and '.join(model.priors)}, in {model.space}. End it with Ctrl+C.", flush=True)
-    blocks.block_thread()
+    try:
+        blocks.block_thread()
+    finally:
+        batcher.close()
 
 
 def load_model(

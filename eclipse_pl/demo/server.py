@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from typing import Any
 
 from eclipse_pl.demo.batcher import Batcher
-from eclipse_pl.demo.model import DemoModel
 
 UPLOAD = "1kb"
 """The largest file that is taken. No field of the page takes one."""
@@ -50,15 +49,14 @@ def require_port(host: str, port: int) -> None:
         raise ValueError(f"--host {host} --port {port} cannot be used ({error.strerror}).") from error
 
 
-def start(model: DemoModel, host: str, port: int, share: bool, batch: int, queue: int) -> tuple[Any, str]:
+def start(batcher: Batcher, host: str, port: int, share: bool, queue: int) -> tuple[Any, str]:
     """Start the server, and return its blocks and its address; ``blocks.close()`` ends it.
 
     Args:
-        model: Answers the requests.
+        batcher: Answers the requests.
         host: The address that it listens on.
         port: Its port.
         share: Whether gradio makes a public link, through a server of its makers.
-        batch: The most requests of programs that are answered together.
         queue: The most requests that wait.
     """
     for name, value in SETTINGS.items():  # gradio reads them when it is imported, and when it is started
@@ -67,13 +65,13 @@ def start(model: DemoModel, host: str, port: int, share: bool, batch: int, queue
 
     from eclipse_pl.demo.page import STYLE, build_page
 
-    blocks = build_page(Batcher(model, batch), queue)
+    blocks = build_page(batcher, queue)
     _, local, public = blocks.launch(
         server_name=host,
         server_port=port,
         share=share,
         prevent_thread_lock=True,
-        max_threads=4 * batch,  # a call waits in a thread: twice a batch of programs, a batch of pages
+        max_threads=4 * batcher.most,  # a call waits in a thread: twice a batch of programs, a batch of pages
         quiet=True,
         show_error=False,  # an error that is no sentence of ours may show paths of this machine
         max_file_size=UPLOAD,

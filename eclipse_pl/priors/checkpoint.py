@@ -66,6 +66,10 @@ class SavedRun(SavedPrior):
     @property
     def data_folder(self) -> str:
         """The set of shards that it trained on."""
+        if self.stated_in == str(self.checkpoint):
+            raise ValueError(
+                f"{self.source} was trained without the command line, so there is no config.yaml that names its set of shards."
+            )
         data = self.config.get("data")
         arguments = data.get("init_args") if isinstance(data, dict) else None
         folder = arguments.get("folder") if isinstance(arguments, dict) else None

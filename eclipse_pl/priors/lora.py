@@ -112,6 +112,7 @@ class LoraPrior(WrappedPrior):
                 if isinstance(layer, BaseTunerLayer):
                     layer.merge()
                     setattr(parent, name, layer.get_base_layer())
+        self.prior.trained_on = self.trained_on
         return self.prior.requires_grad_(True)
 
     def write_changes(self, folder: Path) -> Path:

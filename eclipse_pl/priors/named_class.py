@@ -25,14 +25,15 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-PLAIN_TYPES = (object, type, str, bytes, int, float, complex, bool, list, dict, tuple, set, frozenset, type(None))
+PLAIN_TYPES = (object, type, str, bytes, int, float, complex, bool, list, dict, tuple, set, frozenset, type(None), Any)
 """Annotations that do not name a base class."""
 
 
 def build_named(part: dict[str, Any], bases: tuple[type[T], ...], where: str, **arguments: Any) -> T:
     """Build the class that ``part`` (``class_path`` and ``init_args``) names, with ``arguments``.
 
-    Classes inside ``init_args``, at any depth, are checked against the annotations of their arguments.
+    Classes inside ``init_args``, at any depth, are checked against the annotations of their arguments. What is annotated as
+    ``dict[str, Any]`` is data, of which nothing is built here.
 
     Args:
         part: The ``class_path`` and ``init_args``.
@@ -59,7 +60,8 @@ def build_named(part: dict[str, Any], bases: tuple[type[T], ...], where: str, **
 def _built(value: Any, name: str, annotation: Any, where: str) -> Any:
     if isinstance(value, list):
         return [_built(one, name, annotation, where) for one in value]
-    if not isinstance(value, dict):
+    # data stays data: `LoraPrior` and `BestOfPrior` check what they build of theirs
+    if not isinstance(value, dict) or annotation == dict[str, Any]:
         return value
     if "class_path" not in value:
         return {key: _built(one, name, annotation, where) for key, one in value.items()}

@@ -61,7 +61,12 @@ def main(args: list[str] | None = None) -> None:
     )
     names = ",".join(MEASUREMENTS)
     parser.add_argument("--only", help=f"some of {names} (default: all, but compiled on a GPU only)")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the rows and a description of this machine")
+    parser.add_argument(
+        "--json",
+        metavar="FILE",
+        type=lambda word: Path(word).expanduser(),
+        help="write the rows and a description of this machine",
+    )
     parser.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda")
     parser.add_argument(
         "--batches",
@@ -76,6 +81,8 @@ def main(args: list[str] | None = None) -> None:
     chosen = None if given.only is None else given.only.split(",")
     if unknown := [name for name in chosen or [] if name not in MEASUREMENTS]:
         raise ValueError(f"--only {','.join(unknown)} is not a measurement; choose among {', '.join(MEASUREMENTS)}.")
+    if given.json and given.json.is_dir():
+        raise ValueError(f"--json {given.json} is a folder. Name a file in it, such as {given.json / 'speed.json'}.")
     if given.json and not given.json.absolute().parent.is_dir():
         raise ValueError(f"--json {given.json}: there is no folder {given.json.absolute().parent}. Create it first.")
     if given.steps is not None and given.steps < LEAST_STEPS:
@@ -140,6 +147,10 @@ def require_effect(given: argparse.Namespace, chosen: list[str] | None) -> None:
             raise ValueError(
                 f"--{option} has no effect on {', '.join(chosen)}: leave it out, or add one of {', '.join(names)} to --only."
             )
+
+
+def path_of(word: str) -> Path:
+    return Path(word).expanduser()
 
 
 def sizes_of(text: str) -> tuple[int, ...]:

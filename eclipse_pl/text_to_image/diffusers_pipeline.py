@@ -65,6 +65,9 @@ class DiffusersPipeline(TextToImage):
         batch_size: int = 8,
         options: dict[str, Any] | None = None,
     ) -> None:
+        for name, number in (("steps", steps), ("size", size)):
+            if number is not None and number < 1:  # some pipelines take 0 for their default
+                raise ValueError(f"{name} {number} generates nothing: it must be 1 or more, or null for the pipeline's own.")
         self.model, self.prior, self.precision = model, prior, precision
         self.device = pick_device(device, float64=False)
         given = {"num_inference_steps": steps, "guidance_scale": guidance, "height": size, "width": size}
