@@ -17,7 +17,6 @@ METRICS = {
     "val/mean_cosine": "cosine of a sample",
     "val/R@1": "R@1",
 }
-READINGS = ("world", "world_nearest")
 SEED = "0"
 
 
@@ -26,7 +25,7 @@ def by_target() -> str:
     found = {
         (data, prior, target): [
             *(trained(prior, target).estimate(prior, data, metric) for metric in METRICS),
-            *(drawn(prior, target, reader).estimate(prior, data, "benchmark/oracle") for reader in READINGS),
+            *(drawn(prior, target, reader).estimate(prior, data, "benchmark/oracle") for reader in READERS),
         ]
         for data in IMAGES_DATA
         for prior in USUAL
@@ -40,7 +39,7 @@ def by_target() -> str:
         [f"{LABELS[prior]}, {TARGETS[target]}, detail {DETAILS[data]:g}", *map(estimate_text, cells, decimals)]
         for (data, prior, target), cells in known.items()
     ]
-    return markdown(["", *METRICS.values(), *(READERS[reader] for reader in READINGS)], rows)
+    return markdown(["", *METRICS.values(), *(READERS[reader] for reader in READERS)], rows)
 
 
 def trained(prior: str, target: str) -> Runs:
