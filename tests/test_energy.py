@@ -68,6 +68,15 @@ def test_two_samples_estimate_what_many_do() -> None:
     assert float(energy_score(drawn[:2], truth)) == pytest.approx(float(energy_score(drawn, truth)), abs=1e-2)
 
 
+def test_distances_are_computed_in_float32() -> None:
+    torch.manual_seed(0)
+    samples, truth = torch.randn(2, 8, 64).bfloat16(), torch.randn(8, 64).bfloat16()
+    for loss, narrow in ((energy_score, samples), (cosine_loss, samples[0])):
+        found = loss(narrow, truth)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, loss(narrow.float(), truth.float()), atol=0, rtol=0)
+
+
 def test_equal_samples_have_a_finite_gradient() -> None:
     samples = torch.ones(2, 3, 4, requires_grad=True)
     energy_score(samples, torch.ones(3, 4)).backward()
