@@ -105,14 +105,16 @@ def test_draws_are_forward_passes_with_their_gradients(lengths: list[int]) -> No
         torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("options", [{"standardise": "diagonal"}, {"beta": 0.5}, {"contrastive_weight": 0.0}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"standardise": "diagonal"}, {"beta": 0.5}, {"reduction": "sum"}, {"contrastive_weight": 0.0}], ids=str
+)
 def test_total_is_the_score_and_the_mean_contrastive_term(options: dict[str, Any]) -> None:
     prior, batch = tiny_prior(projection="energy", samples=3, temperature=0.1, **options), tiny_batch()
     torch.manual_seed(7)
     losses = prior.losses(batch)
     torch.manual_seed(7)
     predictions = torch.stack([prior.network(torch.randn(6, DIM), batch.text) for _ in range(3)])
-    expected = energy_score(predictions, prior.network.standardise(batch.image_embed), prior.beta)
+    expected = energy_score(predictions, prior.network.standardise(batch.image_embed), prior.beta, prior.reduction)
     terms = [contrastive_loss(prior.network.raw(one), batch.text.text_embed, 0.1) for one in predictions]
     torch.testing.assert_close(losses["projection"], expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(losses["contrastive"], torch.stack(terms).mean(), atol=1e-5, rtol=1e-5)
