@@ -199,7 +199,7 @@ def test_what_fits_is_exact() -> None:
     scene = [star, heart, SceneObject("green", "heart", "dotted", "small", 30, 50)]
     for caption in (
         "a star", "a red star", "a plain star", "two hearts", "two dotted hearts", "a star left of two hearts",
-        "a blue heart and a green heart", "a large heart and a green heart",
+        "a blue heart and a green heart", "a green heart and a blue heart", "a large heart and a green heart",
     ):  # fmt: skip
         assert fits(parse(caption, vague=True), scene), caption
     for caption in (

@@ -33,6 +33,7 @@ def test_an_older_set_computes_its_covariance_once(tmp_path, monkeypatch, capsys
     found = covariance.image_statistics(shards, ShardSet(shards).manifest.shards, prior.space.dim)
     expected = EclipsePrior(replace(prior.space, image_covariance=found.image_covariance), **SIZES, standardise="full")
     torch.testing.assert_close(prior.network.whitening, expected.network.whitening)
+    torch.testing.assert_close(prior.network.clip_mean, expected.network.clip_mean)
 
     monkeypatch.setattr(covariance, "image_statistics", None)  # a second run reads what the first has computed
     main([*words, "--run.version=again"])

@@ -243,7 +243,7 @@ def test_a_space_without_statistics(std: float) -> None:
     DiffusionPrior(unknown, num_layers=1, standardise="none")
 
 
-@pytest.mark.parametrize(("guidance_scale", "expected"), [(1.0, 3), (4.0, 6)])
+@pytest.mark.parametrize(("guidance_scale", "expected"), [(1.0, 3), (4.0, 6), (0.5, 6)])
 def test_forward_passes_are_those_of_the_network(
     guidance_scale: float, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

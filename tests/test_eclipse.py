@@ -148,6 +148,12 @@ def test_other_captions_of_an_image_are_no_negatives_when_masked() -> None:
     expected = contrastive_loss(prior.sample(batch.text), batch.text.text_embed, 0.1, ignored=ignored)
     torch.testing.assert_close(prior.losses(batch)["contrastive"].detach(), expected)
     assert prior.losses(replace(batch, group=None))["contrastive"].item() > expected.item()
+    text = batch.text.text_embed.clone()
+    text[5] = text[4]
+    both = replace(batch, text=replace(batch.text, text_embed=text))
+    ignored[4, 5] = ignored[5, 4] = True
+    expected = contrastive_loss(prior.sample(both.text), text, 0.1, ignored=ignored)
+    torch.testing.assert_close(prior.losses(both)["contrastive"].detach(), expected)
 
 
 @pytest.mark.parametrize("target", ["text", "symmetric"])

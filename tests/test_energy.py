@@ -68,6 +68,15 @@ def test_two_samples_estimate_what_many_do() -> None:
     assert float(energy_score(drawn[:2], truth)) == pytest.approx(float(energy_score(drawn, truth)), abs=1e-2)
 
 
+def test_distances_are_computed_in_float32() -> None:
+    torch.manual_seed(0)
+    samples, truth = torch.randn(2, 8, 64).bfloat16(), torch.randn(8, 64).bfloat16()
+    for loss, narrow in ((energy_score, samples), (cosine_loss, samples[0])):
+        found = loss(narrow, truth)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, loss(narrow.float(), truth.float()), atol=0, rtol=0)
+
+
 def test_equal_samples_have_a_finite_gradient() -> None:
     samples = torch.ones(2, 3, 4, requires_grad=True)
     energy_score(samples, torch.ones(3, 4)).backward()
@@ -96,14 +105,16 @@ def test_draws_are_forward_passes_with_their_gradients(lengths: list[int]) -> No
         torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("options", [{"standardise": "diagonal"}, {"beta": 0.5}, {"contrastive_weight": 0.0}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"standardise": "diagonal"}, {"beta": 0.5}, {"reduction": "sum"}, {"contrastive_weight": 0.0}], ids=str
+)
 def test_total_is_the_score_and_the_mean_contrastive_term(options: dict[str, Any]) -> None:
     prior, batch = tiny_prior(projection="energy", samples=3, temperature=0.1, **options), tiny_batch()
     torch.manual_seed(7)
     losses = prior.losses(batch)
     torch.manual_seed(7)
     predictions = torch.stack([prior.network(torch.randn(6, DIM), batch.text) for _ in range(3)])
-    expected = energy_score(predictions, prior.network.standardise(batch.image_embed), prior.beta)
+    expected = energy_score(predictions, prior.network.standardise(batch.image_embed), prior.beta, prior.reduction)
     terms = [contrastive_loss(prior.network.raw(one), batch.text.text_embed, 0.1) for one in predictions]
     torch.testing.assert_close(losses["projection"], expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(losses["contrastive"], torch.stack(terms).mean(), atol=1e-5, rtol=1e-5)

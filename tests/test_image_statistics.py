@@ -32,6 +32,19 @@ def test_statistics_are_numpys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         np.testing.assert_allclose(found.image_covariance, np.cov(stored.T, bias=True), rtol=1e-5, atol=1e-7)
 
 
+def test_without_a_training_split_all_pairs_count(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    chunks = [make_chunk(rng, pairs, 8, 6) for pairs in (11, 7)]
+    with ShardWriter(tmp_path / "0000.tar") as writer:
+        for chunk, split in zip(chunks, ("val", "test"), strict=True):
+            writer.write(chunk, split)
+        entry = writer.close()
+    stored = np.concatenate([chunk.image_embed for chunk in chunks]).astype(np.float16).astype(np.float64)
+    np.testing.assert_allclose(image_statistics(tmp_path, [entry], 8).image_mean, stored.mean(0), rtol=1e-6)
+    with pytest.raises(ValueError, match=r"holds no pair, so its space has no statistics\."):
+        image_statistics(tmp_path, [], 8)
+
+
 def test_only_the_set_keeps_the_covariance(tmp_path: Path) -> None:
     covariance = torch.randn(8, 8)
     space = replace(make_space(8), image_covariance=covariance)

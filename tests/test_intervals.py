@@ -219,6 +219,16 @@ def test_scores_have_an_interval_that_leans_as_they_do():
     assert single(values) == estimate, "the same numbers, the same interval"
 
 
+def test_scores_of_several_parts_have_equal_weights_and_lose_a_degree_of_freedom_each():
+    """Few scores, skewed to the right: on the left Student's t is the wider one."""
+    parts = [[0.1, 0.2, 0.3, 0.5, 3.0], [0.2, 0.0, 0.4, 0.3, 5.0], [1.0, 1.1, 1.2, 1.4, 4.0], [0.6, 0.5, 0.7, 0.8, 3.5, 0.4]]
+    estimate = score_interval([Groups.of(np.array(part)[:, None], np.arange(len(part))) for part in parts])
+    error = math.sqrt(sum(np.var(part, ddof=1) / len(part) for part in parts)) / 4
+    assert (estimate.mean, estimate.n) == (pytest.approx(np.mean([np.mean(part) for part in parts])), 21)
+    assert estimate.mean - estimate.low == pytest.approx(t_quantile(21 - 4) * error)
+    assert estimate.high - estimate.mean > 1.2 * (estimate.mean - estimate.low)
+
+
 def test_too_few_scores_and_equal_ones_have_no_interval():
     values = np.random.default_rng(0).random(LEAST)
     assert single(values).has_interval and single(values[1:]).method == TOO_FEW

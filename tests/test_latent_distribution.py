@@ -153,6 +153,16 @@ def test_intervals_are_over_images() -> None:
     assert (five.n, five.mean) == (40, pytest.approx(one.mean)) and (five.low, five.high) == pytest.approx((one.low, one.high))
 
 
+def test_intervals_of_sets_are_over_images() -> None:
+    """Variance ratio and density are means of one term a caption."""
+    predicted, image, group = gaussian(40, 3).float(), gaussian(40, 3, seed=1).float(), torch.arange(40)
+    one = estimate_sets(predicted, image, group)
+    five = estimate_sets(*(values.repeat_interleave(5, 0) for values in (predicted, image, group)))
+    for name in ("variance_ratio", "density"):
+        assert (five[name].n, five[name].mean) == (40, pytest.approx(one[name].mean)), name
+        assert (five[name].low, five[name].high) == pytest.approx((one[name].low, one[name].high)), name
+
+
 def test_a_value_that_is_0_for_all_is_no_rate() -> None:
     """A deterministic prior has no spread: an exact interval of a share would say that it may have some."""
     image = gaussian(40, 3).float()

@@ -104,6 +104,7 @@ def test_subsets_search_the_whole_split():
     for name in ("cosine", "R@1", "mse"):
         assert metrics[ALL][name] == pytest.approx((metrics["seen"][name] + metrics["unseen"][name]) / 2)
     assert list(measure(*split(subsets=False), mean)) == [ALL]
+    assert list(measure(predicted, replace(truth, subsets=["seen"] * 40), mean)) == [ALL], "one subset is the whole split"
 
 
 def test_joining_sorts_by_pair():

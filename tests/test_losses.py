@@ -94,6 +94,8 @@ def test_duplicates_are_equal_directions() -> None:
     expected = torch.eye(4, dtype=torch.bool)
     expected[0, 2] = expected[2, 0] = True
     assert torch.equal(duplicates(targets, targets), expected)
+    near = torch.tensor([[1.0, 0.002], [1.0, 0.02]])  # 1 - cosine is 2e-6 and 2e-4
+    assert duplicates(torch.tensor([[1.0, 0.0]]), near).tolist() == [[True, False]]
 
 
 def test_losses_keep_float32_under_autocast() -> None:

@@ -143,6 +143,49 @@ def test_the_loss_is_weighted_by_its_own_size() -> None:
     assert all(parameter.grad is not None for parameter in made.parameters())
 
 
+def test_both_times_have_the_distribution_of_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, batch = prior(sigma="logit_normal", shift=3.0, interval_share=1.0), batch_of(captions(LENGTHS, DIM))
+    read: list[Tensor] = []
+    forward = made.network.forward
+    monkeypatch.setattr(
+        made.network, "forward", lambda noisy, text, *times: read.extend(times) or forward(noisy, text, *times)
+    )
+    torch.manual_seed(7)
+    made.losses(batch)
+    torch.manual_seed(7)
+    one = made.path.draw(5, "logit_normal", torch.device("cpu"))
+    torch.randn(5, DIM), torch.rand(5)
+    other = made.path.draw(5, "logit_normal", torch.device("cpu"))
+    torch.testing.assert_close(read, [1000 * torch.maximum(one, other), 1000 * (one - other).abs()])
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_clamp_bounds_the_last_prediction(steps: int) -> None:
+    free, bounded, text = prior(steps=steps), prior(steps=steps, clamp=0.5), captions(LENGTHS, DIM)
+    unbounded = free.network.standardise(free.sample(text, torch.Generator().manual_seed(1)))
+    expected = free.network.raw(unbounded.clamp(-0.5, 0.5))
+    torch.testing.assert_close(bounded.sample(text, torch.Generator().manual_seed(1)), expected, atol=1e-5, rtol=1e-5)
+    assert unbounded.abs().max() > 1
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0])
+def test_the_weight_of_a_pair_has_its_floor_and_no_gradient(power: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a network that is nearly right, so that the floor counts."""
+    made, batch = prior(adaptive_power=power, interval_share=0.0), batch_of(captions(LENGTHS, DIM))
+    torch.manual_seed(6)
+    torch.rand(5)
+    velocity = torch.randn(5, DIM) - made.network.standardise(batch.image_embed)
+    said = (velocity + 0.01 * torch.randn(5, DIM)).requires_grad_()
+    monkeypatch.setattr(made.network, "forward", lambda *_: said)
+    torch.manual_seed(6)
+    total = made.losses(batch)["total"]
+    errors = (said - velocity).square().sum(1)
+    expected = (errors / (errors + 0.001).detach() ** power).mean()
+    torch.testing.assert_close(total, expected, atol=1e-4, rtol=1e-4)
+    (ours,), (reference,) = torch.autograd.grad(total, said), torch.autograd.grad(expected, said)
+    torch.testing.assert_close(ours, reference, atol=1e-4, rtol=1e-3)
+
+
 @pytest.mark.parametrize(("share", "pairs"), [(0.5, 1), (0.25, 2), (0.01, 5)])
 def test_a_small_batch_has_an_interval_too(share: float, pairs: int) -> None:
     made, batch = prior(interval_share=share), batch_of(captions(LENGTHS[:pairs], DIM))

@@ -94,6 +94,26 @@ def test_the_terms_are_what_they_say(encoder: WorldEncoder, images: torch.Tensor
     assert OviPrior(world, "none").objective(images[:1], text).item() == pytest.approx(apart.item(), abs=1e-6)
 
 
+class LinearTower:
+    """Reads two vectors of three numbers each."""
+
+    inputs, width, device = 2, 3, torch.device("cpu")
+
+    def __call__(self, free: torch.Tensor) -> torch.Tensor:
+        return free.flatten(1) @ torch.randn(6, space().dim, generator=torch.Generator().manual_seed(4))
+
+
+def test_its_first_step_is_that_of_adamw_from_a_small_start() -> None:
+    text = batch_of([3, 2]).text
+    found = OviPrior(space(), "none", steps=1).read_with(LinearTower()).sample(text, generators(1, 2))
+    start = 0.02 * torch.stack([torch.randn(6, generator=one) for one in generators(1, 2)])
+    start.requires_grad_()
+    loss = (1 - F.cosine_similarity(LinearTower()(start), text.text_embed)).sum()
+    (gradient,) = torch.autograd.grad(loss, start)
+    stepped = start * (1 - 0.02 * 0.01) - 0.02 * gradient.sign()  # with both moments corrected, the first step is the sign
+    torch.testing.assert_close(found, LinearTower()(stepped).detach(), atol=1e-6, rtol=1e-5)
+
+
 @pytest.mark.long
 def test_a_transformer_reads_the_embeddings_of_its_patches(tmp_path: Any) -> None:
     model = write_open_clip(tmp_path / "clip")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from eclipse_pl.world import redrawing
 from eclipse_pl.world.captions import describe, fits, parse
 from eclipse_pl.world.redrawing import Redrawing, shares_of_split
-from eclipse_pl.world.scenes import CATEGORIES, COLOURS, SHAPES, Scene, draw_scene
+from eclipse_pl.world.scenes import CATEGORIES, COLOURS, RELATIONAL, SHAPES, Scene, draw_scene
 from eclipse_pl.world.splits import held_out_scenes
 
 
@@ -73,6 +74,16 @@ def test_shares_of_a_split_are_those_of_its_draws() -> None:
         for split in ("train", "val"):
             for unseen, share in shares_of_split(category, split, frozenset(COLOURS)).items():
                 assert counted[split, unseen] / n == pytest.approx(share, abs=4 * np.sqrt(share / n)), (category, split)
+
+
+@pytest.mark.parametrize(("category", "most"), [("colour", 3), ("numeracy", 2), ("spatial", 2), ("complex", 4)])
+def test_the_chances_of_all_orders_of_the_kinds_sum_to_one(category: str, most: int) -> None:
+    """A caption names one kind or more, in one order, with a relation or without."""
+    redrawn = Redrawing("val", 0.4)
+    for kinds in range(2 if category in RELATIONAL else 1, most + 1):
+        orders = [slots for named in range(1, kinds + 1) for slots in permutations(range(kinds), named)]
+        chances = [redrawn._order(category, kinds, slots, related) for slots in orders for related in (False, True)]
+        assert sum(chances) == pytest.approx(1) and min(chances) >= 0
 
 
 def test_a_full_caption_leaves_the_places_and_a_vague_one_the_rest() -> None:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from eclipse_pl.__main__ import main as command
+from eclipse_pl.callbacks.latent_rows import read_pairs
 from eclipse_pl.cli import main
+from eclipse_pl.data.shard_set import ShardSet
+from eclipse_pl.latent.distribution import measure_samples
 from eclipse_pl.world import redrawn_images
 from tests.helpers.runs import write_experiment
 
@@ -37,6 +42,13 @@ def test_the_upper_bound_has_the_true_spread(tmp_path, monkeypatch, capsys):
     assert 0 < truth["energy_score"][0] < mean["energy_score"][0]
     assert truth["mean_cosine"][0] < truth["best_cosine"][0] < 1, "the images are not those of the pairs"
     assert truth["frechet"][0] > 0
+    (kept,) = (tmp_path / "cache").rglob("redrawn-*.npy")
+    drawn, index = torch.from_numpy(np.load(kept)), np.load(tmp_path / "runs/tiny/version_0/latent_pairs.npz")["index"]
+    images = read_pairs(ShardSet(tmp_path / "world"), torch.from_numpy(index)).image_embed
+    of_all, of_two = (measure_samples(samples, images) for samples in (drawn, drawn[:, :2]))
+    assert truth["spread"][0] == pytest.approx(of_all["spread"].mean().item(), rel=1e-4)
+    assert truth["best_cosine"][0] == pytest.approx(of_two["best_cosine"].mean().item(), rel=1e-5), "of as many as a prior's"
+    assert of_all["best_cosine"].mean() > of_two["best_cosine"].mean() + 1e-3
     bound = report["rows"]["upper_bound"]["all"]
     assert (bound["cosine"], bound["mse"]) == (pytest.approx(1), pytest.approx(0)), "the other table has the true image"
     assert "the upper bound's are 4 images drawn anew for each" in " ".join(capsys.readouterr().out.split())

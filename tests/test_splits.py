@@ -8,8 +8,10 @@ from itertools import islice
 import pytest
 
 from eclipse_pl.world.captions import fits, parse
+from eclipse_pl.world.nearest_scenes import NearestScenes
+from eclipse_pl.world.prompts import prompt_scenes
 from eclipse_pl.world.scenes import CATEGORIES, HELD_OUT
-from eclipse_pl.world.splits import encoder_scenes, held_out_scenes, training_scenes
+from eclipse_pl.world.splits import encoder_scene, encoder_scenes, held_out_scenes, training_scenes
 
 
 @pytest.mark.long
@@ -60,6 +62,17 @@ def test_the_encoder_never_sees_the_test_split() -> None:
     drawn = list(islice(encoder_scenes(), 1000))
     assert {pair.scene.split for pair in drawn} == {"train", "val"}
     assert {pair.subset for pair in drawn} == {"seen", "unseen"}
+
+
+def test_streams_of_one_seed_have_no_scene_in_common() -> None:
+    streams = [
+        [pair.scene for pair in training_scenes(30)],
+        [pair.scene for split in ("val", "test") for pair in held_out_scenes(split, 30)],
+        [encoder_scene(i) for i in range(30)],
+        [NearestScenes(1).scene(i) for i in range(30)],
+        [scene for category in CATEGORIES for scene in prompt_scenes(category, "seen", 5)],
+    ]
+    assert len({scene for stream in streams for scene in stream}) == 6 * 30
 
 
 @pytest.mark.long

@@ -74,6 +74,21 @@ def test_the_network_reads_the_indicator_and_no_caption(monkeypatch: pytest.Monk
     assert (read[1].text_embed == prior.text_source.indicator[1]).all(), "evaluation drops nothing"
 
 
+def test_without_the_caption_it_leads_to_the_image_of_another_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    prior, batch = made(condition_dropout=0.5), replace(batch_of([3] * 40), image_embed=torch.randn(40, DIM))
+    assert prior.text_source is not None
+    read: list[TextCondition] = []
+    targets: list[torch.Tensor] = []
+    forward, error = prior.network.forward, prior.path.squared_error
+    monkeypatch.setattr(prior.network, "forward", lambda noisy, text, time: read.append(text) or forward(noisy, text, time))
+    monkeypatch.setattr(prior.path, "squared_error", lambda said, *rest: targets.append(rest[0]) or error(said, *rest))
+    prior.losses(batch)
+    captioned = (read[0].text_embed == prior.text_source.indicator[1]).all(1)
+    apart = torch.cdist(targets[0], prior.network.standardise(batch.image_embed), compute_mode="donot_use_mm_for_euclid_dist")
+    assert torch.equal(apart.diagonal() == 0, captioned) and 0 < captioned.sum() < 40
+    assert (apart.amin(1) == 0).all(), "it is an image of the batch"
+
+
 def test_it_needs_no_encoded_empty_prompt() -> None:
     """As a set of imported embeddings has none."""
     bare = replace(space(), empty_states=None, empty_embed=None)

@@ -35,3 +35,11 @@ def test_a_folded_layer_takes_plain_embeddings() -> None:
 def test_fewer_embeddings_than_dimensions_do_not_blow_up() -> None:
     embeds = stretched(5)
     assert Whitening.of(embeds)(embeds).abs().max() < 10
+
+
+def test_the_floor_is_a_millionth_of_the_largest_variance() -> None:
+    for scale in (1.0, 1e4):
+        whitening = Whitening(torch.zeros(3), torch.diag(scale * torch.tensor([4.0, 1e-3, 0.0])))
+        deviations = (scale * torch.tensor([4.0, 1e-3, 4e-6]).double()).sqrt()
+        torch.testing.assert_close(whitening.inverse, torch.diag(deviations), atol=1e-9, rtol=1e-5)
+        torch.testing.assert_close(whitening.matrix, torch.diag(1 / deviations), atol=1e-9, rtol=1e-5)
