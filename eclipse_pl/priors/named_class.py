@@ -29,6 +29,10 @@ T = TypeVar("T")
 
 PLAIN_TYPES = (object, type, str, bytes, int, float, complex, bool, list, dict, tuple, set, frozenset, type(None))
 """Annotations that do not name a base class."""
+OF_YAML: dict[Any, tuple[type, ...]] = {
+    int: (int,), float: (float, int), bool: (bool, int), str: (str,), type(None): (type(None),)
+}  # fmt: skip
+"""What may stand for each. Python takes an integer for a float, and 0 and 1 for a boolean."""
 
 
 def build_named(part: dict[str, Any], bases: tuple[type[T], ...], where: str, **arguments: Any) -> T:
@@ -77,9 +81,7 @@ def may_be(value: Any, annotation: Any) -> bool:
         return any(may_be(value, one) for one in typing.get_args(annotation))
     if not isinstance(value, str | int | float | list | dict | None):
         return True
-    # Python takes an integer for a float, and 0 and 1 for a boolean
-    allowed = {float: (float, int), bool: (bool, int), int: int, str: str, type(None): type(None)}
-    return isinstance(value, allowed[annotation]) if isinstance(annotation, type) and annotation in allowed else True
+    return annotation not in OF_YAML or isinstance(value, OF_YAML[annotation])
 
 
 def _built(value: Any, name: str, annotation: Any, where: str) -> Any:
