@@ -230,7 +230,11 @@ def without_loop(message: str, error: BaseException | None) -> str:
 
 
 def hint(reason: str, kind: str) -> str:
-    """The options of the class that are near to an unknown one."""
+    """The options of the class that are near to an unknown one, or the classes of the module that are near to the class."""
+    module, _, name = kind.rpartition(".")
+    if "has no attribute" in reason and module in sys.modules:
+        classes = [one for one, found in vars(sys.modules[module]).items() if isinstance(found, type)]
+        return near(name, classes).replace(" Near it", "; near it").rstrip(".")
     unknown = UNKNOWN.search(reason)
     if unknown is None or not kind:
         return ""

@@ -55,7 +55,7 @@ def test_every_key_of_a_protocol_is_named_where_it_is_misspelt(tmp_path: Path, k
     [
         ("per_category: 40", "per_category: many", ["per_category", "<class 'int'>", "many", "line 6"]),
         ("images_per_prompt: 1", "images_per_prompt: 1.5", ["images_per_prompt", "<class 'int'>", "1.5", "line 14"]),
-        ("WorldPrompts", "WorldPromts", ["prompt_source", "WorldPromts", "line 4"]),
+        ("WorldPrompts", "WorldPromts", ["prompt_source", "WorldPromts", "near it: WorldPrompts", "line 4"]),
         ("eclipse_pl.world.oracle.OracleScorer", "eclipse_pl.wrld.oracle.OracleScorer", ["wrld", "line 13"]),
         ("init_args:", "init_args: [", ["protocol.yaml", "line 4"]),
     ],

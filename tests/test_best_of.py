@@ -95,3 +95,19 @@ def test_weights_at_any_depth_are_needed_no_more(tmp_path: Path) -> None:
 def test_mistakes(arguments: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BestOfPrior(space(), *arguments)
+
+
+@pytest.mark.parametrize("kind", [BestOfPrior, LoraPrior])
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"guidance_scal": 1.0}, r"'guidance_scal'\): an option is misspelt .* Near it: guidance_scale\.$"),
+        ({"steps": "two"}, r"does not fit .*FlowPrior: steps is 'two', and must be int\.$"),
+        ({"steps": 2.5}, r"steps is 2\.5, and must be int\.$"),
+        ({"clamp": [1]}, r"clamp is \[1\], and must be float \| None\.$"),
+    ],
+)
+def test_wrong_options_of_the_other_prior_are_named(kind: type[Prior], wrong: dict[str, Any], said: str) -> None:
+    """They pass no parser of the command line."""
+    with pytest.raises(ValueError, match=said):
+        kind(space(), prior=FLOW, prior_args=SMALL | wrong)

@@ -103,6 +103,20 @@ def test_one_seed_has_the_interval_over_its_images(sampled_runs, capsys):
     assert "upper bound of distributions is the true image itself" in flowing(capsys)
 
 
+def test_images_drawn_anew_are_not_called_the_true_image(sampled_runs, tmp_path, capsys):
+    """Also where only a part of the runs has them, and the bound has two rows."""
+
+    def redraw(report):
+        for metrics in report["distribution"]["rows"]["upper_bound"].values():
+            metrics["spread"] = [0.4, 0.3, 0.5]
+
+    folder = copy(sampled_runs, tmp_path / "runs")
+    for seed in (0, 1):
+        edit_report(folder / f"weight_1.0_seed_{seed}", redraw)
+    compare(folder)
+    assert "the true image itself" not in flowing(capsys)
+
+
 def test_other_numbers_of_samples_are_not_compared(sampled_runs, tmp_path, capfd):
     folder = copy(sampled_runs, tmp_path / "runs")
     edit_report(folder / LAST, lambda report: report["distribution"].update(samples=8))

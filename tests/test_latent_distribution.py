@@ -172,6 +172,13 @@ def test_a_value_that_is_0_for_all_is_no_rate() -> None:
     assert not estimate_sets(mean, image, torch.arange(40))["variance_ratio"].has_interval
 
 
+def test_equal_samples_have_a_spread_of_exactly_0() -> None:
+    """And not one of -0.000 from rounding, with an interval below 0."""
+    image = gaussian(200, 64).float()
+    values = measure_samples(image[:, None].expand(-1, 3, -1), image)
+    assert not values["spread"].any() and not estimate_captions(values, torch.arange(200))["spread"].has_interval
+
+
 def test_few_images_and_broken_predictions_have_no_value() -> None:
     few = estimate_sets(gaussian(5, 3).float(), gaussian(5, 3, seed=1).float(), torch.arange(5))
     assert math.isnan(few["density"].mean) and math.isnan(few["coverage"].mean) and few["frechet"].mean > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,14 @@ def test_all_rows_subtract_the_mean_image_of_the_measured_set(tmp_path: Path) ->
     assert list(rows["this prior"]) == ["all", "seen", "unseen"]
     for subset, metrics in rows["text_as_image"].items():
         assert rows["this prior"][subset] == pytest.approx(metrics, abs=1e-6), subset
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_no_other_split_is_measured_in_place_of_the_one_that_is_asked_for(tmp_path: Path, split: Any) -> None:
+    """Without the check of types that tests have, and users have not."""
+    folder = make_shard_set(tmp_path / "shards", splits=SPLITS | {"test": 8})
+    with pytest.raises(ValueError, match=rf"split is '{split}'; choose one of 'val', 'test'"):
+        inspect.unwrap(measure)(TextAsImagePrior(make_space()), str(folder), split, ridge_pairs=0)
 
 
 @pytest.mark.parametrize(

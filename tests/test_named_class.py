@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -18,6 +20,7 @@ from eclipse_pl.__main__ import main as command
 from eclipse_pl.loading import load_prior
 from eclipse_pl.priors import BestOfPrior, EclipsePrior, Prior
 from eclipse_pl.priors.named_class import classes_in, named_class
+from eclipse_pl.training.named_checkpoint import with_config_of_run
 from tests.helpers.saved_runs import make_run, write_config, write_run
 from tests.helpers.shard_sets import make_space
 from tests.test_network import captions
@@ -279,6 +282,21 @@ def test_a_run_without_a_checkpoint(run: Path) -> None:
     (run / "checkpoints" / "last.ckpt").unlink()
     with pytest.raises(ValueError, match="has no checkpoint: there is no"):
         load_prior(str(run))
+
+
+@pytest.mark.parametrize("read", [load_prior, lambda folder: with_config_of_run(["validate", "--ckpt_path", folder])])
+def test_the_folder_of_an_experiment_names_its_runs(run: Path, read: Callable[[str], Any]) -> None:
+    for version in ("version_0", "version_1"):
+        run.parent.joinpath("tiny", version).mkdir(parents=True)
+        shutil.copy(run / "config.yaml", run.parent / "tiny" / version)
+    folder = run.parent / "tiny"
+    with pytest.raises(ValueError, match=rf"tiny holds runs, and is none itself\. Name one .*: {folder}/version_0, "):
+        read(str(folder))
+
+
+def test_the_run_that_is_measured_may_be_named_below_home(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(run.parent))
+    assert with_config_of_run(["validate", "--ckpt_path=~/run"])[:3] == ["validate", "--config", str(run / "config.yaml")]
 
 
 def test_checkpoints_of_another_kind(run: Path) -> None:

@@ -259,3 +259,9 @@ def test_captions_move_the_text_tower_alone(clip_folder: Path) -> None:
     assert encoder.tower.attn_mask.device.type == "meta"
     encoder.place("image")
     assert all(parameter.is_meta for parameter in encoder.model.parameters())
+
+
+def test_no_captions_at_all(encoder: OpenClipEncoder) -> None:
+    with pytest.raises(ValueError, match=r"There is no caption to encode: give a text, or a list of texts\."):
+        encoder([])
+    assert len(encoder("")) == 1

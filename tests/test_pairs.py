@@ -54,6 +54,23 @@ def test_tars_of_another_run_are_not_mixed_in(tmp_path: Path) -> None:
         write_pairs(tmp_path, train=10, val=0, test=0, shard_pairs=10, progress=False)
 
 
+@pytest.mark.parametrize("changed", [{"detail": 0.5}, {"train": 9}])
+def test_tars_of_other_pairs_are_not_replaced(tmp_path: Path, changed: dict[str, float]) -> None:
+    sizes = {"train": 10, "val": 0, "test": 0, "progress": False}
+    (path,) = write_pairs(tmp_path, **sizes)  # type: ignore[arg-type]
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"0000\.tar is there, and holds other pairs .* Choose an empty folder, or remove"):
+        write_pairs(tmp_path, **sizes | changed)  # type: ignore[arg-type]
+    assert [one.read_bytes() for one in tmp_path.iterdir()] == [before]
+    write_pairs(tmp_path, **sizes)  # type: ignore[arg-type]
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"file/raw cannot be made \(Not a directory\)\. Choose a folder that can be written"):
+        write_pairs(tmp_path / "file" / "raw", train=2, val=0, test=0, progress=False)
+
+
 # webdataset closes its files only when they are collected
 @pytest.mark.filterwarnings("ignore:Exception ignored.*FileIO:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
@@ -92,6 +109,7 @@ SEVERAL: dict[str, dict[str, float]] = {"full": {}, "vague": {"detail": 0.5, "ca
         ({"detail": 1.5}, r"detail is 1\.5; it must be between 0 \(captions name one shape\) and 1"),
         ({"detail": float("nan")}, "detail is nan; it must be between 0"),
         ({"captions": 0}, "captions is 0; a scene has at least one caption"),
+        ({"seed": -1}, "seed is -1; it must be 0 or more"),
     ],
 )
 def test_details_that_make_no_sense(tmp_path: Path, wrong: dict[str, float], match: str) -> None:

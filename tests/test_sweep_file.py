@@ -203,6 +203,7 @@ def test_a_run_has_one_name_whatever_the_count(tmp_path):
         ({"method": "random", "parameters": {"a": {"distribution": "normal", "min": 0}}}, "min, which is unknown there"),
         ({"method": "random", "parameters": {"a": {"values": [1, 2], "probabilities": [0.5, 0.4]}}}, "adding up to 1"),
         ({"parameters": {"run.version": {"values": ["x"]}}}, "run.version cannot be swept"),
+        ({"metric": {"name": "val/mse", "goal": "minimise"}}, "goal of metric is minimise; .* takes minimize or maximize"),
         ({"metric": "val/cosine"}, r"write \{name: val/cosine"),
         ({"command": None}, "the command is missing"),
         ({"command": [*COMMAND[:-1]]}, "would not reach the runs"),

@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers.logger import DummyLogger
 
+from eclipse_pl.arguments import one_of
 from eclipse_pl.callbacks.latent import LatentEvaluation, Rows
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.lit_prior import LitPrior, no_optimizer
@@ -34,8 +35,9 @@ def measure(
         ridge_pairs: Training pairs of the row of ridge regression; 0 leaves the row out.
 
     Raises:
-        ValueError: The shards are of another space than the prior, or have no such split.
+        ValueError: The shards are of another space than the prior, or have no such split, or it is one of no measurement.
     """
+    one_of("split", split, ("val", "test"))  # any other word would measure the test pairs
     module = EmbeddingDataModule(data, workers=0) if isinstance(data, str) else data
     prior.space.require_same(module.space, "the prior", f"the shards {module.shards.name}")
     latent = LatentEvaluation(ridge_pairs)

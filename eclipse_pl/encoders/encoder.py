@@ -89,8 +89,15 @@ class Encoder(ABC):
             )
 
     def __call__(self, captions: str | Sequence[str]) -> TextCondition:
-        """Encode one caption, or several."""
-        return self.encode_text([captions] if isinstance(captions, str) else list(captions))
+        """Encode one caption, or several.
+
+        Raises:
+            ValueError: There is none.
+        """
+        captions = [captions] if isinstance(captions, str) else list(captions)
+        if not captions:
+            raise ValueError("There is no caption to encode: give a text, or a list of texts.")
+        return self.encode_text(captions)
 
     def encode_text(self, captions: list[str]) -> TextCondition:
         return self.encode_tokens(self.tokenize(captions))

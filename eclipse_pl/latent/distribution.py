@@ -73,14 +73,15 @@ def measure_samples(
     samples, image = samples.float(), image.float()
     units = normalize(samples, dim=-1)
     cosine = torch.einsum("nkd,nd->nk", units, normalize(image, dim=-1))
-    apart, alike = torch.zeros_like(cosine[:, 0]), torch.zeros_like(cosine[:, 0])
+    apart, spread = torch.zeros_like(cosine[:, 0]), torch.zeros_like(cosine[:, 0])
     for one in range(count - 1):  # with all pairs of samples at once, the memory would grow by the square of their number
         apart += (samples[:, one + 1 :] - samples[:, one, None]).norm(dim=-1).sum(-1)
-        alike += (units[:, one + 1 :] * units[:, one, None]).sum((-2, -1))
+        # of unit vectors half the squared distance is 1 - cosine, and of equal samples exactly 0
+        spread += (units[:, one + 1 :] - units[:, one, None]).square().sum((-2, -1)) / 2
     pairs = count * (count - 1) / 2
     return {
         "energy_score": (samples - image[:, None]).norm(dim=-1).mean(-1) - apart / pairs / 2,
-        "spread": 1 - alike / pairs,
+        "spread": spread / pairs,
         "best_cosine": cosine.amax(-1),
         "mean_cosine": cosine.mean(-1),
         "sample_norm": samples.norm(dim=-1).mean(-1),

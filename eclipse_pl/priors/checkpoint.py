@@ -118,7 +118,7 @@ def find_checkpoint(source: str) -> Path | None:
     checkpoint.
 
     Raises:
-        ValueError: The run has no checkpoint yet, or a plain Trainer wrote several.
+        ValueError: The run has no checkpoint yet, a plain Trainer wrote several, or ``source`` holds runs and is none.
     """
     path = Path(source).expanduser()
     if path.suffix == ".ckpt" and path.is_file():
@@ -131,7 +131,15 @@ def find_checkpoint(source: str) -> Path | None:
     written = sorted(last.parent.glob("*.ckpt"))
     if len(written) > 1:
         raise ValueError(f"{source} holds {len(written)} checkpoints. Name one of them: {', '.join(map(str, written))}.")
+    require_one_run(path, source)
     return written[0] if written else None
+
+
+def require_one_run(folder: Path, source: str) -> None:
+    """Raise ValueError for the folder of an experiment, which holds the folders of its runs."""
+    if runs := sorted(str(config.parent) for config in folder.glob("*/config.yaml")):
+        more = f", and {len(runs) - 3} more" if len(runs) > 3 else ""
+        raise ValueError(f"{source} holds runs, and is none itself. Name one of them: {', '.join(runs[:3])}{more}.")
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -12,9 +12,11 @@ adds the current folder to it.
 from __future__ import annotations
 
 import ast
+import difflib
 import importlib
 import inspect
 import sys
+import types
 import typing
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -27,6 +29,10 @@ T = TypeVar("T")
 
 PLAIN_TYPES = (object, type, str, bytes, int, float, complex, bool, list, dict, tuple, set, frozenset, type(None), Any)
 """Annotations that do not name a base class."""
+OF_YAML: dict[Any, tuple[type, ...]] = {
+    int: (int,), float: (float, int), bool: (bool, int), str: (str,), type(None): (type(None),)
+}  # fmt: skip
+"""What may stand for each. Python takes an integer for a float, and 0 and 1 for a boolean."""
 
 
 def build_named(part: dict[str, Any], bases: tuple[type[T], ...], where: str, **arguments: Any) -> T:
@@ -47,14 +53,36 @@ def build_named(part: dict[str, Any], bases: tuple[type[T], ...], where: str, **
     cls = named_class(part["class_path"], bases, where)
     annotations = parameter_annotations(cls)
     given = {**(part.get("init_args") or {}), **(part.get("dict_kwargs") or {})}
+    require_types(given, annotations, f"{where} does not fit {part['class_path']}")
     built = {name: _built(value, name, annotations.get(name), where) for name, value in given.items()}
     try:
         return cls(**{**built, **arguments})
     except TypeError as error:
         reason = str(error).partition("\n")[0]
+        unknown = [name for name in given if name not in annotations]
+        near = [close for name in unknown for close in difflib.get_close_matches(name, annotations, n=1)]
+        meant = f" Near it: {', '.join(near)}." if near else ""
         raise ValueError(
-            f"{where} does not fit {part['class_path']} ({reason}): it was written for another version of that class."
+            f"{where} does not fit {part['class_path']} ({reason}): an option is misspelt or missing, or it was written for "
+            f"another version of that class.{meant}"
         ) from error
+
+
+def require_types(given: dict[str, Any], annotations: dict[str, Any], where: str) -> None:
+    """Raise ValueError for a value of YAML that has another type than the option of the class."""
+    for name, value in given.items():
+        if name in annotations and not may_be(value, kind := annotations[name]):
+            wanted = kind.__name__ if isinstance(kind, type) else kind
+            raise ValueError(f"{where}: {name} is {value!r}, and must be {wanted}.")
+
+
+def may_be(value: Any, annotation: Any) -> bool:
+    """Whether a value of YAML can be what an annotation says. Of other values and annotations the class itself decides."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return any(may_be(value, one) for one in typing.get_args(annotation))
+    if not isinstance(value, str | int | float | list | dict | None):
+        return True
+    return annotation not in OF_YAML or isinstance(value, OF_YAML[annotation])
 
 
 def _built(value: Any, name: str, annotation: Any, where: str) -> Any:

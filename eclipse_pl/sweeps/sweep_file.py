@@ -72,6 +72,8 @@ class SweepFile:
             raise ValueError("parameters is empty, so there is nothing to sweep")
         if not isinstance(metric, dict) or not isinstance(metric.get("name", ""), str):
             raise ValueError(f"metric is {metric}; write {{name: val/cosine, goal: maximize}}")
+        if (goal := metric.get("goal", "minimize")) not in ("minimize", "maximize"):
+            raise ValueError(f"the goal of metric is {goal}; `wandb sweep` takes minimize or maximize")
         file = cls(
             path=path,
             name=safe(str(content.get("name") or path.stem)),

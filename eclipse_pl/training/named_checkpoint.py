@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eclipse_pl.arguments import near_file
+from eclipse_pl.priors.checkpoint import require_one_run
 
 OPTION = "--ckpt_path"
 LATEST = ("last", "best")
@@ -20,17 +21,19 @@ def with_config_of_run(words: Sequence[str]) -> list[str]:
     measurement gets the next free version beside it, unless ``--run.version`` says another.
 
     Raises:
-        ValueError: There is no such run or checkpoint.
+        ValueError: There is no such run or checkpoint, or it is the folder of an experiment.
     """
     following = [*words[1:], ""]
     named = [word.partition("=")[2] or after for word, after in zip(words, following, strict=True) if is_option(word)]
     if words[:1] not in (["validate"], ["test"]) or not named or any(is_config(word) for word in words):
         return list(words)
-    path = Path(named[-1])
+    path = Path(named[-1]).expanduser()
     if not path.exists() and named[-1] not in LATEST:
         raise ValueError(f"{OPTION} {path}: there is no such run or checkpoint.{near_file(str(path))}")
     folder = path.parent.parent if path.suffix == ".ckpt" else path
     config = folder / "config.yaml"
+    if not config.is_file():  # the parser would ask for all that a config states
+        require_one_run(folder, f"{OPTION} {named[-1]}")
     return [words[0], "--config", str(config), "--run.version=null", *words[1:]] if config.is_file() else list(words)
 
 

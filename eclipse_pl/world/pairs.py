@@ -10,6 +10,7 @@ in their subset, or in whether the counterpart is a hard negative, are in sample
 
 from __future__ import annotations
 
+import filecmp
 import io
 import json
 import tarfile
@@ -44,14 +45,17 @@ def write_pairs(
     Scenes and counterparts are those of detail 1. ``train_negatives`` gives training pairs the captions of their counterparts.
 
     Raises:
-        ValueError: A number of pairs is negative, there is no pair, or ``out`` has tars that are not of this run; the detail
-            is no probability, or there is no caption; the colours have fewer different scenes than ``val`` or ``test``.
+        ValueError: A number of pairs or the seed is negative, there is no pair, or ``out`` has tars that are not of this run,
+            or cannot be written; the detail is no probability, or there is no caption; the colours have fewer different
+            scenes than ``val`` or ``test``.
     """
     from rich.progress import track
 
     require_detail("detail", detail)
     if captions < 1:
         raise ValueError(f"captions is {captions}; a scene has at least one caption.")
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; it must be 0 or more.")
     sizes = {"train": train, "val": val, "test": test}
     if min(sizes.values()) < 0 or shard_pairs < 1 or not any(sizes.values()):
         raise ValueError(f"{sizes} pairs, {shard_pairs} per tar, cannot be written: at least one pair, and one per tar.")
@@ -62,7 +66,10 @@ def write_pairs(
         raise ValueError(
             f"{out} has {strangers[0].name}, which is not of this run. Choose an empty folder, or remove its tars."
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{out} cannot be made ({error.strerror}). Choose a folder that can be written.") from error
     scenes: dict[str, Iterable[ScenePair]] = {
         split: scenes_of(split, n, seed, colours, train_negatives) for split, n in sizes.items()
     }
@@ -71,14 +78,20 @@ def write_pairs(
     pairs = chain.from_iterable(((split, pair) for pair in scenes[split]) for split in sizes)
     numbered = enumerate(track(pairs, "images of the world", total=sum(sizes.values()), disable=not progress))
     for path, (_, size) in zip(paths, plan, strict=True):
-        with atomic_path(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for number, (split, pair) in islice(numbered, size):
-                described = [pair.at_detail(detail, caption) for caption in range(captions)]
-                for name, content in _members(f"{number:09d}", split, described):
-                    # a header's defaults are the epoch, user 0 and mode 644: the bytes are equal on every machine
-                    header = tarfile.TarInfo(name)
-                    header.size = len(content)
-                    tar.addfile(header, io.BytesIO(content))
+        with atomic_path(path) as temporary:
+            with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+                for number, (split, pair) in islice(numbered, size):
+                    described = [pair.at_detail(detail, caption) for caption in range(captions)]
+                    for name, content in _members(f"{number:09d}", split, described):
+                        # a header's defaults are the epoch, user 0 and mode 644: the bytes are equal on every machine
+                        header = tarfile.TarInfo(name)
+                        header.size = len(content)
+                        tar.addfile(header, io.BytesIO(content))
+            if path.is_file() and not filecmp.cmp(temporary, path, shallow=False):
+                raise ValueError(
+                    f"{path} is there, and holds other pairs than those that would be written. Choose an empty folder, or "
+                    "remove its tars."
+                )
     return paths
 
 
