@@ -156,9 +156,9 @@ def test_targets_are_read_with_the_usual_one_from_its_own_sweep(tmp_path: Path, 
     whitened = ("whitening_world", 0, "standardise=full,")
     write(tmp_path / "results/whitening_images_world.csv", head, name.format(*whitened, "world_nearest", 0.5))
     assert target_tables.by_target().splitlines()[2:] == [
-        "| energy, raw, detail 0.5 | 18.5 | – | – | – | 0.250 | – |",
-        "| energy, standardised, detail 0.5 | 19.5 | – | – | – | – | – |",
-        "| energy, whitened, detail 0.5 | 20.5 | – | – | – | – | 0.500 |",
+        "| energy, raw, detail 0.5 | 18.5 | – | – | – | 0.250 | – | – |",
+        "| energy, standardised, detail 0.5 | 19.5 | – | – | – | – | – | – |",
+        "| energy, whitened, detail 0.5 | 20.5 | – | – | – | – | 0.500 | – |",
     ]
 
 

@@ -139,7 +139,7 @@ BENCHMARK = ["benchmark", f"--decoder={PARTS / 'decoder/world.yaml'}", f"--proto
 )
 def test_no_command_runs_them(run: Path, trap: Path, words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     write_config(run, {"class_path": "on_import.Trap", "init_args": {}})
-    assert command([*words, "--prior", str(run), "--out", str(run.parent / "out")]) == 2
+    assert command([*words, "--prior", str(run), "--out", str(run.parent / "out.png")]) == 2
     assert "names on_import.Trap, which its module does not define as a Prior" in capfd.readouterr().err
     assert not trap.exists()
 

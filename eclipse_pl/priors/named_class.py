@@ -53,8 +53,8 @@ def build_named(part: dict[str, Any], bases: tuple[type[T], ...], where: str, **
     cls = named_class(part["class_path"], bases, where)
     annotations = parameter_annotations(cls)
     given = {**(part.get("init_args") or {}), **(part.get("dict_kwargs") or {})}
-    require_types(given, annotations, f"{where} does not fit {part['class_path']}")
     built = {name: _built(value, name, annotations.get(name), where) for name, value in given.items()}
+    require_types(given, annotations, f"{where} does not fit {part['class_path']}")
     try:
         return cls(**{**built, **arguments})
     except TypeError as error:
