@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from eclipse_pl import __main__
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.embedding import TextCondition
 from eclipse_pl.encoders.openclip import OpenClipEncoder
-from eclipse_pl.priors import DiffusionPrior, PriorNetwork
+from eclipse_pl.priors import DiffusionPrior, EclipsePrior, Prior, PriorNetwork
 from eclipse_pl.speed import command as speed
 from eclipse_pl.speed import priors as speed_priors
 from eclipse_pl.speed.buckets import padding, padding_share
@@ -204,11 +205,28 @@ def test_captions_become_embeddings() -> None:
 @pytest.mark.long
 def test_diffusion() -> None:
     sizes = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 16}
-    (row,) = speed_priors.diffusion_step("diffusion/step", 32, CPU, captions=8, **sizes)
+    kinds = [partial(kind, **sizes) for kind in (DiffusionPrior, EclipsePrior)]
+    row = speed_priors.step_against("diffusion/step", *kinds, 32, CPU, captions=8)
     assert row.unit == "ms" and row.ours > 0
     rows = speed_priors.sampling("diffusion/sample", 32, CPU, captions=3, **sizes)
     assert [row.name for row in rows] == ["diffusion/sample", "diffusion/sample/kandinsky"]
     assert rows[0].ours == rows[1].ours and all(row.ratio > 0 for row in rows)
+
+
+@pytest.mark.long
+def test_each_objective_stands_beside_a_simpler_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, training_step = [], speed_priors.training_step
+
+    def noted(prior: Prior, loss: Callable[[], torch.Tensor]) -> Callable[[], None]:
+        made.append((type(prior).__name__, getattr(prior, "projection", ""), getattr(prior, "samples", 1)))
+        return training_step(prior, loss)
+
+    monkeypatch.setattr(speed_priors, "training_step", noted)
+    rows = list(speed_priors.objectives("tiny", 32, CPU, 8, num_layers=1, num_attention_heads=2, attention_head_dim=16))
+    assert [row.name for row in rows] == ["energy/step/tiny", "flow/step/tiny", "mean_flow/step/tiny"]
+    assert all(row.unit == "ms" and row.ours > 0 and row.peer > 0 for row in rows)
+    assert made[:2] == [("EclipsePrior", "energy", 2), ("EclipsePrior", "squared", 1)]
+    assert [name for name, *_ in made[2:]] == ["FlowPrior", "DiffusionPrior", "MeanFlowPrior", "FlowPrior"]
 
 
 def test_the_peer_is_kandinskys_loop_with_the_same_weights() -> None:

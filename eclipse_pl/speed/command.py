@@ -7,6 +7,8 @@
     sample     one-pass sampling of `EclipsePrior`, against diffusers' network
     captions   captions to embeddings in Python, on the world, against the bare text tower and network on ready token ids
     diffusion  one training step of `DiffusionPrior`, against `EclipsePrior`; sampling, against two loops without our savings
+    objectives training steps of the same network: energy score of 2 samples against the squared error, `FlowPrior` against
+               `DiffusionPrior`, `MeanFlowPrior` against `FlowPrior`
     loader     an epoch of training batches, against reading the same files one after another into memory
     remote     the same from shards behind a URL: downloaded over a slow line, and from the cache
     embed      `embed_shards` on JPEG images, against the forward pass of the same model on ready tensors
@@ -57,7 +59,7 @@ def main(args: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         allow_abbrev=False,
         prog="python -m eclipse_pl speed",
-        description="Measure this machine; about ten minutes on two idle cores.",
+        description="Measure this machine; about twelve minutes on two idle cores.",
     )
     names = ",".join(MEASUREMENTS)
     parser.add_argument("--only", help=f"some of {names} (default: all, but compiled on a GPU only)")
@@ -220,11 +222,19 @@ def caption_timings(options: Options) -> Iterable[Timing]:
 
 
 def diffusion_timings(options: Options) -> Iterable[Timing]:
-    from eclipse_pl.speed.priors import diffusion_step, sampling
+    from eclipse_pl.priors.diffusion import DiffusionPrior
+    from eclipse_pl.priors.eclipse import EclipsePrior
+    from eclipse_pl.speed.priors import sampling, step_against
 
-    device, dim = options.device, SPACES["ViT-L-14"]
-    yield from diffusion_step("diffusion/step/ViT-L-14", dim, device, captions=1024 if options.gpu else 64)
+    device, dim, captions = options.device, SPACES["ViT-L-14"], 1024 if options.gpu else 64
+    yield step_against("diffusion/step/ViT-L-14", DiffusionPrior, EclipsePrior, dim, device, captions)
     yield from sampling("diffusion/sample/ViT-L-14", dim, device, captions=256 if options.gpu else 8)
+
+
+def objective_timings(options: Options) -> Iterable[Timing]:
+    from eclipse_pl.speed.priors import objectives
+
+    return objectives("ViT-L-14", SPACES["ViT-L-14"], options.device, captions=1024 if options.gpu else 64)
 
 
 def loader_timings(options: Options) -> Iterable[Timing]:
@@ -273,6 +283,7 @@ MEASUREMENTS: dict[str, Callable[[Options], Iterable[Timing]]] = {
     "sample": sample_timings,
     "captions": caption_timings,
     "diffusion": diffusion_timings,
+    "objectives": objective_timings,
     "loader": loader_timings,
     "remote": remote_timings,
     "embed": embed_timings,

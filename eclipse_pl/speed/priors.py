@@ -1,18 +1,21 @@
-"""Timings of priors: sampling, and training steps of two priors."""
+"""Timings of priors: sampling, and the training step of one prior against that of another."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from eclipse_pl.embedding import EmbeddingBatch, TextCondition
+from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
 from eclipse_pl.priors.diffusion import DiffusionPrior
 from eclipse_pl.priors.eclipse import EclipsePrior
-from eclipse_pl.priors.prior import gaussian_noise
+from eclipse_pl.priors.flow import FlowPrior
+from eclipse_pl.priors.mean_flow import MeanFlowPrior
+from eclipse_pl.priors.prior import Prior, gaussian_noise
 from eclipse_pl.speed.inputs import draw_lengths, padded, random_space, random_text
 from eclipse_pl.speed.timing import Timing, autocast, in_turns, training_step
 
@@ -131,21 +134,35 @@ class KandinskyLoop:
         self.pipeline(self.prompts, guidance_scale=self.guidance_scale)
 
 
-def diffusion_step(name: str, dim: int, device: torch.device, captions: int, **sizes: Any) -> list[Timing]:
-    """Time losses, backward pass and AdamW of DiffusionPrior against EclipsePrior (the peer), in milliseconds.
+def step_against(
+    name: str,
+    prior: Callable[[ClipSpace], Prior],
+    peer: Callable[[ClipSpace], Prior],
+    dim: int,
+    device: torch.device,
+    captions: int,
+) -> Timing:
+    """Time losses, backward pass and AdamW of a prior against those of another one on the same batch, in milliseconds.
 
     On a GPU both train in bfloat16 by autocast.
     """
     torch.manual_seed(0)
     space, text = random_space(dim), random_text(dim, draw_lengths(captions))
     batch = EmbeddingBatch(text, torch.randn(captions, dim), torch.arange(captions)).to(device)
-    diffusion, eclipse = (kind(space, **sizes).to(device).train() for kind in (DiffusionPrior, EclipsePrior))
-    ours, peer = in_turns(
-        [
-            training_step(diffusion, lambda: diffusion.losses(batch)["total"]),
-            training_step(eclipse, lambda: eclipse.losses(batch)["total"]),
-        ],
-        device,
-        repetitions=7,
-    )
-    return [Timing(name, 1e3 * ours, 1e3 * peer, "ms")]
+    ours, theirs = in_turns([_step(make(space).to(device), batch) for make in (prior, peer)], device, repetitions=7)
+    return Timing(name, 1e3 * ours, 1e3 * theirs, "ms")
+
+
+def _step(prior: Prior, batch: EmbeddingBatch) -> Callable[[], None]:
+    prior.train()
+    return training_step(prior, lambda: prior.losses(batch)["total"])
+
+
+def objectives(space: str, dim: int, device: torch.device, captions: int, **sizes: Any) -> Iterator[Timing]:
+    """Time a training step of each objective against that of a simpler one, with the same network."""
+    projection = partial(EclipsePrior, contrastive_weight=0.0, **sizes)
+    energy = partial(projection, projection="energy", samples=2)
+    diffusion, flow, mean_flow = (partial(kind, **sizes) for kind in (DiffusionPrior, FlowPrior, MeanFlowPrior))
+    yield step_against(f"energy/step/{space}", energy, projection, dim, device, captions)
+    yield step_against(f"flow/step/{space}", flow, diffusion, dim, device, captions)
+    yield step_against(f"mean_flow/step/{space}", mean_flow, flow, dim, device, captions)
