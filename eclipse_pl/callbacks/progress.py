@@ -20,9 +20,9 @@ class Progress(RichProgressBar):
         logged = trainer.logged_metrics
         return {name: float(logged[name]) for name in SHOWN if name in logged}
 
-    def _update_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def _update_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule, *count: int, **total: bool) -> None:
         if step_is_logged(trainer):
-            super()._update_metrics(trainer, pl_module)
+            super()._update_metrics(trainer, pl_module, *count, **total)  # which lightning 2.6.0 gives, and 2.6.6 does not
 
     def _get_train_description(self, current_epoch: int) -> str:
         return f"Epoch {current_epoch}".ljust(len(self.validation_description))

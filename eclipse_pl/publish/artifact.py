@@ -96,7 +96,7 @@ class Artifact:
                 job_type="publish",
                 name=f"{run.parent.name}/{run.name}",
                 config=config,
-                dir=run,
+                dir=str(run),
                 mode=mode,
                 settings=wandb.Settings(silent=True, console="off"),
             )

@@ -121,7 +121,8 @@ def _opened(source: str) -> Iterator[Any]:
             raise
         shell = source.startswith("pipe:")
         reason = f" ({_CURL[stream.status]})" if not shell and stream.status in _CURL else ""
-        command = "its command" if shell else stream.proc.args[0]
+        called = stream.proc.args  # a text of webdataset 0.2, a list of 1.0
+        command = "its command" if shell else (called.split() if isinstance(called, str) else called)[0]
         raise OSError(f"{command} ended with exit code {stream.status}{reason}") from error
 
 
