@@ -83,10 +83,11 @@ def open_sets(sets: list[str], out: str) -> dict[str, ShardSet]:
     resolved = {Path(name).expanduser().resolve(): name for name in sets}
     if len(sets) < 2 or len(resolved) < len(sets):
         raise ValueError(f"merge takes two or more different sets, not {', '.join(sets)}.")
-    if Path(out).expanduser().resolve() in resolved:
+    folder = Path(out).expanduser()
+    if folder.resolve() in resolved:
         raise ValueError(f"--out {out} is one of the sets. Choose another folder: the sets stay as they are.")
     # Every byte is read if the merged set is there already: then the command is a repair, and a damaged shard must not pass.
-    check: Check = "sha256" if (Path(out).expanduser() / MANIFEST_NAME).is_file() else "size"
+    check: Check = "sha256" if (folder / MANIFEST_NAME).is_file() else "size"
     opened = {name: ShardSet(name, check) for name in sets}
     first, *others = opened.items()
     for name, shards in others:

@@ -66,7 +66,7 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument(
         "--json",
         metavar="FILE",
-        type=lambda word: Path(word).expanduser(),
+        type=path_of,
         help="write the rows and a description of this machine",
     )
     parser.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda")
