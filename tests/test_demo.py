@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -183,6 +185,7 @@ def test_those_who_wait_are_the_next_batch_and_one_that_fails_costs_the_others_n
         threads[-1].start()
         while len(batcher._waiting) < min(count, 4):
             assert threads[-1].is_alive()
+            time.sleep(0.001)
     model.go.set()
     for thread in threads:
         thread.join(30)
@@ -192,16 +195,24 @@ def test_those_who_wait_are_the_next_batch_and_one_that_fails_costs_the_others_n
 
 
 def test_a_demo_that_ends_answers_nobody_after_the_batch_that_is_made() -> None:
-    """Python worked off all that waited after Ctrl+C, for minutes with a slow decoder."""
+    """Python worked off all that waited after Ctrl+C, for minutes with a slow decoder. Who waits hears of it."""
     model = SlowModel()
     batcher = Batcher(model, 1)
-    for prompt in ("first", "a", "b"):
-        threading.Thread(target=batcher.ask, args=([Request(prompt, "p")],), daemon=True).start()
-        assert model.first.wait(30)
-    while len(batcher._waiting) < 2:
-        pass
-    batcher.close()
-    model.go.set()
+    with ThreadPoolExecutor(3) as threads:
+        asked = []
+        for prompt in ("first", "a", "b"):
+            asked.append(threads.submit(batcher.ask, [Request(prompt, "p")]))
+            assert model.first.wait(30)
+        while len(batcher._waiting) < 2:
+            time.sleep(0.001)
+        batcher.close()
+        for one in asked[1:]:
+            with pytest.raises(ValueError, match=r"The demo has ended\."):
+                one.result(30)
+        with pytest.raises(ValueError, match=r"The demo has ended\."):
+            batcher.ask([Request("late", "p")])
+        model.go.set()
+        assert [answer.request.prompt for answer in asked[0].result(30)] == ["first"]
     batcher._worker.shutdown(wait=True)  # as Python does at its end
     assert model.batches == [["first"]]
 

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from threading import Lock
 
 from eclipse_pl.demo.answer import Answer
 from eclipse_pl.demo.model import DemoModel
@@ -33,6 +34,7 @@ class Batcher:
     def __init__(self, model: DemoModel, most: int) -> None:
         self.model, self.most = model, most
         self._waiting: deque[Asked] = deque()
+        self._lock, self._closed = Lock(), False
         # always the same thread: each that calls torch keeps memory of its own
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="demo")
 
@@ -41,21 +43,31 @@ class Batcher:
 
         Raises:
             ValueError: A request is not valid. It is refused before it waits, and costs the others nothing.
+                Or the demo has ended.
         """
         for request in requests:
             self.model.require(request)
         own = Asked(requests)
-        self._waiting.append(own)
-        self._worker.submit(self._work)
+        with self._lock:
+            if self._closed:
+                raise _ended()
+            self._waiting.append(own)
+            self._worker.submit(self._work)
         return own.answers.result()
 
     def close(self) -> None:
         """Answer nobody after the batch that is being made. Python would first work off all that waits, and then end."""
-        self._worker.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            self._closed = True
+            self._worker.shutdown(wait=False, cancel_futures=True)
+            while self._waiting:
+                self._waiting.popleft().answers.set_exception(_ended())
 
     def _work(self) -> None:
-        if self._waiting:  # else an earlier batch has taken them
-            self._answer(self._next())
+        with self._lock:
+            batch = self._next() if self._waiting else []  # else an earlier batch has taken them
+        if batch:
+            self._answer(batch)
 
     def _next(self) -> list[Asked]:
         batch = [self._waiting.popleft()]
@@ -77,3 +89,7 @@ class Batcher:
             return
         for one in batch:
             one.answers.set_result([next(answers) for _ in one.requests])
+
+
+def _ended() -> ValueError:
+    return ValueError("The demo has ended.")
