@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-from eclipse_pl.arguments import no_command
+from eclipse_pl.command_line import no_command
 
 COMMANDS = {
     "world": "data_prep.world",

@@ -18,7 +18,7 @@ def run(function: Callable[..., Any], args: list[str], **defaults: Any) -> Any:
     ``--source raw/*.tar`` to such words. An option that is true or false is true where it has no value. ``defaults`` are
     values that the signature cannot know, such as the command line itself.
     """
-    from eclipse_pl.arguments import call
+    from eclipse_pl.command_line import call
 
     flags = {name for name, kind in get_type_hints(function).items() if kind is bool}
     return call(function, _options(args, flags), f"data_prep {command_name(function)}", set_defaults=defaults)

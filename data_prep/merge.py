@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_prep.command import command_line
-from eclipse_pl.arguments import sentence_parser
+from eclipse_pl.command_line import sentence_parser
 from eclipse_pl.data.chunk import member_name
 from eclipse_pl.data.manifest import MANIFEST_NAME, SCHEMA, Check, Manifest, ShardEntry
 from eclipse_pl.data.remote_folder import is_url, without_query

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.overlap import overlap
-from eclipse_pl.arguments import sentence_parser
+from eclipse_pl.command_line import sentence_parser
 from eclipse_pl.data.chunk import Chunk
 from eclipse_pl.data.manifest import Manifest, ShardEntry
 from eclipse_pl.data.remote_folder import is_url, without_query

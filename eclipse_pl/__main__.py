@@ -5,7 +5,8 @@ import importlib
 import os
 import sys
 
-from eclipse_pl.arguments import no_command, reason_of
+from eclipse_pl.command_line import no_command
+from eclipse_pl.problems import reason_of
 
 COMMANDS = {
     "init": ("eclipse_pl.commands.init", "a folder with a copy of the experiments to work in: init FOLDER"),

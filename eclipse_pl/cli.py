@@ -19,7 +19,6 @@ from lightning.pytorch.trainer.states import RunningStage
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from eclipse_pl.arguments import Problems, answer_in_one_sentence
 from eclipse_pl.callbacks.averaging import Averaging
 from eclipse_pl.callbacks.benchmark import Benchmark
 from eclipse_pl.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, require_own
@@ -33,12 +32,14 @@ from eclipse_pl.callbacks.throughput import Throughput
 from eclipse_pl.callbacks.together import FailTogether
 from eclipse_pl.callbacks.training_data import TrainingDataRecord
 from eclipse_pl.class_help import name_classes
+from eclipse_pl.command_line import answer_in_one_sentence
 from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.latent.metrics import require_metric
 from eclipse_pl.lit_prior import LitPrior
 from eclipse_pl.priors.checkpoint import read_checkpoint
+from eclipse_pl.problems import Problems
 from eclipse_pl.prompts.typed import with_typed_prompts
 from eclipse_pl.run import Run
 from eclipse_pl.training.dropped_keys import require_no_dropped_keys

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from eclipse_pl.__main__ import main as command
-from eclipse_pl.arguments import entries
 from eclipse_pl.sweeps.readers import BenchmarkReader
+from eclipse_pl.usage_error import entries
 from tests.helpers.runs import write_experiment
 
 PARTS = Path(__file__).parent.parent / "experiments" / "parts"

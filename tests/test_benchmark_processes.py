@@ -20,8 +20,8 @@ from PIL import Image
 from torch.multiprocessing import ProcessRaisedException
 
 from eclipse_pl.__main__ import main as command
-from eclipse_pl.arguments import SeveralProblems
 from eclipse_pl.commands import benchmark
+from eclipse_pl.problems import SeveralProblems
 from eclipse_pl.scorers.scorer import Score
 from tests.helpers.scorers_for_images import MeanColour
 

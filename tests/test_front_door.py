@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -60,6 +61,39 @@ def test_the_import_loads_no_library() -> None:
     code = "import sys, eclipse_pl; print([name for name in ('torch', 'lightning', 'numpy', 'yaml') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+COPIED = """
+import importlib, pkgutil, sys
+for name in "eclipse_pl lightning diffusers transformers open_clip webdataset wandb jsonargparse".split():
+    sys.modules[name] = None
+import copied
+for module in pkgutil.walk_packages(copied.__path__, "copied."):
+    importlib.import_module(module.name)
+import torch
+from copied.embedding import ClipSpace, TextCondition
+from copied.priors.flow import FlowPrior
+ones = torch.ones(8)
+space = ClipSpace("own", 8, 8, 6, "own", False, ones, ones, empty_states=torch.zeros(2, 8), empty_embed=ones)
+prior = FlowPrior(space, num_layers=1, num_attention_heads=2, attention_head_dim=4)
+print(tuple(prior.sample(TextCondition(torch.randn(2, 8), torch.randn(5, 8), torch.tensor([2, 3]))).shape))
+"""
+
+
+def test_priors_work_in_another_project(tmp_path: Path) -> None:
+    """With the files that docs/design.md names, and without the libraries that it says they do without."""
+    named = re.search(r"To copy them into another project, copy (.*) too\.", (ROOT / "docs/design.md").read_text())
+    assert named
+    files = ["embedding.py", "losses.py", *re.findall(r"`(\w+\.py)`", named[1])]
+    package = tmp_path / "copied"
+    shutil.copytree(ROOT / "eclipse_pl/priors", package / "priors", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in files:
+        shutil.copy(ROOT / "eclipse_pl" / name, package)
+    (package / "__init__.py").touch()
+    for path in package.rglob("*.py"):
+        path.write_text(path.read_text().replace("from eclipse_pl.", "from copied."))
+    done = subprocess.run([sys.executable, "-c", COPIED], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == "(2, 8)\n", done.stderr
 
 
 def test_all_names_are_there() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from data_prep.__main__ import main
 from eclipse_pl.__main__ import main as command
-from eclipse_pl.arguments import call, config_files
+from eclipse_pl.command_line import call
 from eclipse_pl.data.manifest import Manifest
 from eclipse_pl.raw.find_sources import HUB
 from eclipse_pl.raw.hugging_face import HuggingFace
@@ -20,6 +20,7 @@ from eclipse_pl.raw.real_pairs import read_images
 from eclipse_pl.raw.source import Source
 from eclipse_pl.raw.table import Table
 from eclipse_pl.raw.tars import Tars
+from eclipse_pl.usage_error import config_files
 from tests.helpers.raw_sets import sample, write_images, write_tar
 
 KINDS = ("pairs.csv", "pairs.tsv", "pairs.jsonl", "pairs.parquet", "captions_all.json", "raw.tar", "photos")

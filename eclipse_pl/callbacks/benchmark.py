@@ -5,7 +5,6 @@ from typing import Any
 
 import lightning as L
 
-from eclipse_pl.arguments import Problems
 from eclipse_pl.callbacks.averaging import averages_of
 from eclipse_pl.callbacks.undisturbed import undisturbed
 from eclipse_pl.compbench.compbench import CompBench
@@ -15,6 +14,7 @@ from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.lit_prior import LitPrior
+from eclipse_pl.problems import Problems
 from eclipse_pl.text_to_image.prior_and_decoder import PriorAndDecoder, require_parts
 
 

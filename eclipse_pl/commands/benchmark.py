@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from eclipse_pl.arguments import reason_of, sentence_parser
+from eclipse_pl.command_line import sentence_parser
 from eclipse_pl.compbench.calibration import Calibration
 from eclipse_pl.compbench.compbench import CompBench, Phase
 from eclipse_pl.compbench.ranks import Ranks
@@ -24,6 +24,7 @@ from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.files import write_atomically
 from eclipse_pl.launch.share import Share
 from eclipse_pl.launch.tasks import TaskEngine, finish_task, without_options
+from eclipse_pl.problems import reason_of
 from eclipse_pl.text_to_image.diffusers_pipeline import DiffusersPipeline
 from eclipse_pl.text_to_image.prior_and_decoder import PriorAndDecoder
 from eclipse_pl.text_to_image.text_to_image import TextToImage

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from eclipse_pl.arguments import call
+from eclipse_pl.command_line import call
 from eclipse_pl.encoders.clip_text import text_model_of, tokenizer_of
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.encoders.openclip import OpenClipEncoder

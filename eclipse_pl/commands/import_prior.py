@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from eclipse_pl.arguments import call
 from eclipse_pl.cli import main as cli
+from eclipse_pl.command_line import call
 from eclipse_pl.priors.checkpoint import find_checkpoint
 from eclipse_pl.priors.released import read_released
 

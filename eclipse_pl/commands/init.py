@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import eclipse_pl
-from eclipse_pl.arguments import call
+from eclipse_pl.command_line import call
 from eclipse_pl.files import copy_folder
 
 EXPERIMENTS = Path(eclipse_pl.__file__).parent / "experiments"

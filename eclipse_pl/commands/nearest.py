@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from eclipse_pl.arguments import call, require_seeds
+from eclipse_pl.arguments import require_seeds
+from eclipse_pl.command_line import call
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.loading import find_encoder, load_prior

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from eclipse_pl.arguments import exit_as_error, sentence_parser
+from eclipse_pl.command_line import exit_as_error, sentence_parser
 from eclipse_pl.compbench.compbench import CompBench
 from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.dotted_keys import flat

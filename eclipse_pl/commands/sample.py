@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eclipse_pl.arguments import call, require_seeds
+from eclipse_pl.arguments import require_seeds
+from eclipse_pl.command_line import call
 from eclipse_pl.compbench.generation import write_image
 from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.device import pick_device

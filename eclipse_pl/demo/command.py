@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from eclipse_pl.arguments import call
+from eclipse_pl.command_line import call
 from eclipse_pl.decoders.decoder import Decoder
 from eclipse_pl.demo.batcher import Batcher
 from eclipse_pl.demo.model import DemoModel

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from eclipse_pl.arguments import call
+from eclipse_pl.command_line import call
 from eclipse_pl.commands.export import export, require_empty
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.publish.artifact import Artifact

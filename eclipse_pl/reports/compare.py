@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from eclipse_pl.arguments import answer_in_one_sentence
+from eclipse_pl.command_line import answer_in_one_sentence
 from eclipse_pl.files import write_atomically
 from eclipse_pl.reports.caveats.caveats import caveats
 from eclipse_pl.reports.gallery.copies import FOLDER, PAGE, remove_others, require_own, write_copies

@@ -28,7 +28,7 @@ from pathlib import Path
 
 import torch
 
-from eclipse_pl.arguments import answer_in_one_sentence
+from eclipse_pl.command_line import answer_in_one_sentence
 from eclipse_pl.device import pick_device
 from eclipse_pl.files import write_json
 from eclipse_pl.speed.table import machine_and_commit, print_table

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eclipse_pl.arguments import answer_in_one_sentence
+from eclipse_pl.command_line import answer_in_one_sentence
 from eclipse_pl.files import only_process
 from eclipse_pl.launch.effect import OF_LOCAL, OF_RAY, require_effect
 from eclipse_pl.launch.fork_server import ForkServer

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from eclipse_pl.arguments import exit_as_error
 from eclipse_pl.cli import PriorCLI, run_cli
+from eclipse_pl.command_line import exit_as_error
 from eclipse_pl.commands.benchmark import build_parser
 
 

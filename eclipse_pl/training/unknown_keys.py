@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from eclipse_pl.arguments import near, options_of
+from eclipse_pl.arguments import near
+from eclipse_pl.usage_error import options_of
 
 
 def unknown_keys(words: Sequence[str], options: Sequence[str]) -> list[str]:
