@@ -155,6 +155,7 @@ def require_different_pairs(opened: dict[str, ShardSet]) -> None:
 def doubts_about(opened: dict[str, ShardSet]) -> Iterator[str]:
     """Reasons against merging these sets, each a sentence or two."""
     from data_prep.overlap import overlap
+    from eclipse_pl.embed.folder import precision_of
 
     first, *others = opened
     manifests = {name: shards.manifest for name, shards in opened.items()}
@@ -163,6 +164,11 @@ def doubts_about(opened: dict[str, ShardSet]) -> Iterator[str]:
             ways = [", ".join(f"{key} {value}" for key, value in manifests[one].images.items()) for one in (first, name)]
             ways = [way or "by another program" for way in ways]
             yield f"Images were read in different ways: {ways[0]} in {first}, {ways[1]} in {name}."
+    precisions = {name: precision_of(Path(name).expanduser()) for name in opened}
+    stated = {precision: name for name, precision in reversed(precisions.items()) if precision}
+    if len(stated) > 1:
+        computed = ", ".join(f"in {precision} in {name}" for precision, name in reversed(stated.items()))
+        yield f"Embeddings were computed in different precisions: {computed}."
     pooled = [name for name, manifest in manifests.items() if not manifest.tokens]
     if pooled and len(pooled) < len(opened):
         yield f"{', '.join(pooled)} has pooled embeddings only, and the other sets have token states."

@@ -24,8 +24,9 @@ from eclipse_pl.data.datamodule import EmbeddingDataModule
 from eclipse_pl.data.manifest import SPACE_NAME, Manifest
 from eclipse_pl.data.shard_set import ShardSet
 from eclipse_pl.data.shards import ShardWriter
-from eclipse_pl.embed.folder import write_space
+from eclipse_pl.embed.folder import SETTINGS_NAME, write_space
 from eclipse_pl.embedding import ClipSpace
+from eclipse_pl.files import write_json
 from tests.helpers.runs import write_experiment
 from tests.helpers.shard_sets import MADE_BY, make_chunk, make_shard_set, make_space
 from tests.test_verify import with_statistics, write_pairs
@@ -241,6 +242,15 @@ def test_different_ways_to_read_images(sets: list[str], out: Path, capsys: pytes
     assert f"upright True, background white in {sets[0]}, upright True, background black in {sets[1]}" in error
     assert main(["merge", *sets, "--out", str(out), "--anyway"]) == 0
     assert Manifest.load(out).images == {"upright": True}
+
+
+def test_encoders_of_two_precisions(sets: list[str], out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder, precision in zip(sets, ("float32", "bfloat16"), strict=True):
+        write_json(Path(folder) / SETTINGS_NAME, {"precision": precision})
+    assert main(["merge", *sets, "--out", str(out)]) == 2
+    assert f"different precisions: in float32 in {sets[0]}, in bfloat16 in {sets[1]}" in capsys.readouterr().err
+    write_json(Path(sets[1]) / SETTINGS_NAME, {"precision": "float32"})
+    assert main(["merge", *sets, "--out", str(out)]) == 0
 
 
 def test_pooled_sets_beside_sets_of_states(tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:

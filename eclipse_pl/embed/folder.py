@@ -118,6 +118,15 @@ def require_same_settings(
         )
 
 
+def precision_of(out: Path) -> str | None:
+    """The precision in which the encoder of a set computed; None where the set does not name it."""
+    try:
+        settings: dict[str, str] = dict(json.loads((out / SETTINGS_NAME).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):  # made by another program, copied without this file, or damaged
+        return None
+    return settings.get("precision")
+
+
 def finished_shards(
     out: Path, hashed: Collection[str] | None = None, remote: Mapping[str, int] | None = None
 ) -> dict[str, ShardEntry]:
