@@ -7,15 +7,17 @@ import difflib
 import importlib
 import inspect
 import io
+import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
+from numbers import Integral
 from pathlib import Path
 from types import MethodType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from eclipse_pl.class_help import name_classes
+from eclipse_pl.class_help import classes_of, name_classes
 from eclipse_pl.path_or_class import take_paths
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ FILLING = re.compile(
 NO_CONFIG = re.compile(r"(?:config: )?File does not exist: '([^']+)'")
 NO_FILE = re.compile(r"Expected a path but (.*) either not accessible or invalid")
 NO_PATH = re.compile(r"Expected a dot import path string: (\S+)")
+NO_NAME = re.compile(r"([\w.]+): there is no class (\w+); write")
 NO_CLASS = re.compile(r"(?:has no attribute|Unexpected import path format:?|No module named) '?([^'\s]+)'?")
 
 
@@ -84,7 +87,7 @@ def answer_in_one_sentence(parser: Any, words: Any, others: Callable[[], list[st
         if not self.exit_on_error:
             type(self).error(self, message, ex)
         answer = sentence(message, ex, words if isinstance(words, Sequence) else [])
-        first, more = f"{answer}{near_option(self, message)}", others()
+        first, more = f"{answer}{near_option(self, message)}{near_class(self, answer)}", others()
         unknown = UNKNOWN.search(answer)
         keys = next(filter(None, unknown.groups())).split(".") if unknown else []
         if any(f"Key '{key}'" in one for key in keys for one in more):
@@ -118,6 +121,16 @@ def near_option(parser: Any, message: str) -> str:
     """A sentence with the option of the parser that is spelt like an unknown one."""
     unknown = re.search(r"[Uu]nrecognized arguments?: (--[^\s=]+)", message)
     return near(unknown[1], parser._option_string_actions) if unknown else ""
+
+
+def near_class(parser: Any, answer: str) -> str:
+    """A sentence with the class of the option that is spelt like an unknown one."""
+    unknown = NO_NAME.match(answer)
+    helps = (one for one in parser._actions if unknown and f"--{unknown[1]}.help" in one.option_strings)
+    bases = [base for one in helps for base in getattr(one, "_help_types", ())]
+    choices = {path.rpartition(".")[2]: path for base in bases for path, _ in classes_of(base)}
+    found = difflib.get_close_matches(unknown[2], choices, n=1) if unknown else []
+    return f" Near it: {choices[found[0]]}." if found else ""
 
 
 class SeveralProblems(ValueError):
@@ -356,6 +369,19 @@ def require_seeds(first: int, count: int) -> None:
     least, most = -(2**63), 2**64 - count
     if not least <= first <= most:
         raise ValueError(f"--seed is {first}; it must be from {least} to {most}, the seeds of torch.")
+
+
+def require_whole(name: str, value: int, least: int, hint: str = "") -> None:
+    """Raise ValueError with the ``hint`` unless ``value`` is whole and ``least`` or more. In Python 2.5 may be given, too."""
+    if not isinstance(value, Integral) or value < least:
+        kind = "" if isinstance(value, Integral) else "a whole number, "
+        raise ValueError(f"{name} is {value}; it must be {kind}{least} or more{hint}.")
+
+
+def require_finite(name: str, value: float) -> None:
+    """Raise ValueError where ``value`` is nan or infinite, as YAML's ``.nan`` and ``.inf`` are."""
+    if not math.isfinite(value):
+        raise ValueError(f"{name} is {value}; it must be a finite number.")
 
 
 def one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
