@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
+from numbers import Integral
 from pathlib import Path
 
 
@@ -22,6 +24,19 @@ def require_seeds(first: int, count: int) -> None:
     least, most = -(2**63), 2**64 - count
     if not least <= first <= most:
         raise ValueError(f"--seed is {first}; it must be from {least} to {most}, the seeds of torch.")
+
+
+def require_whole(name: str, value: int, least: int, hint: str = "") -> None:
+    """Raise ValueError with the ``hint`` unless ``value`` is whole and ``least`` or more. In Python 2.5 may be given, too."""
+    if not isinstance(value, Integral) or value < least:
+        kind = "" if isinstance(value, Integral) else "a whole number, "
+        raise ValueError(f"{name} is {value}; it must be {kind}{least} or more{hint}.")
+
+
+def require_finite(name: str, value: float) -> None:
+    """Raise ValueError where ``value`` is nan or infinite, as YAML's ``.nan`` and ``.inf`` are."""
+    if not math.isfinite(value):
+        raise ValueError(f"{name} is {value}; it must be a finite number.")
 
 
 def near(word: str, choices: Iterable[str], count: int = 1) -> str:

@@ -14,7 +14,7 @@ from eclipse_pl.arguments import near
 from eclipse_pl.class_help import name_classes
 from eclipse_pl.path_or_class import take_paths
 from eclipse_pl.problems import as_list
-from eclipse_pl.usage_error import UNKNOWN, near_option, sentence
+from eclipse_pl.usage_error import UNKNOWN, near_class, near_option, sentence
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -57,7 +57,7 @@ def answer_in_one_sentence(parser: Any, words: Any, others: Callable[[], list[st
         if not self.exit_on_error:
             type(self).error(self, message, ex)
         answer = sentence(message, ex, words if isinstance(words, Sequence) else [])
-        first, more = f"{answer}{near_option(self, message)}", others()
+        first, more = f"{answer}{near_option(self, message)}{near_class(self, answer)}", others()
         unknown = UNKNOWN.search(answer)
         keys = next(filter(None, unknown.groups())).split(".") if unknown else []
         if any(f"Key '{key}'" in one for key in keys for one in more):

@@ -89,13 +89,23 @@ def copy_folder(source: Path, target: Path, keep: Callable[[Path], bool] = lambd
 
     The first file that cannot be written ends it with its own error. `shutil.copytree` goes on with the other files, and
     raises an OSError with a list of all and no number.
+
+    Raises:
+        ValueError: See `require_outside`.
     """
+    require_outside(target, source)
     target.mkdir(parents=True)
     for path in filter(keep, source.iterdir()):
         if path.is_dir():
             copy_folder(path, target / path.name, keep)
         else:
             shutil.copyfile(path, target / path.name)
+
+
+def require_outside(target: Path, source: Path) -> None:
+    """Raise ValueError where ``target`` lies in the folder ``source``, whose copy would be copied into itself without end."""
+    if target.resolve().is_relative_to(source.resolve()):
+        raise ValueError(f"{target} lies in {source}, which is copied. Choose a folder outside of it.")
 
 
 def file_sha256(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from eclipse_pl.decoders.decoder import Decoder
@@ -11,6 +12,7 @@ from eclipse_pl.embedding import ClipSpace
 from eclipse_pl.encoders.encoder import NO_CAPTIONS, Encoder
 from eclipse_pl.encoders.openclip import OpenClipEncoder
 from eclipse_pl.open_clip_model import LOCAL, local_dir_tag
+from eclipse_pl.path_or_class import SETTINGS
 from eclipse_pl.priors.lora import LoraPrior
 from eclipse_pl.priors.open_saved import open_saved
 from eclipse_pl.priors.prior import Prior
@@ -134,6 +136,8 @@ def load_decoder(of: Prior | ClipSpace | str, device: str | None = None, **optio
     space = of.space if isinstance(of, Prior) else of
     names = [space] if isinstance(space, str) else [space.name, space.encoder]
     kind = next((DECODERS[name] for name in names if name in DECODERS), None)
+    if isinstance(space, str) and Path(space).suffix in SETTINGS:
+        raise ValueError(f'{space} is a file, and no space: load_part("{space}") loads the decoder that it describes.')
     if kind is None:
         raise ValueError(
             f"No decoder is known for the space {space}; known are {', '.join(DECODERS)}. Load a part of "

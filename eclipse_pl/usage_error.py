@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from eclipse_pl.arguments import near, near_file
+from eclipse_pl.class_help import classes_of
 
 MOST_BYTES = 1 << 20
 """Larger files are data, such as MSCOCO's captions, which take minutes as YAML."""
@@ -39,6 +40,7 @@ FILLING = re.compile(
 NO_CONFIG = re.compile(r"(?:config: )?File does not exist: '([^']+)'")
 NO_FILE = re.compile(r"Expected a path but (.*) either not accessible or invalid")
 NO_PATH = re.compile(r"Expected a dot import path string: (\S+)")
+NO_NAME = re.compile(r"([\w.]+): there is no class (\w+); write")
 NO_CLASS = re.compile(r"(?:has no attribute|Unexpected import path format:?|No module named) '?([^'\s]+)'?")
 
 
@@ -114,6 +116,16 @@ def near_option(parser: Any, message: str) -> str:
     """A sentence with the option of the parser that is spelt like an unknown one."""
     unknown = re.search(r"[Uu]nrecognized arguments?: (--[^\s=]+)", message)
     return near(unknown[1], parser._option_string_actions) if unknown else ""
+
+
+def near_class(parser: Any, answer: str) -> str:
+    """A sentence with the class of the option that is spelt like an unknown one."""
+    unknown = NO_NAME.match(answer)
+    helps = (one for one in parser._actions if unknown and f"--{unknown[1]}.help" in one.option_strings)
+    bases = [base for one in helps for base in getattr(one, "_help_types", ())]
+    choices = {path.rpartition(".")[2]: path for base in bases for path, _ in classes_of(base)}
+    found = difflib.get_close_matches(unknown[2], choices, n=1) if unknown else []
+    return f" Near it: {choices[found[0]]}." if found else ""
 
 
 def options_of(kind: str) -> set[str] | None:

@@ -213,6 +213,8 @@ def test_calls_that_are_not_valid_get_a_sentence_and_cost_the_others_nothing(cli
         ({"prompt": ""}, "The prompt is empty"),
         ({"prompt": "word " * 10_000}, "has 50000 characters"),
         ({"prompt": "a", "prior": "another"}, "There is no prior 'another'"),
+        ({"prompt": "a", "seed": 1.5}, "The seed is 1.5; give a whole number"),
+        ({"prompt": "a", "prior": "flow", "steps": 2.5}, "The number of steps is 2.5; give a whole number"),
         ({"prompt": "a", "steps": 3}, "has neither steps nor guidance"),
         ({"prompt": "a", "mix": None}, "mix is null: give a value, or leave it out for its default"),
     ]
@@ -244,7 +246,7 @@ def test_no_file_and_no_other_endpoint_is_taken(client: Any, served: Served) -> 
     endpoints = client.view_api(return_format="dict")["named_endpoints"]
     assert set(endpoints) == {"/generate"}
     types = {one["parameter_name"]: one["python_type"]["type"] for one in endpoints["/generate"]["parameters"]}
-    assert (types["prompt"], types["seed"], types["mix"], types["steps"]) == ("str", "int", "float", "int")
+    assert (types["prompt"], types["seed"], types["mix"], types["steps"]) == ("str", "float", "float", "float")
     sent = httpx.post(f"{served.address}gradio_api/upload", files={"files": ("a.txt", b"a" * 5000)}, trust_env=False)
     assert sent.status_code == 413
 

@@ -84,8 +84,14 @@ def test_an_option_that_another_sets_is_refused(stated: dict[str, Any], name: st
 @pytest.mark.parametrize("stated", [{"steps": 0}, {"steps": -1}, {"size": 0}, {"size": -8}], ids=str)
 def test_numbers_that_generate_nothing_are_refused(stated: dict[str, Any]) -> None:
     """Stable Diffusion made images of its own size of size 0, and steps of -1."""
-    with pytest.raises(ValueError, match=r"generates nothing: it must be 1 or more, or null for the pipeline's own"):
+    with pytest.raises(ValueError, match=r"it must be 1 or more, or null for the pipeline's own"):
         DiffusersPipeline("some/model", **stated)
+
+
+@pytest.mark.parametrize("guidance", [float("nan"), float("inf")])
+def test_a_guidance_that_is_no_number_is_refused(guidance: float) -> None:
+    with pytest.raises(ValueError, match=f"guidance is {guidance}; it must be a finite number"):
+        DiffusersPipeline("some/model", guidance=guidance)
 
 
 @pytest.mark.parametrize("name", OPTIONS)

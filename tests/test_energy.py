@@ -163,8 +163,9 @@ def test_it_learns_to_sample_where_the_squared_error_averages() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"projection": "energy"}, "samples is 1; with projection 'energy' it must be 2 or more. The energy score compares"),
-        ({"samples": 0}, "samples is 0; with projection 'squared' it must be 1 or more"),
+        ({"projection": "energy"}, "samples is 1; it must be 2 or more: the energy score compares"),
+        ({"samples": 0}, "samples is 0; it must be 1 or more"),
+        ({"samples": 2.5}, "samples is 2.5; it must be a whole number, 1 or more"),
         ({"projection": "energy", "samples": 2, "noise": "zero"}, "samples is 2, but noise 'zero' makes all samples"),
         ({"projection": "energy", "samples": 2, "beta": 2.0}, "beta is 2.0; it must be above 0 and below 2"),
         ({"beta": 0.5}, "beta is 0.5, but only the energy score has it"),

@@ -382,7 +382,7 @@ def test_an_export_into_its_base_is_refused(tmp_path: Path, capfd: pytest.Captur
     """The base was copied into itself until a path was too long."""
     (tmp_path / "base").mkdir()
     said = refused(capfd, "export", "--prior", "none", "--base", str(tmp_path / "base"), "--out", str(tmp_path / "base/mine"))
-    assert f"lies in --base {tmp_path / 'base'}, which is copied. Choose a folder outside of it." in said
+    assert f"{tmp_path / 'base/mine'} lies in {tmp_path / 'base'}, which is copied. Choose a folder outside of it." in said
 
 
 def test_priors_without_a_place_in_diffusers(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

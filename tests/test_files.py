@@ -89,3 +89,11 @@ def test_a_copy_of_a_folder_has_what_links_lead_to_and_leaves_out_what_is_not_ke
     copy_folder(tmp_path / "from", tmp_path / "new" / "to", lambda path: path != tmp_path / "from" / "prior")
     (copied,) = (path for path in (tmp_path / "new" / "to").rglob("*") if path.is_file())
     assert copied == tmp_path / "new/to/part/prior/link" and not copied.is_symlink() and copied.read_text() == "weights"
+
+
+def test_a_folder_is_not_copied_into_itself(tmp_path: Path) -> None:
+    (tmp_path / "from").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "from")
+    with pytest.raises(ValueError, match=r"link, which is copied\. Choose a folder outside of it"):
+        copy_folder(tmp_path / "link", tmp_path / "from" / "copy")
+    assert not list((tmp_path / "from").iterdir())

@@ -215,6 +215,8 @@ def test_a_decoder_by_its_space(world: WorldDataModule) -> None:
     assert load_decoder(world.space).identity == load_decoder("world").identity
     with pytest.raises(ValueError, match=r"No decoder is known for the space tiny; known are world, ViT-L-14/openai"):
         load_decoder("tiny")
+    with pytest.raises(ValueError, match=r"parts/worl\.yaml is a file, and no space: load_part"):
+        load_decoder("parts/worl.yaml")
     assert load_decoder("ViT-L-14/openai", device="cpu", steps=5).steps == 5  # nothing is fetched before it decodes
 
 

@@ -19,5 +19,5 @@ def test_a_folder_within_the_experiments_is_refused(
     monkeypatch.setattr("eclipse_pl.commands.init.EXPERIMENTS", tmp_path / "link")
     assert command(["init", str(tmp_path / "experiments" / inside)]) == 2
     said = capfd.readouterr().err
-    assert f"lies in {tmp_path / 'experiments'}, which is copied. Choose a new folder outside of it." in said
+    assert f"lies in {tmp_path / 'experiments'}, which is copied. Choose a folder outside of it." in said
     assert not (tmp_path / "experiments" / inside).exists()

@@ -279,8 +279,9 @@ def test_an_unknown_scheduler_in_the_folder_is_refused(copied: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": 0}, "steps 0 generates nothing"),
-        ({"batch_size": 0}, "batch_size 0 generates nothing"),
+        ({"steps": 0}, "steps is 0; it must be 1 or more"),
+        ({"guidance": float("nan")}, "guidance is nan; it must be a finite number"),
+        ({"batch_size": 0}, "batch_size is 0; it must be 1 or more"),
         ({"offload": True}, "offload moves parts off the GPU"),
     ],
 )

@@ -130,3 +130,9 @@ def test_a_record_that_is_none_of_ours(tmp_path: Path, content: str, match: str)
 def test_relations_are_strata_too() -> None:
     prompts = [Prompt(f"x/{i}", "x", "", relation=Relation("a", "near" if i else "behind", "b")) for i in range(9)]
     assert all(isinstance(prompt.relation, Relation) for prompt in stratified(PromptSet("ours", tuple(prompts), ""), 9))
+
+
+@pytest.mark.parametrize("suite", load.SUITES)
+def test_no_categories_are_not_all(suite: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"categories is empty, so no prompt would be read.*leave it out \(null\) for all"):
+        load_prompts(tmp_path, suite, categories=[])

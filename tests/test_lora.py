@@ -78,7 +78,7 @@ def test_what_is_refused() -> None:
     pooled = "eclipse_pl.priors.mlp.MLPPrior"
     with pytest.raises(ValueError, match="MLPPrior has no transformer that LoRA could adapt: take EclipsePrior"):
         LoraPrior(space(), pooled, {"num_layers": 1, "width": 8})
-    with pytest.raises(ValueError, match="rank is 0 and alpha 16"):
+    with pytest.raises(ValueError, match="rank is 0; it must be 1 or more"):
         LoraPrior(space(), DIFFUSION, SIZES, rank=0)
     one_prediction = {"prior": "eclipse_pl.priors.eclipse.EclipsePrior", "prior_args": {**SIZES, "noise": "zero"}}
     with pytest.raises(ValueError, match="all samples of this LoraPrior are equal for one caption"):

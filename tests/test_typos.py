@@ -44,6 +44,8 @@ def test_options(name: str, capfd: Any) -> None:
     ("words", "expected"),
     [
         (["fit", "--trainer.max_step", "3"], "Near it: --trainer.max_steps."),
+        (["fit", "--model.prior", "FlowPrio"], "Near it: eclipse_pl.priors.FlowPrior."),
+        (["benchmark", "--decoder", "WorldDecodr"], "Near it: eclipse_pl.world.decoder.WorldDecoder."),
         (["fit", "--run.experimen", "x"], "Near it: --run.experiment."),
         (["sample", "--priro", "x"], "Near it: --prior."),
         (["export", "--priro", "x"], "Near it: --prior."),

@@ -13,7 +13,7 @@ from eclipse_pl.command_line import call
 from eclipse_pl.encoders.clip_text import text_model_of, tokenizer_of
 from eclipse_pl.encoders.encoder import Encoder
 from eclipse_pl.encoders.openclip import OpenClipEncoder
-from eclipse_pl.files import copy_folder, write_json
+from eclipse_pl.files import copy_folder, require_outside, write_json
 from eclipse_pl.loading import find_encoder, load_prior
 from eclipse_pl.model_folder import find_model_folder, read_config
 from eclipse_pl.priors.checkpoint import SavedRun, find_checkpoint
@@ -49,9 +49,8 @@ def export(prior: str, out: str, base: str | None = None, encoder: Encoder | Non
     """
     target = Path(out).expanduser()
     require_empty(target, f"--out {out}")
-    if base is not None and target.resolve().is_relative_to(Path(base).expanduser().resolve()):
-        # the copy of the base would be copied into itself, again and again
-        raise ValueError(f"--out {out} lies in --base {base}, which is copied. Choose a folder outside of it.")
+    if base is not None:
+        require_outside(target, Path(base).expanduser())
     if lora and base is not None:
         raise ValueError(f"--lora writes the changes alone, and nothing of --base {base}: leave one of them out.")
     if lora and encoder is not None:
@@ -105,7 +104,10 @@ def write_diffusion(prior: DiffusionPrior | FlowPrior, folder: Path, base: str |
         else:
             write_part(folder / "scheduler" / "scheduler_config.json", scheduler)
         return
-    scheduler = scheduler_config(prior)
+    try:
+        scheduler = scheduler_config(prior)
+    except ValueError as reason:
+        raise ValueError(f"{reason} Export without --base, or train a prior with them.") from reason
     root = find_base(base)
     index = read_config(root, "model_index.json")
     if "prior" not in index:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import eclipse_pl
 from eclipse_pl.command_line import call
-from eclipse_pl.files import copy_folder
+from eclipse_pl.files import copy_folder, require_outside
 
 EXPERIMENTS = Path(eclipse_pl.__file__).parent / "experiments"
 """In a wheel a folder; in a checkout a link to ``experiments``."""
@@ -29,8 +29,7 @@ def init(folder: str) -> None:
             f"{folder} is not empty: it holds {', '.join(there[:3])}{', ...' if len(there) > 3 else ''}. Choose a new folder, "
             f"such as `python -m eclipse_pl init {shlex.quote(str(Path(folder) / 'eclipse_work'))}`."
         )
-    if target.resolve().is_relative_to(EXPERIMENTS.resolve()):  # the copy would be copied into itself, again and again
-        raise ValueError(f"{folder} lies in {EXPERIMENTS.resolve()}, which is copied. Choose a new folder outside of it.")
+    require_outside(target, EXPERIMENTS.resolve())
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".init.", dir=target) as temporary:
         copy = Path(temporary) / "experiments"

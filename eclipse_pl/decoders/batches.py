@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from PIL import Image
 
+from eclipse_pl.arguments import require_whole
 from eclipse_pl.device import free_memory
 
 
@@ -22,8 +23,7 @@ class Batches:
     """
 
     def __init__(self, size: int, model: str, device: torch.device, remedy: str) -> None:
-        if size < 1:
-            raise ValueError(f"batch_size {size} generates nothing: it must be 1 or more.")
+        require_whole("batch_size", size, 1)
         self.size, self.model, self.device, self.remedy = size, model, device, remedy
 
     def generate(self, count: int, generate: Callable[[list[int]], list[Image.Image]], fill: bool = True) -> list[Image.Image]:

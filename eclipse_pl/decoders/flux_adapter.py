@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from eclipse_pl.arguments import require_finite
 from eclipse_pl.decoders.adapter_file import AdapterFile, require_scale
 from eclipse_pl.decoders.decoder import Embeds
 from eclipse_pl.decoders.pipeline_decoder import PipelineDecoder, require_size
@@ -56,6 +57,7 @@ class FluxAdapterDecoder(PipelineDecoder):
     ) -> None:
         require_size(size, 16, "FLUX")
         require_scale(scale)
+        require_finite("distilled_guidance", distilled_guidance)
         if attention_slicing:
             raise ValueError("attention_slicing is not for FLUX's transformer: set it to false, and offload to true.")
         self.adapter = AdapterFile(adapter, adapter_file)

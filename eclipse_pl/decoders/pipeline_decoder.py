@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from eclipse_pl.arguments import one_of
+from eclipse_pl.arguments import one_of, require_finite, require_whole
 from eclipse_pl.decoders.batches import Batches
 from eclipse_pl.decoders.decoder import Decoder, Embeds
 from eclipse_pl.decoders.pipeline_folder import Classes, find_pipeline, is_on_hub, pipeline_class, pipeline_hash
@@ -54,8 +54,8 @@ class PipelineDecoder(Decoder):
         attention_slicing: bool = False,
         offload: bool = False,
     ) -> None:
-        if steps < 1:
-            raise ValueError(f"steps {steps} generates nothing: it must be 1 or more.")
+        require_whole("steps", steps, 1)
+        require_finite("guidance", guidance)
         one_of("precision", precision, ("float32", "bfloat16", "float16"))
         self.model, self.space, self.steps, self.guidance = model, space, steps, guidance
         self.device = pick_device(device, float64=False)

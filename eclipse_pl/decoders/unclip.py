@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from eclipse_pl.arguments import require_whole
 from eclipse_pl.decoders.decoder import Embeds
 from eclipse_pl.decoders.pipeline_decoder import PipelineDecoder, require_size
 from eclipse_pl.decoders.pipeline_folder import Classes, load_part, load_scheduler
@@ -168,8 +169,7 @@ class StableUnclipDecoder(PipelineDecoder):
     ) -> None:
         self.noise_level, self.size = noise_level, size
         super().__init__(model, space, steps, guidance, **options)
-        if noise_level < 0:
-            raise ValueError(f"noise_level {noise_level} is a step of the noising schedule: it must be 0 or more.")
+        require_whole("noise_level", noise_level, 0, ": it is a step of the noising schedule")
         require_size(size, 8, "Stable unCLIP")
 
     @property

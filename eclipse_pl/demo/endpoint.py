@@ -10,7 +10,7 @@ from PIL import Image
 
 from eclipse_pl.demo.answer import png_of
 from eclipse_pl.demo.batcher import Batcher
-from eclipse_pl.demo.request import Request
+from eclipse_pl.demo.request import Request, whole
 
 NAME = "generate"
 
@@ -24,11 +24,11 @@ def add_endpoint(batcher: Batcher) -> None:
     def generate(
         prompt: str | None,
         prior: str | None,
-        seed: int | None,
+        seed: int | float | None,
         second_prompt: str | None,
         mix: int | float | None,
         negative_prompt: str | None,
-        steps: int | None = None,
+        steps: int | float | None = None,
         guidance: int | float | None = None,
     ) -> tuple[Path, dict[str, Any]]:
         """Generate one image of a prompt, or of a mix of two, and say what is known of it."""
@@ -38,9 +38,10 @@ def add_endpoint(batcher: Batcher) -> None:
             for name, value in asked.items():
                 if value is None:
                     raise ValueError(f"{name} is null: give a value, or leave it out for its default.")
-            asked["mix"] = float(asked["mix"])
+            asked |= {"mix": float(asked["mix"]), "seed": whole(asked["seed"], "seed")}
+            count = None if steps is None else whole(steps, "number of steps")
             scale = None if guidance is None else float(guidance)
-            (answer,) = batcher.ask([Request(**asked, steps=steps, guidance=scale)])
+            (answer,) = batcher.ask([Request(**asked, steps=count, guidance=scale)])
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from error
         return saved(answer.image, Path(shown.GRADIO_CACHE)), answer.facts
@@ -50,11 +51,11 @@ def add_endpoint(batcher: Batcher) -> None:
         inputs = [
             gr.Textbox(label="prompt"),
             gr.Dropdown(names, value=names[0], label="prior", allow_custom_value=True),
-            gr.Number(0, label="seed", precision=0),
+            gr.Number(0, label="seed"),
             gr.Textbox("", label="second_prompt"),
             gr.Number(0, label="mix"),
             gr.Textbox("", label="negative_prompt"),
-            gr.Number(None, label="steps", precision=0),
+            gr.Number(None, label="steps"),
             gr.Number(None, label="guidance"),
         ]
         shown = gr.Image(label="image")

@@ -9,7 +9,7 @@ from typing import Any
 from eclipse_pl.demo.batcher import Batcher
 from eclipse_pl.demo.endpoint import add_endpoint
 from eclipse_pl.demo.model import DemoModel
-from eclipse_pl.demo.request import MOST_CHARACTERS, Request
+from eclipse_pl.demo.request import MOST_CHARACTERS, Request, whole
 from eclipse_pl.demo.results import results
 
 MOST_IMAGES = 4
@@ -60,17 +60,6 @@ class Page:
         }
 
 
-def whole(value: int | float | None, name: str) -> int:
-    """A number of a field.
-
-    Raises:
-        ValueError: The field is empty, or the number is not whole.
-    """
-    if value is None or value != int(value):
-        raise ValueError(f"The {name} is {'empty' if value is None else value}; give a whole number.")
-    return int(value)
-
-
 def build_page(batcher: Batcher, queue: int) -> Any:
     """The page as ``gradio.Blocks``, with its queue.
 
@@ -103,11 +92,11 @@ def build_page(batcher: Batcher, queue: int) -> Any:
             )
             fields["mix"] = gr.Slider(0, 1, 0, step=0.05, label="Mix: 0 first, 1 second", scale=2, elem_id="mix")
         with gr.Row():
-            fields["seed"] = gr.Number(0, label="Seed", precision=0, min_width=90, elem_id="seed")
+            fields["seed"] = gr.Number(0, label="Seed", min_width=90, elem_id="seed")
             fields["images"] = gr.Slider(1, MOST_IMAGES, 2, step=1, label="Images", min_width=140)
             for name, (steps, guidance) in page.samplers.items():
                 whose = "" if len(page.samplers) == 1 else f", {name}"
-                fields[f"steps of {name}"] = gr.Number(steps, label=f"Steps{whose}", precision=0, min_width=90)
+                fields[f"steps of {name}"] = gr.Number(steps, label=f"Steps{whose}", min_width=90)
                 fields[f"guidance of {name}"] = gr.Number(guidance, label=f"Guidance{whose}", min_width=90)
             if model.decoder.takes_negative:
                 fields["negative_prompt"] = gr.Textbox(

@@ -65,3 +65,14 @@ class Request:
     def nearer_prompt(self) -> str:
         """The prompt that a mixed image is scored by."""
         return self.second_prompt if self.mix > 0.5 else self.prompt
+
+
+def whole(value: int | float | None, name: str) -> int:
+    """A number of a field.
+
+    Raises:
+        ValueError: The field is empty, or the number is not whole.
+    """
+    if value is None or not float(value).is_integer():
+        raise ValueError(f"The {name} is {'empty' if value is None else value}; give a whole number.")
+    return int(value)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from eclipse_pl.arguments import require_whole
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition, condition_of
 from eclipse_pl.priors.named_class import build_named
 from eclipse_pl.priors.prior import Prior
@@ -31,8 +32,7 @@ class BestOfPrior(WrappedPrior):
     """
 
     def __init__(self, space: ClipSpace, prior: str, prior_args: dict[str, Any], rerank: int = 2) -> None:
-        if rerank < 2:
-            raise ValueError(f"rerank is {rerank}; it must be 2 or more. Without reranking use the prior itself.")
+        require_whole("rerank", rerank, 2, ". Without reranking use the prior itself")
         space.require_captions("Reranking by the text embedding", "Use the prior itself.")
         part = {"class_path": prior, "init_args": prior_args}
         made = build_named(part, (Prior,), "The prior to rerank", space=space)

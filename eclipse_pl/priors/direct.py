@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from eclipse_pl.arguments import one_of
+from eclipse_pl.arguments import one_of, require_whole
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition, condition_of
 from eclipse_pl.losses import (
     contrastive_loss,
@@ -280,10 +280,8 @@ class DirectPrior(Prior):
 
 def require_samples(projection: Projection, samples: int, beta: float, noise: Noise) -> None:
     """Raise ValueError for a number of samples that the projection term cannot use, or an exponent that it does not have."""
-    least = 2 if projection == "energy" else 1
-    if samples < least:
-        why = " The energy score compares samples of a caption with each other." if projection == "energy" else ""
-        raise ValueError(f"samples is {samples}; with projection {projection!r} it must be {least} or more.{why}")
+    why = ": the energy score compares samples of a caption with each other" if projection == "energy" else ""
+    require_whole("samples", samples, 2 if why else 1, why)
     if samples > 1 and noise != "gaussian":
         raise ValueError(
             f"samples is {samples}, but noise {noise!r} makes all samples of a caption equal. Set noise to gaussian, or "

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eclipse_pl.arguments import one_of
+from eclipse_pl.arguments import one_of, require_whole
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition, condition_of
 from eclipse_pl.priors.flow_path import FlowPath, FlowPrediction, FlowSchedule, Sampler, SigmaDistribution
 from eclipse_pl.priors.guided import GuidedPrior, network_with_time
@@ -208,8 +208,8 @@ def require_source(source: str, layers: int | None, kl_weight: float | None, sam
                     f"{name} is {value}, but source is 'noise', which has none. Set it to null, or source to text."
                 )
         return
-    if layers is not None and layers < 1:
-        raise ValueError(f"source_layers is {layers}; it must be 1 or more (null: 2).")
+    if layers is not None:
+        require_whole("source_layers", layers, 1, " (null: 2)")
     if kl_weight is not None and not 0 <= kl_weight < math.inf:
         raise ValueError(f"kl_weight is {kl_weight}; it must be 0 or more (null: 0.1).")
     if sampler == "stochastic":

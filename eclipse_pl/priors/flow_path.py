@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from eclipse_pl.arguments import one_of
+from eclipse_pl.arguments import one_of, require_whole
 from eclipse_pl.priors.prior import gaussian_noise
 from eclipse_pl.priors.schedule import NoiseSchedule, Predict
 
@@ -56,8 +56,7 @@ class FlowPath(nn.Module):
         one_of("schedule", schedule, get_args(FlowSchedule))
         if not 0 < shift < math.inf:
             raise ValueError(f"shift is {shift}; it must be above 0 (1, the default, changes nothing).")
-        if steps < 2:
-            raise ValueError(f"num_train_timesteps is {steps}; it must be 2 or more (published priors: 1000).")
+        require_whole("num_train_timesteps", steps, 2, " (published priors: 1000)")
         self.prediction = prediction
         self.schedule = schedule
         self.steps = steps
@@ -121,10 +120,9 @@ class FlowPath(nn.Module):
         """The sigmas that a sampler of ``steps`` steps visits: 1, 1 - 1/n, ..., 1/n, shifted, and then 0.
 
         Raises:
-            ValueError: There is no step.
+            ValueError: There is no step, or a part of one.
         """
-        if steps < 1:
-            raise ValueError(f"steps is {steps}; it must be 1 or more (default: 25).")
+        require_whole("steps", steps, 1, " (default: 25)")
         return [*(self._shifted(1 - step / steps) for step in range(steps)), 0.0]
 
     def denoise(

@@ -54,7 +54,7 @@ class GuidedPrior(Prior):
             raise ValueError(
                 f"condition_dropout is {condition_dropout}; it must be 0 (no dropout) or more, and below 1 (default: 0.1)."
             )
-        if clamp is not None and not clamp > 0:
+        if clamp is not None and not 0 < clamp < math.inf:
             raise ValueError(f"clamp is {clamp}; it must be above 0 (published priors: 5 or 10), or null for no clamp.")
         self.condition_dropout = condition_dropout
         self.clamp = clamp

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -10,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from eclipse_pl.arguments import one_of
+from eclipse_pl.arguments import one_of, require_whole
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition
 from eclipse_pl.priors.named_class import build_named
 from eclipse_pl.priors.network import PriorNetwork
@@ -57,8 +58,9 @@ class LoraPrior(WrappedPrior):
         layers: Layers = "attention",
     ) -> None:
         one_of("layers", layers, get_args(Layers))
-        if rank < 1 or not alpha > 0:
-            raise ValueError(f"rank is {rank} and alpha {alpha}: rank must be 1 or more, alpha above 0 (default: 16 and 16).")
+        require_whole("rank", rank, 1, " (default: 16)")
+        if not 0 < alpha < math.inf:
+            raise ValueError(f"alpha is {alpha}; it must be above 0 (default: 16).")
         peft = require_peft()
         made = build_named({"class_path": prior, "init_args": prior_args}, (Prior,), "The prior to adapt", space=space)
         network = getattr(made, "network", None)

@@ -5,6 +5,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from eclipse_pl.arguments import require_whole
 from eclipse_pl.embedding import ClipSpace, TextCondition
 from eclipse_pl.priors.block import FeedForward
 from eclipse_pl.priors.direct import DirectPrior
@@ -31,8 +32,7 @@ class PooledNetwork(StandardisedNetwork):
     def __init__(self, dim: int, text_dim: int, num_layers: int, width: int) -> None:
         super().__init__(dim)
         for name, size in {"num_layers": num_layers, "width": width}.items():
-            if size < 1:
-                raise ValueError(f"{name} is {size}; it must be at least 1 (default: 15 layers of width 512).")
+            require_whole(name, size, 1, " (default: 15 layers of width 512)")
         self.embedding_proj = nn.Linear(text_dim, width)
         self.proj_in = nn.Linear(dim, width)
         self.blocks = nn.ModuleList(nn.Sequential(nn.LayerNorm(width), FeedForward(width)) for _ in range(num_layers))

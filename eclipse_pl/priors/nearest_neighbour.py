@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from eclipse_pl.arguments import require_whole
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch
 from eclipse_pl.priors.baselines import Baseline
 from eclipse_pl.priors.open_saved import open_saved
@@ -38,8 +39,7 @@ class NearestNeighbourPrior(Baseline):
 
     def __init__(self, space: ClipSpace, bank: int = 20_000, weights: str | None = None) -> None:
         super().__init__(space)
-        if bank < 1:
-            raise ValueError(f"bank is {bank}; it must be 1 or more (default: 20000 pairs).")
+        require_whole("bank", bank, 1, " (default: 20000 pairs)")
         for name, width in (("texts", space.text_dim), ("images", space.dim)):
             self.register_buffer(name, torch.zeros(bank, width, dtype=torch.float16))
         self.register_buffer("mean", space.image_mean.clone().float())

@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from eclipse_pl.arguments import require_whole
 from eclipse_pl.embedding import TextCondition
 from eclipse_pl.priors.block import Block
 from eclipse_pl.priors.packing import Packing, PaddedPacking
@@ -66,8 +67,7 @@ class PriorNetwork(StandardisedNetwork):
             "attention_head_dim": attention_head_dim,
         }
         for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"{name} is {size}; it must be at least 1 (ECLIPSE has 10 layers of 16 heads of 32).")
+            require_whole(name, size, 1, " (ECLIPSE has 10 layers of 16 heads of 32)")
         inner = num_attention_heads * attention_head_dim
         if time_embedding and inner % 2:
             raise ValueError(f"The time embedding is half sine, half cosine: the inner width {inner} must be even.")

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from eclipse_pl.arguments import one_of
+from eclipse_pl.arguments import one_of, require_whole
 from eclipse_pl.embedding import ClipSpace, EmbeddingBatch, TextCondition, condition_of
 from eclipse_pl.priors.prior import Prior, gaussian_noise
 from eclipse_pl.priors.whitening import Whitening
@@ -68,8 +68,7 @@ class OviPrior(Prior):
         super().__init__(space)
         one_of("term", term, get_args(Term))
         space.require_captions("OviPrior", "Take another baseline.")
-        if steps < 1:
-            raise ValueError(f"steps is {steps}; it must be 1 or more (default: 1000).")
+        require_whole("steps", steps, 1, " (default: 1000)")
         for name, value in (("weight", weight), ("learning_rate", learning_rate), ("weight_decay", weight_decay)):
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name} is {value}; it must be 0 or more.")

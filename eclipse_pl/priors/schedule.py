@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from numbers import Integral
 from typing import Literal, get_args
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from jaxtyping import Float, Int, Real
 from torch import Tensor, nn
 
-from eclipse_pl.arguments import one_of
+from eclipse_pl.arguments import one_of, require_whole
 from eclipse_pl.priors.prior import gaussian_noise
 
 Curve = Literal["cosine", "linear"]
@@ -43,8 +44,7 @@ class NoiseSchedule(nn.Module):
         super().__init__()
         one_of("schedule", curve, get_args(Curve))
         one_of("prediction", prediction, get_args(Prediction))
-        if steps < 2:
-            raise ValueError(f"num_train_timesteps is {steps}; it must be 2 or more (published priors: 1000).")
+        require_whole("num_train_timesteps", steps, 2, " (published priors: 1000)")
         self.curve = curve
         self.steps = steps
         self.prediction = prediction
@@ -87,9 +87,10 @@ class NoiseSchedule(nn.Module):
         step is always the last training step, because only there the network expects pure noise.
         """
         one_of("spacing", spacing, get_args(Spacing))
-        if not 1 <= steps <= self.steps:
+        if not (isinstance(steps, Integral) and 1 <= steps <= self.steps):
             raise ValueError(
-                f"steps is {steps}; it must be 1 to {self.steps}, the steps of training (published priors sample in 25)."
+                f"steps is {steps}; it must be a whole number, 1 to {self.steps}, the steps of training (published priors "
+                "sample in 25)."
             )
         if steps == 1:
             return [self.steps - 1]

@@ -112,7 +112,7 @@ def scheduler_config(prior: DiffusionPrior | FlowPrior) -> dict[str, Any]:
     if schedule != "cosine" or prediction not in ("x0", "eps"):
         raise ValueError(
             "Kandinsky's and Karlo's pipelines sample with UnCLIPScheduler, which has the cosine schedule and the predictions "
-            f"x0 and eps. This prior has {schedule} and {prediction}. Train with them, or export without --base."
+            f"x0 and eps. This prior has {schedule} and {prediction}."
         )
     return {
         "_class_name": "UnCLIPScheduler",

@@ -48,9 +48,9 @@ def load_prompts(
             questions, and GenAI-Bench, get no phrases.
 
     Raises:
-        ValueError: The suite or a category does not exist; a file is missing, is not of the suite, or has changed since it
-            was downloaded; a prompt of T2I-CompBench lacks what its category is scored by; or a prompt needs spaCy, and
-            spaCy or its model is not installed.
+        ValueError: The suite or a category does not exist, or the categories are empty; a file is missing, is not of the
+            suite, or has changed since it was downloaded; a prompt of T2I-CompBench lacks what its category is scored by; or
+            a prompt needs spaCy, and spaCy or its model is not installed.
     """
     path = Path(source).expanduser()
     whole = path.is_dir()
@@ -66,6 +66,8 @@ def load_prompts(
         raise ValueError(
             f"There is no folder {path}. `python -m data_prep prompts --suite compbench --out {path}` downloads the prompts."
         )
+    if categories is not None and not categories:
+        raise ValueError("categories is empty, so no prompt would be read. Name one or more, or leave it out (null) for all.")
     if record is not None:
         if whole and record.suite != suite:
             raise ValueError(f"{folder} holds prompts of the suite {record.suite!r}, not {suite!r}.")

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from PIL import Image
 
+from eclipse_pl.arguments import require_finite, require_whole
 from eclipse_pl.decoders.batches import Batches
 from eclipse_pl.decoders.pipeline_folder import CONFIGS, pipeline_hash
 from eclipse_pl.device import free_memory, pick_device, require_no_half_on_cpu
@@ -66,8 +67,10 @@ class DiffusersPipeline(TextToImage):
         options: dict[str, Any] | None = None,
     ) -> None:
         for name, number in (("steps", steps), ("size", size)):
-            if number is not None and number < 1:  # some pipelines take 0 for their default
-                raise ValueError(f"{name} {number} generates nothing: it must be 1 or more, or null for the pipeline's own.")
+            if number is not None:  # some pipelines take 0 for their default
+                require_whole(name, number, 1, ", or null for the pipeline's own")
+        if guidance is not None:
+            require_finite("guidance", guidance)
         self.model, self.prior, self.precision = model, prior, precision
         self.device = pick_device(device, float64=False)
         given = {"num_inference_steps": steps, "guidance_scale": guidance, "height": size, "width": size}
