@@ -153,7 +153,7 @@ def test_counts(models: Path) -> None:
 
 
 def test_doubles_are_measured_in_pixels_of_the_official_frame(models: Path) -> None:
-    """479 a longer side: 60 / 479 = 0.1253 here. The part of a 4 x 4 box that is inside is (3.5885 + 0.1253) / 4.1253 = 0.9003.
+    """479 a longer side: 60 / 479 = 0.1253 here. (3.5885 + 0.1253) / 4.1253 = 0.9003 of the second box, 4 wide, is inside.
 
     With the pixel of the shorter side (0.1044), or with none, it is below 0.9; 3.54 is above it with a whole pixel only.
     """
