@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eclipse_pl.intervals import EXACT, STUDENTISED, TOO_FEW
+from eclipse_pl.intervals import EXACT, STUDENTISED, TOO_FEW, t_quantile
 from eclipse_pl.scorers.auc import auc
 
 SCORES = st.lists(st.tuples(*[st.sampled_from([0.0, 0.25, 0.5, 1.0, 7.0])] * 2), min_size=2, max_size=12)
@@ -28,6 +28,17 @@ def test_scores_that_never_overlap_have_an_exact_interval() -> None:
     assert (estimate.mean, estimate.high, estimate.method) == (1.0, 1.0, EXACT)
     assert estimate.low == pytest.approx(0.025 ** (1 / 40))
     assert auc(np.zeros(40), np.ones(40)).high == pytest.approx(1 - 0.025 ** (1 / 40))
+
+
+def test_the_interval_is_as_wide_as_leaving_out_one_image_at_a_time_says() -> None:
+    """The jackknife. What images have in common moves both of their scores, and tells the captions apart no worse."""
+    rng, n = np.random.default_rng(0), 120
+    image = rng.normal(0, 1, n)
+    own, other = image + rng.normal(0.3, 0.3, n), image + rng.normal(0, 0.3, n)
+    areas = np.array([auc(np.delete(own, one), np.delete(other, one)).mean for one in range(n)])
+    error = np.sqrt((n - 1) / n * np.square(areas - areas.mean()).sum())
+    estimate = auc(own, other)
+    assert estimate.high - estimate.low == pytest.approx(2 * t_quantile(n - 1) * error, rel=0.1)
 
 
 def test_few_images_have_no_interval() -> None:

@@ -25,11 +25,28 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("a green bench", "a green bench?"),
         ("The Red car.", "the red car?"),
         ('"so" (called)* art: #1; ~!', "so called art 1 ?"),
+        ("the tall, well-known dog's bed", "the tall, well-known dog's bed?"),
         ("word " * 60, " ".join(["word"] * 50)),
     ],
 )
 def test_questions(phrase: str, question: str) -> None:
     assert question_of(phrase) == question
+
+
+def test_images_are_squashed_as_by_torchvision() -> None:
+    """The transforms of BLIP's own code, with the constants that open_clip has for OpenAI's models."""
+    from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+    from torchvision import transforms
+
+    transform = transforms.Compose(
+        [
+            transforms.Resize((48, 48), transforms.InterpolationMode.BICUBIC),
+            transforms.ToTensor(),
+            transforms.Normalize(OPENAI_DATASET_MEAN, OPENAI_DATASET_STD),
+        ]
+    )
+    images = [tiny_image(0), tiny_image(1, (40, 70))]
+    torch.testing.assert_close(squashed(images, 48), torch.stack([transform(image) for image in images]))
 
 
 def one_by_one(folder: Path, question: str, enc_token: str, resolution: int, image: Any) -> float:
@@ -80,6 +97,14 @@ def test_score_is_the_product_over_the_first_noun_phrases(folder: Path) -> None:
     assert yes == [round(p, 4) for p in yes] and all_three.value == round(yes[0] * yes[1] * yes[2], 4)
     (two,) = BlipVqaScorer(str(folder), max_noun_phrases=2, resolution=32).score([tiny_image()], [prompt(phrases=phrases)])
     assert two.evidence["yes"] == yes[:2] and two.value == round(yes[0] * yes[1], 4)
+
+
+def test_a_question_has_at_most_35_tokens(folder: Path) -> None:
+    """With those at both ends."""
+    blip, end = BlipVqaScorer(str(folder), resolution=32).blip, WORDS.index("[SEP]")
+    for words, tokens in ((33, 35), (34, 35), (32, 34)):
+        ids = blip.tokens(" ".join(["cat"] * words)).tolist()
+        assert len(ids) == tokens and ids[-1] == end
 
 
 def test_tokens_attend_within_their_question_only() -> None:

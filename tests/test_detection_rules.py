@@ -74,6 +74,7 @@ def test_iou_is_symmetric_and_a_part(a: Box, b: Box) -> None:
         ("next to", at(240 + 149.9, 440), 1),
         ("near", at(440, 240 - 149.9), 1),
         ("on side of", at(240 + 150, 240 + 150), 1),
+        ("near", at(240 + 150, 240 + 300), 0.5),
         ("next to", at(240 + 300, 240 + 200), 0.5),
         ("near", at(240 + 200, 240 - 300), 0.5),
         ("on top of", at(240, 340), 0),

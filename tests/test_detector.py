@@ -67,6 +67,7 @@ class HandMadeDepth(DptDepth):
 
 CAT = Detection("cat", 0.9, box(0, 20, 10, 30))
 DOG = Detection("dog", 0.8, box(45, 20, 55, 30))
+CAT_OF_10 = Detection("cat", 0.9, box(0, 0, 10, 10))
 CAT_TOO = Detection("cat", 0.7, box(20, 20, 30, 30))
 
 
@@ -84,6 +85,14 @@ def test_two_objects_in_place(models: Path) -> None:
     assert evidence["scored"] == [CAT.evidence(), DOG.evidence()] and len(evidence["boxes"]) == 3
     wrong = score(models, [CAT, DOG], relation=Relation("cat", "on the right of", "dog"))
     assert wrong.value == 0 and wrong.evidence["position"] == 0
+
+
+def test_near_is_a_part_of_the_longer_side(models: Path) -> None:
+    """Of 60 pixels, and not of 50: a reach of 18.8."""
+    near = Relation("cat", "near", "dog")
+    for x, position in ((17, 1), (19, 150 / 479 * 60 / 30)):
+        boxes = [CAT_OF_10, Detection("dog", 0.8, box(x, 30, x + 10, 40))]
+        assert score(models, boxes, relation=near).evidence["position"] == pytest.approx(position, abs=1e-4)
 
 
 def test_a_missing_object(models: Path) -> None:
@@ -141,6 +150,17 @@ def test_counts(models: Path) -> None:
     required = (Required("cat", 2), Required("dog", 3))
     result = score(models, [CAT, DOG, CAT_TOO], required=required)
     assert result.value == 0.75 and result.evidence["asked_and_counted"] == {"cat": [2, 2], "dog": [3, 1]}
+
+
+def test_doubles_are_measured_in_pixels_of_the_official_frame(models: Path) -> None:
+    """479 a longer side: 60 / 479 = 0.1253 here. (3.5885 + 0.1253) / 4.1253 = 0.9003 of the second box, 4 wide, is inside.
+
+    With the pixel of the shorter side (0.1044), or with none, it is below 0.9; 3.54 is above it with a whole pixel only.
+    """
+    for inside, cats in ((3.5885, 1), (3.54, 2)):
+        boxes = [CAT_OF_10, Detection("cat", 0.8, box(10 - inside, 0, 14 - inside, 4))]
+        result = score(models, boxes, required=(Required("cat", cats),))
+        assert result.evidence["asked_and_counted"] == {"cat": [cats, cats]}
 
 
 def test_prompts_that_cannot_be_scored(models: Path) -> None:
@@ -265,15 +285,21 @@ def test_what_is_found_does_not_depend_on_the_company(models: Path, make: type[D
         assert all(a.confidence >= b.confidence for a, b in pairwise(ours))
 
 
-def test_depth_agrees_with_transformers_and_has_the_images_size(models: Path) -> None:
+def test_depth_agrees_with_transformers_and_has_the_images_size(models: Path, tmp_path: Path) -> None:
     from transformers import DPTForDepthEstimation, DPTImageProcessor
 
-    folder, images = models / "tiny-dpt", [tiny_image(0), tiny_image(1, (30, 80))]
+    images = [tiny_image(0), tiny_image(1, (30, 80))]
+    model = DPTForDepthEstimation.from_pretrained(models / "tiny-dpt").eval()
+    with torch.no_grad():
+        model.head.head[4].bias += 1  # the farthest pixel is not at 0
+    folder = Path(shutil.copytree(models / "tiny-dpt", tmp_path / "tiny-dpt"))
+    model.save_pretrained(folder)
     with torch.inference_mode():
         ours = DptDepth(str(folder), device="cpu").nearness(images)
     pixels = DPTImageProcessor.from_pretrained(folder)(images=images, return_tensors="pt").pixel_values
     with torch.no_grad():
-        theirs = DPTForDepthEstimation.from_pretrained(folder).eval()(pixel_values=pixels).predicted_depth
+        theirs = model(pixel_values=pixels).predicted_depth
+    assert theirs.min() > 0
     assert [tuple(depth.shape) for depth in ours] == [(50, 60), (80, 30)]
     for depth, raw in zip(ours, theirs, strict=True):
         assert depth.min() >= 0 and depth.max() <= 1

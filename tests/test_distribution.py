@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, multiprocessing
 
 from eclipse_pl.scorers.clip_towers import OpenClip, TransformersClip
-from eclipse_pl.scorers.distribution import cmmd, coverage, fid, kid
+from eclipse_pl.scorers.distribution import Coverage, cmmd, coverage, fid, kid
 from eclipse_pl.scorers.feature_extractors import ClipFeatures, InceptionFeatures
 from eclipse_pl.scorers.features import Features, extract, gather_features, reference_features
 from eclipse_pl.scorers.inception import fid_inception, resize_like_tensorflow_1
@@ -150,6 +150,12 @@ def test_coverage_is_what_brute_force_finds(n: int, m: int, k: int) -> None:
     found = coverage(made(real), made(generated), neighbours=k)
     expected = brute_force(real.double().numpy(), generated.double().numpy(), k)
     assert (found.precision, found.recall, found.density, found.coverage) == pytest.approx(expected)
+
+
+def test_what_lies_as_far_as_the_neighbour_is_outside() -> None:
+    """As in published code. Every distance to a neighbour is 1, and so is that between the sides."""
+    real, generated = torch.tensor([[0.0], [1.0], [2.0]]), torch.tensor([[-2.0], [-1.0], [3.0], [4.0]])
+    assert coverage(made(real), made(generated), neighbours=1) == Coverage(0.0, 0.0, 0.0, 0.0)
 
 
 def test_collapse_is_seen_by_recall_and_coverage_only() -> None:

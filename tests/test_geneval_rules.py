@@ -79,6 +79,9 @@ def test_colours_of_the_most_confident() -> None:
         (0, 0, set()),  # one on the other: no direction, and nothing is divided by zero
         (2, 0, set()),  # shortened by 0.1 (10 + 10) = 2 to nothing
         (4, 0, set()),  # (4 - 2) / 4 = 0.5, which is not above 0.5
+        (-4, 0, set()),
+        (0, 4, set()),
+        (0, -4, set()),
         (4.1, 0, {"right of"}),  # (4.1 - 2) / 4.1 = 0.51
         (100, 51, {"right of"}),  # 0.87 across, 0.44 down
         (100, 60, {"right of"}),  # 0.84 across, 0.497 down
@@ -102,6 +105,15 @@ def test_position_against_the_entry_that_it_names() -> None:
     assert failures(left, {"sink": [at(0, 0)], "kite": [at(100, 0)]}) == ["kite is right of, left of wanted"]
     assert failures(left, {"sink": [at(0, 0)], "kite": [at(0, 0)]}) == ["kite is in no direction, left of wanted"]
     assert failures(left, {"kite": [at(0, 0)]}) == ["0 of sink, 1 wanted", "nothing for kite to be left of"]
+
+
+def test_every_pair_must_stand_in_the_position() -> None:
+    sinks, kites = Required("sink", 2), Required("kite", 2, None, ("left of", 0))
+    row = {"sink": [at(100, 0), at(300, 0)], "kite": [at(0, 0), at(50, 0)]}
+    assert failures(asking(sinks, kites, tag="position"), row) == []
+    for noun, x in (("kite", 200), ("sink", 20)):  # the second one of its noun
+        mixed = {**row, noun: [row[noun][0], at(x, 0)]}
+        assert failures(asking(sinks, kites, tag="position"), mixed) == ["kite is right of, left of wanted"]
 
 
 def test_an_entry_that_failed_places_no_pair() -> None:

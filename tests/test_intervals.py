@@ -54,6 +54,13 @@ def test_an_interval_by_hand():
     assert estimate.excludes_zero is (estimate.low > 0)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "excluded"), [(0.0, 1.0, False), (-1.0, 0.0, False), (0.1, 1.0, True), (-1.0, -0.1, True)]
+)
+def test_an_interval_that_ends_at_zero_does_not_exclude_it(low, high, excluded):
+    assert Estimate((low + high) / 2, low, high, 3).excludes_zero is excluded
+
+
 def test_one_value_has_no_interval_and_nan_or_equal_ones_have_none():
     assert mean_interval([0.999, 0.999 + 1e-7]).has_interval
     assert not mean_interval([0.999, 0.999 + 1e-7], resolution=1e-6).has_interval
@@ -141,6 +148,37 @@ def test_differences_of_shares_are_by_newcombes_formula(table):
     high = p - q + math.sqrt(max(0, (u1 - p) ** 2 - 2 * phi * (u1 - p) * (q - l2) + (q - l2) ** 2))
     estimate = cells(*table)
     assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "sizes"),
+    [
+        # rows of a prompt that are alike, then half alike, then less alike than by chance: the fewest, some, all rows
+        ([3, 0, 3, 0, 3], [3, 3, 0, 0, 0], (5, 5)),
+        ([3, 1, 2, 1, 2], [0, 2, 1, 2, 1], (None, None)),
+        ([1, 2, 1, 2, 1], [2, 1, 1, 2, 2], (15, 15)),
+        ([3, 3, 3, 3, 3], [0, 2, 1, 2, 1], (5, None)),
+    ],
+)
+def test_rows_of_prompts_count_as_the_independent_rows_that_vary_as_much(first, second, sizes):
+    """Korn & Graubard (1998), by their formula: 5 prompts of 3 images, and how many of each are right."""
+    n, images = 5, 3
+    rows = [np.ravel([[1] * hits + [0] * (images - hits) for hits in counts]) for counts in (first, second)]
+    estimate = paired(*rows, np.repeat(np.arange(n), images))
+    bounds, shares = [], [np.mean(row) for row in rows]
+    for counts, share, size in zip((first, second), shares, sizes, strict=True):
+        design = np.var(np.array(counts) / images, ddof=1) / n
+        if size is None:
+            size = share * (1 - share) / design * (1.959964 / 2.776445) ** 2  # t of 4 degrees of freedom
+            assert n < size < n * images
+        bounds.append(wilson_roots(share, size))
+    (p, q), ((l1, u1), (l2, u2)) = shares, bounds
+    covariance = np.cov(first, second, bias=True)[0, 1] / images**2
+    covariance = max(covariance - 1 / (2 * n), 0) if covariance > 0 else covariance
+    deviations = np.std(first) * np.std(second) / images**2
+    phi = covariance / deviations if deviations else 0
+    assert estimate.low == pytest.approx(p - q - math.sqrt((p - l1) ** 2 - 2 * phi * (p - l1) * (u2 - q) + (u2 - q) ** 2))
+    assert estimate.high == pytest.approx(p - q + math.sqrt((u1 - p) ** 2 - 2 * phi * (u1 - p) * (q - l2) + (q - l2) ** 2))
 
 
 def wilson_roots(share, n):

@@ -33,6 +33,16 @@ def test_the_figures_are_whole():
     ]
 
 
+def test_columns_add_up_to_the_sums_of_the_papers_columns():
+    """Added up from the paper, in which no digit may differ."""
+    sums = [
+        [sum(float(str(value).rstrip("*ψ")) for value in column) for column in list(zip(*table.rows, strict=True))[1:]]
+        for table in published()[1]
+    ]
+    assert sums[0] == pytest.approx([6967.0, 19.95, 4557.7, 237.35, 6.2288, 5.785, 6.6897, 1.7409, 3.7512])
+    assert sums[1] == pytest.approx([7.8608, 7.2151, 8.0736, 2.2187])
+
+
 def test_both_tables_say_the_same_of_the_same_priors():
     _, (first, second) = published()
     one = {tuple(sorted(row[0].split(", "))): row[5:9] for row in first.rows if row[0].startswith("ECLIPSE")}

@@ -75,6 +75,14 @@ def test_atoms_and_their_means(folder: Path) -> None:
     assert other.value == pytest.approx(scores[0].evidence["arithmetic"]) and arithmetic.name == "atoms_arithmetic[tiny-qwen]"
 
 
+def test_probabilities_that_add_up_to_more_than_one_by_rounding_are_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = AtomScorer(str(folder), "arithmetic", precision="float32", device="cpu")
+    rows = torch.zeros(1, 100)
+    rows[0, scorer.vlm.token_ids(("Yes", "yes"))] = torch.tensor([0.75, 0.25 + 1e-6])
+    monkeypatch.setattr(scorer.vlm, "answers", lambda images, questions: rows)
+    assert scorer.score([tiny_image()], [prompt(phrases=("a cat",))])[0].value == 1
+
+
 def test_bfloat16_is_the_default_and_says_so(folder: Path) -> None:
     scorer = VqaScorer(str(folder), device="cpu")
     (score,) = scorer.score([tiny_image()], [prompt()])
