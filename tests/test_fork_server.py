@@ -17,7 +17,7 @@ from eclipse_pl.__main__ import main
 from eclipse_pl.launch.fork_server import LOST, ForkedCommand, ForkServer
 from eclipse_pl.launch.local import Status, run_local
 from eclipse_pl.launch.task import INTERPRETER, Record, Task, kill_after_grace
-from tests.helpers.runs import TIMES, wait_for, write_experiment
+from tests.helpers.runs import TIMES, process_of, wait_for, write_experiment
 
 pytestmark = [pytest.mark.processes, pytest.mark.skipif(sys.platform != "linux", reason="sweeps fork on Linux only")]
 
@@ -30,8 +30,8 @@ print("to the log")
 if "fail" in words:
     raise RuntimeError("broken")
 if "sleep" in words:
-    (home / "started").touch()
     try:
+        (home / "started").touch()
         time.sleep(60)
     except KeyboardInterrupt:
         (home / "stopped").touch()
@@ -83,7 +83,7 @@ def test_a_command_is_a_fork_with_its_own_process_group_and_another_environment_
     def look(statuses: list[Status]) -> None:
         for status in statuses:
             if (status.task.path / "started").exists() and status.state == "running" and status.task.name not in seen:
-                pid = int((status.task.path / ".task.lock").read_text())
+                pid = process_of(status.task.path)
                 seen[status.task.name] = (Path(f"/proc/{pid}/cmdline").read_text().split("\0"), os.getpgid(pid) == pid)
                 os.kill(pid, signal.SIGKILL)
 

@@ -19,9 +19,9 @@ from eclipse_pl.launch import task as task_module
 from eclipse_pl.launch import tasks as tasks_module
 from eclipse_pl.launch.local import Status, SupervisorProcess, run_local
 from eclipse_pl.launch.progress import report_failures
-from eclipse_pl.launch.task import INTERPRETER, Record, Task, supervise
+from eclipse_pl.launch.task import ENDING, INTERPRETER, CommandProcess, Record, Task, supervise
 from eclipse_pl.launch.tasks import TaskEngine
-from tests.helpers.runs import started, wait_for
+from tests.helpers.runs import process_of, started, wait_for
 
 pytestmark = pytest.mark.processes
 
@@ -132,7 +132,7 @@ def test_a_damaged_record_is_named(tmp_path, content):
 
 
 def test_so_many_at_once_and_no_more(tmp_path):
-    code = f"import os, time; now = f'{tmp_path}/now.{{os.getpid()}}'; open(now, 'w'); time.sleep(.3); os.remove(now)"
+    code = f"import os, time; now = f'{tmp_path}/now.{{os.getpid()}}'; open(now, 'w'); time.sleep(1); os.remove(now)"
     seen = []
 
     def watch(statuses):
@@ -228,7 +228,7 @@ def test_nothing_runs_on_when_the_caller_is_killed(tmp_path, number):
         wait_for(tmp_path / "one" / "started")
         caller.send_signal(number)
     wait_for(tmp_path / "one" / "stopped")
-    end = time.monotonic() + 10
+    end = time.monotonic() + PATIENCE
     while Record.read(tmp_path / "one").exit_code is None:
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -278,7 +278,7 @@ sys.exit(128 + asked[0])
 """
     supervisor = SupervisorProcess(make_task(tmp_path, code))
     wait_for(tmp_path / "one" / "started")
-    command = int((tmp_path / "one" / ".task.lock").read_text())
+    command = process_of(tmp_path / "one")
     if whom != "supervisor":
         os.kill(command, number)
     supervisor.process.send_signal(number)
@@ -289,6 +289,27 @@ sys.exit(128 + asked[0])
     assert first == signal.SIGINT or (whom != "supervisor" and first == number)
     assert Record.read(tmp_path / "one").exit_code == 128 + first
     assert (tmp_path / "one" / "checkpoint").exists()
+
+
+def test_a_signal_that_comes_while_the_command_is_started_reaches_it(tmp_path):
+    """It ended the supervisor, and the command ran on unseen."""
+
+    def start(words, task, log, lock):
+        os.kill(os.getpid(), signal.SIGTERM)
+        command = CommandProcess(words, task, log, lock)
+        wait_for(tmp_path / "one" / "started")
+        return command
+
+    before = {number: signal.signal(number, lambda *_: None) for number in ENDING}  # so that this process lives on
+    read, write = os.pipe()
+    try:
+        code = SAY_WHEN_STOPPED.format(str(tmp_path / "one")).replace("60", "20")
+        assert supervise(make_task(tmp_path, code), read, start=start) == 130
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(write)
+        os.close(read)
 
 
 def test_two_supervisors_never_work_in_one_folder(tmp_path):
@@ -332,8 +353,8 @@ import pathlib, time
 folder = pathlib.Path({!r})
 if (folder / "started").exists():
     exit(0 if (folder / "ended").exists() else 7)
-(folder / "started").touch()
 try:
+    (folder / "started").touch()
     time.sleep(60)
 except KeyboardInterrupt:
     time.sleep(1)

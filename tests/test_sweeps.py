@@ -28,7 +28,7 @@ from eclipse_pl.reports.tables import decimals_of, estimate_text
 from eclipse_pl.sweeps import command as sweeps
 from eclipse_pl.sweeps.plan import SweepPlan
 from eclipse_pl.sweeps.sweep_file import SweepFile
-from tests.helpers.runs import metrics, started, wait_for, write_experiment
+from tests.helpers.runs import metrics, process_of, started, wait_for, write_experiment
 from tests.helpers.saved_runs import make_run
 from tests.helpers.shard_sets import make_space
 
@@ -74,7 +74,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def kill(run: Path) -> None:
     """SIGKILL the command of a run."""
-    os.kill(int((run / ".task.lock").read_text()), signal.SIGKILL)
+    os.kill(process_of(run), signal.SIGKILL)
 
 
 def wait_until(condition, seconds: float = 120) -> None:

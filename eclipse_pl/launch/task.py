@@ -212,18 +212,19 @@ def run(task: Task, words: list[str], lifeline: int, lock: int, start: Start) ->
     """The exit code of the command, as a shell reports it. The lock file holds the number of its process."""
     with open(task.path / LOG, "a") as log:
         print(f"$ {shlex.join(words)}", file=log, flush=True)
+        stop = Stop()
+        if threading.current_thread() is threading.main_thread():
+            for number in ENDING:
+                signal.signal(number, lambda number, frame: stop.ask())
         try:
             process = start(words, task, log, lock)
         except OSError as error:
             print(f"error: cannot start {words[0]}: {error.strerror}", file=log)
             return 127
+        stop.started(process)
         os.ftruncate(lock, 0)
         os.write(lock, f"{process.pid}\n".encode())
-        stop = Stop(process)
         threading.Thread(target=stop_without, args=(lifeline, stop), daemon=True).start()
-        if threading.current_thread() is threading.main_thread():
-            for number in ENDING:
-                signal.signal(number, lambda number, frame: stop.ask())
         try:
             code = process.wait()
         finally:
@@ -238,15 +239,26 @@ class Stop:
     signal a second time would end the command at once, without a checkpoint.
     """
 
-    def __init__(self, process: Command) -> None:
-        self.process, self._first = process, threading.Lock()
+    def __init__(self) -> None:
+        self._process: Command | None = None
+        self._asked, self._first = False, threading.Lock()
 
     def ask(self) -> None:
-        """Returns at once."""
-        if self._first.acquire(blocking=False):
+        """Returns at once. A command that is being started is asked as soon as there is one."""
+        self._asked = True
+        self._send()
+
+    def started(self, process: Command) -> None:
+        self._process = process
+        if self._asked:
+            self._send()
+
+    def _send(self) -> None:
+        process = self._process
+        if process is not None and self._first.acquire(blocking=False):
             # not to its group: its processes agree on when they stop, and those that it reads its data with go on till then
-            self.process.send_signal(signal.SIGINT)
-            threading.Thread(target=kill_after_grace, args=(self.process,), daemon=True).start()
+            process.send_signal(signal.SIGINT)
+            threading.Thread(target=kill_after_grace, args=(process,), daemon=True).start()
 
 
 def stop_without(lifeline: int, stop: Stop) -> None:

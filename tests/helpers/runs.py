@@ -82,3 +82,12 @@ def wait_for(path: Path, seconds: float = 120) -> None:
     while not path.exists():
         assert time.monotonic() < end, f"{path} did not appear"
         time.sleep(0.05)
+
+
+def process_of(task: Path, seconds: float = 120) -> int:
+    """The number of a task's process, which its supervisor writes once it has started it."""
+    end = time.monotonic() + seconds
+    while not (number := (task / ".task.lock").read_text().strip()):
+        assert time.monotonic() < end, f"no process of {task} was named"
+        time.sleep(0.05)
+    return int(number)
