@@ -49,6 +49,7 @@ def test_evaluation_batches(folder: Path) -> None:
             assert batch.subsets is not None and batch.negative_embed is not None
             assert batch.index.tolist() == [int(key) for key in batch.keys or []]
     assert max(len(batch) for batch in data_of(folder, val_batch_size=3).val_dataloader()) == 3
+    assert sum(len(batch) for batch in data_of(folder, pairs=8).val_dataloader()) == 20  # `pairs` are for training
 
 
 @pytest.mark.processes

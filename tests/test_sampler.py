@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
@@ -91,11 +91,16 @@ def test_the_order_is_the_same_everywhere() -> None:
     assert numbers_of(order.pairs, list(order.batches(1))) == [[3, 8, 9], [0, 1, 7], [2, 10, 11], [4, 5, 13]]
 
 
-def padding(order: TrainingOrder, rank: int = 0) -> float:
+def lengths_of(split: SplitPairs, batch: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    records, rows = batch
+    return split.lengths(split.starts[records] + rows)
+
+
+def padding(split: SplitPairs, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
     """Share of padding, were the captions of each batch padded to the longest."""
     padded = real = 0
-    for records, rows in order.batches(0, rank):
-        lengths = order.pairs.lengths(order.pairs.starts[records] + rows)
+    for batch in batches:
+        lengths = lengths_of(split, batch)
         padded += len(lengths) * int(lengths.max())
         real += int(lengths.sum())
     return 1 - real / padded
@@ -104,8 +109,23 @@ def padding(order: TrainingOrder, rank: int = 0) -> float:
 def test_batches_of_similar_length_need_little_padding() -> None:
     split = split_of([200] * 32)
     grouped, mixed = (TrainingOrder(split, 32, 2, 8, group_by_length=group) for group in (True, False))
-    assert padding(mixed) > 0.25
-    assert max(padding(grouped, rank) for rank in (0, 1)) < 0.06
+    assert padding(split, mixed.batches(0)) > 0.25
+    assert max(padding(split, grouped.batches(0, rank)) for rank in (0, 1)) < 0.06
+    evaluated = EvaluationOrder(split, 32, 2)
+    assert max(padding(split, evaluated.batches(rank)) for rank in (0, 1)) < 0.06
+
+
+def test_ranks_see_captions_of_the_same_lengths() -> None:
+    split = split_of([64])
+    order = TrainingOrder(split, 32, 2)
+    (one,), (other,) = (list(order.batches(0, rank)) for rank in (0, 1))
+    shorter, longer = (np.sort(lengths_of(split, batch)) for batch in (one, other))
+    assert (shorter <= longer).all() and (longer[:-1] <= shorter[1:]).all() and longer[-1] > shorter[0] + 5
+
+
+def test_an_evaluation_batch_touches_few_records() -> None:
+    order = EvaluationOrder(split_of([40] * 60), 8)
+    assert max(len(set(records)) for records, _ in order.batches()) <= 5  # 16 batches of 8 pairs are sorted together
 
 
 def test_lengths_of_skipped_windows_are_not_read() -> None:
@@ -116,6 +136,9 @@ def test_lengths_of_skipped_windows_are_not_read() -> None:
     touched.clear()
     next(order.batches(0, start=len(order) - 1))
     assert len(set(touched)) <= 3  # the last window; nothing is left over from the ones before, because 10 divides 120
+    touched.clear()
+    next(order.batches(0, start=12))  # the first batch of the second window
+    assert len(set(touched)) == 3
 
 
 def test_fewer_pairs_than_one_batch() -> None:
