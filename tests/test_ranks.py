@@ -138,8 +138,8 @@ def test_a_rank_that_is_killed_is_named(tmp_path: Path, processes: int, rank: in
     with started_ranks(tmp_path / "ranks", torchrun(processes), _mains, [command]) as ranks:
         ranks.processes[rank].join(SECONDS)
         start = time.monotonic()
-        codes = ranks.join(60)
-        assert time.monotonic() - start < 20
+        codes = ranks.join(120)
+        assert time.monotonic() - start < 60
     assert codes == [-signal.SIGKILL if number == rank else 1 for number in range(processes)]
     (line,) = [line for line in ranks.said().splitlines() if line.startswith("error: ")]
     process = r" \(process \d+ on .*\)" if rank else ""

@@ -233,7 +233,7 @@ def test_a_killed_download_is_taken_over(tmp_path: Path, records: list[Stored]) 
     ready = context.Event()
     process = context.Process(target=hold, args=(cache, records[0][0], ready))
     process.start()
-    assert ready.wait(10)
+    assert ready.wait(60)
     assert cache.claim(records[0][0]) is None, "it is at it"
     with pytest.raises(FullError):
         cache.claim(records[1][0])  # its room is taken

@@ -66,7 +66,7 @@ def test_a_bad_answer_is_asked_for_again(folder: Path, fault: str, monkeypatch: 
         begun = time.monotonic()
         for start in range(0, 2000, 200):
             assert remote.read("a.tar", start, start + 200) == CONTENT[start : start + 200]
-        assert server.seen[fault] >= 3 and time.monotonic() - begun < 10
+        assert server.seen[fault] >= 3 and time.monotonic() - begun < 30
 
 
 def test_waits_grow_and_differ(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,12 +106,12 @@ def test_an_answer_that_will_not_change(folder: Path, status: int, sentence: str
 
 def test_a_server_without_ranges(folder: Path) -> None:
     (folder / "large.tar").write_bytes(bytes(20_000_000))
-    with serving(folder, Faults(ranges=False, rate=50e6)) as server:
+    with serving(folder, Faults(ranges=False, rate=1e6)) as server:
         remote = RemoteFolder(server.url)
         begun = time.monotonic()
         with pytest.raises(NoRangesError):
             remote.read("large.tar", 512, 1024)
-        assert time.monotonic() - begun < 0.3, "the file was read, although it is of no use"
+        assert time.monotonic() - begun < 10, "the file was read, although it is of no use"
         assert not remote.has_ranges and not pickle.loads(pickle.dumps(remote)).has_ranges
         assert b"".join(remote.stream("a.tar")) == CONTENT
         assert ("/a.tar", "") in server.requests
@@ -147,7 +147,7 @@ def test_commands(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = time.monotonic()
     with pytest.raises(ValueError, match=r"printed nothing for 0.2 s"):
         PipeFolder("pipe:echo {}; exec sleep 100").read("a.tar")
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 60
     with pytest.raises(ValueError, match="does not say where the name of a file belongs"):
         PipeFolder("pipe:cat a.tar")
 
