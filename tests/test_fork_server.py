@@ -147,6 +147,22 @@ def test_a_server_that_is_killed_takes_its_commands_with_it(tmp_path: Path) -> N
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 
+def test_tasks_of_a_killed_server_have_ended_when_there_is_another_one(tmp_path: Path) -> None:
+    """The second one's pipe got the first one's number: its messages were lost, and the old tasks ran for ever."""
+    with server_of() as server:
+        lost = [server.start(make_task(tmp_path, name, "sleep")) for name in "ab"]
+        for name in "ab":
+            wait_for(tmp_path / name / "started")
+        server._server.kill()
+        server._server.wait()
+        good = server.start(make_task(tmp_path, "c", "a word"))
+        end = time.monotonic() + 60
+        while not all(one.ended for one in [*lost, good]):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert [one.outcome() for one in [*lost, good]] == [(-signal.SIGKILL, LOST)] * 2 + [(0, "")]
+
+
 def test_a_sweep_that_is_killed_takes_its_server_with_it_which_says_nothing(tmp_path: Path, capfd) -> None:
     server = server_of()
     server.start(make_task(tmp_path, "one", "sleep"))

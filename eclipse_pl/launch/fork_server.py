@@ -63,11 +63,15 @@ class ForkServer:
         self._words = [sys.executable, "-m", "eclipse_pl.launch.fork_server", json.dumps(options)]
         self._environment = environment
         self._server: subprocess.Popen[str] | None = None
+        self._killed: list[subprocess.Popen[str]] = []
         self._ends: dict[int, tuple[int, str]] = {}
         self._started = 0
 
     def begin(self) -> None:
         """Start the server, which imports while this process goes on. The first task starts it where this was not called."""
+        if self._server is not None:
+            # kept open: else the next server's pipe gets the number of this one's, from which its supervisors still read
+            self._killed.append(self._server)
         # a session of its own keeps the terminal's Ctrl-C away
         self._server = subprocess.Popen(
             self._words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
@@ -110,6 +114,9 @@ class ForkServer:
             if not self._started:
                 self._server.kill()  # its imports would be waited for
             with self._server:
+                pass
+        for server in self._killed:
+            with contextlib.suppress(BrokenPipeError), server:
                 pass
 
     def _send(self, message: list[Any]) -> bool:
