@@ -196,7 +196,7 @@ def test_it_learns_what_the_caption_says() -> None:
         ({"guidance_scale": -1.0}, "guidance_scale is -1.0; it must be 0 or more"),
         ({"eta": 1.5}, "eta is 1.5; it must be between 0"),
         ({"clamp": 0.0}, "clamp is 0.0; it must be above 0"),
-        ({"steps": 0}, "steps is 0; it must be a whole number, 1 to 1000"),
+        ({"steps": 0}, "steps is 0; it must be a whole number from 1 to 1000"),
         ({"steps": 2.5}, "steps is 2.5; it must be a whole number"),
         ({"clamp": math.inf}, "clamp is inf; it must be above 0"),
         ({"schedule": "sigmoid"}, "schedule is 'sigmoid'"),

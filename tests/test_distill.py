@@ -266,7 +266,7 @@ def test_steps_and_guidance_are_those_of_the_prior_or_of_the_command(
     command = ["--captions", captions, "--out", f"{tmp_path}/none", "--device", "cpu"]
     said = error("--prior", priors["eclipse"], "--steps", "3", *command)
     assert "--steps is an option of a DiffusionPrior or FlowPrior" in said
-    assert "steps is 0; it must be a whole number, 1 to" in error("--prior", priors["diffusion"], "--steps", "0", *command)
+    assert "steps is 0; it must be a whole number from 1 to" in error("--prior", priors["diffusion"], "--steps", "0", *command)
 
 
 @pytest.mark.parametrize("prior", ["zero", "text"])

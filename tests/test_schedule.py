@@ -180,7 +180,7 @@ def test_ddim_draws_no_noise(noise: Tensor) -> None:
         (lambda: NoiseSchedule("quadratic"), "schedule is 'quadratic'; choose one of 'cosine', 'linear'"),
         (lambda: NoiseSchedule(prediction="sample"), "prediction is 'sample'; choose one of 'x0', 'eps', 'v'"),
         (lambda: NoiseSchedule(steps=1), "num_train_timesteps is 1; it must be 2 or more"),
-        (lambda: NoiseSchedule().timesteps(0), "steps is 0; it must be 1 to 1000"),
+        (lambda: NoiseSchedule().timesteps(0), "steps is 0; it must be a whole number from 1 to 1000"),
         (lambda: NoiseSchedule().timesteps(1001), "steps is 1001"),
         (lambda: NoiseSchedule().timesteps(5, "even"), "spacing is 'even'; choose one of 'linspace', 'leading', 'trailing'"),
     ],

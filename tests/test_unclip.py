@@ -148,7 +148,7 @@ def test_a_text_encoder_that_is_cut_off_is_reported_in_a_sentence(folders: dict[
 def test_bad_options(folders: dict[str, Path]) -> None:
     with pytest.raises(ValueError, match="1 steps and 7 super_resolution_steps: Karlo's schedule needs 2"):
         tiny(folders, "karlo", steps=1)
-    with pytest.raises(ValueError, match="noise_level -1"):
+    with pytest.raises(ValueError, match="noise_level is -1; it must be 0 or more"):
         tiny(folders, "stable_unclip", noise_level=-1)
     with pytest.raises(ValueError, match=r"noise_level is 5000, and the noising schedule of .* has the steps 0 to 999"):
         tiny(folders, "stable_unclip", noise_level=5000)

@@ -89,7 +89,7 @@ class NoiseSchedule(nn.Module):
         one_of("spacing", spacing, get_args(Spacing))
         if not (isinstance(steps, Integral) and 1 <= steps <= self.steps):
             raise ValueError(
-                f"steps is {steps}; it must be a whole number, 1 to {self.steps}, the steps of training (published priors "
+                f"steps is {steps}; it must be a whole number from 1 to {self.steps}, the steps of training (published priors "
                 "sample in 25)."
             )
         if steps == 1:
