@@ -68,11 +68,11 @@ class Request:
 
 
 def whole(value: int | float | None, name: str) -> int:
-    """A number of a field.
+    """A whole number that was typed or sent, such as 3 or 3.0.
 
     Raises:
         ValueError: The field is empty, or the number is not whole.
     """
-    if value is None or not float(value).is_integer():
+    if value is None or (isinstance(value, float) and not value.is_integer()):
         raise ValueError(f"The {name} is {'empty' if value is None else value}; give a whole number.")
     return int(value)
