@@ -45,6 +45,12 @@ def test_what_was_generated_or_scored_otherwise_is_refused_or_marked(tmp_path, c
     assert row["marked"] == "yes" and row["mean"]
 
 
+def test_as_many_prompts_of_other_words_are_other_prompts(tmp_path, capfd):
+    one, other = scored(tmp_path / "one"), scored(tmp_path / "other", 5)
+    edit_card(other, lambda card: card["prompts"].update(sha256="0" * 64))
+    assert "with other prompts: T2I-CompBench" in refused(capfd, one, other)
+
+
 def with_decoder(name: str, **settings: object) -> dict:
     identity = prior(name)
     return {**identity, "decoder": {**identity["decoder"], **settings}}
