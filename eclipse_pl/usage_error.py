@@ -113,8 +113,10 @@ def hint(reason: str, kind: str) -> str:
 
 
 def near_option(parser: Any, message: str) -> str:
-    """A sentence with the option of the parser that is spelt like an unknown one."""
-    unknown = re.search(r"[Uu]nrecognized arguments?: (--[^\s=]+)", message)
+    """A sentence with the option of the parser that is spelt like an unknown one, or on a value without its option."""
+    unknown = re.search(r"[Uu]nrecognized arguments?: ([^\s=]+)", message)
+    if unknown and not unknown[1].startswith("-"):
+        return f" A value follows the name of its option; {parser.prog.replace('[options] ', '')} --help lists the options."
     return near(unknown[1], parser._option_string_actions) if unknown else ""
 
 

@@ -57,6 +57,11 @@ def test_options(name: str, capfd: Any) -> None:
         (["sweep", "x", "--jbos", "2"], "Near it: --jobs."),
         (["benchmark", "--protoco", "x"], "Near it: --protocol."),
         (["compare", "x", "--referenc", "y"], "Near it: --reference."),
+        (
+            ["sample", "--prior", "x", "a red circle"],
+            "a red circle. A value follows the name of its option; python -m eclipse_pl sample --help lists the options.",
+        ),
+        (["fit", "quickstart.yaml"], "of its option; python -m eclipse_pl fit --help lists the options."),
     ],
 )
 def test_near_options(words: list[str], expected: str, capfd: Any) -> None:
