@@ -164,10 +164,12 @@ def doubts_about(opened: dict[str, ShardSet]) -> Iterator[str]:
             ways = [", ".join(f"{key} {value}" for key, value in manifests[one].images.items()) for one in (first, name)]
             ways = [way or "by another program" for way in ways]
             yield f"Images were read in different ways: {ways[0]} in {first}, {ways[1]} in {name}."
-    precisions = {name: precision_of(Path(name).expanduser()) for name in opened}
-    stated = {precision: name for name, precision in reversed(precisions.items()) if precision}
+    stated: dict[str, str] = {}
+    for name in opened:
+        if precision := precision_of(Path(name).expanduser()):
+            stated.setdefault(precision, name)
     if len(stated) > 1:
-        computed = ", ".join(f"in {precision} in {name}" for precision, name in reversed(stated.items()))
+        computed = ", ".join(f"in {precision} in {name}" for precision, name in stated.items())
         yield f"Embeddings were computed in different precisions: {computed}."
     pooled = [name for name, manifest in manifests.items() if not manifest.tokens]
     if pooled and len(pooled) < len(opened):

@@ -123,10 +123,12 @@ def near_option(parser: Any, message: str) -> str:
 def near_class(parser: Any, answer: str) -> str:
     """A sentence with the class of the option that is spelt like an unknown one."""
     unknown = NO_NAME.match(answer)
-    helps = (one for one in parser._actions if unknown and f"--{unknown[1]}.help" in one.option_strings)
+    if unknown is None:
+        return ""
+    helps = [one for one in parser._actions if f"--{unknown[1]}.help" in one.option_strings]
     bases = [base for one in helps for base in getattr(one, "_help_types", ())]
     choices = {path.rpartition(".")[2]: path for base in bases for path, _ in classes_of(base)}
-    found = difflib.get_close_matches(unknown[2], choices, n=1) if unknown else []
+    found = difflib.get_close_matches(unknown[2], choices, n=1)
     return f" Near it: {choices[found[0]]}." if found else ""
 
 

@@ -17,7 +17,7 @@ from eclipse_pl.__main__ import main
 from eclipse_pl.launch.fork_server import LOST, ForkedCommand, ForkServer
 from eclipse_pl.launch.local import Status, run_local
 from eclipse_pl.launch.task import INTERPRETER, Record, Task, kill_after_grace
-from tests.helpers.runs import TIMES, process_of, wait_for, write_experiment
+from tests.helpers.runs import TIMES, process_of, wait_for, wait_until, write_experiment
 
 pytestmark = [pytest.mark.processes, pytest.mark.skipif(sys.platform != "linux", reason="sweeps fork on Linux only")]
 
@@ -156,10 +156,7 @@ def test_tasks_of_a_killed_server_have_ended_when_there_is_another_one(tmp_path:
         server._server.kill()
         server._server.wait()
         good = server.start(make_task(tmp_path, "c", "a word"))
-        end = time.monotonic() + 60
-        while not all(one.ended for one in [*lost, good]):
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        wait_until(lambda: all(one.ended for one in [*lost, good]))
         assert [one.outcome() for one in [*lost, good]] == [(-signal.SIGKILL, LOST)] * 2 + [(0, "")]
 
 

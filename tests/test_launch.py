@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from eclipse_pl.launch.local import Status, SupervisorProcess, run_local
 from eclipse_pl.launch.progress import report_failures
 from eclipse_pl.launch.task import ENDING, INTERPRETER, CommandProcess, Record, Task, supervise
 from eclipse_pl.launch.tasks import TaskEngine
-from tests.helpers.runs import process_of, started, wait_for
+from tests.helpers.runs import process_of, started, wait_for, wait_until
 
 pytestmark = pytest.mark.processes
 
@@ -228,10 +227,7 @@ def test_nothing_runs_on_when_the_caller_is_killed(tmp_path, number):
         wait_for(tmp_path / "one" / "started")
         caller.send_signal(number)
     wait_for(tmp_path / "one" / "stopped")
-    end = time.monotonic() + PATIENCE
-    while Record.read(tmp_path / "one").exit_code is None:
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    wait_until(lambda: Record.read(tmp_path / "one").exit_code is not None)
     record = Record.read(tmp_path / "one")
     assert record.exit_code == 130
     assert record.seconds > 0

@@ -10,7 +10,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from eclipse_pl.reports.tables import decimals_of, estimate_text
 from eclipse_pl.sweeps import command as sweeps
 from eclipse_pl.sweeps.plan import SweepPlan
 from eclipse_pl.sweeps.sweep_file import SweepFile
-from tests.helpers.runs import metrics, process_of, started, wait_for, write_experiment
+from tests.helpers.runs import metrics, process_of, started, wait_for, wait_until, write_experiment
 from tests.helpers.saved_runs import make_run
 from tests.helpers.shard_sets import make_space
 
@@ -75,13 +74,6 @@ def rows(path: Path) -> list[dict[str, str]]:
 def kill(run: Path) -> None:
     """SIGKILL the command of a run."""
     os.kill(process_of(run), signal.SIGKILL)
-
-
-def wait_until(condition, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 @pytest.mark.processes

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from eclipse_pl.run import read_metrics
 from tests.helpers.shard_sets import make_shard_set
 
+T = TypeVar("T")
 TIMES = ("samples_per_second", "train_seconds", "waiting_for_data")
 
 
@@ -77,17 +78,19 @@ def started(words: list[str], **options: Any) -> Iterator[subprocess.Popen]:
             process.kill()
 
 
+def wait_until(condition: Callable[[], T], what: str = "what was waited for", seconds: float = 120) -> T:
+    """The first value of ``condition`` that is true."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, f"{what} did not come"
+        time.sleep(0.05)
+    return value
+
+
 def wait_for(path: Path, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < end, f"{path} did not appear"
-        time.sleep(0.05)
+    wait_until(path.exists, str(path), seconds)
 
 
-def process_of(task: Path, seconds: float = 120) -> int:
+def process_of(task: Path) -> int:
     """The number of a task's process, which its supervisor writes once it has started it."""
-    end = time.monotonic() + seconds
-    while not (number := (task / ".task.lock").read_text().strip()):
-        assert time.monotonic() < end, f"no process of {task} was named"
-        time.sleep(0.05)
-    return int(number)
+    return int(wait_until((task / ".task.lock").read_text, f"the process of {task}"))
